@@ -1,0 +1,3 @@
+"""A deployment planner and cost/latency simulator for decentralised LLM inference."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,187 @@
+"""Node, Link and Cluster: the machines, and what lies between them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from planner.core.device import Device
+from planner.core.spec import Card, Spec
+from planner.core.units import (
+    Bytes,
+    BytesPerSecond,
+    Count,
+    Fraction,
+    Positive,
+    Seconds,
+    UsdPerByte,
+    UsdPerHour,
+    UsdPerJoule,
+)
+
+ANYWHERE = "*"
+REGION = "region:"
+
+
+class Churn(Card):
+    """How long a node stays and how long it is away."""
+
+    distribution: Literal["exponential", "weibull"]
+    up_scale_s: Seconds = Field(alias="up_scale")
+    """Scale of the time a node stays up (the mean, for exponential)."""
+    up_shape: Positive = 1.0
+    """Weibull shape; below 1 means that young sessions end soonest."""
+    down_scale_s: Seconds = Field(alias="down_scale")
+    down_shape: Positive = 1.0
+    always_on: Fraction = 0.0
+    """Share of such nodes that never leave."""
+
+
+class Node(Spec):
+    """A machine that can hold layers; without a device it only coordinates."""
+
+    id: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    device: str | None = None
+    """Device id; None for a host that holds no layers."""
+    count: Count = 1
+    """Devices of that kind in the node, used together by tensor parallelism."""
+    region: str = "home"
+    zone: str = ""
+    """Nodes of one zone can fail together."""
+    usd_per_hour: UsdPerHour = Field(default=0.0, alias="price")
+    """Rent of the whole node."""
+    usd_per_joule: UsdPerJoule = Field(default=0.0, alias="electricity")
+    """Price of energy where the user pays it."""
+    uplink_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="uplink")
+    """What the node can send in all; None where only the links limit it."""
+    downlink_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="downlink")
+    memory_bytes: Bytes | None = Field(default=None, alias="memory")
+    """Memory of each device that may be used, where it is less than the device has."""
+    trust: Literal["own", "rented", "unknown"] = "own"
+    churn: str | None = None
+    """Churn profile id; None for a node that stays."""
+
+
+class Link(Spec):
+    """A directed path; its ends are node ids, ``region:NAME`` or ``*`` for any."""
+
+    src: str
+    dst: str
+    one_way_latency_s: Seconds = Field(alias="one_way_latency")
+    bytes_per_s: BytesPerSecond = Field(alias="bandwidth")
+    jitter_s: Seconds = Field(default=0.0, alias="jitter")
+    """Standard deviation of the one-way latency."""
+    loss: Fraction = 0.0
+    usd_per_byte: UsdPerByte = Field(default=0.0, alias="egress")
+    """What the sender's provider charges."""
+
+    @field_validator("bytes_per_s")
+    @classmethod
+    def _not_zero(cls, value: float) -> float:
+        if value <= 0:
+            raise ValueError("bandwidth must be above zero; leave the link out if there is none")
+        return value
+
+    @model_validator(mode="after")
+    def _no_loop(self) -> Link:
+        if self.src == self.dst and self.src != ANYWHERE and not self.src.startswith(REGION):
+            raise ValueError(f"a link from {self.src} to itself; a node reaches itself at no cost")
+        return self
+
+
+class Cluster(Spec):
+    """Nodes, the devices they have and the links between them."""
+
+    devices: tuple[Device, ...]
+    nodes: tuple[Node, ...] = Field(min_length=1)
+    links: tuple[Link, ...] = ()
+    churn: tuple[Churn, ...] = ()
+    coordinator: str
+    """Id of the node at which requests enter and tokens leave."""
+
+    @model_validator(mode="after")
+    def _names_resolve(self) -> Cluster:
+        ids = [node.id for node in self.nodes]
+        if len(set(ids)) != len(ids):
+            twice = sorted({name for name in ids if ids.count(name) > 1})
+            raise ValueError(f"node ids must differ; used twice: {', '.join(twice)}")
+        if self.coordinator not in ids:
+            raise ValueError(f"coordinator {self.coordinator!r} is no node")
+        regions = {REGION + node.region for node in self.nodes}
+        known = set(ids) | regions | {ANYWHERE}
+        for link in self.links:
+            for end in (link.src, link.dst):
+                if end not in known and not end.startswith(REGION):
+                    raise ValueError(f"link {link.src} -> {link.dst}: {end!r} is no node")
+        return self
+
+    @cached_property
+    def _nodes(self) -> dict[str, Node]:
+        return {node.id: node for node in self.nodes}
+
+    @cached_property
+    def _devices(self) -> dict[str, Device]:
+        return {device.id: device for device in self.devices}
+
+    @cached_property
+    def _links(self) -> dict[tuple[str, str], Link]:
+        return {(link.src, link.dst): link for link in self.links}
+
+    @cached_property
+    def _resolved(self) -> dict[tuple[str, str], Link | None]:
+        return {}
+
+    def node(self, node_id: str) -> Node:
+        """The node of that id; raises KeyError."""
+        return self._nodes[node_id]
+
+    def device(self, node_id: str) -> Device:
+        """The device of a node; raises KeyError for a host without one."""
+        name = self._nodes[node_id].device
+        if name is None:
+            raise KeyError(f"node {node_id} has no device")
+        return self._devices[name]
+
+    @property
+    def workers(self) -> tuple[Node, ...]:
+        """The nodes that can hold layers."""
+        return tuple(node for node in self.nodes if node.device is not None)
+
+    def connected(self, src: str, dst: str) -> bool:
+        """Whether ``src`` can send to ``dst``; a node reaches itself."""
+        return src == dst or self._path(src, dst) is not None
+
+    def link(self, src: str, dst: str) -> Link | None:
+        """The path between two nodes, narrowed by their own connections; None to itself.
+
+        The most specific entry wins: node pair, then node and region, then region pair, then
+        ``*``. Raises LookupError where there is no path.
+        """
+        if src == dst:
+            return None
+        found = self._path(src, dst)
+        if found is None:
+            raise LookupError(f"no link from {src} to {dst}")
+        return found
+
+    def _path(self, src: str, dst: str) -> Link | None:
+        key = (src, dst)
+        if key not in self._resolved:
+            self._resolved[key] = self._resolve(src, dst)
+        return self._resolved[key]
+
+    def _resolve(self, src: str, dst: str) -> Link | None:
+        a, b = self._nodes[src], self._nodes[dst]
+        ends_a = (src, REGION + a.region, ANYWHERE)
+        ends_b = (dst, REGION + b.region, ANYWHERE)
+        ranked = sorted(
+            ((i + j, i, x, y) for i, x in enumerate(ends_a) for j, y in enumerate(ends_b)),
+        )
+        found = next((self._links[x, y] for _, _, x, y in ranked if (x, y) in self._links), None)
+        if found is None:
+            return None
+        rates = [found.bytes_per_s, a.uplink_bytes_per_s, b.downlink_bytes_per_s]
+        narrowest = min(rate for rate in rates if rate is not None)
+        return found.model_copy(update={"src": src, "dst": dst, "bytes_per_s": narrowest})

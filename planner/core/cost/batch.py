@@ -1,0 +1,53 @@
+"""Batch: the common currency of planner, simulator and runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Phase = Literal["prefill", "decode"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The tokens one step computes, and the cached tokens they look at.
+
+    The planner asks with expected values, which need not be whole numbers.
+    """
+
+    phase: Phase
+    sequences: float
+    new_tokens: float
+    """Tokens computed in the step, over all sequences."""
+    context_tokens: float
+    """Tokens already in the KV cache, over all sequences."""
+
+    @classmethod
+    def prefill(cls, tokens: float, cached: float = 0.0) -> Batch:
+        """One sequence whose next ``tokens`` prompt tokens are computed."""
+        return cls("prefill", 1, tokens, cached)
+
+    @classmethod
+    def decode(cls, sequences: float, context_tokens: float) -> Batch:
+        """One new token for each of ``sequences`` sequences with that much context in all."""
+        return cls("decode", sequences, sequences, context_tokens)
+
+    def read_tokens(self, window: int | None) -> float:
+        """Cached tokens that attention reads, over all sequences."""
+        if window is None:
+            return self.context_tokens
+        return min(self.context_tokens, self.sequences * window)
+
+    def attended_pairs(self, window: int | None) -> float:
+        """Pairs of a new token and a token it attends to, itself included.
+
+        With n new tokens after c cached ones in a sequence: n c + n (n + 1) / 2; a window w
+        bounds each token's share.
+        """
+        new = self.new_tokens / self.sequences
+        cached = self.context_tokens / self.sequences
+        if window is None:
+            return self.sequences * (new * cached + new * (new + 1) / 2)
+        growing = min(new, max(0.0, window - cached))
+        pairs = growing * cached + growing * (growing + 1) / 2 + (new - growing) * window
+        return self.sequences * pairs

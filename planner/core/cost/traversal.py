@@ -1,0 +1,85 @@
+"""One batch's way through a pipeline: coordinator, stages, hops and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from planner.core.cost.batch import Batch
+from planner.core.cost.compute import Chip, StageTime, stage_time
+from planner.core.cost.transfer import (
+    Transfer,
+    hidden_payload_bytes,
+    token_payload_bytes,
+    transfer_time,
+)
+from planner.core.plan import Pipeline
+from planner.core.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Traversal:
+    """Times of one step of a batch through a pipeline, nothing else being in its way."""
+
+    stages: tuple[StageTime, ...]
+    transfers: tuple[Transfer, ...]
+    """One more than stages: into the first stage, between stages, back to the coordinator."""
+    coordinator_s: float
+    """Scheduling and sampling at the coordinator."""
+
+    @property
+    def total_s(self) -> float:
+        """Seconds from the coordinator's decision until its next one for this batch."""
+        stages = sum(stage.total_s for stage in self.stages)
+        return stages + sum(hop.total_s for hop in self.transfers) + self.coordinator_s
+
+    @property
+    def bottleneck_s(self) -> float:
+        """Longest time that one stage or one line is busy: batches cannot follow faster."""
+        busiest_stage = max(stage.total_s for stage in self.stages)
+        return max(busiest_stage, *(hop.serialise_s for hop in self.transfers))
+
+
+def chip(problem: Problem, node_id: str) -> Chip:
+    """The device of a node under the problem's engine."""
+    return Chip(
+        problem.cluster.device(node_id),
+        problem.calibration(node_id),
+        problem.cluster.node(node_id).count,
+    )
+
+
+def payloads_bytes(problem: Problem, pipeline: Pipeline, batch: Batch) -> tuple[float, ...]:
+    """Bytes of each hop of a step: token ids in, hidden states between, token ids out."""
+    between = [
+        hidden_payload_bytes(problem.model, problem.quant(stage.quant), batch.new_tokens)
+        for stage in pipeline.stages[:-1]
+    ]
+    return (
+        token_payload_bytes(batch.new_tokens),
+        *between,
+        token_payload_bytes(batch.sequences),
+    )
+
+
+def traverse(problem: Problem, pipeline: Pipeline, batch: Batch) -> Traversal:
+    """The uncontended times of one step; raises LookupError where a hop has no link."""
+    cluster = problem.cluster
+    stages = tuple(
+        stage_time(
+            problem.model,
+            stage.start,
+            stage.stop,
+            problem.quant(stage.quant),
+            chip(problem, stage.node),
+            batch,
+        )
+        for stage in pipeline.stages
+    )
+    route = (cluster.coordinator, *pipeline.nodes, cluster.coordinator)
+    payloads = payloads_bytes(problem, pipeline, batch)
+    transfers = tuple(
+        transfer_time(cluster.link(src, dst), payload, problem.engine)
+        for (src, dst), payload in zip(pairwise(route), payloads, strict=True)
+    )
+    return Traversal(stages, transfers, problem.engine.coordinator_step_s)

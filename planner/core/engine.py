@@ -1,0 +1,140 @@
+"""Engine: what a piece of software makes of a device."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from planner.core.device import Device
+from planner.core.spec import Card, Spec
+from planner.core.units import Bytes, Count, Fraction, Positive, Seconds
+
+Curve = tuple[tuple[Positive, Positive], ...]
+"""Points (tokens in the step, efficiency), tokens rising."""
+
+
+class Efficiency(Spec):
+    """Which share of a device's peaks the kernels of one number scheme reach."""
+
+    bandwidth: Positive
+    """Share of the peak memory bandwidth that weight reads reach."""
+    compute: Positive | Curve
+    """Share of the peak FLOP/s that matrix products reach, constant or by tokens in the step."""
+
+    @field_validator("compute")
+    @classmethod
+    def _tokens_rise(cls, value: float | Curve) -> float | Curve:
+        if isinstance(value, tuple):
+            tokens = [point[0] for point in value]
+            if not tokens or tokens != sorted(set(tokens)):
+                raise ValueError("points of a curve must have rising token counts")
+        return value
+
+    def compute_at(self, tokens: float) -> float:
+        """Share of the peak FLOP/s at ``tokens`` in the step, linear in their logarithm."""
+        if not isinstance(self.compute, tuple):
+            return self.compute
+        curve = self.compute
+        index = bisect_left([point[0] for point in curve], tokens)
+        if index == 0:
+            return curve[0][1]
+        if index == len(curve):
+            return curve[-1][1]
+        (x0, y0), (x1, y1) = curve[index - 1], curve[index]
+        share = math.log(tokens / x0) / math.log(x1 / x0)
+        return y0 + share * (y1 - y0)
+
+
+class ErrorBand(Spec):
+    """How far predictions made with a calibration were off on data it was not fitted to."""
+
+    median: Fraction
+    p90: Annotated[float, Field(ge=0)]
+    source: str = Field(min_length=1)
+    """Which table or command the figures come from."""
+
+
+class Calibration(Spec):
+    """Constants of one engine on one class of devices."""
+
+    device: str = ""
+    """Device id this holds for; empty for the whole class."""
+    device_class: str = ""
+    """Device class this holds for; empty for any."""
+    architecture: str = ""
+    """Chip generation this holds for; empty for any."""
+    efficiency: dict[str, Efficiency] = Field(min_length=1)
+    """By quantization id, by compute dtype, or ``*`` for all others."""
+    kv_bandwidth: Positive = 0.7
+    """Share of the peak bandwidth that reading the KV cache reaches."""
+    attention_compute: Positive = 0.3
+    """Share of the peak FLOP/s that attention scores and sums reach."""
+    layer_overhead_s: Seconds = Field(default=0.0, alias="layer_overhead")
+    """Launches and Python per layer and step."""
+    step_overhead_s: Seconds = Field(default=0.0, alias="step_overhead")
+    """Fixed time of a stage per step."""
+    sequence_overhead_s: Seconds = Field(default=0.0, alias="sequence_overhead")
+    """Time of a stage per sequence in the step."""
+    sync_s: Seconds = Field(default=0.0, alias="sync")
+    """Latency of one all-reduce between the devices of a node (two per layer)."""
+    tier: Literal[0, 1, 2] = 0
+    """0 datasheet and defaults, 1 fitted to timed steps, 2 to kernel points of our runtime."""
+    error_band: ErrorBand | None = None
+    source: str = Field(min_length=1)
+
+    def for_quant(self, quant_id: str, compute_dtype: str) -> Efficiency:
+        """Efficiency for a scheme: its own, its compute dtype's, or the default."""
+        for key in (quant_id, compute_dtype, "*"):
+            if key in self.efficiency:
+                return self.efficiency[key]
+        known = ", ".join(self.efficiency)
+        raise ValueError(f"no efficiency for {quant_id} ({compute_dtype}); there is: {known}")
+
+    def match(self, device: Device) -> int:
+        """How specifically this fits a device: 0 not at all, higher is closer."""
+        wanted = (
+            (self.device, device.id, 4),
+            (self.device_class, device.device_class, 1),
+            (self.architecture, device.architecture, 2),
+        )
+        if any(mine and mine != theirs for mine, theirs, _ in wanted):
+            return 0
+        return 1 + sum(weight for mine, _, weight in wanted if mine)
+
+
+class Engine(Card):
+    """A serving engine at one version: its calibrations and its habits."""
+
+    name: str
+    version: str
+    """Version, build or date of the software that was measured."""
+    calibrations: tuple[Calibration, ...] = Field(min_length=1)
+    hop_s: Seconds = Field(default=0.0, alias="hop")
+    """Software time of one hop: encode, system calls, decode (relays included)."""
+    coordinator_step_s: Seconds = Field(default=0.0, alias="coordinator_step")
+    """Scheduling and sampling at the coordinator per step of a batch."""
+    request_s: Seconds = Field(default=0.0, alias="request")
+    """Time before a request can be scheduled: parse, tokenise, enqueue."""
+    frame_bytes: Bytes = Field(default=64.0, alias="frame")
+    """Header bytes of one message between stages."""
+    memory_fraction: Fraction = 0.9
+    """Share of a device's memory the engine may use."""
+    memory_reserve_bytes: Bytes = Field(default=0.0, alias="memory_reserve")
+    """Memory of a device that the runtime itself takes (context, workspace)."""
+    max_num_seqs: Count = 256
+    """Most sequences a pipeline decodes together."""
+    kv_block_tokens: Count = 16
+    """KV cache is handed out in blocks of this many tokens."""
+
+    def calibration(self, device: Device) -> Calibration:
+        """The closest calibration for a device; raises ValueError where none fits."""
+        best = max(self.calibrations, key=lambda entry: entry.match(device))
+        if best.match(device) == 0:
+            raise ValueError(
+                f"engine {self.id} has no calibration for {device.id} "
+                f"(class {device.device_class or 'none'})"
+            )
+        return best

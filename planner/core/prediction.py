@@ -1,0 +1,62 @@
+"""Prediction: what the cost model says about a plan, broken down to stages and hops."""
+
+from __future__ import annotations
+
+from planner.core.metrics import Metrics
+from planner.core.spec import Spec
+
+
+class StagePrediction(Spec):
+    """One stage: its step times by cause and its memory by use."""
+
+    node: str
+    start: int
+    stop: int
+    quant: str
+    prefill_s: dict[str, float]
+    """Seconds of one prompt by cause."""
+    decode_s: dict[str, float]
+    """Seconds of one decode step of the expected batch by cause."""
+    memory_bytes: dict[str, float]
+    """Bytes by use."""
+    capacity_bytes: float
+    """Memory the engine may use on the node."""
+
+
+class HopPrediction(Spec):
+    """One hop of a decode step and of a prompt."""
+
+    src: str
+    dst: str
+    decode_s: dict[str, float]
+    prefill_s: dict[str, float]
+    usd_per_hour: float = 0.0
+    """Egress at the predicted load."""
+
+
+class PipelinePrediction(Spec):
+    """One pipeline at the expected load."""
+
+    stages: tuple[StagePrediction, ...]
+    hops: tuple[HopPrediction, ...]
+    batch: float
+    """Sequences in an expected decode step."""
+    metrics: Metrics
+    limited_by: str
+    """What keeps it from being faster, in words."""
+
+
+class Prediction(Spec):
+    """The whole plan at the expected load."""
+
+    metrics: Metrics
+    pipelines: tuple[PipelinePrediction, ...]
+    cost_usd_per_hour: dict[str, float]
+    """By part; the parts sum to ``metrics.usd_per_hour``."""
+    quality: float | None
+    """Share of the unquantised quality kept by the worst stage; None where unknown."""
+    tier: int
+    """Lowest calibration tier of any stage: 0 datasheet, 1 whole steps, 2 kernel points."""
+    error_band: dict[str, float] | None = None
+    """Median and p90 error of such predictions on data they were not fitted to."""
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,77 @@
+"""Problem: everything the planner may know, in one value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+
+from pydantic import Field, model_validator
+
+from planner.core.cluster import Cluster
+from planner.core.engine import Calibration, Engine
+from planner.core.model import ModelSpec
+from planner.core.quant import QuantScheme
+from planner.core.requirements import Requirements
+from planner.core.spec import Spec
+from planner.core.units import Count
+from planner.core.workload import Workload
+
+
+class Serving(Spec):
+    """How pipelines are operated."""
+
+    max_num_seqs: Count | None = None
+    """Most sequences a pipeline serves at once; the engine's own limit where absent."""
+    micro_batches: Count = 1
+    """Groups of sequences in flight through a pipeline."""
+
+
+class Problem(Spec):
+    """Cluster, model, quantizations, engine, workload and requirements."""
+
+    name: str
+    cluster: Cluster
+    model: ModelSpec
+    engine: Engine
+    quants: tuple[QuantScheme, ...] = Field(min_length=1)
+    workload: Workload
+    requirements: Requirements = Requirements()
+    serving: Serving = Serving()
+
+    @model_validator(mode="after")
+    def _calibrated(self) -> Problem:
+        for node in self.cluster.workers:
+            calibration = self.engine.calibration(self.cluster.device(node.id))
+            for quant in self.quants:
+                calibration.for_quant(quant.id, quant.compute_dtype)
+        longest = self.workload.prompt.max_tokens + self.workload.output.max_tokens
+        if longest > self.model.max_position_embeddings:
+            raise ValueError(
+                f"requests of up to {longest} tokens exceed the model's "
+                f"max_position_embeddings of {self.model.max_position_embeddings}"
+            )
+        return self
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the canonical JSON of the problem, as hexadecimal text."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @cached_property
+    def _quants(self) -> dict[str, QuantScheme]:
+        return {quant.id: quant for quant in self.quants}
+
+    def quant(self, quant_id: str) -> QuantScheme:
+        """The scheme of that id; raises KeyError."""
+        return self._quants[quant_id]
+
+    def calibration(self, node_id: str) -> Calibration:
+        """The engine's constants on a node's device."""
+        return self.engine.calibration(self.cluster.device(node_id))
+
+    @property
+    def tokens_per_request(self) -> int:
+        """Longest request (tokens): what KV memory is set aside for."""
+        return self.workload.prompt.max_tokens + self.workload.output.max_tokens

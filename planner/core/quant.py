@@ -1,0 +1,59 @@
+"""QuantScheme: in how many bits weights, KV cache and activations are held."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from planner.core.device import DType
+from planner.core.spec import Card, Spec
+from planner.core.units import Fraction, Positive
+
+
+class QualityEffect(Spec):
+    """What one published measurement says a scheme does to one model family."""
+
+    family: str
+    """Model family as in the model profile, such as ``llama-3``."""
+    metric: Literal["perplexity_ratio", "task_recovery"]
+    """``perplexity_ratio``: quantised over unquantised; ``task_recovery``: share of the score."""
+    value: Positive
+    model: str = ""
+    """Model that was measured."""
+    source: str = Field(min_length=1)
+
+    @property
+    def retained(self) -> float:
+        """Share of the unquantised quality that is kept, 1 at most."""
+        kept = 1 / self.value if self.metric == "perplexity_ratio" else self.value
+        return min(1.0, kept)
+
+
+class QuantScheme(Card):
+    """How numbers are stored, sent and computed, and what that costs in quality."""
+
+    name: str
+    weight_bits: Positive
+    """Bits per weight of a layer, scales and zero points included."""
+    embedding_bits: Positive = 16
+    """Bits per weight of the input embedding."""
+    head_bits: Positive = 16
+    """Bits per weight of the output head."""
+    kv_bits: Positive = 16
+    """Bits per element of the KV cache."""
+    wire_bits: Positive = 16
+    """Bits per element of an activation that travels to the next stage."""
+    compute_dtype: DType = "bf16"
+    """Number format in which the products are computed."""
+    lossless: bool = False
+    """True only where the format is the one the model was published in, or wider."""
+    quality: tuple[QualityEffect, ...] = ()
+    """Published effects; a family without one is unknown, never lossless."""
+
+    def quality_for(self, family: str) -> Fraction | None:
+        """Lowest published share of quality kept for a family; None where nothing is known."""
+        if self.lossless:
+            return 1.0
+        kept = [effect.retained for effect in self.quality if effect.family == family]
+        return min(kept) if kept else None

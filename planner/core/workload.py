@@ -1,0 +1,174 @@
+"""Workload: when requests come and how long they are."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from planner.core.rng import stream
+from planner.core.spec import Spec
+from planner.core.units import Count, Positive, RequestsPerSecond, Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. ``output_tokens`` is known to the oracle only; no scheduler may read it."""
+
+    id: int
+    arrival_s: float
+    prompt_tokens: int
+    output_tokens: int
+
+
+class Fixed(Spec):
+    """Every request has the same length."""
+
+    kind: Literal["fixed"] = "fixed"
+    tokens: Count
+
+    @property
+    def mean_tokens(self) -> float:
+        """Expected length."""
+        return float(self.tokens)
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest length a request may have."""
+        return self.tokens
+
+    def draw(self, rng: random.Random) -> int:
+        """One length."""
+        return self.tokens
+
+
+class Lognormal(Spec):
+    """Lengths as chats have them: many short, few long, cut at ``max_tokens``."""
+
+    kind: Literal["lognormal"]
+    median_tokens: Positive
+    sigma: Positive
+    """Standard deviation of the logarithm."""
+    max_tokens: Count
+    min_tokens: Count = 1
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Lognormal:
+        if not self.min_tokens <= self.median_tokens <= self.max_tokens:
+            raise ValueError("min_tokens <= median_tokens <= max_tokens does not hold")
+        return self
+
+    @property
+    def mean_tokens(self) -> float:
+        """Expected length, the cut at ``max_tokens`` included."""
+        mu, s = math.log(self.median_tokens), self.sigma
+        low, high = math.log(self.min_tokens), math.log(self.max_tokens)
+        inside = math.exp(mu + s * s / 2) * (
+            _normal_cdf((high - mu - s * s) / s) - _normal_cdf((low - mu - s * s) / s)
+        )
+        below = self.min_tokens * _normal_cdf((low - mu) / s)
+        above = self.max_tokens * (1 - _normal_cdf((high - mu) / s))
+        return inside + below + above
+
+    def draw(self, rng: random.Random) -> int:
+        """One length."""
+        drawn = round(rng.lognormvariate(math.log(self.median_tokens), self.sigma))
+        return min(self.max_tokens, max(self.min_tokens, drawn))
+
+
+class Empirical(Spec):
+    """Lengths drawn from a list of observed ones."""
+
+    kind: Literal["empirical"]
+    tokens: tuple[Count, ...] = Field(min_length=1)
+
+    @property
+    def mean_tokens(self) -> float:
+        """Expected length."""
+        return sum(self.tokens) / len(self.tokens)
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest length a request may have."""
+        return max(self.tokens)
+
+    def draw(self, rng: random.Random) -> int:
+        """One length."""
+        return rng.choice(self.tokens)
+
+
+Lengths = Annotated[Fixed | Lognormal | Empirical, Field(discriminator="kind")]
+
+
+class Poisson(Spec):
+    """Independent users: exponential gaps."""
+
+    kind: Literal["poisson"]
+    requests_per_s: RequestsPerSecond = Field(alias="rate", gt=0)
+
+
+class Constant(Spec):
+    """One request after the other at equal gaps."""
+
+    kind: Literal["constant"]
+    requests_per_s: RequestsPerSecond = Field(alias="rate", gt=0)
+
+
+class Closed(Spec):
+    """A fixed number of users, each sending the next request when the last is answered."""
+
+    kind: Literal["closed"]
+    concurrency: Count
+
+
+Arrivals = Annotated[Poisson | Constant | Closed, Field(discriminator="kind")]
+
+
+class Workload(Spec):
+    """What users ask for."""
+
+    arrivals: Arrivals
+    prompt: Lengths
+    """Prompt tokens of a request."""
+    output: Lengths
+    """Output tokens of a request."""
+    requests: Count = 100
+    """Requests that a simulation or a run replays."""
+    warmup_requests: int = Field(default=0, ge=0)
+    """Leading requests that are sent before and do not count."""
+    horizon_s: Seconds | None = Field(default=None, alias="horizon")
+    """When a simulation stops although requests are still running."""
+
+    @property
+    def concurrency(self) -> int | None:
+        """Requests in the system of a closed loop; None where arrivals are open."""
+        return self.arrivals.concurrency if isinstance(self.arrivals, Closed) else None
+
+    @property
+    def requests_per_s(self) -> float | None:
+        """Offered rate of an open workload; None for a closed loop."""
+        return None if isinstance(self.arrivals, Closed) else self.arrivals.requests_per_s
+
+    def sample(self, seed: int) -> Sequence[Request]:
+        """The requests of one replication; arrivals of a closed loop are all at 0."""
+        prompts, outputs = stream(seed, "prompt"), stream(seed, "output")
+        gaps = stream(seed, "arrivals")
+        now_s = 0.0
+        requests = []
+        for index in range(self.requests):
+            if isinstance(self.arrivals, Poisson):
+                now_s += gaps.expovariate(self.arrivals.requests_per_s)
+            elif isinstance(self.arrivals, Constant):
+                now_s = index / self.arrivals.requests_per_s
+            requests.append(
+                Request(index, now_s, self.prompt.draw(prompts), self.output.draw(outputs))
+            )
+        return tuple(requests)
+
+
+def _normal_cdf(x: float) -> float:
+    return 0.5 * math.erfc(-x / math.sqrt(2))
