@@ -1,0 +1,42 @@
+# Everything a newcomer needs: `make demo`, `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := build/demo
+DATA ?= ../shared/data
+
+.PHONY: help demo test test-slow check lint clean
+
+help:  ## what the targets do
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[run,dev]'
+	@touch $@
+
+demo: $(READY)  ## probe this machine, then plan, simulate and run the demo scenario on it
+	$(BIN)/planner probe --workers 3 --out $(DEMO)/profiles
+	$(BIN)/planner plan scenarios/demo.yaml --profiles $(DEMO)/profiles --out $(DEMO)/manifest.yaml
+	$(BIN)/planner simulate $(DEMO)/manifest.yaml
+	$(BIN)/planner run $(DEMO)/manifest.yaml --checkpoint $(DEMO)/checkpoint
+
+test: $(READY)  ## the tests that answer in a few minutes
+	PLANNER_TEST_DATA=$(DATA) $(BIN)/pytest -m 'not slow'
+
+test-slow: $(READY)  ## the long tests, bounded
+	PLANNER_TEST_DATA=$(DATA) timeout 900 $(BIN)/pytest -m slow --timeout 300
+
+lint: $(READY)  ## style, types, import rules, dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+check: lint test  ## what CI runs first
+
+clean:  ## remove everything that was built
+	rm -rf $(VENV) build dist

@@ -1,0 +1,156 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner.core.cost import (
+    Batch,
+    Chip,
+    Usage,
+    price,
+    stage_memory,
+    stage_time,
+    transfer_time,
+    traverse,
+)
+from planner.core.cost.money import energy_joule
+from planner.core.engine import Calibration, Efficiency
+from planner.core.plan import Pipeline, Stage
+from tests.core.world import device, engine, link, model, problem, quant
+
+
+def chip(**changes: object) -> Chip:
+    return Chip(device(**changes), engine().calibrations[0])
+
+
+def test_a_decode_step_reads_its_weights_once() -> None:
+    spec = model()
+    time = stage_time(spec, 1, 3, quant(), chip(), Batch.decode(1, 0))
+    assert time.weights_s == pytest.approx(2 * spec.layers[0].params * 2 / 100e9, rel=1e-12)
+    assert time.overhead_s == pytest.approx(1e-3 + 2 * 1e-4, rel=1e-12)
+    assert time.kv_s == 0
+
+
+def test_a_long_prompt_is_bound_by_compute() -> None:
+    spec = model()
+    time = stage_time(spec, 1, 2, quant(), chip(), Batch.prefill(4000))
+    compute_s = 2 * spec.layers[0].params * 4000 / 10e12
+    assert time.weights_s + time.compute_s == pytest.approx(compute_s, rel=1e-12)
+
+
+def test_the_head_is_paid_by_the_last_stage_and_the_embedding_by_the_first() -> None:
+    spec, step = model(), Batch.decode(2, 50)
+    middle = stage_time(spec, 1, 2, quant(), chip(), step).total_s
+    last = stage_time(spec, 3, 4, quant(), chip(), step).total_s
+    first = stage_time(spec, 0, 1, quant(), chip(), step).total_s
+    assert last - middle == pytest.approx(100 * 64 * 2 / 100e9, rel=1e-6)
+    assert first - middle == pytest.approx(2 * 64 * 2 / 100e9, rel=1e-6)
+
+
+@given(
+    cut=st.integers(1, 3),
+    sequences=st.integers(1, 64),
+    context=st.integers(0, 10_000),
+)
+def test_a_split_costs_one_more_fixed_overhead_and_nothing_else(
+    cut: int, sequences: int, context: int
+) -> None:
+    spec = model(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32, moe_layer_freq=2)
+    step = Batch.decode(sequences, context)
+    whole = stage_time(spec, 0, 4, quant(), chip(), step).total_s
+    parts = sum(
+        stage_time(spec, start, stop, quant(), chip(), step).total_s
+        for start, stop in ((0, cut), (cut, 4))
+    )
+    assert parts == pytest.approx(whole + 1e-3, rel=1e-9)
+
+
+@given(st.integers(1, 300), st.integers(0, 300), st.integers(1, 400))
+def test_attended_pairs_equal_a_count_by_hand(new: int, cached: int, window: int) -> None:
+    batch = Batch.prefill(new, cached)
+    assert batch.attended_pairs(None) == sum(cached + i for i in range(1, new + 1))
+    counted = sum(min(cached + i, window) for i in range(1, new + 1))
+    assert batch.attended_pairs(window) == pytest.approx(counted, abs=window)
+
+
+def test_more_devices_share_the_work_and_pay_for_synchronisation() -> None:
+    calibration = engine().calibrations[0].model_copy(update={"sync_s": 1e-5})
+    one = stage_time(model(), 1, 3, quant(), Chip(device(), calibration, 1), Batch.decode(1, 0))
+    two = stage_time(model(), 1, 3, quant(), Chip(device(), calibration, 2), Batch.decode(1, 0))
+    assert two.weights_s == pytest.approx(one.weights_s / 2)
+    assert (one.sync_s, two.sync_s) == (0, pytest.approx(2 * 2 * 1e-5))
+
+
+def test_compute_efficiency_is_read_off_a_curve() -> None:
+    reached = Efficiency(bandwidth=1, compute=((1, 0.1), (100, 0.5)))
+    assert [reached.compute_at(n) for n in (0.5, 1, 10, 100, 1000)] == pytest.approx(
+        [0.1, 0.1, 0.3, 0.5, 0.5]
+    )
+
+
+def test_the_closest_calibration_wins() -> None:
+    def entry(**keys: str) -> Calibration:
+        return Calibration(
+            efficiency={"*": Efficiency(bandwidth=1, compute=1)}, source=str(keys), **keys
+        )
+
+    made = engine(
+        calibrations=(
+            entry(device_class="test"),
+            entry(device_class="test", architecture="new"),
+            entry(device="mine"),
+        )
+    )
+    assert made.calibration(device()).source == "{'device_class': 'test'}"
+    assert "architecture" in made.calibration(device(architecture="new")).source
+    assert "mine" in made.calibration(device("mine")).source
+    with pytest.raises(ValueError, match="no calibration for chip"):
+        made.calibration(device(device_class="other"))
+
+
+def test_a_transfer_is_serialised_propagated_and_relayed() -> None:
+    moved = transfer_time(link(), 10_000, engine(frame=0))
+    assert (moved.serialise_s, moved.propagate_s, moved.relay_s) == (1e-3, 0.01, 1e-4)
+    assert transfer_time(None, 10_000, engine()).total_s == 1e-4
+
+
+def test_a_traversal_adds_stages_hops_and_the_coordinator() -> None:
+    world = problem()
+    pipeline = Pipeline(
+        stages=(
+            Stage(node="a", start=0, stop=2, quant="bf16"),
+            Stage(node="b", start=2, stop=4, quant="bf16"),
+        )
+    )
+    way = traverse(world, pipeline, Batch.prefill(100))
+    assert [hop.propagate_s for hop in way.transfers] == [0, 0.01, 0.01]
+    assert way.transfers[1].serialise_s == pytest.approx((100 * 64 * 2 + 64) / 10e6)
+    assert way.transfers[2].serialise_s == pytest.approx((4 + 64) / 10e6)
+    parts = [stage.total_s for stage in way.stages] + [hop.total_s for hop in way.transfers]
+    assert way.total_s == pytest.approx(sum(parts) + 2e-4, rel=1e-12)
+
+
+def test_memory_counts_weights_cache_and_ends() -> None:
+    spec = model()
+    needs = stage_memory(
+        spec, 0, 4, quant(), engine(), sequences=3, tokens_per_sequence=33, step_tokens=10
+    )
+    assert needs.weights_bytes == (spec.total_params - 64) * 2
+    assert needs.kv_bytes == 3 * 4 * 48 * 64 * 2
+    tied = stage_memory(model(tie_word_embeddings=True), 0, 4, quant(), engine(), 1, 1, 1)
+    assert needs.weights_bytes - tied.weights_bytes == 100 * 64 * 2
+
+
+def test_parts_of_a_price_sum_to_the_total() -> None:
+    cost = price(
+        Usage(
+            rent_usd_per_hour=2,
+            rented_s=1800,
+            energy_joule=3.6e6,
+            usd_per_joule=0.3 / 3.6e6,
+            egress_bytes=2e9,
+            usd_per_byte=0.09e-9,
+        )
+    )
+    assert cost.parts() == pytest.approx({"rent": 1.0, "energy": 0.3, "egress": 0.18})
+    assert cost.total_usd == pytest.approx(sum(cost.parts().values()))
+    assert energy_joule(10, 100, 300, 20) == 10 * 300 + 90 * 20

@@ -1,0 +1,39 @@
+import pytest
+from pydantic import ValidationError
+
+from planner.core.workload import Closed, Fixed, Lognormal, Poisson, Workload
+
+
+def test_arrivals_and_lengths_are_drawn_from_streams_of_their_own() -> None:
+    poisson = Workload(
+        arrivals=Poisson(kind="poisson", rate=2),
+        prompt=Lognormal(kind="lognormal", median_tokens=100, sigma=1, max_tokens=1000),
+        output=Fixed(tokens=10),
+        requests=500,
+    )
+    closed = poisson.model_copy(update={"arrivals": Closed(kind="closed", concurrency=4)})
+    first, second = poisson.sample(3), closed.sample(3)
+    assert [r.prompt_tokens for r in first] == [r.prompt_tokens for r in second]
+    assert {r.arrival_s for r in second} == {0.0}
+    mean_gap_s = first[-1].arrival_s / len(first)
+    assert mean_gap_s == pytest.approx(0.5, rel=0.15)
+
+
+def test_the_mean_of_cut_lognormal_lengths_is_what_is_drawn() -> None:
+    lengths = Lognormal(
+        kind="lognormal", median_tokens=200, sigma=0.9, min_tokens=20, max_tokens=800
+    )
+    workload = Workload(
+        arrivals=Closed(kind="closed", concurrency=1),
+        prompt=lengths,
+        output=Fixed(tokens=1),
+        requests=20_000,
+    )
+    drawn = [request.prompt_tokens for request in workload.sample(0)]
+    assert sum(drawn) / len(drawn) == pytest.approx(lengths.mean_tokens, rel=0.01)
+    assert (min(drawn), max(drawn)) == (20, 800)
+
+
+def test_bounds_out_of_order_are_refused() -> None:
+    with pytest.raises(ValidationError, match="does not hold"):
+        Lognormal(kind="lognormal", median_tokens=10, sigma=1, min_tokens=20, max_tokens=30)
