@@ -1,0 +1,1 @@
+"""Measured steps -> the few constants of an engine's calibration."""
