@@ -1,0 +1,1 @@
+"""The bundled runtime: executes a plan with torch workers that talk over TCP."""

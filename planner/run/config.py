@@ -1,0 +1,216 @@
+"""ModelConfig: what the runtime must know of a checkpoint's ``config.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planner.core.errors import FileProblem, InvalidFileError
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+ROPE_TYPES = ("default", "linear", "llama3")
+_WINDOWED = ("qwen2", "qwen3")
+_UNSUPPORTED = ("quantization_config", "num_experts", "num_local_experts", "kv_lora_rank")
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotary position embedding; the four llama3 fields are used by that kind only."""
+
+    theta: float = 10000.0
+    kind: str = "default"
+    factor: float = 1.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_tokens: int = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """A dense decoder with rotary positions, RMS norms and a gated MLP."""
+
+    model_type: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    max_tokens: int
+    rms_norm_eps: float
+    rope: Rope
+    windows: tuple[int | None, ...]
+    """Tokens that each layer attends to; None for all."""
+    qkv_bias: bool
+    out_bias: bool
+    mlp_bias: bool
+    qk_norm: bool
+    tied: bool
+    """The output head is the input embedding."""
+    stop_ids: tuple[int, ...]
+    """Tokens that end an answer."""
+
+
+def read_config(path: Path) -> ModelConfig:
+    """The config at ``path``; raises InvalidFileError that names every key in the way."""
+    values = read_json(path)
+    try:
+        return parse_config(values, str(path))
+    except (TypeError, ValueError, KeyError) as error:
+        problem = FileProblem(str(path), f"is no usable model config: {error!r}")
+        raise InvalidFileError([problem]) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object at ``path``; raises InvalidFileError."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else error.strerror
+        raise InvalidFileError([FileProblem(str(path), str(reason))], _CHECKPOINT_HINT) from None
+    except (UnicodeDecodeError, RecursionError, json.JSONDecodeError) as error:
+        line = getattr(error, "lineno", None)
+        problem = FileProblem(str(path), f"is no JSON: {error}", line=line)
+        raise InvalidFileError([problem]) from None
+    if not isinstance(values, dict):
+        raise InvalidFileError([FileProblem(str(path), "must be a JSON object")])
+    return values
+
+
+_CHECKPOINT_HINT = (
+    "a checkpoint is a Hugging Face directory with config.json, *.safetensors and tokenizer.json"
+)
+
+
+def parse_config(values: Mapping[str, Any], file: str) -> ModelConfig:
+    """The config in ``values``; raises InvalidFileError, naming ``file``."""
+    family = values.get("model_type")
+    if family not in FAMILIES:
+        problem = FileProblem(file, f"{family!r} is not supported", "model_type")
+        raise InvalidFileError([problem], f"the runtime knows {', '.join(FAMILIES)}")
+    problems = [FileProblem(file, message, key) for key, message in _faults(values)]
+    if problems:
+        raise InvalidFileError(problems)
+    heads, hidden = values["num_attention_heads"], values["hidden_size"]
+    bias = family in ("llama", "qwen3") and bool(values.get("attention_bias", False))
+    stop = values.get("eos_token_id")
+    return ModelConfig(
+        model_type=family,
+        vocab_size=values["vocab_size"],
+        hidden_size=hidden,
+        intermediate_size=values["intermediate_size"],
+        layers=values["num_hidden_layers"],
+        heads=heads,
+        kv_heads=values.get("num_key_value_heads") or heads,
+        head_dim=_head_dim(values),
+        max_tokens=values["max_position_embeddings"],
+        rms_norm_eps=float(values.get("rms_norm_eps", 1e-6)),
+        rope=_rope(values),
+        windows=_windows(values),
+        qkv_bias=bias or family == "qwen2",
+        out_bias=bias,
+        mlp_bias=family == "llama" and bool(values.get("mlp_bias", False)),
+        qk_norm=family == "qwen3",
+        tied=bool(values.get("tie_word_embeddings", False)),
+        stop_ids=tuple(stop) if isinstance(stop, list) else () if stop is None else (int(stop),),
+    )
+
+
+def _faults(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Keys of ``values`` the runtime cannot honour, each with what is wrong."""
+    counts = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"]
+    counts += ["num_attention_heads", "max_position_embeddings"]
+    if values["model_type"] != "llama":
+        counts.append("num_key_value_heads")
+    faults = [
+        (key, f"must be a whole number above zero, not {values.get(key)!r}")
+        for key in counts
+        if not _is_count(values.get(key))
+    ]
+    if faults:
+        return faults
+    faults += [
+        (key, "belongs to a feature the runtime does not have")
+        for key in _UNSUPPORTED
+        if values.get(key)
+    ]
+    if values.get("hidden_act", "silu") != "silu":
+        faults.append(("hidden_act", f"must be silu, not {values['hidden_act']!r}"))
+    heads, kv_heads = values["num_attention_heads"], values.get("num_key_value_heads")
+    if kv_heads and heads % kv_heads:
+        faults.append(("num_key_value_heads", f"{kv_heads} does not divide {heads} heads"))
+    window = values.get("sliding_window")
+    if window is not None and (values["model_type"] == "llama" or not _is_count(window)):
+        faults.append(("sliding_window", f"{window!r} means nothing for {values['model_type']}"))
+    kinds: list[str] = values.get("layer_types") or []
+    for kind in sorted(set(kinds) - {"full_attention", "sliding_attention"}):
+        faults.append(("layer_types", f"{kind!r} is not supported"))
+    if kinds and len(kinds) != values["num_hidden_layers"]:
+        faults.append(("layer_types", f"names {len(kinds)} layers of num_hidden_layers"))
+    return faults + _rope_faults(values)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def _rope_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Rotary settings in the newer spelling, ``rope_parameters``, whichever the file has."""
+    found = {"rope_theta": values.get("rope_theta", 10000.0)}
+    return found | (values.get("rope_scaling") or {}) | (values.get("rope_parameters") or {})
+
+
+def _rope_faults(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rope = _rope_values(values)
+    key = "rope_parameters" if values.get("rope_parameters") else "rope_scaling"
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in ROPE_TYPES:
+        return [(key, f"rope_type {kind!r} is not supported; known: {', '.join(ROPE_TYPES)}")]
+    needed = {"linear": ("factor",), "llama3": ("factor", "low_freq_factor", "high_freq_factor")}
+    faults = [(key, f"lacks {name}") for name in needed.get(kind, ()) if name not in rope]
+    if rope.get("partial_rotary_factor", values.get("partial_rotary_factor", 1.0)) != 1.0:
+        faults.append(("partial_rotary_factor", "must be 1"))
+    return faults
+
+
+def _rope(values: Mapping[str, Any]) -> Rope:
+    rope = _rope_values(values)
+    return Rope(
+        theta=float(rope["rope_theta"]),
+        kind=rope.get("rope_type", rope.get("type", "default")),
+        factor=float(rope.get("factor", 1.0)),
+        low_freq_factor=float(rope.get("low_freq_factor", 1.0)),
+        high_freq_factor=float(rope.get("high_freq_factor", 4.0)),
+        original_tokens=int(
+            rope.get("original_max_position_embeddings", values["max_position_embeddings"])
+        ),
+    )
+
+
+def _head_dim(values: Mapping[str, Any]) -> int:
+    given = values.get("head_dim")
+    if given is None and values["model_type"] == "qwen3":
+        return 128
+    return int(given or values["hidden_size"] // values["num_attention_heads"])
+
+
+def _windows(values: Mapping[str, Any]) -> tuple[int | None, ...]:
+    """Attention window by layer, by the defaults that transformers has for each family."""
+    layers: int = values["num_hidden_layers"]
+    family = values["model_type"]
+    if family == "llama":
+        return (None,) * layers
+    window: int | None = values.get("sliding_window", 4096)
+    if family not in _WINDOWED:
+        return (window,) * layers
+    if not values.get("use_sliding_window", False) or window is None:
+        return (None,) * layers
+    kinds = values.get("layer_types")
+    if kinds:
+        return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+    first = values.get("max_window_layers", 28)
+    return tuple(window if index >= first else None for index in range(layers))

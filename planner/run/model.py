@@ -1,0 +1,275 @@
+"""Stage: some layers of a decoder, with their weights and their KV cache.
+
+One code path serves Llama, Mistral, Qwen2 and Qwen3. Letters in shapes: T tokens of a prompt,
+B sequences in a decode step, H hidden size, N query heads, K key/value heads, D head width,
+S tokens that a slot of the cache holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from planner.run.checkpoint import EMBEDDING, FINAL_NORM, HEAD, Checkpoint
+from planner.run.config import Rope
+from planner.run.linear import DTYPES, Kernels, Linear
+
+Attend = Callable[["Layer", Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Weights and cache of one decoder layer."""
+
+    qkv: Linear
+    """[(N + 2 K) D, H]: the three projections in one product."""
+    out: Linear
+    gate_up: Linear
+    down: Linear
+    input_norm: Tensor
+    post_norm: Tensor
+    qk_norm: Tensor | None
+    """[N + K, D], or None."""
+    window: int | None
+    keys: Tensor
+    """[slots, K, S, D]"""
+    values: Tensor
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of its matrices."""
+        return sum(part.weight_bytes for part in (self.qkv, self.out, self.gate_up, self.down))
+
+
+@dataclass(frozen=True, slots=True)
+class CacheShape:
+    """KV cache of a stage: sequences it can hold and tokens of each."""
+
+    slots: int
+    slot_tokens: int
+
+
+class Stage:
+    """Layers ``[start, stop)``; the first also embeds, the last also computes logits.
+
+    A caller names the slot of each sequence. Prefilling a slot forgets what was in it, so
+    nothing has to be freed.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        start: int,
+        stop: int,
+        quant: str,
+        cache: CacheShape,
+        *,
+        device: str = "cpu",
+        kernels: Kernels | None = None,
+    ) -> None:
+        self.config = config = checkpoint.config
+        self.first, self.last = start == 0, stop == config.layers
+        self.quant, self.cache, self.device = quant, cache, torch.device(device)
+        self.dtype = DTYPES[quant]
+        self._checkpoint, self._kernels = checkpoint, kernels or Kernels()
+        with torch.inference_mode():
+            self.layers = [self._load_layer(index) for index in range(start, stop)]
+            self._cos, self._sin = self._rotary_tables()
+            self.embedding = self._load(EMBEDDING).to(self.dtype) if self.first else None
+            self.norm = self._load(FINAL_NORM).to(self.dtype) if self.last else None
+            self.head = self._load_head() if self.last else None
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all matrices it holds, scales included."""
+        total = sum(layer.weight_bytes for layer in self.layers)
+        total += 0 if self.embedding is None else self.embedding.nbytes
+        if self.head is not None and not self._head_is_embedding:
+            total += self.head.weight_bytes
+        return total
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the KV cache."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers)
+
+    @torch.inference_mode()
+    def prefill(self, x: Tensor, slot: int) -> Tensor:
+        """One whole prompt into ``slot``: token ids [T] or hidden states [T, H].
+
+        Returns hidden states [T, H]; the last stage returns logits [1, vocabulary] of the
+        prompt's last token.
+        """
+        cos, sin = self._cos[: x.shape[0], None], self._sin[: x.shape[0], None]
+
+        def attend(layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            tokens = q.shape[0]
+            keys, values = k.transpose(0, 1), v.transpose(0, 1)  # [K, T, D]
+            layer.keys[slot, :, :tokens] = keys
+            layer.values[slot, :, :tokens] = values
+            mixed = F.scaled_dot_product_attention(
+                q.transpose(0, 1)[None],
+                keys[None],
+                values[None],
+                attn_mask=_band(tokens, layer.window, self.device),
+                is_causal=layer.window is None or tokens <= layer.window,
+                enable_gqa=True,
+            )  # [1, N, T, D]
+            return mixed[0].transpose(0, 1).flatten(1)  # [T, N D]
+
+        return self._finish(self._run(x, cos, sin, attend), last_only=True)
+
+    @torch.inference_mode()
+    def decode(self, x: Tensor, slots: Sequence[int], positions: Sequence[int]) -> Tensor:
+        """One more token for each of B sequences: token ids [B] or hidden states [B, H].
+
+        ``positions`` are the tokens each slot already holds. Returns hidden states [B, H], or
+        logits [B, vocabulary] on the last stage. Sequences attend one by one: on a CPU that is
+        as fast as one padded product, reads no padding and gives each the result it has alone.
+        """
+        where = torch.tensor(slots, device=self.device)
+        when = torch.tensor(positions, device=self.device)
+        cos, sin = self._cos[when, None], self._sin[when, None]
+        seats = list(zip(slots, positions, strict=True))
+
+        def attend(layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            layer.keys[where, :, when] = k
+            layer.values[where, :, when] = v
+            grouped = q.view(len(seats), k.shape[1], -1, k.shape[2])  # [B, K, N / K, D]
+            mixed = []
+            for row, (slot, position) in enumerate(seats):
+                low = 0 if layer.window is None else max(0, position + 1 - layer.window)
+                span = (slice(slot, slot + 1), slice(None), slice(low, position + 1))
+                mixed.append(
+                    F.scaled_dot_product_attention(
+                        grouped[row : row + 1], layer.keys[span], layer.values[span]
+                    )
+                )
+            together = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+            return together.flatten(1)  # [B, N D]
+
+        return self._finish(self._run(x, cos, sin, attend), last_only=False)
+
+    def _run(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        if self.embedding is not None:
+            x = F.embedding(x, self.embedding)
+        x = x.to(self.dtype)
+        for layer in self.layers:
+            x = self._step(layer, x, cos, sin, attend)
+        return x
+
+    def _step(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        c, eps = self.config, self.config.rms_norm_eps
+        rotated = c.heads + c.kv_heads
+        h = F.rms_norm(x, (c.hidden_size,), layer.input_norm, eps)
+        qkv = layer.qkv(h).view(x.shape[0], -1, c.head_dim)  # [rows, N + 2 K, D]
+        qk = qkv[:, :rotated]
+        if layer.qk_norm is not None:
+            qk = F.rms_norm(qk, (c.head_dim,), None, eps) * layer.qk_norm
+        front, back = qk.chunk(2, -1)
+        qk = qk * cos + torch.cat((back, front), -1) * sin
+        mixed = attend(layer, qk[:, : c.heads], qk[:, c.heads :], qkv[:, rotated:])
+        x = x + layer.out(mixed)
+        h = F.rms_norm(x, (c.hidden_size,), layer.post_norm, eps)
+        gate, up = layer.gate_up(h).chunk(2, -1)
+        return x + layer.down(F.silu(gate) * up)
+
+    def _finish(self, x: Tensor, last_only: bool) -> Tensor:
+        if self.head is None:
+            return x
+        x = x[-1:] if last_only else x
+        return self.head(
+            F.rms_norm(x, (self.config.hidden_size,), self.norm, self.config.rms_norm_eps)
+        )
+
+    def _load(self, name: str) -> Tensor:
+        return self._checkpoint.tensor(name).to(self.device)
+
+    def _linear(self, prefix: str, names: Sequence[str], bias: bool) -> Linear:
+        """Projections that share their input, as one product."""
+        weight = torch.cat([self._load(f"{prefix}{name}.weight") for name in names])
+        joined = torch.cat([self._load(f"{prefix}{name}.bias") for name in names]) if bias else None
+        return Linear(weight, joined, self.quant, self._kernels)
+
+    def _load_layer(self, index: int) -> Layer:
+        c, prefix = self.config, f"model.layers.{index}."
+        attention, mlp = f"{prefix}self_attn.", f"{prefix}mlp."
+        qk_norm = None
+        if c.qk_norm:
+            query = self._load(f"{attention}q_norm.weight").expand(c.heads, -1)
+            key = self._load(f"{attention}k_norm.weight").expand(c.kv_heads, -1)
+            qk_norm = torch.cat((query, key))
+            qk_norm = qk_norm.to(self.dtype)
+        shape = (self.cache.slots, c.kv_heads, self.cache.slot_tokens, c.head_dim)
+        return Layer(
+            qkv=self._linear(attention, ("q_proj", "k_proj", "v_proj"), c.qkv_bias),
+            out=self._linear(attention, ("o_proj",), c.out_bias),
+            gate_up=self._linear(mlp, ("gate_proj", "up_proj"), c.mlp_bias),
+            down=self._linear(mlp, ("down_proj",), c.mlp_bias),
+            input_norm=self._load(f"{prefix}input_layernorm.weight").to(self.dtype),
+            post_norm=self._load(f"{prefix}post_attention_layernorm.weight").to(self.dtype),
+            qk_norm=qk_norm,
+            window=c.windows[index],
+            keys=torch.zeros(shape, dtype=self.dtype, device=self.device),
+            values=torch.zeros(shape, dtype=self.dtype, device=self.device),
+        )
+
+    @property
+    def _head_is_embedding(self) -> bool:
+        return self.first and self.last and self.config.tied
+
+    def _load_head(self) -> Linear:
+        """The output head; in an int8 stage it stays bf16, as the embedding does."""
+        quant = "bf16" if self.quant == "int8" else self.quant
+        if self._head_is_embedding and self.embedding is not None:
+            return Linear(self.embedding, None, quant, self._kernels, pack=False)
+        weight = self._load(EMBEDDING if self.config.tied else HEAD)
+        return Linear(weight, None, quant, self._kernels)
+
+    def _rotary_tables(self) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines, [S, D] each."""
+        angles = torch.arange(self.cache.slot_tokens).float()[:, None] * frequencies(
+            self.config.rope, self.config.head_dim
+        )
+        cos, sin = angles.cos(), angles.sin()
+        tables = (torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1))
+        return tables[0].to(self.device, self.dtype), tables[1].to(self.device, self.dtype)
+
+
+def frequencies(rope: Rope, head_dim: int) -> Tensor:
+    """Rotary frequencies [D / 2].
+
+    Plain: RoFormer (arXiv 2104.09864), equation 15. ``linear`` divides them by the factor
+    (arXiv 2306.15595). ``llama3`` divides the slow ones and blends in between, as the Llama 3.1
+    reference code does.
+    """
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
+    plain = 1.0 / (rope.theta**exponents)
+    if rope.kind == "linear":
+        return plain / rope.factor
+    if rope.kind != "llama3":
+        return plain
+    waves = 2 * math.pi / plain
+    slow = torch.where(
+        waves > rope.original_tokens / rope.low_freq_factor, plain / rope.factor, plain
+    )
+    blend = rope.original_tokens / waves - rope.low_freq_factor
+    blend /= rope.high_freq_factor - rope.low_freq_factor
+    between = (waves >= rope.original_tokens / rope.high_freq_factor) & (
+        waves <= rope.original_tokens / rope.low_freq_factor
+    )
+    return torch.where(between, (1 - blend) * slow / rope.factor + blend * slow, slow)
+
+
+def _band(tokens: int, window: int | None, device: torch.device) -> Tensor | None:
+    """Mask [T, T] of a causal window, where the prompt is longer than it; else None."""
+    if window is None or tokens <= window:
+        return None
+    row = torch.arange(tokens, device=device)
+    gap = row[:, None] - row
+    return (gap >= 0) & (gap < window)
