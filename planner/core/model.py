@@ -108,6 +108,14 @@ class ModelSpec(Card):
     """The query projection also yields a gate, doubling its width."""
     residual_streams: Count = 1
     """Hidden vectors per token that travel between layers."""
+    global_head_dim: Count | None = None
+    """Width of a head in the full-attention layers, where sliding ones have another."""
+    num_global_key_value_heads: Count | None = None
+    """Key/value heads of the full-attention layers, where sliding ones have another number."""
+    attention_k_eq_v: bool = False
+    """Full-attention layers take keys and values from one projection; both are cached."""
+    encoder_params: int = Field(default=0, ge=0)
+    """Vision or audio encoder and its projector: held by the first stage, not read for text."""
     published_params: Positive | None = None
     """Parameter total its makers state."""
 
@@ -148,8 +156,8 @@ class ModelSpec(Card):
 
     @property
     def embedding_params(self) -> int:
-        """Parameters of the input embedding, held by the first stage."""
-        return self.vocab_size * self.hidden_size
+        """Parameters of the input embedding and of encoders, held by the first stage."""
+        return self.vocab_size * self.hidden_size + self.encoder_params
 
     @property
     def head_params(self) -> int:
@@ -195,12 +203,18 @@ class ModelSpec(Card):
             return self._linear_attention()
         if self.kv_lora_rank is not None:
             return self._latent_attention(self.kv_lora_rank)
-        hidden, width = self.hidden_size, self.head_width
+        hidden, width, kv_heads = self.hidden_size, self.head_width, self.num_key_value_heads
+        shared = False
+        if kind == "full_attention":
+            width = self.global_head_dim or width
+            kv_heads = self.num_global_key_value_heads or kv_heads
+            shared = self.attention_k_eq_v
         query = self.num_attention_heads * width
-        key_value = 2 * self.num_key_value_heads * width
+        key_value = 2 * kv_heads * width
+        projected = key_value // 2 if shared else key_value
         gate = query if self.attn_output_gate else 0
-        params = hidden * (query + gate + key_value) + query * hidden
-        params += (query + key_value) if self.attention_bias else 0
+        params = hidden * (query + gate + projected) + query * hidden
+        params += (query + projected) if self.attention_bias else 0
         return params, key_value, 0, 4.0 * query
 
     def _latent_attention(self, rank: int) -> tuple[int, int, int, float]:

@@ -36,6 +36,9 @@ class QuantScheme(Card):
     name: str
     weight_bits: Positive
     """Bits per weight of a layer, scales and zero points included."""
+    beside_experts_bits: Positive | None = None
+    """Bits per weight of attention, router and shared MLP in a layer with routed experts, where
+    only the experts are narrow; ``weight_bits`` where absent."""
     embedding_bits: Positive = 16
     """Bits per weight of the input embedding."""
     head_bits: Positive = 16
@@ -50,6 +53,12 @@ class QuantScheme(Card):
     """True only where the format is the one the model was published in, or wider."""
     quality: tuple[QualityEffect, ...] = ()
     """Published effects; a family without one is unknown, never lossless."""
+
+    def layer_bytes(self, params: float, expert_params: float = 0.0) -> float:
+        """Bytes of weights of a layer: ``params`` beside its routed experts, the rest in them."""
+        narrow = self.weight_bits
+        beside = self.beside_experts_bits if expert_params else None
+        return (params * (beside or narrow) + expert_params * narrow) / 8
 
     def quality_for(self, family: str) -> Fraction | None:
         """Lowest published share of quality kept for a family; None where nothing is known."""

@@ -77,3 +77,23 @@ def test_contradictions_are_refused() -> None:
         model(num_key_value_heads=3)
     with pytest.raises(ValidationError, match="needs num_experts_per_tok"):
         model(num_experts=4)
+
+
+def test_full_layers_may_have_wider_and_fewer_heads() -> None:
+    spec = model(
+        sliding_window=16,
+        layer_types=("sliding_attention", "full_attention") * 2,
+        global_head_dim=32,
+        num_global_key_value_heads=1,
+        attention_k_eq_v=True,
+    )
+    sliding, full = spec.layers[0], spec.layers[1]
+    assert (sliding.kv_elements, full.kv_elements) == (2 * 2 * 16, 2 * 1 * 32)
+    query = 4 * 32
+    assert full.params - sliding.params == 64 * (2 * query + 32) - 64 * (2 * 64 + 64)
+
+
+def test_an_encoder_is_held_by_the_first_stage_only() -> None:
+    plain, seeing = model(), model(encoder_params=1000)
+    assert seeing.embedding_params - plain.embedding_params == 1000
+    assert (seeing.head_params, seeing.layers) == (plain.head_params, plain.layers)

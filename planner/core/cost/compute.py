@@ -97,10 +97,9 @@ def layer_time(
     model: ModelSpec, layer: Layer, quant: QuantScheme, chip: Chip, batch: Batch
 ) -> StageTime:
     """Seconds of one layer for one step of ``batch``."""
-    touched = layer.params + layer.distinct_experts(batch.new_tokens) * layer.expert_params
-    linear = _products(
-        quant, chip, touched * quant.weight_bits / 8, layer.active_params, batch.new_tokens
-    )
+    experts = layer.distinct_experts(batch.new_tokens) * layer.expert_params
+    touched_bytes = quant.layer_bytes(layer.params, experts)
+    linear = _products(quant, chip, touched_bytes, layer.active_params, batch.new_tokens)
     attention = _attention(layer, quant, chip, batch)
     return (
         linear

@@ -44,7 +44,9 @@ def stage_memory(
     tokens of one step. Raises nothing: whether it fits is the caller's question.
     """
     layers = model.layers[start:stop]
-    weights = sum(layer.total_params for layer in layers) * quant.weight_bits / 8
+    weights = sum(
+        quant.layer_bytes(layer.params, layer.experts * layer.expert_params) for layer in layers
+    )
     if start == 0:
         weights += model.embedding_params * quant.embedding_bits / 8
     last = stop == model.num_hidden_layers
