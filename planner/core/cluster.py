@@ -1,4 +1,4 @@
-"""Node, Link and Cluster: the machines, and what lies between them."""
+"""Node, Link, Network and Cluster: the machines, and what lies between them."""
 
 from __future__ import annotations
 
@@ -64,11 +64,9 @@ class Node(Spec):
     """Churn profile id; None for a node that stays."""
 
 
-class Link(Spec):
-    """A directed path; its ends are node ids, ``region:NAME`` or ``*`` for any."""
+class Line(Spec):
+    """What lies between two machines, in one direction."""
 
-    src: str
-    dst: str
     one_way_latency_s: Seconds = Field(alias="one_way_latency")
     bytes_per_s: BytesPerSecond = Field(alias="bandwidth")
     jitter_s: Seconds = Field(default=0.0, alias="jitter")
@@ -83,6 +81,17 @@ class Link(Spec):
         if value <= 0:
             raise ValueError("bandwidth must be above zero; leave the link out if there is none")
         return value
+
+
+class Network(Line, Card):
+    """A kind of line, such as home fibre, that the links of a scenario can name."""
+
+
+class Link(Line):
+    """A directed path; its ends are node ids, ``region:NAME`` or ``*`` for any."""
+
+    src: str
+    dst: str
 
     @model_validator(mode="after")
     def _no_loop(self) -> Link:
