@@ -23,6 +23,8 @@ class Efficiency(Spec):
     """Share of the peak memory bandwidth that weight reads reach."""
     compute: Positive | Curve
     """Share of the peak FLOP/s that matrix products reach, constant or by tokens in the step."""
+    layer_overhead_s: Seconds = Field(default=0.0, alias="layer_overhead")
+    """Overhead per layer and step that these kernels add to the calibration's own."""
 
     @field_validator("compute")
     @classmethod
@@ -78,6 +80,8 @@ class Calibration(Spec):
     """Fixed time of a stage per step."""
     sequence_overhead_s: Seconds = Field(default=0.0, alias="sequence_overhead")
     """Time of a stage per sequence in the step."""
+    sequence_layer_overhead_s: Seconds = Field(default=0.0, alias="sequence_layer_overhead")
+    """Time per sequence and layer, where an engine attends sequence by sequence."""
     sync_s: Seconds = Field(default=0.0, alias="sync")
     """Latency of one all-reduce between the devices of a node (two per layer)."""
     tier: Literal[0, 1, 2] = 0

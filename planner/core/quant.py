@@ -10,6 +10,8 @@ from planner.core.device import DType
 from planner.core.spec import Card, Spec
 from planner.core.units import Fraction, Positive
 
+_WIDE = ("fp32", "tf32", "bf16", "fp16")
+
 
 class QualityEffect(Spec):
     """What one published measurement says a scheme does to one model family."""
@@ -53,6 +55,11 @@ class QuantScheme(Card):
     """True only where the format is the one the model was published in, or wider."""
     quality: tuple[QualityEffect, ...] = ()
     """Published effects; a family without one is unknown, never lossless."""
+
+    @property
+    def wide_dtype(self) -> DType:
+        """Format of what is never narrowed below 16 bits: attention, and a head kept wide."""
+        return self.compute_dtype if self.compute_dtype in _WIDE else "bf16"
 
     def layer_bytes(self, params: float, expert_params: float = 0.0) -> float:
         """Bytes of weights of a layer: ``params`` beside its routed experts, the rest in them."""

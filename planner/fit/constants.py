@@ -14,12 +14,15 @@ SCALARS: dict[str, tuple[float, float]] = {
     "layer_overhead_s": (1e-8, 1e-1),
     "step_overhead_s": (1e-8, 1.0),
     "sequence_overhead_s": (1e-9, 1e-1),
+    "sequence_layer_overhead_s": (1e-9, 1e-2),
     "sync_s": (1e-8, 1e-1),
 }
 """Constants of a whole calibration with the range a fit may search."""
 
 SHARE_RANGE = (1e-4, 3.0)
 """Range of an efficiency; engines with wider accumulators than assumed can pass 1."""
+
+_OVERHEAD_RANGE = SCALARS["layer_overhead_s"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Free:
     """Efficiency keys whose share of the bandwidth is free."""
     compute: tuple[str, ...] = ()
     """Efficiency keys whose share of the FLOP/s is free, at every point of a curve."""
+    overhead: tuple[str, ...] = ()
+    """Efficiency keys whose further overhead per layer is free."""
 
 
 def count(start: Calibration, free: Free) -> int:
@@ -43,6 +48,7 @@ def to_vector(start: Calibration, free: Free) -> list[float]:
     """Logarithms of the free constants, in a fixed order, moved inside their ranges."""
     values = [(getattr(start, name), SCALARS[name]) for name in free.scalars]
     values += [(start.efficiency[key].bandwidth, SHARE_RANGE) for key in free.bandwidth]
+    values += [(start.efficiency[key].layer_overhead_s, _OVERHEAD_RANGE) for key in free.overhead]
     for key in free.compute:
         values += [(share, SHARE_RANGE) for share in _shares(start.efficiency[key])]
     return [math.log(min(high, max(low, value))) for value, (low, high) in values]
@@ -51,6 +57,7 @@ def to_vector(start: Calibration, free: Free) -> list[float]:
 def ranges(start: Calibration, free: Free) -> tuple[list[float], list[float]]:
     """Lower and upper bounds of the vector."""
     pairs = [SCALARS[name] for name in free.scalars]
+    pairs += [SHARE_RANGE] * len(free.bandwidth) + [_OVERHEAD_RANGE] * len(free.overhead)
     pairs += [SHARE_RANGE] * (count(start, free) - len(pairs))
     return [math.log(low) for low, _ in pairs], [math.log(high) for _, high in pairs]
 
@@ -62,6 +69,8 @@ def from_vector(start: Calibration, free: Free, vector: Sequence[float]) -> Cali
     efficiency = dict(start.efficiency)
     for key in free.bandwidth:
         efficiency[key] = efficiency[key].model_copy(update={"bandwidth": next(numbers)})
+    for key in free.overhead:
+        efficiency[key] = efficiency[key].model_copy(update={"layer_overhead_s": next(numbers)})
     for key in free.compute:
         old = efficiency[key].compute
         if isinstance(old, tuple):

@@ -6,37 +6,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from planner.core.cost import Batch, Chip, stage_time
-from planner.core.device import Device
+from planner.core.cost.measured import MeasuredStep
 from planner.core.engine import Calibration, ErrorBand
 from planner.core.metrics import percentile
-from planner.core.model import ModelSpec
-from planner.core.quant import QuantScheme
 from planner.fit.constants import Free, from_vector, ranges, to_vector
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredStep:
-    """How long layers ``[start, stop)`` of a model took for one step of a batch."""
-
-    device: Device
-    model: ModelSpec
-    start: int
-    stop: int
-    quant: QuantScheme
-    batch: Batch
-    seconds: float
-    count: int = 1
-    """Devices that worked on it together."""
-
-    def predicted_s(self, calibration: Calibration) -> float:
-        """What the cost model says under a calibration (s)."""
-        chip = Chip(self.device, calibration, self.count)
-        return stage_time(self.model, self.start, self.stop, self.quant, chip, self.batch).total_s
-
-    def error(self, calibration: Calibration) -> float:
-        """(predicted - measured) / measured."""
-        return self.predicted_s(calibration) / self.seconds - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +27,9 @@ def fit(steps: Sequence[MeasuredStep], start: Calibration, free: Free) -> Fitted
     """The calibration under which the steps are predicted best.
 
     Least squares of log(predicted / measured) with the soft-L1 loss (Huber, 1964; as in
-    ``scipy.optimize.least_squares``), which a few bad measurements do not bend. Raises
-    ValueError with fewer steps than constants.
+    ``scipy.optimize.least_squares``), which a few bad measurements do not bend. A roofline has
+    no slope in the term that hides behind the other one, so the search also starts from what
+    the steps themselves suggest. Raises ValueError with fewer steps than constants.
     """
     from scipy.optimize import least_squares
 
@@ -71,12 +45,58 @@ def fit(steps: Sequence[MeasuredStep], start: Calibration, free: Free) -> Fitted
             for step, log in zip(steps, logs, strict=True)
         ]
 
-    solution = least_squares(
-        residuals, vector, bounds=ranges(start, free), loss="soft_l1", f_scale=0.05
-    )
-    calibration = from_vector(start, free, [float(value) for value in solution.x])
+    solutions = [
+        least_squares(residuals, begin, bounds=ranges(start, free), loss="soft_l1", f_scale=0.05)
+        for begin in (vector, to_vector(guess(steps, start, free), free))
+    ]
+    best = min(solutions, key=lambda solution: float(solution.cost))
+    calibration = from_vector(start, free, [float(value) for value in best.x])
     errors = tuple(step.error(calibration) for step in steps)
     return Fitted(calibration, errors, len(vector))
+
+
+def guess(steps: Sequence[MeasuredStep], start: Calibration, free: Free) -> Calibration:
+    """The starting calibration with every free efficiency of products read off the steps.
+
+    The share of the FLOP/s at a point of a curve is what the steps of about that many tokens
+    would reach if products were all they did; the share of the bandwidth likewise, from the
+    smallest steps.
+    """
+    efficiency = dict(start.efficiency)
+    for key in free.compute:
+        mine = [step for step in steps if key in (step.quant.id, step.quant.compute_dtype, "*")]
+        curve = efficiency[key].compute
+        knots = [tokens for tokens, _ in curve] if isinstance(curve, tuple) else [1.0]
+        found: list[list[float]] = [[] for _ in knots]
+        for step in mine:
+            distance = [abs(math.log(step.batch.new_tokens / knot)) for knot in knots]
+            found[distance.index(min(distance))].append(_compute_share(step))
+        shares = [
+            percentile(sorted(values), 50) if values else efficiency[key].compute_at(knot)
+            for knot, values in zip(knots, found, strict=True)
+        ]
+        changed = tuple(zip(knots, shares, strict=True)) if isinstance(curve, tuple) else shares[0]
+        efficiency[key] = efficiency[key].model_copy(update={"compute": changed})
+    for key in free.bandwidth:
+        mine = [step for step in steps if key in (step.quant.id, step.quant.compute_dtype, "*")]
+        fewest = min((step.batch.new_tokens for step in mine), default=0)
+        found_shares = sorted(_read_share(s) for s in mine if s.batch.new_tokens == fewest)
+        if found_shares:
+            share = percentile(found_shares, 80)
+            efficiency[key] = efficiency[key].model_copy(update={"bandwidth": share})
+    return start.model_copy(update={"efficiency": efficiency})
+
+
+def _compute_share(step: MeasuredStep) -> float:
+    params = sum(layer.active_params for layer in step.model.layers[step.start : step.stop])
+    peak = step.device.peak_flop_per_s(step.quant.compute_dtype) * step.count
+    return 2 * params * step.batch.new_tokens / (peak * step.seconds)
+
+
+def _read_share(step: MeasuredStep) -> float:
+    layers = step.model.layers[step.start : step.stop]
+    read_bytes = sum(step.quant.layer_bytes(layer.params) for layer in layers)
+    return read_bytes / (step.device.memory_bytes_per_s * step.count * step.seconds)
 
 
 def error_band(errors: Iterable[float], source: str) -> ErrorBand:

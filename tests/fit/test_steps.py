@@ -3,9 +3,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.core.cost import Batch
+from planner.core.cost.measured import MeasuredStep
 from planner.core.engine import Calibration, Efficiency
 from planner.fit.constants import Free, count, from_vector, to_vector
-from planner.fit.steps import MeasuredStep, error_band, fit
+from planner.fit.steps import error_band, fit
 from tests.core.world import device, model, quant
 
 START = Calibration(

@@ -101,11 +101,10 @@ def layer_time(
     touched_bytes = quant.layer_bytes(layer.params, experts)
     linear = _products(quant, chip, touched_bytes, layer.active_params, batch.new_tokens)
     attention = _attention(layer, quant, chip, batch)
-    return (
-        linear
-        + attention
-        + StageTime(sync_s=_sync_s(chip), overhead_s=chip.calibration.layer_overhead_s)
-    )
+    calibration = chip.calibration
+    overhead_s = calibration.layer_overhead_s + _efficiency(quant, chip).layer_overhead_s
+    overhead_s += batch.sequences * calibration.sequence_layer_overhead_s
+    return linear + attention + StageTime(sync_s=_sync_s(chip), overhead_s=overhead_s)
 
 
 def embedding_time(model: ModelSpec, quant: QuantScheme, chip: Chip, batch: Batch) -> StageTime:
@@ -118,7 +117,8 @@ def embedding_time(model: ModelSpec, quant: QuantScheme, chip: Chip, batch: Batc
 def head_time(model: ModelSpec, quant: QuantScheme, chip: Chip, batch: Batch) -> StageTime:
     """Seconds of the output head for the last token of each sequence."""
     head_bytes = model.head_params * quant.head_bits / 8
-    return _products(quant, chip, head_bytes, model.head_params, batch.sequences)
+    wide = quant.head_bits >= 16 > quant.weight_bits
+    return _products(quant, chip, head_bytes, model.head_params, batch.sequences, wide)
 
 
 def _runs(model: ModelSpec, start: int, stop: int) -> list[tuple[Layer, int]]:
@@ -135,12 +135,21 @@ def _efficiency(quant: QuantScheme, chip: Chip) -> Efficiency:
 
 
 def _products(
-    quant: QuantScheme, chip: Chip, weight_bytes: float, params: float, tokens: float
+    quant: QuantScheme,
+    chip: Chip,
+    weight_bytes: float,
+    params: float,
+    tokens: float,
+    wide: bool = False,
 ) -> StageTime:
-    """Roofline of matrix products: weights read once, 2 FLOPs per parameter and token."""
-    reached = _efficiency(quant, chip)
+    """Roofline of matrix products: weights read once, 2 FLOPs per parameter and token.
+
+    ``wide`` weights are kept in 16 bits beside narrower ones and computed in that format.
+    """
+    dtype = quant.wide_dtype if wide else quant.compute_dtype
+    reached = chip.calibration.for_quant(dtype, dtype) if wide else _efficiency(quant, chip)
     bandwidth = chip.device.memory_bytes_per_s * chip.count * reached.bandwidth
-    peak = chip.device.peak_flop_per_s(quant.compute_dtype) * chip.count
+    peak = chip.device.peak_flop_per_s(dtype) * chip.count
     read_s = weight_bytes / bandwidth
     compute_s = 2 * params * tokens / (peak * reached.compute_at(tokens))
     return StageTime(weights_s=read_s, compute_s=max(0.0, compute_s - read_s))
@@ -155,7 +164,7 @@ def _attention(layer: Layer, quant: QuantScheme, chip: Chip, batch: Batch) -> St
     read_s = elements * quant.kv_bits / 8 / bandwidth
     flops = layer.flops_per_pair * batch.attended_pairs(layer.kv_window)
     flops += 4.0 * layer.state_elements * batch.new_tokens
-    peak = chip.device.peak_flop_per_s(quant.compute_dtype) * chip.count
+    peak = chip.device.peak_flop_per_s(quant.wide_dtype) * chip.count
     compute_s = flops / (peak * calibration.attention_compute)
     return StageTime(kv_s=read_s, attention_s=max(0.0, compute_s - read_s))
 

@@ -1,0 +1,117 @@
+"""What ``planner probe`` measured on a host -> the engine card of our runtime there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.core.cost.measured import MeasuredStep
+from planner.core.device import Device
+from planner.core.engine import Calibration, Efficiency, Engine, ErrorBand
+from planner.core.metrics import percentile
+from planner.fit.constants import SCALARS, Free
+from planner.fit.steps import error_band, fit
+
+KNOTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 128.0, 512.0)
+"""Tokens of a step at which the share of the FLOP/s is fitted."""
+
+_SHARED = tuple(name for name in SCALARS if name not in ("sync_s", "sequence_overhead_s"))
+
+
+@dataclass(frozen=True, slots=True)
+class Overheads:
+    """Fixed times of our runtime on a host (s)."""
+
+    hop_s: float
+    coordinator_step_s: float
+    worker_steps: Sequence[MeasuredStep] = ()
+    """Steps as real workers took them, which wake up and unpack a frame for each."""
+
+
+def host_engine(device: Device, steps: Sequence[MeasuredStep], overheads: Overheads) -> Engine:
+    """The engine card for ``device`` from steps measured on it, with its error band.
+
+    The band comes from predicting the steps of each model shape with constants fitted to the
+    other shapes only.
+    """
+    calibration = host_calibration(device, steps)
+    late_s = [step.seconds - step.predicted_s(calibration) for step in overheads.worker_steps]
+    if late_s:
+        more_s = max(0.0, percentile(sorted(late_s), 50))
+        whole_s = float(f"{calibration.step_overhead_s + more_s:.4g}")
+        calibration = calibration.model_copy(update={"step_overhead_s": whole_s})
+    return Engine(
+        id=device.id,
+        name="planner runtime",
+        version=f"probed with {device.threads} threads",
+        calibrations=(calibration.model_copy(update={"error_band": _left_out(device, steps)}),),
+        hop=overheads.hop_s,
+        coordinator_step=overheads.coordinator_step_s,
+        frame=64,
+        memory_reserve=400 * 2**20,
+        source="planner probe",
+        as_of=device.as_of,
+        note=f"{len(steps)} timed steps; the reserve is what torch and Python take per worker",
+    )
+
+
+def host_calibration(device: Device, steps: Sequence[MeasuredStep]) -> Calibration:
+    """Constants fitted to measured steps; the scheme with most steps fixes what all share."""
+    quants = sorted({step.quant.id for step in steps}, key=_rank)
+    efficiency = {
+        quant: Efficiency(bandwidth=0.8, compute=tuple((knot, 0.3) for knot in KNOTS))
+        for quant in quants
+    }
+    calibration = Calibration(
+        device=device.id,
+        efficiency=efficiency,
+        kv_bandwidth=0.3,
+        attention_compute=0.2,
+        layer_overhead=1e-4,
+        step_overhead=1e-4,
+        sequence_layer_overhead=2e-5,
+        tier=2,
+        source="planner probe",
+    )
+    for index, quant in enumerate(quants):
+        shared = Free(scalars=_SHARED) if index == 0 else Free(overhead=(quant,))
+        free = Free(shared.scalars, bandwidth=(quant,), compute=(quant,), overhead=shared.overhead)
+        mine = [step for step in steps if step.quant.id == quant]
+        calibration = fit(mine, calibration, free).calibration
+    return _rounded(calibration)
+
+
+def _rank(quant: str) -> tuple[bool, str]:
+    """bf16 first: it is what most plans use."""
+    return quant != "bf16", quant
+
+
+def _left_out(device: Device, steps: Sequence[MeasuredStep]) -> ErrorBand:
+    errors: list[float] = []
+    for shape in sorted({step.model.id for step in steps}):
+        others = [step for step in steps if step.model.id != shape]
+        if not others:
+            others = list(steps)
+        calibration = host_calibration(device, others)
+        errors += [step.error(calibration) for step in steps if step.model.id == shape]
+    return error_band(errors, "step times of each probed shape, predicted from the other shapes")
+
+
+def _rounded(calibration: Calibration) -> Calibration:
+    """The constants with the four digits that a measurement is worth."""
+
+    def four(value: float) -> float:
+        return float(f"{value:.4g}")
+
+    efficiency = {
+        quant: Efficiency(
+            bandwidth=four(entry.bandwidth),
+            compute=tuple((knot, four(share)) for knot, share in entry.compute)
+            if isinstance(entry.compute, tuple)
+            else four(entry.compute),
+            layer_overhead=four(entry.layer_overhead_s),
+        )
+        for quant, entry in calibration.efficiency.items()
+    }
+    scalars = {name: four(getattr(calibration, name)) for name in _SHARED}
+    return calibration.model_copy(update=scalars | {"efficiency": efficiency})

@@ -1,0 +1,108 @@
+"""Overheads: what a run costs on this host besides computing, from a real run of a tiny model."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.core.cluster import Cluster, Link, Node
+from planner.core.cost.batch import Batch
+from planner.core.cost.measured import MeasuredStep
+from planner.core.device import Device
+from planner.core.engine import Calibration, Efficiency, Engine
+from planner.core.plan import Pipeline, Plan, Stage
+from planner.core.problem import Problem
+from planner.core.quant import QuantScheme
+from planner.core.workload import Closed, Fixed, Workload
+from planner.run.execute import Measurement, execute
+from planner.run.probe import SHAPES, probe_model
+from planner.run.seeded import make_checkpoint
+
+_CUTS = ((0, 3), (3, 6), (6, 8))
+_PROMPT, _OUTPUT, _REQUESTS, _USERS = 32, 48, 4, 2
+_FAST_BYTES_PER_S = 1e12
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredOverheads:
+    """Seconds of a hop and of the coordinator, and what steps took inside real workers."""
+
+    hop_s: float
+    coordinator_step_s: float
+    worker_steps: list[MeasuredStep]
+    """One per stage and kind of batch: the median over the run."""
+
+
+def measure_overheads(device: Device, quant: QuantScheme) -> MeasuredOverheads:
+    """Runs a tiny model over three local workers; raises RunError if that fails."""
+    problem, plan = _tiny(device, quant)
+    with tempfile.TemporaryDirectory() as folder:
+        path = make_checkpoint(Path(folder) / "tiny", problem.model)
+        requests = problem.workload.sample(0)
+        run = execute(problem, plan, requests, path, threads=device.threads)
+    between = [hop.seconds for way in run.hops for hop in way.hops if hop.phase == "decode"]
+    own = [step.compute_s for steps in run.coordinator for step in steps]
+    return MeasuredOverheads(
+        hop_s=statistics.median(between),
+        coordinator_step_s=statistics.median(own),
+        worker_steps=_typical(device, problem, quant, run),
+    )
+
+
+def _tiny(device: Device, quant: QuantScheme) -> tuple[Problem, Plan]:
+    """The smallest probed model on three workers, without any network between them."""
+    guess = Calibration(efficiency={"*": Efficiency(bandwidth=1, compute=1)}, source="not used")
+    nodes = tuple(Node(id=name, device=device.id) for name in ("a", "b", "c"))
+    problem = Problem(
+        name="overheads",
+        cluster=Cluster(
+            devices=(device,),
+            nodes=nodes,
+            links=(Link(src="*", dst="*", one_way_latency=0, bandwidth=_FAST_BYTES_PER_S),),
+            coordinator="a",
+        ),
+        model=probe_model(*SHAPES[0]),
+        engine=Engine(
+            id=device.id,
+            name="planner runtime",
+            version="probed",
+            calibrations=(guess,),
+            source=device.source,
+            as_of=device.as_of,
+        ),
+        quants=(quant,),
+        workload=Workload(
+            arrivals=Closed(kind="closed", concurrency=_USERS),
+            prompt=Fixed(tokens=_PROMPT),
+            output=Fixed(tokens=_OUTPUT),
+            requests=_REQUESTS,
+        ),
+    )
+    stages = tuple(
+        Stage(node=node.id, start=start, stop=stop, quant=quant.id)
+        for node, (start, stop) in zip(nodes, _CUTS, strict=True)
+    )
+    return problem, Plan(pipelines=(Pipeline(stages=stages, max_num_seqs=_USERS),))
+
+
+def _typical(
+    device: Device, problem: Problem, quant: QuantScheme, run: Measurement
+) -> list[MeasuredStep]:
+    typical = []
+    for stage in run.stages:
+        for phase, sequences in (("prefill", 1), ("decode", 1), ("decode", _USERS)):
+            steps = [s for s in stage.steps if s.phase == phase and s.sequences == sequences]
+            if not steps:
+                continue
+            batch = Batch(
+                steps[0].phase,
+                sequences,
+                steps[0].new_tokens,
+                statistics.fmean(step.context_tokens for step in steps),
+            )
+            seconds = statistics.median(step.compute_s for step in steps)
+            layers = (stage.stage.start, stage.stage.stop)
+            typical.append(MeasuredStep(device, problem.model, *layers, quant, batch, seconds))
+    return typical
