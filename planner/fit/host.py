@@ -45,10 +45,10 @@ def host_engine(device: Device, steps: Sequence[MeasuredStep], overheads: Overhe
         name="planner runtime",
         version=f"probed with {device.threads} threads",
         calibrations=(calibration.model_copy(update={"error_band": _left_out(device, steps)}),),
-        hop=overheads.hop_s,
-        coordinator_step=overheads.coordinator_step_s,
-        frame=64,
-        memory_reserve=400 * 2**20,
+        hop_s=overheads.hop_s,
+        coordinator_step_s=overheads.coordinator_step_s,
+        frame_bytes=64,
+        memory_reserve_bytes=400 * 2**20,
         source="planner probe",
         as_of=device.as_of,
         note=f"{len(steps)} timed steps; the reserve is what torch and Python take per worker",
@@ -67,9 +67,9 @@ def host_calibration(device: Device, steps: Sequence[MeasuredStep]) -> Calibrati
         efficiency=efficiency,
         kv_bandwidth=0.3,
         attention_compute=0.2,
-        layer_overhead=1e-4,
-        step_overhead=1e-4,
-        sequence_layer_overhead=2e-5,
+        layer_overhead_s=1e-4,
+        step_overhead_s=1e-4,
+        sequence_layer_overhead_s=2e-5,
         tier=2,
         source="planner probe",
     )
@@ -109,7 +109,7 @@ def _rounded(calibration: Calibration) -> Calibration:
             compute=tuple((knot, four(share)) for knot, share in entry.compute)
             if isinstance(entry.compute, tuple)
             else four(entry.compute),
-            layer_overhead=four(entry.layer_overhead_s),
+            layer_overhead_s=four(entry.layer_overhead_s),
         )
         for quant, entry in calibration.efficiency.items()
     }

@@ -60,7 +60,7 @@ def _tiny(device: Device, quant: QuantScheme) -> tuple[Problem, Plan]:
         cluster=Cluster(
             devices=(device,),
             nodes=nodes,
-            links=(Link(src="*", dst="*", one_way_latency=0, bandwidth=_FAST_BYTES_PER_S),),
+            links=(Link(src="*", dst="*", one_way_latency_s=0, bytes_per_s=_FAST_BYTES_PER_S),),
             coordinator="a",
         ),
         model=probe_model(*SHAPES[0]),

@@ -48,7 +48,7 @@ _LEAST_REPEATS = 3
 
 
 def measure_device(threads: int, workers: int = 1) -> Device:
-    """This host as one worker sees it: streaming read, products by number format, memory."""
+    """The host as one worker sees it: streaming read, products by number format, memory."""
     torch.set_num_threads(threads)
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / workers
     formats = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -58,9 +58,9 @@ def measure_device(threads: int, workers: int = 1) -> Device:
         id=THIS_HOST,
         name=f"{platform.processor() or platform.machine()} CPU, one of {workers} workers",
         device_class=THIS_HOST,
-        memory=float(f"{memory_bytes:.4g}"),
-        memory_bandwidth=float(f"{_streaming_bytes_per_s():.4g}"),
-        compute={name: float(f"{rate:.4g}") for name, rate in compute.items()},
+        memory_bytes=float(f"{memory_bytes:.4g}"),
+        memory_bytes_per_s=float(f"{_streaming_bytes_per_s():.4g}"),
+        flop_per_s={name: float(f"{rate:.4g}") for name, rate in compute.items()},
         threads=threads,
         source="planner probe",
         as_of=datetime.datetime.now(tz=datetime.UTC).date(),
