@@ -12,6 +12,7 @@ from planner.core.errors import FileProblem, InvalidFileError
 from planner.run.config import ModelConfig, read_config, read_json
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from torch import Tensor
 
 EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
@@ -30,10 +31,15 @@ class Checkpoint:
     """File that holds each tensor."""
     _open: dict[Path, Any] = field(default_factory=dict, repr=False)
 
-    @property
-    def tokenizer_file(self) -> Path:
-        """The tokenizer, in the format of the ``tokenizers`` library."""
-        return self.directory / "tokenizer.json"
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer; raises InvalidFileError."""
+        from tokenizers import Tokenizer
+
+        path = self.directory / "tokenizer.json"
+        try:
+            return Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing narrower
+            raise InvalidFileError([FileProblem(str(path), f"is no tokenizer: {error}")]) from None
 
     def tensor(self, name: str) -> Tensor:
         """One tensor, read into memory of its own; raises InvalidFileError."""

@@ -1,0 +1,246 @@
+"""Execute: runs a plan on this host and measures it."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from planner.core.errors import RunError
+from planner.core.metrics import RequestRecord
+from planner.core.plan import Plan, Stage
+from planner.core.problem import Problem
+from planner.core.rng import stream
+from planner.core.workload import Request
+from planner.run.checkpoint import open_checkpoint
+from planner.run.config import ModelConfig
+from planner.run.driver import Coordination, OnToken, Prompt, Session
+from planner.run.fleet import Fleet, Settings
+from planner.run.steps import Hop, Step, hops
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+QUANTS = ("fp32", "bf16", "int8")
+"""Quantizations the bundled runtime computes in."""
+
+PACKAGES = ("torch", "safetensors", "tokenizers")
+"""What the extra ``run`` installs."""
+
+_WARM_TOKENS, _WARM_OUTPUT, _WARM_SEATS = 8, 3, 4
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """What one stage did."""
+
+    pipeline: int
+    stage: Stage
+    weight_bytes: int
+    cache_bytes: int
+    kernels: dict[str, Any]
+    """Matrix products chosen by the race, by number format."""
+    steps: list[Step]
+
+
+@dataclass(frozen=True, slots=True)
+class HopRun:
+    """Ways of jobs from one node to the next, where the receiver was waiting for them."""
+
+    pipeline: int
+    src: str
+    dst: str
+    hops: list[Hop]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What came of a run; seconds count from its start."""
+
+    records: list[RequestRecord]
+    outputs: dict[int, list[int]]
+    """Token ids by request."""
+    texts: dict[int, str]
+    stages: list[StageRun]
+    hops: list[HopRun]
+    coordinator: list[list[Step]]
+    """By pipeline: each job's own time at the coordinator."""
+    threads: int
+    """Compute threads of each worker."""
+
+
+def execute(
+    problem: Problem,
+    plan: Plan,
+    requests: Sequence[Request],
+    checkpoint: Path,
+    *,
+    texts: Sequence[str] | None = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    threads: int | None = None,
+    device: str = "cpu",
+    on_token: OnToken | None = None,
+    stall_s: float = 120.0,
+) -> Measurement:
+    """Runs ``requests`` through local workers that hold the plan's stages.
+
+    Links of the cluster are imitated between the workers. Requests get random prompts of their
+    lengths and always their whole output; with ``texts`` request *i* asks text *i*, up to its
+    output length or the model's end token. Raises RunError, InvalidFileError.
+    """
+    require_packages()
+    opened = open_checkpoint(checkpoint)
+    check(problem, plan, opened.config)
+    tokenizer = opened.tokenizer()
+    prompts = _prompts(requests, texts, opened.config, temperature, top_p, seed)
+    workers = len(plan.nodes)
+    settings = Settings(
+        checkpoint=checkpoint,
+        slot_tokens=_slot_tokens(problem),
+        threads=threads or max(1, len(os.sched_getaffinity(0)) // workers),
+        device=device,
+        seed=seed,
+    )
+
+    with Fleet(problem.cluster, plan, settings) as fleet:
+        _warm_up(fleet, plan, tokenizer)
+        warm_jobs = fleet.jobs_sent
+        session = Session(fleet, plan, tokenizer, on_token, stall_s)
+        session.run(prompts, problem.workload.concurrency)
+        reports = fleet.steps()
+    origin_s = session.start_s
+    stages = [
+        StageRun(
+            worker.pipeline,
+            worker.stage,
+            worker.weight_bytes,
+            worker.cache_bytes,
+            worker.kernels,
+            [step.after(origin_s) for step in steps if step.job > warm_jobs],
+        )
+        for worker, steps in zip(fleet.workers, reports, strict=True)
+    ]
+    log = [
+        Coordination(
+            [step.after(origin_s) for step in entry.sent],
+            [step.after(origin_s) for step in entry.returned],
+        )
+        for entry in session.coordination
+    ]
+    return Measurement(
+        records=[session.records[prompt.id] for prompt in prompts],
+        outputs=session.outputs,
+        texts={key: tokenizer.decode(ids) for key, ids in session.outputs.items()},
+        stages=stages,
+        hops=_hop_runs(problem, plan, stages, log),
+        coordinator=[entry.sent for entry in log],
+        threads=settings.threads,
+    )
+
+
+def require_packages() -> None:
+    """Raises RunError unless everything the workers import is installed."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RunError(f"{', '.join(missing)} not installed", "pip install 'planner[run]'")
+
+
+def check(problem: Problem, plan: Plan, config: ModelConfig) -> None:
+    """Raises RunError where the runtime cannot do what the plan says with this checkpoint."""
+    for stage in (stage for pipeline in plan.pipelines for stage in pipeline.stages):
+        if stage.quant not in QUANTS:
+            raise RunError(
+                f"the bundled runtime does not compute in {stage.quant} (stage on {stage.node})",
+                f"plan with quants among {', '.join(QUANTS)}, or export to another engine",
+            )
+        if problem.cluster.node(stage.node).count > 1:
+            raise RunError(
+                f"node {stage.node} has several devices; the bundled runtime uses one per stage",
+                "give each device a node of its own, or export to another engine",
+            )
+    model = problem.model
+    pairs = {
+        "num_hidden_layers": (model.num_hidden_layers, config.layers),
+        "hidden_size": (model.hidden_size, config.hidden_size),
+        "intermediate_size": (model.intermediate_size, config.intermediate_size),
+        "num_attention_heads": (model.num_attention_heads, config.heads),
+        "num_key_value_heads": (model.num_key_value_heads, config.kv_heads),
+        "head_dim": (model.head_width, config.head_dim),
+        "vocab_size": (model.vocab_size, config.vocab_size),
+    }
+    differing = [
+        f"{k} {found}, not {planned}" for k, (planned, found) in pairs.items() if found != planned
+    ]
+    if differing:
+        raise RunError(
+            f"the checkpoint is no {model.id}: {'; '.join(differing)}",
+            "plan for the model of the checkpoint, or name another checkpoint",
+        )
+
+
+def _slot_tokens(problem: Problem) -> int:
+    """Tokens of the longest request, in whole blocks."""
+    block = problem.engine.kv_block_tokens
+    return math.ceil(problem.tokens_per_request / block) * block
+
+
+def _prompts(
+    requests: Sequence[Request],
+    texts: Sequence[str] | None,
+    config: ModelConfig,
+    temperature: float,
+    top_p: float,
+    seed: int,
+) -> list[Prompt]:
+    """Requests with their content: the texts, or random tokens of the right length."""
+    prompts = []
+    for index, request in enumerate(requests):
+        draws = stream(seed, "prompt", request.id)
+        content: str | list[int]
+        if texts is None:
+            content = [draws.randrange(config.vocab_size) for _ in range(request.prompt_tokens)]
+        else:
+            content = texts[index]
+        prompts.append(
+            Prompt(
+                id=request.id,
+                arrival_s=request.arrival_s,
+                content=content,
+                max_new_tokens=request.output_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                seed=stream(seed, "sampling", request.id).getrandbits(63),
+                stop_ids=frozenset(config.stop_ids if texts is not None else ()),
+            )
+        )
+    return prompts
+
+
+def _warm_up(fleet: Fleet, plan: Plan, tokenizer: Tokenizer) -> None:
+    """Fills every pipeline once with short prompts, so that all connections have been used."""
+    seats = sum(min(pipeline.max_num_seqs, _WARM_SEATS) for pipeline in plan.pipelines)
+    tokens = max(1, min(_WARM_TOKENS, fleet.slot_tokens - _WARM_TOKENS))
+    prompts = [Prompt(index, 0.0, [0] * tokens, _WARM_OUTPUT) for index in range(seats)]
+    Session(fleet, plan, tokenizer).run(prompts, concurrency=seats)
+
+
+def _hop_runs(
+    problem: Problem, plan: Plan, stages: list[StageRun], log: list[Coordination]
+) -> list[HopRun]:
+    """Every hop of every pipeline, coordinator to coordinator."""
+    runs = []
+    home = problem.cluster.coordinator
+    for index, (pipeline, entry) in enumerate(zip(plan.pipelines, log, strict=True)):
+        inside = [stage.steps for stage in stages if stage.pipeline == index]
+        logs = [entry.sent, *inside, entry.returned]
+        route = [home, *pipeline.nodes, home]
+        for (src, dst), (sent, received) in zip(pairwise(route), pairwise(logs), strict=True):
+            runs.append(HopRun(index, src, dst, hops(sent, received)))
+    return runs

@@ -1,0 +1,265 @@
+"""Fleet: the worker processes of a plan on this host, connected hop to hop, and their end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any
+
+import planner
+from planner.core.cluster import Cluster
+from planner.core.errors import FileProblem, InvalidFileError, RunError
+from planner.core.plan import Plan, Stage
+from planner.core.rng import stream
+from planner.run.frames import PeerLostError, control, encode, read_control, write_frame
+from planner.run.steps import Step
+from planner.run.transport import Channel, LinkShape, Listener, connect
+
+_START_S = 300.0
+_STOP_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the workers of a fleet run."""
+
+    checkpoint: Path
+    slot_tokens: int
+    """Tokens that one seat's cache holds."""
+    threads: int
+    """Compute threads of each worker."""
+    device: str = "cpu"
+    seed: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One process and the stage it holds."""
+
+    pipeline: int
+    stage: Stage
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    control: socket.socket = field(default_factory=socket.socket)
+    port: int = 0
+    weight_bytes: int = 0
+    cache_bytes: int = 0
+    kernels: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The coordinator's two ends of a pipeline."""
+
+    channel: Channel
+    tokens: socket.socket
+
+
+class Fleet:
+    """Starts on entering and leaves no process behind on exit, whatever happens between."""
+
+    def __init__(self, cluster: Cluster, plan: Plan, settings: Settings) -> None:
+        self.workers: list[Worker] = []
+        self.lines: list[Line] = []
+        self.slot_tokens = settings.slot_tokens
+        self.jobs_sent = 0
+        self._cluster, self._plan, self._settings = cluster, plan, settings
+        self._secret = secrets.token_hex(16)
+        self._listener = Listener(self._secret)
+        self._logs = contextlib.ExitStack()
+
+    def __enter__(self) -> Fleet:
+        try:
+            self._spawn()
+            self._load()
+            self._connect()
+        except BaseException:
+            self._end(patience_s=0.0)
+            raise
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._end(patience_s=_STOP_S if kind is None else 0.0)
+
+    def steps(self) -> list[list[Step]]:
+        """What every worker did so far, by worker."""
+        reports = [self._ask(worker, {"report": True})["steps"] for worker in self.workers]
+        return [[Step(*step) for step in report] for report in reports]
+
+    def raise_failure(self, worker: Worker) -> None:
+        """Raises what a worker reports, or that it is gone."""
+        self._hear(worker)
+        raise RunError(f"the worker of {_title(worker)} said something out of turn")
+
+    def _spawn(self) -> None:
+        """Starts all processes, each waiting for its orders."""
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(
+                [str(Path(planner.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+            ).rstrip(os.pathsep),
+            "OMP_NUM_THREADS": str(self._settings.threads),
+        }
+        for index, pipeline in enumerate(self._plan.pipelines):
+            for stage in pipeline.stages:
+                name = str(len(self.workers))
+                command = [sys.executable, "-m", "planner.run.worker"]
+                log = self._logs.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 closed by the stack
+                process = subprocess.Popen(
+                    [*command, str(self._listener.port), name],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                )
+                self.workers.append(Worker(index, stage, process, log))
+                assert process.stdin is not None
+                with contextlib.suppress(BrokenPipeError), process.stdin:
+                    process.stdin.write(self._secret.encode() + b"\n")
+        for _ in self.workers:
+            sock, name = self._accept()
+            self.workers[int(name)].control = sock
+
+    def _accept(self) -> tuple[socket.socket, str]:
+        """The next connection to the coordinator; raises RunError if a worker dies instead."""
+        deadline_s = time.monotonic() + _START_S
+        while time.monotonic() < deadline_s:
+            with contextlib.suppress(TimeoutError):
+                return self._listener.accept(timeout_s=0.2)
+            for worker in self.workers:
+                if worker.process.poll() is not None:
+                    raise self._death(worker)
+        raise RunError(f"a worker did not connect within {_START_S:g} s")
+
+    def _load(self) -> None:
+        """Has every worker load its stage.
+
+        The first one of each scheme lets the kernels race before the others start, undisturbed;
+        all others take its choice, since they run on the same host.
+        """
+        chosen: dict[str, dict[str, Any]] = {}
+        later = []
+        for worker in self.workers:
+            if worker.stage.quant in chosen:
+                later.append(worker)
+            else:
+                self._tell(worker, {"load": self._order(worker, None)})
+                chosen[worker.stage.quant] = self._loaded(worker)
+        for worker in later:
+            self._tell(worker, {"load": self._order(worker, chosen[worker.stage.quant])})
+        for worker in later:
+            self._loaded(worker)
+
+    def _order(self, worker: Worker, kernels: dict[str, Any] | None) -> dict[str, Any]:
+        settings, stage = self._settings, worker.stage
+        return {
+            "checkpoint": str(settings.checkpoint),
+            "start": stage.start,
+            "stop": stage.stop,
+            "quant": stage.quant,
+            "slots": self._plan.pipelines[worker.pipeline].max_num_seqs,
+            "slot_tokens": settings.slot_tokens,
+            "threads": settings.threads,
+            "device": settings.device,
+            "kernels": kernels,
+        }
+
+    def _loaded(self, worker: Worker) -> dict[str, Any]:
+        """Notes what a worker says about its stage; returns its kernels."""
+        said = self._hear(worker)
+        worker.port, worker.kernels = said["port"], said["kernels"]
+        worker.weight_bytes, worker.cache_bytes = said["weight_bytes"], said["cache_bytes"]
+        return worker.kernels
+
+    def _connect(self) -> None:
+        """Connects every hop: coordinator, stages in order, coordinator."""
+        for index, pipeline in enumerate(self._plan.pipelines):
+            mine = [worker for worker in self.workers if worker.pipeline == index]
+            home = self._cluster.coordinator
+            route = [*pipeline.nodes, home]
+            ports = [worker.port for worker in mine[1:]] + [self._listener.port]
+            for worker, (src, dst), port in zip(mine, pairwise(route), ports, strict=True):
+                shape = self._shape(src, dst)
+                link = asdict(shape) if shape else None
+                order = {"port": port, "name": f"tokens {index}", "link": link}
+                self._tell(worker, {"connect": order})
+            into = connect(mine[0].port, self._secret, "coordinator")
+            tokens, _ = self._accept()
+            channel = Channel(into, self._shape(home, pipeline.nodes[0]))
+            self.lines.append(Line(channel, tokens))
+            for worker in mine:
+                self._hear(worker)
+
+    def _shape(self, src: str, dst: str) -> LinkShape | None:
+        """The link of the cluster to be imitated between two processes of this host."""
+        link = self._cluster.link(src, dst)
+        if link is None:
+            return None
+        seed = stream(self._settings.seed, "link", src, dst).getrandbits(62)
+        return LinkShape(link.one_way_latency_s, link.bytes_per_s, link.jitter_s, seed)
+
+    def _ask(self, worker: Worker, message: dict[str, Any]) -> dict[str, Any]:
+        self._tell(worker, message)
+        return self._hear(worker)
+
+    def _tell(self, worker: Worker, message: dict[str, Any]) -> None:
+        try:
+            write_frame(worker.control, encode(control(message)))
+        except PeerLostError:
+            self._hear(worker)  # it may have said why before it went
+
+    def _hear(self, worker: Worker) -> dict[str, Any]:
+        """The next message of a worker; raises the error that it reports, or its death."""
+        worker.control.settimeout(_START_S)
+        try:
+            message = read_control(worker.control)
+        except PeerLostError:
+            raise self._death(worker) from None
+        if "error" not in message:
+            return message
+        error = message["error"]
+        if error["problems"]:
+            raise InvalidFileError([FileProblem(*p) for p in error["problems"]], error["hint"])
+        raise RunError(f"the worker of {_title(worker)} failed: {error['message']}", error["hint"])
+
+    def _death(self, worker: Worker) -> RunError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.process.wait(1.0)
+        worker.log.seek(0)
+        lines = worker.log.read().decode(errors="replace").strip().splitlines()
+        code = worker.process.returncode
+        reason = f", exit code {code}" if code is not None else ""
+        reason += f": {lines[-1]}" if lines else ""
+        return RunError(f"the worker of {_title(worker)} is gone{reason}")
+
+    def _end(self, patience_s: float) -> None:
+        """Asks workers to stop, and kills those that have not after ``patience_s``."""
+        for worker in self.workers:
+            with contextlib.suppress(PeerLostError):
+                write_frame(worker.control, encode(control({"stop": True})))
+        deadline_s = time.monotonic() + patience_s
+        for worker in self.workers:
+            try:
+                worker.process.wait(max(0.0, deadline_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+            worker.control.close()
+        for line in self.lines:
+            line.channel.close()
+            line.tokens.close()
+        self._listener.close()
+        self._logs.close()
+
+
+def _title(worker: Worker) -> str:
+    stage = worker.stage
+    return f"{stage.node} (layers {stage.start} to {stage.stop - 1})"

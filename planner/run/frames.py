@@ -1,0 +1,158 @@
+"""Frame: one message between processes, as a fixed header, its sequences and raw bytes.
+
+Nothing in a frame is executable, and every size is checked before memory is taken for it.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from planner.core.errors import RunError
+
+VERSION = 1
+CONTROL_LIMIT_BYTES = 64 * 2**20
+"""Largest control message; step records of long runs are the largest."""
+
+_MAGIC = b"PLNR"
+_HEADER = struct.Struct("<4sBBBxIIIIQ")
+_SEAT = struct.Struct("<IIffQ")
+_MAX_SEATS = 65536
+_ITEM_BYTES = {"bytes": 1, "int32": 4, "float32": 4, "bfloat16": 2}
+_DTYPES = tuple(_ITEM_BYTES)
+
+
+class Kind(IntEnum):
+    """What a frame is for."""
+
+    CONTROL = 1
+    """A JSON object."""
+    PREFILL = 2
+    """A whole prompt: token ids, or hidden states of its tokens."""
+    DECODE = 3
+    """One step of several sequences: token ids, or a hidden state each."""
+    TOKENS = 4
+    """One new token id per sequence of a job."""
+
+
+class Seat(NamedTuple):
+    """One sequence of a job: where its cache is and how its next token is picked."""
+
+    slot: int
+    position: int
+    """Tokens in its cache before this job."""
+    temperature: float = 0.0
+    """0 picks the most likely token."""
+    top_p: float = 1.0
+    seed: int = 0
+
+
+class Frame(NamedTuple):
+    """A message; ``payload`` holds ``rows x columns`` items of ``dtype``, little endian."""
+
+    kind: Kind
+    job: int
+    seats: tuple[Seat, ...]
+    dtype: str
+    rows: int
+    columns: int
+    payload: bytes | bytearray | memoryview
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """Content of a control frame; raises FrameError."""
+        try:
+            content = json.loads(bytes(self.payload))
+        except (ValueError, RecursionError):
+            content = None
+        if self.kind is not Kind.CONTROL or not isinstance(content, dict):
+            raise FrameError("a peer sent something else than a control message")
+        return content
+
+
+class PeerLostError(RunError):
+    """The process at the other end of a connection is gone."""
+
+
+class FrameError(RunError):
+    """A peer sent bytes that are no frame of ours."""
+
+
+def control(message: dict[str, Any]) -> Frame:
+    """A control frame."""
+    payload = json.dumps(message, separators=(",", ":")).encode()
+    return Frame(Kind.CONTROL, 0, (), "bytes", 1, len(payload), payload)
+
+
+def encode(frame: Frame) -> tuple[bytes, memoryview]:
+    """Head and body of a frame as they go on the wire; the body is not copied."""
+    body = memoryview(frame.payload).cast("B")
+    head = _HEADER.pack(
+        _MAGIC,
+        VERSION,
+        frame.kind,
+        _DTYPES.index(frame.dtype),
+        frame.job,
+        len(frame.seats),
+        frame.rows,
+        frame.columns,
+        len(body),
+    )
+    return head + b"".join(_SEAT.pack(*seat) for seat in frame.seats), body
+
+
+def read_frame(sock: socket.socket, limit_bytes: int) -> Frame:
+    """The next frame; raises PeerLostError at the end of the stream, FrameError for nonsense."""
+    head = _read(sock, _HEADER.size)
+    magic, version, kind, dtype, job, seats, rows, columns, size_bytes = _HEADER.unpack(head)
+    if magic != _MAGIC:
+        raise FrameError("a peer does not speak planner's protocol")
+    if version != VERSION:
+        raise FrameError(
+            f"a peer speaks version {version} of the protocol, this is version {VERSION}",
+            "run the same version of planner on every node",
+        )
+    if kind not in Kind._value2member_map_ or dtype >= len(_DTYPES) or seats > _MAX_SEATS:
+        raise FrameError("a peer sent a frame with an unknown kind, number format or size")
+    if size_bytes != rows * columns * _ITEM_BYTES[_DTYPES[dtype]]:
+        raise FrameError("a peer sent a frame whose size and shape differ")
+    if size_bytes > limit_bytes:
+        raise FrameError(f"a peer sent {size_bytes} bytes where {limit_bytes} are the most")
+    listed = tuple(map(Seat._make, _SEAT.iter_unpack(_read(sock, seats * _SEAT.size))))
+    payload = _read(sock, size_bytes)
+    return Frame(Kind(kind), job, listed, _DTYPES[dtype], rows, columns, payload)
+
+
+def read_control(sock: socket.socket, limit_bytes: int = CONTROL_LIMIT_BYTES) -> dict[str, Any]:
+    """The next frame's message; raises PeerLostError or FrameError."""
+    return read_frame(sock, limit_bytes).message
+
+
+def write_frame(sock: socket.socket, parts: Sequence[bytes | memoryview]) -> None:
+    """Sends the parts of a frame; raises PeerLostError."""
+    try:
+        sent = sock.sendmsg(parts)
+        for part in parts:
+            if sent < len(part):
+                sock.sendall(memoryview(part)[sent:])
+            sent = max(0, sent - len(part))
+    except OSError as error:
+        raise PeerLostError(f"a connection broke while sending: {error}") from None
+
+
+def _read(sock: socket.socket, size_bytes: int) -> bytearray:
+    data = bytearray(size_bytes)
+    view, filled = memoryview(data), 0
+    while filled < size_bytes:
+        try:
+            got = sock.recv_into(view[filled:])
+        except OSError as error:
+            raise PeerLostError(f"a connection broke: {error}") from None
+        if got == 0:
+            raise PeerLostError("a peer closed its connection")
+        filled += got
+    return data

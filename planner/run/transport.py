@@ -1,0 +1,162 @@
+"""Connections between processes: who may connect, what is sent when.
+
+Connections are TCP on the loopback interface and open with a shared secret. ``connect`` and
+``Listener.accept`` are the only places that make sockets, so encryption belongs there.
+"""
+
+from __future__ import annotations
+
+import hmac
+import queue
+import socket
+import threading
+import time
+from dataclasses import dataclass
+
+from planner.core.rng import stream
+from planner.run.frames import (
+    Frame,
+    FrameError,
+    PeerLostError,
+    control,
+    encode,
+    read_control,
+    write_frame,
+)
+
+LOOPBACK = "127.0.0.1"
+_HELLO_LIMIT_BYTES = 4096
+"""Most bytes taken from somebody who has not shown the secret yet."""
+_WAKE_S = 80e-6
+"""How late a sleeping thread typically wakes up."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkShape:
+    """A wide-area link to be imitated, in one direction."""
+
+    one_way_latency_s: float
+    bytes_per_s: float
+    jitter_s: float = 0.0
+    """Standard deviation of the latency."""
+    seed: int = 0
+
+
+class Line:
+    """When messages leave a shaped link: one after the other at its rate, then a delay.
+
+    The same rule as the cost model's: the line is busy for bytes / rate, in order of arrival;
+    propagation overlaps. Jitter never reorders.
+    """
+
+    def __init__(self, shape: LinkShape) -> None:
+        self._shape = shape
+        self._draws = stream(shape.seed, "jitter")
+        self._free_s = 0.0
+        self._last_s = 0.0
+
+    def due_s(self, now_s: float, size_bytes: int) -> float:
+        """When a message handed over at ``now_s`` reaches the other end."""
+        shape = self._shape
+        self._free_s = max(now_s, self._free_s) + size_bytes / shape.bytes_per_s
+        delay_s = shape.one_way_latency_s
+        if shape.jitter_s:
+            delay_s = max(0.0, self._draws.gauss(delay_s, shape.jitter_s))
+        self._last_s = max(self._last_s, self._free_s + delay_s)
+        return self._last_s
+
+
+class Channel:
+    """The sending end of a connection: hands frames to a thread, so nobody waits for a link.
+
+    A message on a shaped link is held back until it is due and then sent at full speed.
+    """
+
+    def __init__(self, sock: socket.socket, shape: LinkShape | None = None) -> None:
+        self._sock = sock
+        self._line = Line(shape) if shape else None
+        self._queue: queue.SimpleQueue[tuple[float, bytes, memoryview] | None] = queue.SimpleQueue()
+        self._lost: PeerLostError | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def send(self, frame: Frame) -> None:
+        """Queues a frame; raises PeerLostError if an earlier one could not be sent.
+
+        One thread at a time may call this. Memory is bounded by the caller: a pipeline has no
+        more jobs under way than seats.
+        """
+        if self._lost:
+            raise self._lost
+        head, body = encode(frame)
+        due_s = 0.0
+        if self._line:
+            due_s = self._line.due_s(time.monotonic(), len(head) + len(body))
+        self._queue.put((due_s, head, body))
+
+    def close(self) -> None:
+        """Sends what is queued, then closes the connection."""
+        self._queue.put(None)
+        self._thread.join(timeout=10)
+        self._sock.close()
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            due_s, head, body = item
+            early_s = due_s - time.monotonic() - _WAKE_S
+            if early_s > 0:
+                time.sleep(early_s)
+            try:
+                write_frame(self._sock, (head, body))
+            except PeerLostError as error:
+                self._lost = error
+                return
+
+
+class Listener:
+    """Accepts connections that know the secret."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+        self._sock = socket.create_server((LOOPBACK, 0))
+
+    @property
+    def port(self) -> int:
+        """Port it listens on, picked by the system."""
+        port: int = self._sock.getsockname()[1]
+        return port
+
+    def accept(self, timeout_s: float) -> tuple[socket.socket, str]:
+        """The next connection and the name it gives; others are dropped. Raises TimeoutError."""
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            self._sock.settimeout(max(1e-3, deadline_s - time.monotonic()))
+            sock, _ = self._sock.accept()
+            sock.settimeout(min(5.0, timeout_s))
+            try:
+                hello = read_control(sock, _HELLO_LIMIT_BYTES)
+            except (FrameError, PeerLostError):
+                hello = {}
+            if hmac.compare_digest(str(hello.get("secret", "")).encode(), self._secret.encode()):
+                return _prepared(sock), str(hello.get("name", ""))
+            sock.close()
+
+    def close(self) -> None:
+        """Stops listening."""
+        self._sock.close()
+
+
+def connect(port: int, secret: str, name: str) -> socket.socket:
+    """A connection to a listener on this host; raises PeerLostError."""
+    try:
+        sock = _prepared(socket.create_connection((LOOPBACK, port), timeout=10))
+    except OSError as error:
+        raise PeerLostError(f"nobody listens on port {port}: {error}") from None
+    write_frame(sock, encode(control({"secret": secret, "name": name})))
+    return sock
+
+
+def _prepared(sock: socket.socket) -> socket.socket:
+    sock.settimeout(None)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
