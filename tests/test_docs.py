@@ -1,0 +1,62 @@
+"""The README tells the truth: its commands exist, its flags exist, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS = [
+    line.removeprefix("$ ")
+    for block in re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+SAFE = ("planner estimate", "planner plan", "planner simulate")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    missing = [target for target in targets if not (page.parent / target).exists()]
+    assert not missing
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
+    for folder in ("scenarios", "profiles"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    runnable = [command for command in COMMANDS if command.startswith(SAFE)]
+    assert len(runnable) >= 4
+    for command in runnable:
+        words = shlex.split(command)[1:]
+        done = subprocess.run(
+            [sys.executable, "-m", "planner", *words], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = [command.split()[1] for command in COMMANDS if command.startswith("make ")]
+    assert {"demo", "test"} <= set(named) <= set(targets)
+
+
+def test_every_command_is_in_the_readme() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "planner", "--help"],
+        capture_output=True,
+        text=True,
+        env={"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"},
+    )
+    listed = set(re.findall(r"^[│\s]*([a-z]+)\s{2,}", done.stdout, re.MULTILINE))
+    in_readme = set(re.findall(r"\| `planner ([a-z]+)", (ROOT / "README.md").read_text()))
+    assert in_readme
+    assert in_readme == listed & in_readme
+    assert listed <= in_readme
