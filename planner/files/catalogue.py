@@ -1,0 +1,124 @@
+"""Catalogue: finds the card that a scenario names, reading no other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from planner.core.cluster import Churn, Network
+from planner.core.device import Device
+from planner.core.engine import Engine
+from planner.core.errors import FileProblem, InvalidFileError
+from planner.core.model import ModelSpec
+from planner.core.quant import QuantScheme
+from planner.core.spec import Card
+from planner.files.bundled import bundled
+from planner.files.hfconfig import read_hf_config
+from planner.files.keys import did_you_mean
+from planner.files.validate import build
+from planner.files.yamlfile import read_yaml
+
+Kind = Literal["devices", "engines", "models", "quants", "networks", "churn"]
+
+CARDS: Mapping[Kind, type[Card]] = {
+    "devices": Device,
+    "engines": Engine,
+    "models": ModelSpec,
+    "quants": QuantScheme,
+    "networks": Network,
+    "churn": Churn,
+}
+THIS_HOST = "this-host"
+_SINGULAR: Mapping[Kind, str] = {
+    "devices": "device",
+    "engines": "engine",
+    "models": "model",
+    "quants": "quantization",
+    "networks": "network",
+    "churn": "churn profile",
+}
+_SUFFIX = ".yaml"
+
+
+def user_profiles(environ: Mapping[str, str] = os.environ) -> Path:
+    """The user's own profiles folder, where ``planner probe`` writes."""
+    config = environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
+    return Path(config) / "planner" / "profiles"
+
+
+class Catalogue:
+    """Cards by kind and name; folders that come first win.
+
+    The order: a path relative to the scenario, ``--profiles`` folders, ``PLANNER_PROFILES``, the
+    user's own folder, the bundled one. A card is the file ``FOLDER/KIND/NAME.yaml``.
+    """
+
+    def __init__(
+        self,
+        scenario_dir: Path = Path(),
+        extra_dirs: Sequence[Path] = (),
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        named = environ.get("PLANNER_PROFILES", "").split(os.pathsep)
+        self.scenario_dir = scenario_dir
+        self.folders = (
+            *extra_dirs,
+            *(Path(name) for name in named if name),
+            user_profiles(environ),
+            bundled("profiles"),
+        )
+        self._known: dict[tuple[Kind, str], tuple[Card, Path]] = {}
+
+    def get(self, kind: Kind, name: str) -> tuple[Card, Path]:
+        """The card of that name and the file it is from; raises InvalidFileError."""
+        key = (kind, name)
+        if key not in self._known:
+            path = self.find(kind, name)
+            if path is None:
+                message, hint = self.missing(kind, name)
+                raise InvalidFileError([FileProblem(f"{kind}/{name}", message)], hint)
+            self._known[key] = (self._read(kind, name, path), path)
+        return self._known[key]
+
+    def find(self, kind: Kind, name: str) -> Path | None:
+        """The file or model directory that ``name`` means; None where there is none."""
+        if is_path(name):
+            path = self.scenario_dir / Path(name).expanduser()
+            return path if path.exists() else None
+        paths = (folder / kind / (name + _SUFFIX) for folder in self.folders)
+        return next((path for path in paths if path.is_file()), None)
+
+    def names(self, kind: Kind) -> list[str]:
+        """Names of all cards of a kind, sorted."""
+        found = (path.stem for folder in self.folders for path in folder.glob(f"{kind}/*{_SUFFIX}"))
+        return sorted(set(found))
+
+    def missing(self, kind: Kind, name: str) -> tuple[str, str]:
+        """Message and hint for a name that :meth:`find` does not find."""
+        what = _SINGULAR[kind]
+        if name == THIS_HOST:
+            return f"there is no {what} {name} yet", "measure this machine first: planner probe"
+        if is_path(name):
+            near = did_you_mean(name.rsplit("/", 1)[-1], self.names(kind))
+            hint = "a name with a / is a path that starts at the scenario"
+            return f"{self.scenario_dir / name} does not exist{near}", hint
+        searched = ", ".join(str(folder / kind) for folder in self.folders)
+        message = f"there is no {what} {name!r}{did_you_mean(name, self.names(kind))}"
+        return message, f"searched {searched}"
+
+    def _read(self, kind: Kind, name: str, path: Path) -> Card:
+        if kind == "models" and (path.is_dir() or path.name == "config.json"):
+            return read_hf_config(path, name)
+        document = read_yaml(path)
+        stated = document.value.get("id")
+        if stated not in (None, path.stem):
+            message = f"the file's name is the id; rename the file or write {path.stem}"
+            raise InvalidFileError([document.problem(("id",), message)])
+        return build(CARDS[kind], document, extra={"id": path.stem})
+
+
+def is_path(name: str) -> bool:
+    """Whether a name in a scenario means a file rather than a card of the catalogue."""
+    return "/" in name or os.sep in name or name.endswith(_SUFFIX) or name in (".", "..")

@@ -1,0 +1,222 @@
+"""A Hugging Face ``config.json`` read as a ModelSpec."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from planner.core.errors import FileProblem, InvalidFileError
+from planner.core.model import ModelSpec
+
+_REQUIRED = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+)
+_AS_OF = datetime.date(1970, 1, 1)
+"""A copied file gets a new date, which must not make a manifest stale; so none is taken."""
+
+
+def read_hf_config(path: Path, name: str) -> ModelSpec:
+    """The model whose ``config.json``, or the directory it lies in, is ``path``.
+
+    ``name`` is how the scenario refers to it. Raises InvalidFileError for what cannot be read and
+    for an architecture whose parameters planner does not know how to count.
+    """
+    file = path / "config.json" if path.is_dir() else path
+    values = _read_json(file)
+    family = values.get("model_type")
+    if family not in _FAMILIES:
+        known = ", ".join(sorted(_FAMILIES))
+        problem = FileProblem(str(file), f"{family!r} is no architecture known here", "model_type")
+        hint = f"known are {known}; for another one write a model card in YAML"
+        raise InvalidFileError([problem], hint)
+    absent = [key for key in _REQUIRED if values.get(key) is None]
+    if absent:
+        raise InvalidFileError([FileProblem(str(file), "is missing", key) for key in absent])
+    try:
+        fields = _common(values) | _FAMILIES[family](values)
+        return ModelSpec(
+            id=file.parent.resolve().name or "model",
+            family=family,
+            model_type=family,
+            source=f"{name.removesuffix('/config.json')}/config.json",
+            as_of=_AS_OF,
+            **fields,
+        )
+    except ValidationError as error:
+        problems = [
+            FileProblem(str(file), one["msg"].removeprefix("Value error, "), _key(one["loc"]))
+            for one in error.errors(include_url=False)
+        ]
+        raise InvalidFileError(problems) from None
+    except (TypeError, ValueError, KeyError) as error:
+        message = f"is no usable model config: {type(error).__name__} {error}"
+        raise InvalidFileError([FileProblem(str(file), message)]) from None
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    return str(location[0]) if location else ""
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        message = "does not exist" if missing else f"cannot be read: {error.strerror}"
+        hint = "a model directory is one with a Hugging Face config.json" if missing else ""
+        raise InvalidFileError([FileProblem(str(file), message)], hint) from None
+    except (ValueError, RecursionError) as error:
+        line, column = getattr(error, "lineno", None), getattr(error, "colno", None)
+        message = f"is no JSON: {getattr(error, 'msg', error)}"
+        raise InvalidFileError([FileProblem(str(file), message, "", line, column)]) from None
+    if not isinstance(values, dict):
+        raise InvalidFileError([FileProblem(str(file), "must be a JSON object")])
+    return values
+
+
+def _common(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What all architectures spell alike."""
+    heads = values["num_attention_heads"]
+    return {key: values[key] for key in _REQUIRED} | {
+        "num_key_value_heads": values.get("num_key_value_heads") or heads,
+        "head_dim": values.get("head_dim"),
+        "tie_word_embeddings": values.get("tie_word_embeddings", False),
+        "max_position_embeddings": values.get("max_position_embeddings", 2048),
+        "attention_bias": values.get("attention_bias", False),
+    }
+
+
+def _windowed(values: Mapping[str, Any], kinds: list[str] | None) -> dict[str, Any]:
+    """Sliding attention in the layers the config names, or else in those of ``kinds``."""
+    window = values.get("sliding_window")
+    named = values.get("layer_types") or kinds
+    if not window or not named or "sliding_attention" not in named:
+        return {}
+    return {"sliding_window": window, "layer_types": tuple(named)}
+
+
+def _every(values: Mapping[str, Any], period: int) -> list[str]:
+    """Full attention in every ``period``-th layer, sliding attention in the others."""
+    return [
+        "full_attention" if (index + 1) % period == 0 else "sliding_attention"
+        for index in range(int(values["num_hidden_layers"]))
+    ]
+
+
+def _dense(_: Mapping[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+def _all_sliding(values: Mapping[str, Any]) -> dict[str, Any]:
+    return _windowed(values, ["sliding_attention"] * int(values["num_hidden_layers"]))
+
+
+def _mistral(values: Mapping[str, Any]) -> dict[str, Any]:
+    return _all_sliding({"sliding_window": 4096, **values})
+
+
+def _smollm3(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"tie_word_embeddings": values.get("tie_word_embeddings", True)} | _qwen(values)
+
+
+def _qwen(values: Mapping[str, Any]) -> dict[str, Any]:
+    if not values.get("use_sliding_window"):
+        return {}
+    layers, full = int(values["num_hidden_layers"]), int(values.get("max_window_layers", 28))
+    kinds = ["full_attention"] * min(full, layers) + ["sliding_attention"] * (layers - full)
+    return _windowed(values, kinds)
+
+
+def _qwen2(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"attention_bias": True} | _qwen(values)
+
+
+def _qwen3(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"head_dim": values.get("head_dim") or 128} | _qwen(values)
+
+
+def _gemma(period: int) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    def fields(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "head_dim": values.get("head_dim") or 256,
+            "tie_word_embeddings": values.get("tie_word_embeddings", True),
+        } | (_windowed(values, _every(values, period)) if period else {})
+
+    return fields
+
+
+def _mixtral(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "num_experts": values["num_local_experts"],
+        "num_experts_per_tok": values["num_experts_per_tok"],
+        "moe_intermediate_size": values["intermediate_size"],
+    } | _all_sliding(values)
+
+
+def _qwen3_moe(values: Mapping[str, Any]) -> dict[str, Any]:
+    if values.get("mlp_only_layers"):
+        raise ValueError("mlp_only_layers is not supported")
+    return {
+        "num_experts": values.get("num_experts") or values["num_local_experts"],
+        "num_experts_per_tok": values["num_experts_per_tok"],
+        "moe_intermediate_size": values["moe_intermediate_size"],
+        "moe_layer_freq": values.get("decoder_sparse_step", 1),
+    } | _qwen(values)
+
+
+def _deepseek(values: Mapping[str, Any]) -> dict[str, Any]:
+    expert = values["moe_intermediate_size"]
+    return {
+        "head_dim": None,
+        "num_experts": values["n_routed_experts"],
+        "num_experts_per_tok": values["num_experts_per_tok"],
+        "moe_intermediate_size": expert,
+        "shared_expert_intermediate_size": expert * (values.get("n_shared_experts") or 0),
+        "first_k_dense_replace": values.get("first_k_dense_replace", 0),
+        "moe_layer_freq": values.get("moe_layer_freq", 1),
+        "q_lora_rank": values.get("q_lora_rank"),
+        "kv_lora_rank": values["kv_lora_rank"],
+        "qk_nope_head_dim": values["qk_nope_head_dim"],
+        "qk_rope_head_dim": values["qk_rope_head_dim"],
+        "v_head_dim": values["v_head_dim"],
+    }
+
+
+def _gpt_oss(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "head_dim": values.get("head_dim") or 64,
+        "attention_bias": True,
+        "num_experts": values["num_local_experts"],
+        "num_experts_per_tok": values["num_experts_per_tok"],
+        "moe_intermediate_size": values["intermediate_size"],
+    } | _windowed(values, _every(values, 2))
+
+
+_FAMILIES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "llama": _dense,
+    "granite": _dense,
+    "olmo2": _dense,
+    "smollm3": _smollm3,
+    "mistral": _mistral,
+    "phi3": _all_sliding,
+    "qwen2": _qwen2,
+    "qwen3": _qwen3,
+    "gemma": _gemma(0),
+    "gemma2": _gemma(2),
+    "gemma3_text": _gemma(6),
+    "mixtral": _mixtral,
+    "qwen3_moe": _qwen3_moe,
+    "deepseek_v2": _deepseek,
+    "deepseek_v3": _deepseek,
+    "gpt_oss": _gpt_oss,
+}
+"""What each ``model_type`` adds to the common fields."""

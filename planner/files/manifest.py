@@ -1,0 +1,183 @@
+"""Manifest: a plan with the whole problem it was made for, and what was predicted of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+import planner
+from planner.core.errors import FileProblem, InvalidFileError, StaleManifestError
+from planner.core.plan import Plan
+from planner.core.prediction import Prediction
+from planner.core.problem import Problem
+from planner.core.spec import Spec
+from planner.files.atomic import write_text
+from planner.files.document import Document, KeyPath, holds, refuse
+from planner.files.surface import RunSection
+from planner.files.validate import explain
+from planner.files.yamlfile import read_yaml
+from planner.files.yamltext import to_yaml
+
+SCHEMA_VERSION = "1.0"
+
+_HEADER = """\
+# A plan made by planner: who holds which layers, the problem it solves and what was predicted.
+# Written by `planner plan` and read by simulate, run, show and diff; times are in seconds, sizes
+# in bytes, names end in their unit. The plan may be edited; a changed problem needs a new plan.
+"""
+
+
+class ObjectiveValue(Spec):
+    """What the plan was chosen for, and what it reaches."""
+
+    name: str
+    value: float | None
+    unit: str
+    direction: Literal["min", "max"]
+
+
+class Bound(Spec):
+    """How good any plan could be, and how far this one may be from it."""
+
+    value: float | None = None
+    gap: float | None = None
+    """As a fraction; 0 is proven optimal, None where nothing is proven."""
+
+
+class Manifest(Spec):
+    """All that simulate and run need."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    schema_version: str = SCHEMA_VERSION
+    tool_version: str = planner.__version__
+    problem_digest: str
+    seed: int = 0
+    objective: ObjectiveValue
+    bound: Bound = Bound()
+    solver: str = Field(min_length=1)
+    warnings: tuple[str, ...] = ()
+    run: RunSection | None = None
+    """What the scenario says of the checkpoint to execute."""
+    plan: Plan
+    prediction: Prediction
+    problem: Problem
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """The bytes of a manifest, equal for equal manifests."""
+    return _HEADER + to_yaml(manifest.model_dump(mode="json"))
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Writes a manifest whole or not at all; raises InvalidFileError."""
+    write_text(path, manifest_text(manifest))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest at ``path``.
+
+    Raises InvalidFileError for a file that is none, StaleManifestError for one of another major
+    version and for one whose problem was edited after it was planned.
+    """
+    return manifest_from(read_yaml(path))
+
+
+def manifest_from(document: Document) -> Manifest:
+    """The manifest in a document; raises as read_manifest does."""
+    stated = str(document.value.get("schema_version", ""))
+    if "problem_digest" not in document.value or not stated:
+        message = "is no manifest: it lacks schema_version or problem_digest"
+        raise InvalidFileError([FileProblem(document.file, message)], _MADE_BY)
+    if stated.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise StaleManifestError(
+            f"{document.file} has schema version {stated}, this planner reads {SCHEMA_VERSION}",
+            "plan again with this planner, or use the version that wrote it: "
+            f"{document.value.get('tool_version', 'unknown')}",
+        )
+    if digest_of(document.value.get("problem")) != document.value["problem_digest"]:
+        raise StaleManifestError(
+            f"the problem in {document.file} was changed after it was planned",
+            "change the scenario and plan again, or change single values with --set",
+        )
+    manifest = _build(document)
+    refuse(list(_misfits(manifest, document)))
+    return manifest
+
+
+def check_digest(manifest: Manifest, problem: Problem) -> None:
+    """Raises StaleManifestError where the manifest was planned for another problem."""
+    if manifest.problem.digest != problem.digest:
+        raise StaleManifestError(
+            f"the manifest was planned for another problem than {problem.name} is now "
+            f"({manifest.problem.digest[:12]} is not {problem.digest[:12]})",
+            "plan again: planner plan SCENARIO --out MANIFEST",
+        )
+
+
+def digest_of(problem: object) -> str:
+    """SHA-256 over the canonical JSON of a problem as stored, as ``Problem.digest`` has it."""
+    text = json.dumps(problem, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+_MADE_BY = "planner plan SCENARIO --out MANIFEST writes one"
+
+
+def _build(document: Document) -> Manifest:
+    """The manifest, keys that a later minor version added being ignored."""
+    for _ in range(2):
+        try:
+            return Manifest.model_validate(document.value)
+        except ValidationError as error:
+            failure = error
+            for one in error.errors(include_url=False):
+                if one["type"] == "extra_forbidden":
+                    _drop(document.value, one["loc"])
+    refuse(explain(failure, Manifest, document, (), document.value))
+    raise InvalidFileError([FileProblem(document.file, "is no manifest")], _MADE_BY)
+
+
+def _drop(values: Any, location: tuple[int | str, ...]) -> None:
+    """Removes the key at ``location``, skipping the parts that name a union's branch."""
+    for part in location[:-1]:
+        if holds(values, part):
+            values = values[part]
+    if isinstance(values, dict):
+        values.pop(str(location[-1]), None)
+
+
+def _misfits(manifest: Manifest, document: Document) -> list[FileProblem]:
+    """Where an edited plan does not fit its problem."""
+    problem, plan = manifest.problem, manifest.plan
+    workers = {node.id for node in problem.cluster.workers}
+    quants = {quant.id for quant in problem.quants}
+    found: list[FileProblem] = []
+    for index, pipeline in enumerate(plan.pipelines):
+        at: KeyPath = ("plan", "pipelines", index, "stages")
+        for number, stage in enumerate(pipeline.stages):
+            if stage.node not in workers:
+                message = f"{stage.node!r} is no node with a device"
+                found.append(document.problem((*at, number, "node"), message))
+            if stage.quant not in quants:
+                message = f"{stage.quant!r} is no quantization of the problem"
+                found.append(document.problem((*at, number, "quant"), message))
+        layers = problem.model.num_hidden_layers
+        if pipeline.stages[-1].stop != layers:
+            message = f"stages end at layer {pipeline.stages[-1].stop} of {layers}"
+            found.append(document.problem((*at, len(pipeline.stages) - 1, "stop"), message))
+    for index, standby in enumerate(plan.standbys):
+        pipelines = len(plan.pipelines)
+        if standby.pipeline >= pipelines or standby.stage >= len(
+            plan.pipelines[standby.pipeline].stages
+        ):
+            message = f"there is no stage {standby.stage} of pipeline {standby.pipeline}"
+            found.append(document.problem(("plan", "standbys", index, "stage"), message))
+        if standby.node not in workers:
+            message = f"{standby.node!r} is no node with a device"
+            found.append(document.problem(("plan", "standbys", index, "node"), message))
+    return found

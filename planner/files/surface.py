@@ -1,0 +1,184 @@
+"""What a scenario file may say, key by key, before any name in it is looked up."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from planner.core.cluster import Node
+from planner.core.problem import Serving
+from planner.core.requirements import MustHave, Objective
+from planner.core.spec import Spec
+from planner.core.units import (
+    BytesPerSecond,
+    Count,
+    Fraction,
+    Positive,
+    Seconds,
+    UsdPerByte,
+    UsdPerToken,
+)
+from planner.core.workload import Workload
+
+SCHEMA_VERSION = "1.0"
+
+
+class NodeEntry(Node):
+    """A machine, or several equal ones."""
+
+    replicas: Count = 1
+    """How many such machines; they are named ID-1, ID-2, ..."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the machines it stands for."""
+        if self.replicas == 1:
+            return (self.id,)
+        return tuple(f"{self.id}-{number}" for number in range(1, self.replicas + 1))
+
+
+class LineEntry(Spec):
+    """A line: a network profile, or its own figures, or a profile with some figures changed."""
+
+    profile: str | None = None
+    """Name of a network profile."""
+    one_way_latency_s: Seconds | None = Field(default=None, alias="one_way_latency")
+    bytes_per_s: BytesPerSecond | None = Field(default=None, alias="bandwidth")
+    jitter_s: Seconds | None = Field(default=None, alias="jitter")
+    loss: Fraction | None = None
+    usd_per_byte: UsdPerByte | None = Field(default=None, alias="egress")
+
+    @field_validator("bytes_per_s")
+    @classmethod
+    def _not_zero(cls, value: float | None) -> float | None:
+        if value == 0:
+            raise ValueError("bandwidth must be above zero; leave the link out if there is none")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> LineEntry:
+        bare = self.profile is None
+        if bare and (self.one_way_latency_s is None or self.bytes_per_s is None):
+            raise ValueError("give a profile, or one_way_latency and bandwidth")
+        return self
+
+    def figures(self) -> dict[str, float]:
+        """The figures given here, by field of core's Line."""
+        names = ("one_way_latency_s", "bytes_per_s", "jitter_s", "loss", "usd_per_byte")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def _profile_name(value: Any) -> Any:
+    return {"profile": value} if isinstance(value, str) else value
+
+
+class RegionEntry(LineEntry):
+    """The line between any node of one region and any of another, or inside one."""
+
+    between: tuple[str, str] | None = None
+    """Two regions, both directions."""
+    within: str | None = None
+    """One region."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> RegionEntry:
+        if (self.between is None) == (self.within is None):
+            raise ValueError("give either between: [region, region] or within: region")
+        return self
+
+
+class NetworkEntry(Spec):
+    """Lines between nodes that no link names."""
+
+    default: Annotated[LineEntry, BeforeValidator(_profile_name)] | None = None
+    """Between any two nodes: the name of a network profile, or figures."""
+    regions: tuple[RegionEntry, ...] = ()
+
+
+class LinkEntry(LineEntry):
+    """The line between two nodes: from one to the other, or between both."""
+
+    src: str | None = Field(default=None, alias="from")
+    dst: str | None = Field(default=None, alias="to")
+    between: tuple[str, str] | None = None
+    """Two nodes, both directions."""
+
+    @model_validator(mode="after")
+    def _two_ends(self) -> LinkEntry:
+        directed = self.src is not None and self.dst is not None
+        if (self.src is None) != (self.dst is None) or directed == (self.between is not None):
+            raise ValueError("give either from: and to:, or between: [node, node]")
+        return self
+
+
+class ApiEntry(Spec):
+    """A per-token API."""
+
+    name: str = Field(min_length=1)
+    usd_per_input_token: UsdPerToken = Field(alias="input")
+    usd_per_output_token: UsdPerToken = Field(alias="output")
+    source: str = Field(min_length=1)
+    as_of: datetime.date
+
+
+class AlternativeEntry(Spec):
+    """Something else that could serve the same requests."""
+
+    scenario: str | None = None
+    """Another scenario file: its machines and engine serve this scenario's model and requests."""
+    api: ApiEntry | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> AlternativeEntry:
+        if (self.scenario is None) == (self.api is None):
+            raise ValueError("give either scenario: FILE or api:")
+        return self
+
+
+class SeededModel(Spec):
+    """Random weights made from a seed: for demos and timing, not for answers."""
+
+    seed: int = Field(default=0, ge=0)
+    dtype: Literal["bf16", "fp32"] = "bf16"
+
+
+class RunSection(Spec):
+    """What ``planner run`` executes."""
+
+    checkpoint: str | None = None
+    """Directory of a Hugging Face checkpoint; a path from the scenario."""
+    seeded: SeededModel | None = None
+    """Or: make a random model of the scenario's shape."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> RunSection:
+        if (self.checkpoint is None) == (self.seeded is None):
+            raise ValueError("give either checkpoint: DIR or seeded: {seed: 0, dtype: bf16}")
+        return self
+
+
+class ScenarioFile(Spec):
+    """The keys of a scenario."""
+
+    schema_version: Annotated[str, BeforeValidator(str)] = SCHEMA_VERSION
+    name: str = Field(min_length=1)
+    description: str = ""
+    model: str
+    """Name of a model profile, or the path of a model directory with a config.json."""
+    engine: str
+    quants: tuple[str, ...] = Field(min_length=1)
+    """Quantizations the planner may choose from."""
+    coordinator: str | None = None
+    """Node at which requests enter and tokens leave; the first node where absent."""
+    nodes: tuple[NodeEntry, ...] = Field(min_length=1)
+    network: NetworkEntry = NetworkEntry()
+    links: tuple[LinkEntry, ...] = ()
+    workload: Workload
+    objective: Objective = "tpot"
+    must_have: MustHave = MustHave()
+    nice_to_have: dict[Objective, Positive] = Field(default_factory=dict)
+    serving: Serving = Serving()
+    alternatives: tuple[AlternativeEntry, ...] = ()
+    run: RunSection | None = None
