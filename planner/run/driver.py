@@ -58,7 +58,7 @@ class Coordination:
 
 
 class Session:
-    """One replay of prompts; afterwards ``records`` and ``outputs`` hold what came of them."""
+    """One replay of prompts; afterwards ``records``, ``prompts`` and ``outputs`` tell all."""
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class Session:
         self._fleet, self._plan, self._tokenizer = fleet, plan, tokenizer
         self._on_token, self._stall_s = on_token, stall_s
         self.records: dict[int, RequestRecord] = {}
+        self.prompts: dict[int, list[int]] = {}
         self.outputs: dict[int, list[int]] = {}
         self.coordination = [Coordination() for _ in plan.pipelines]
         self.start_s = time.monotonic()
@@ -154,7 +155,7 @@ class Session:
             )
             return False
         sequence = Running(prompt.id, ids)
-        self.outputs[prompt.id] = sequence.output_ids
+        self.prompts[prompt.id], self.outputs[prompt.id] = ids, sequence.output_ids
         self._schedules[chosen].add(sequence)
         return True
 
@@ -163,7 +164,6 @@ class Session:
         for index, schedule in enumerate(self._schedules):
             for job in schedule.next_jobs():
                 frame = self._frame(job)
-                self._fleet.lines[index].channel.send(frame)
                 context_tokens = sum(seat.position for seat in frame.seats)
                 sent = Step(
                     frame.job,
@@ -177,6 +177,7 @@ class Session:
                 )
                 self._jobs[frame.job] = (job, sent)
                 self.coordination[index].sent.append(sent)
+                self._fleet.lines[index].channel.send(frame)
                 decided_s = sent.computed_s
 
     def _frame(self, job: Job) -> Frame:

@@ -63,6 +63,8 @@ class Measurement:
     """What came of a run; seconds count from its start."""
 
     records: list[RequestRecord]
+    prompts: dict[int, list[int]]
+    """Token ids by request; none for a request that found no room."""
     outputs: dict[int, list[int]]
     """Token ids by request."""
     texts: dict[int, str]
@@ -136,6 +138,7 @@ def execute(
     ]
     return Measurement(
         records=[session.records[prompt.id] for prompt in prompts],
+        prompts=session.prompts,
         outputs=session.outputs,
         texts={key: tokenizer.decode(ids) for key, ids in session.outputs.items()},
         stages=stages,
@@ -176,7 +179,9 @@ def check(problem: Problem, plan: Plan, config: ModelConfig) -> None:
         "vocab_size": (model.vocab_size, config.vocab_size),
     }
     differing = [
-        f"{k} {found}, not {planned}" for k, (planned, found) in pairs.items() if found != planned
+        f"{k} is {found}, not {planned}"
+        for k, (planned, found) in pairs.items()
+        if found != planned
     ]
     if differing:
         raise RunError(

@@ -20,7 +20,7 @@ from planner.core.cluster import Cluster
 from planner.core.errors import FileProblem, InvalidFileError, RunError
 from planner.core.plan import Plan, Stage
 from planner.core.rng import stream
-from planner.run.frames import PeerLostError, control, encode, read_control, write_frame
+from planner.run.frames import PeerLostError, control, encode, read_control, send_all
 from planner.run.steps import Step
 from planner.run.transport import Channel, LinkShape, Listener, connect
 
@@ -49,7 +49,7 @@ class Worker:
     stage: Stage
     process: subprocess.Popen[bytes]
     log: IO[bytes]
-    control: socket.socket = field(default_factory=socket.socket)
+    control: socket.socket
     port: int = 0
     weight_bytes: int = 0
     cache_bytes: int = 0
@@ -82,6 +82,9 @@ class Fleet:
             self._spawn()
             self._load()
             self._connect()
+        except TimeoutError:
+            self._end(patience_s=0.0)
+            raise RunError("a worker did not connect in time") from None
         except BaseException:
             self._end(patience_s=0.0)
             raise
@@ -101,43 +104,25 @@ class Fleet:
         raise RunError(f"the worker of {_title(worker)} said something out of turn")
 
     def _spawn(self) -> None:
-        """Starts all processes, each waiting for its orders."""
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(
-                [str(Path(planner.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
-            ).rstrip(os.pathsep),
-            "OMP_NUM_THREADS": str(self._settings.threads),
-        }
+        """Starts all processes, each waiting for its orders at the end of a socket pair."""
+        source = str(Path(planner.__file__).parent.parent)
+        path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+        threads = str(self._settings.threads)
+        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": threads}
         for index, pipeline in enumerate(self._plan.pipelines):
             for stage in pipeline.stages:
-                name = str(len(self.workers))
-                command = [sys.executable, "-m", "planner.run.worker"]
                 log = self._logs.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 closed by the stack
-                process = subprocess.Popen(
-                    [*command, str(self._listener.port), name],
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=log,
-                    env=environment,
-                )
-                self.workers.append(Worker(index, stage, process, log))
-                assert process.stdin is not None
-                with contextlib.suppress(BrokenPipeError), process.stdin:
-                    process.stdin.write(self._secret.encode() + b"\n")
-        for _ in self.workers:
-            sock, name = self._accept()
-            self.workers[int(name)].control = sock
-
-    def _accept(self) -> tuple[socket.socket, str]:
-        """The next connection to the coordinator; raises RunError if a worker dies instead."""
-        deadline_s = time.monotonic() + _START_S
-        while time.monotonic() < deadline_s:
-            with contextlib.suppress(TimeoutError):
-                return self._listener.accept(timeout_s=0.2)
-            for worker in self.workers:
-                if worker.process.poll() is not None:
-                    raise self._death(worker)
-        raise RunError(f"a worker did not connect within {_START_S:g} s")
+                mine, theirs = socket.socketpair()
+                with theirs:
+                    process = subprocess.Popen(
+                        [sys.executable, "-m", "planner.run.worker", str(theirs.fileno())],
+                        pass_fds=[theirs.fileno()],
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        env=environment,
+                    )
+                self.workers.append(Worker(index, stage, process, log, mine))
 
     def _load(self) -> None:
         """Has every worker load its stage.
@@ -170,6 +155,7 @@ class Fleet:
             "threads": settings.threads,
             "device": settings.device,
             "kernels": kernels,
+            "secret": self._secret,
         }
 
     def _loaded(self, worker: Worker) -> dict[str, Any]:
@@ -192,11 +178,11 @@ class Fleet:
                 order = {"port": port, "name": f"tokens {index}", "link": link}
                 self._tell(worker, {"connect": order})
             into = connect(mine[0].port, self._secret, "coordinator")
-            tokens, _ = self._accept()
             channel = Channel(into, self._shape(home, pipeline.nodes[0]))
-            self.lines.append(Line(channel, tokens))
             for worker in mine:
                 self._hear(worker)
+            tokens, _ = self._listener.accept(timeout_s=_STOP_S)
+            self.lines.append(Line(channel, tokens))
 
     def _shape(self, src: str, dst: str) -> LinkShape | None:
         """The link of the cluster to be imitated between two processes of this host."""
@@ -212,7 +198,7 @@ class Fleet:
 
     def _tell(self, worker: Worker, message: dict[str, Any]) -> None:
         try:
-            write_frame(worker.control, encode(control(message)))
+            send_all(worker.control, encode(control(message)))
         except PeerLostError:
             self._hear(worker)  # it may have said why before it went
 
@@ -244,7 +230,7 @@ class Fleet:
         """Asks workers to stop, and kills those that have not after ``patience_s``."""
         for worker in self.workers:
             with contextlib.suppress(PeerLostError):
-                write_frame(worker.control, encode(control({"stop": True})))
+                send_all(worker.control, encode(control({"stop": True})))
         deadline_s = time.monotonic() + patience_s
         for worker in self.workers:
             try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import socket
 import struct
-from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -88,7 +87,7 @@ def control(message: dict[str, Any]) -> Frame:
     return Frame(Kind.CONTROL, 0, (), "bytes", 1, len(payload), payload)
 
 
-def encode(frame: Frame) -> tuple[bytes, memoryview]:
+def encode(frame: Frame) -> list[memoryview]:
     """Head and body of a frame as they go on the wire; the body is not copied."""
     body = memoryview(frame.payload).cast("B")
     head = _HEADER.pack(
@@ -102,7 +101,7 @@ def encode(frame: Frame) -> tuple[bytes, memoryview]:
         frame.columns,
         len(body),
     )
-    return head + b"".join(_SEAT.pack(*seat) for seat in frame.seats), body
+    return [memoryview(head + b"".join(_SEAT.pack(*seat) for seat in frame.seats)), body]
 
 
 def read_frame(sock: socket.socket, limit_bytes: int) -> Frame:
@@ -132,16 +131,31 @@ def read_control(sock: socket.socket, limit_bytes: int = CONTROL_LIMIT_BYTES) ->
     return read_frame(sock, limit_bytes).message
 
 
-def write_frame(sock: socket.socket, parts: Sequence[bytes | memoryview]) -> None:
+def send_all(sock: socket.socket, parts: list[memoryview]) -> None:
     """Sends the parts of a frame; raises PeerLostError."""
+    while parts:
+        parts = send_some(sock, parts, flags=0)
+
+
+def send_some(
+    sock: socket.socket, parts: list[memoryview], flags: int = socket.MSG_DONTWAIT
+) -> list[memoryview]:
+    """Sends what the system takes, by default without waiting; returns what is left.
+
+    Raises PeerLostError.
+    """
     try:
-        sent = sock.sendmsg(parts)
-        for part in parts:
-            if sent < len(part):
-                sock.sendall(memoryview(part)[sent:])
-            sent = max(0, sent - len(part))
+        taken = sock.sendmsg(parts, [], flags)
+    except BlockingIOError:
+        return parts
     except OSError as error:
         raise PeerLostError(f"a connection broke while sending: {error}") from None
+    left = []
+    for part in parts:
+        if taken < len(part):
+            left.append(part[taken:])
+        taken = max(0, taken - len(part))
+    return left
 
 
 def _read(sock: socket.socket, size_bytes: int) -> bytearray:

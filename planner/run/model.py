@@ -76,7 +76,7 @@ class Stage:
         self.first, self.last = start == 0, stop == config.layers
         self.quant, self.cache, self.device = quant, cache, torch.device(device)
         self.dtype = DTYPES[quant]
-        self._checkpoint, self._kernels = checkpoint, kernels or Kernels()
+        self._checkpoint, self.kernels = checkpoint, kernels or Kernels()
         with torch.inference_mode():
             self.layers = [self._load_layer(index) for index in range(start, stop)]
             self._cos, self._sin = self._rotary_tables()
@@ -194,7 +194,7 @@ class Stage:
         """Projections that share their input, as one product."""
         weight = torch.cat([self._load(f"{prefix}{name}.weight") for name in names])
         joined = torch.cat([self._load(f"{prefix}{name}.bias") for name in names]) if bias else None
-        return Linear(weight, joined, self.quant, self._kernels)
+        return Linear(weight, joined, self.quant, self.kernels)
 
     def _load_layer(self, index: int) -> Layer:
         c, prefix = self.config, f"model.layers.{index}."
@@ -227,9 +227,9 @@ class Stage:
         """The output head; in an int8 stage it stays bf16, as the embedding does."""
         quant = "bf16" if self.quant == "int8" else self.quant
         if self._head_is_embedding and self.embedding is not None:
-            return Linear(self.embedding, None, quant, self._kernels, pack=False)
+            return Linear(self.embedding, None, quant, self.kernels, pack=False)
         weight = self._load(EMBEDDING if self.config.tied else HEAD)
-        return Linear(weight, None, quant, self._kernels)
+        return Linear(weight, None, quant, self.kernels)
 
     def _rotary_tables(self) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines, [S, D] each."""

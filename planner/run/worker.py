@@ -1,13 +1,14 @@
 """A stage worker: one process that holds one stage and serves jobs in the order they come.
 
-Started as ``python -m planner.run.worker PORT NAME`` with a secret on its standard input. It
-connects to the driver at PORT and then does what the driver's control messages say: ``load`` a
-stage, ``connect`` to the next process, ``report`` its steps, ``stop``.
+Started as ``python -m planner.run.worker FD`` with one end of a socket pair. It does what the
+driver's control messages say: ``load`` a stage, ``connect`` to the next process, ``report`` its
+steps, ``stop``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import gc
 import select
 import signal
 import socket
@@ -32,7 +33,7 @@ from planner.run.frames import (
     encode,
     read_control,
     read_frame,
-    write_frame,
+    send_all,
 )
 from planner.run.linear import Kernels, race
 from planner.run.model import CacheShape, Stage
@@ -50,22 +51,25 @@ _WIRE_ITEM_BYTES = 4
 class Worker:
     """The process's state: connections, stage and step records."""
 
-    def __init__(self, port: int, name: str, secret: str) -> None:
-        self._secret, self._name = secret, name
-        self._control = connect(port, secret, name)
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
         self._writing = threading.Lock()
-        self._listener = Listener(secret)
         self._inbound: socket.socket | None = None
         self._steps: list[Step] = []
 
     def serve(self) -> None:
         """Loads, connects, then computes until the driver says stop or is gone."""
-        stage = self._load(read_control(self._control)["load"])
+        order = read_control(self._control)["load"]
+        stage = self._load(order)
+        listener = Listener(order["secret"])
+        self._tell(_described(stage) | {"port": listener.port})
         after = read_control(self._control)["connect"]
         shape = LinkShape(**after["link"]) if after["link"] else None
-        channel = Channel(connect(after["port"], self._secret, after["name"]), shape)
-        self._inbound, _ = self._listener.accept(timeout_s=60)
+        channel = Channel(connect(after["port"], order["secret"], after["name"]), shape)
+        self._inbound, _ = listener.accept(timeout_s=60)
+        listener.close()
         self._tell({"connected": True})
+        gc.freeze()  # a collection that walks all of torch would take longer than a step
         listening = threading.Thread(target=self._obey, daemon=True)
         listening.start()
         try:
@@ -84,7 +88,7 @@ class Worker:
 
     def _tell(self, message: dict[str, Any]) -> None:
         with self._writing:
-            write_frame(self._control, encode(control(message)))
+            send_all(self._control, encode(control(message)))
 
     def _load(self, order: dict[str, Any]) -> Stage:
         """The stage, its kernels chosen and warmed up."""
@@ -107,14 +111,6 @@ class Worker:
             kernels=kernels,
         )
         _warm_up(stage)
-        self._tell(
-            {
-                "port": self._listener.port,
-                "weight_bytes": stage.weight_bytes,
-                "cache_bytes": stage.cache_bytes,
-                "kernels": dataclasses.asdict(kernels),
-            }
-        )
         return stage
 
     def _obey(self) -> None:
@@ -157,6 +153,15 @@ class Worker:
             )
 
 
+def _described(stage: Stage) -> dict[str, Any]:
+    """What the driver wants to know of a stage."""
+    return {
+        "weight_bytes": stage.weight_bytes,
+        "cache_bytes": stage.cache_bytes,
+        "kernels": dataclasses.asdict(stage.kernels),
+    }
+
+
 def _answer(stage: Stage, frame: Frame) -> Frame:
     """The frame that goes on: hidden states for the next stage, or tokens for the driver."""
     x = torch.frombuffer(frame.payload, dtype=_TORCH[frame.dtype])
@@ -194,7 +199,7 @@ def main() -> None:
     """Entry point of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides when to stop
     sys.setswitchinterval(5e-4)  # a sending thread should not wait 5 ms for the computing one
-    worker = Worker(int(sys.argv[1]), sys.argv[2], sys.stdin.readline().strip())
+    worker = Worker(socket.socket(fileno=int(sys.argv[1])))
     try:
         worker.serve()
     except PeerLostError:

@@ -1,0 +1,241 @@
+"""Runs with real worker processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner.core.cluster import Link, Node
+from planner.core.errors import Exit, InvalidFileError, RunError
+from planner.core.metrics import summarise
+from planner.core.workload import Closed, Constant, Fixed, Request, Workload
+from planner.run.checkpoint import open_checkpoint
+from planner.run.execute import check, execute
+from planner.run.seeded import make_checkpoint
+from tests.core import world as core
+from tests.run.world import chain, greedy, pipeline, plan, problem, spec
+
+MODEL = spec()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("run") / "model", MODEL, dtype="fp32")
+
+
+def workers_alive() -> list[str]:
+    """Command lines of worker processes that belong to this process."""
+    found = subprocess.run(
+        ["ps", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True, text=True
+    ).stdout
+    return [line for line in found.splitlines() if "planner.run.worker" in line]
+
+
+def workload(**changes: Any) -> Workload:
+    values: dict[str, Any] = {
+        "arrivals": Closed(kind="closed", concurrency=2),
+        "prompt": Fixed(tokens=9),
+        "output": Fixed(tokens=6),
+        "requests": 4,
+    }
+    return Workload(**(values | changes))
+
+
+@pytest.mark.slow
+def test_processes_over_a_shaped_link_write_what_one_process_writes(folder: Path) -> None:
+    slow = Link(src="w0", dst="w1", one_way_latency=0.02, bandwidth=1e6)
+    fast = Link(src="*", dst="*", one_way_latency=0.0, bandwidth=1e12)
+    world = problem(3, MODEL, [slow, fast])
+    told: dict[int, list[int]] = {}
+    measured = execute(
+        world,
+        plan(pipeline(["w0", "w1", "w2"], 4, max_num_seqs=2)),
+        world.workload.sample(0),
+        folder,
+        on_token=lambda request, token: told.setdefault(request, []).append(token),
+        threads=1,
+    )
+    stages = chain(open_checkpoint(folder), [])
+    assert [record.status for record in measured.records] == ["completed"] * 4
+    for record in measured.records:
+        assert len(measured.outputs[record.id]) == record.output_tokens == 6
+        assert record.token_s == sorted(record.token_s)
+    assert told == measured.outputs
+    prompts = measured.prompts
+    assert {key: greedy(stages, prompts[key], 6) for key in prompts} == measured.outputs
+    metrics = summarise(measured.records)
+    assert metrics.completed == 4
+    (crossing,) = [h for h in measured.hops if (h.src, h.dst) == ("w0", "w1")]
+    decode = sorted(hop.seconds for hop in crossing.hops if hop.phase == "decode")
+    assert decode[len(decode) // 2] == pytest.approx(0.02 + (2 * 64 * 4 + 80) / 1e6, abs=2e-3)
+    assert [run.stage.node for run in measured.stages] == ["w0", "w1", "w2"]
+    for run in measured.stages:
+        assert [s.batch.new_tokens for s in run.steps if s.phase == "prefill"] == [9] * 4
+        assert all(step.compute_s > 0 for step in run.steps)
+    assert workers_alive() == []
+
+
+@pytest.mark.slow
+def test_two_pipelines_share_by_weight_and_groups_overlap(folder: Path) -> None:
+    arrivals = Constant(kind="constant", rate=50)
+    world = problem(3, MODEL, workload=workload(arrivals=arrivals, requests=9))
+    chosen = plan(
+        pipeline(["w0"], 4, weight=1.0),
+        pipeline(["w1", "w2"], 4, weight=2.0, max_num_seqs=4, micro_batches=2),
+    )
+    measured = execute(world, chosen, world.workload.sample(0), folder, threads=1)
+    assert [record.pipeline for record in measured.records].count(1) == 6
+    stages = chain(open_checkpoint(folder), [])
+    for key, prompt in measured.prompts.items():
+        assert measured.outputs[key] == greedy(stages, prompt, 6)
+    assert [record.arrival_s for record in measured.records] == pytest.approx(
+        [index / 50 for index in range(9)]
+    )
+
+
+@pytest.mark.slow
+def test_text_in_text_out_and_what_does_not_fit_fails_with_a_reason(folder: Path) -> None:
+    world = problem(1, MODEL)
+    requests = [Request(index, 0.0, 1, 4) for index in range(3)]
+    texts = ["hello", "far too long " * 20, "bye"]
+    chosen = plan(pipeline(["w0"], 4))
+    first, again = (
+        execute(world, chosen, requests, folder, texts=texts, temperature=1.0, seed=seed, threads=1)
+        for seed in (1, 1)
+    )
+    assert [r.status for r in first.records] == ["completed", "failed", "completed"]
+    assert "do not fit" in first.records[1].reason
+    assert first.records[0].prompt_tokens == 5
+    assert first.texts == again.texts
+    assert set(first.texts) == {0, 2}
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_ends_the_run_at_once(folder: Path) -> None:
+    world = problem(2, MODEL, workload=workload(output=Fixed(tokens=400), requests=50))
+    victims: list[int] = []
+
+    def kill(_request: int, _token: int) -> None:
+        if not victims:
+            listed = subprocess.run(
+                ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())],
+                capture_output=True,
+                text=True,
+            ).stdout
+            pids = [int(line.split()[0]) for line in listed.splitlines() if "run.worker" in line]
+            victims.append(max(pids))
+            os.kill(victims[0], signal.SIGKILL)
+
+    start_s = time.monotonic()
+    with pytest.raises(RunError, match="is gone, exit code -9") as caught:
+        execute(
+            world,
+            plan(pipeline(["w0", "w1"], 4)),
+            world.workload.sample(0),
+            folder,
+            on_token=kill,
+            threads=1,
+        )
+    assert caught.value.exit_code is Exit.RUNTIME
+    assert time.monotonic() - start_s < 60
+    assert workers_alive() == []
+
+
+@pytest.mark.slow
+def test_a_hung_worker_ends_the_run_after_the_deadline(folder: Path) -> None:
+    world = problem(1, MODEL, workload=workload(output=Fixed(tokens=400), requests=50))
+
+    def pause(_request: int, _token: int) -> None:
+        listed = subprocess.run(
+            ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True
+        ).stdout
+        for line in listed.splitlines():
+            if "run.worker" in line:
+                os.kill(int(line.split()[0]), signal.SIGSTOP)
+
+    with pytest.raises(RunError, match="hangs"):
+        execute(
+            world,
+            plan(pipeline(["w0"], 4)),
+            world.workload.sample(0),
+            folder,
+            on_token=pause,
+            stall_s=1.0,
+            threads=1,
+        )
+    assert workers_alive() == []
+
+
+@pytest.mark.slow
+def test_interrupting_leaves_no_process_behind(folder: Path) -> None:
+    world = problem(2, MODEL, workload=workload(output=Fixed(tokens=400), requests=50))
+    interrupt = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    started: list[bool] = []
+
+    def begin(_request: int, _token: int) -> None:
+        if not started:
+            started.append(True)
+            interrupt.start()
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(
+            world,
+            plan(pipeline(["w0", "w1"], 4)),
+            world.workload.sample(0),
+            folder,
+            on_token=begin,
+            threads=1,
+        )
+    assert workers_alive() == []
+
+
+@pytest.mark.slow
+def test_a_worker_reports_a_checkpoint_that_broke_after_the_check(tmp_path: Path) -> None:
+    from planner.run.fleet import Fleet, Settings
+
+    broken = make_checkpoint(tmp_path / "m", MODEL)
+    (broken / "tokenizer.json").unlink()
+    world = problem(1, MODEL)
+    settings = Settings(checkpoint=broken, slot_tokens=16, threads=1)
+    fleet = Fleet(world.cluster, plan(pipeline(["w0"], 4)), settings)
+    with pytest.raises(InvalidFileError, match=r"tokenizer\.json"), fleet:
+        pass
+    assert workers_alive() == []
+
+
+def test_a_bad_checkpoint_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    path = make_checkpoint(tmp_path / "m", MODEL)
+    (path / "tokenizer.json").unlink()
+    world = problem(1, MODEL)
+    with pytest.raises(InvalidFileError):
+        execute(world, plan(pipeline(["w0"], 4)), world.workload.sample(0), path)
+
+
+@pytest.mark.parametrize(
+    ("planned", "quant", "node", "said"),
+    [
+        ({"hidden_size": 128}, "fp32", {}, "hidden_size is 64, not 128"),
+        ({}, "int4", {}, "does not compute in int4"),
+        ({}, "fp32", {"count": 2}, "several devices"),
+    ],
+)
+def test_what_the_runtime_cannot_execute_is_refused(
+    folder: Path, planned: dict[str, Any], quant: str, node: dict[str, Any], said: str
+) -> None:
+    nodes = (Node(id="home"), Node(id="w0", device="chip", **node))
+    world = core.problem(nodes=nodes, model=spec(**planned), quants=(core.quant(quant),))
+    with pytest.raises(RunError, match=said):
+        check(world, plan(pipeline(["w0"], 4, quant)), open_checkpoint(folder).config)
+
+
+def test_the_driver_side_imports_no_torch() -> None:
+    script = "import sys, planner.run.execute; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)

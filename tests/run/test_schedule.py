@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from planner.run.schedule import Job, PipelineSchedule, Sequence
+
+
+def seen(jobs: list[Job]) -> list[tuple[str, int, list[int]]]:
+    return [(job.phase, job.group, [s.id for s in job.sequences]) for job in jobs]
+
+
+def schedule_of(seats: int, groups: int, arrivals: int) -> PipelineSchedule:
+    schedule = PipelineSchedule(seats, groups)
+    for index in range(arrivals):
+        schedule.add(Sequence(index, [1]))
+    return schedule
+
+
+def test_prompts_go_first_come_first_served_as_far_as_there_are_seats() -> None:
+    schedule = schedule_of(seats=2, groups=1, arrivals=3)
+    first = schedule.next_jobs()
+    assert seen(first) == [("prefill", 0, [0]), ("prefill", 0, [1])]
+    assert schedule.next_jobs() == []
+    schedule.back(first[0])
+    assert schedule.next_jobs() == [], "the group waits for all of its first tokens"
+    schedule.back(first[1])
+    assert seen(schedule.next_jobs()) == [("decode", 0, [0, 1])]
+
+
+def test_a_freed_seat_is_taken_before_the_next_decode_step() -> None:
+    schedule = schedule_of(seats=2, groups=1, arrivals=3)
+    jobs = schedule.next_jobs()
+    for job in jobs:
+        schedule.back(job)
+    leaving = jobs[0].sequences[0]
+    schedule.leave(leaving)
+    (third,) = schedule.next_jobs()
+    assert seen([third]) == [("prefill", 0, [2])]
+    assert third.sequences[0].slot == leaving.slot
+    schedule.back(third)
+    assert seen(schedule.next_jobs()) == [("decode", 0, [1, 2])]
+
+
+def test_idle_groups_with_the_fewest_sequences_admit() -> None:
+    schedule = schedule_of(seats=4, groups=2, arrivals=3)
+    jobs = schedule.next_jobs()
+    assert seen(jobs) == [("prefill", 0, [0]), ("prefill", 1, [1]), ("prefill", 0, [2])]
+    schedule.back(jobs[1])
+    (decode,) = schedule.next_jobs()
+    assert seen([decode]) == [("decode", 1, [1])]
+    schedule.add(Sequence(3, [1]))
+    assert schedule.next_jobs() == [], "no group is idle"
+    schedule.back(jobs[0])
+    schedule.back(jobs[2])
+    assert seen(schedule.next_jobs()) == [("prefill", 0, [3])]
+
+
+def test_seats_are_never_shared_and_all_come_back() -> None:
+    schedule = schedule_of(seats=3, groups=2, arrivals=10)
+    taken: set[int] = set()
+    done = []
+    while not schedule.idle:
+        for job in schedule.next_jobs():
+            if job.phase == "prefill":
+                assert job.sequences[0].slot not in taken
+                taken.add(job.sequences[0].slot)
+            schedule.back(job)
+            if job.phase == "decode":
+                for sequence in job.sequences:
+                    taken.remove(sequence.slot)
+                    schedule.leave(sequence)
+                    done.append(sequence.id)
+    assert sorted(done) == list(range(10))
+    assert not taken
