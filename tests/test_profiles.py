@@ -94,7 +94,7 @@ def test_interruptible_rents_are_below_on_demand_ones() -> None:
 
 
 @pytest.mark.parametrize("name", names("models"))
-def test_parameters_agree_with_what_the_makers_state(name: str) -> None:
+def test_parameters_agree_with_the_total_on_the_card(name: str) -> None:
     spec = model(name)
     if spec.family != "seeded":
         assert spec.published_params is not None
@@ -234,7 +234,7 @@ def test_error_bands_stand_only_on_measurements() -> None:
         ("apple-m2-ultra", "llama-2-7b", "q4_0", 94.3),
     ],
 )
-def test_decode_under_llama_cpp_is_near_a_public_figure(
+def test_decode_under_llama_cpp_agrees_with_figures_it_was_fitted_to(
     chip: str, name: str, scheme: str, tokens_per_s: float
 ) -> None:
     spec, card = model(name), device(chip)
