@@ -1,0 +1,202 @@
+"""The console: the only place that prints or exits, and the options that commands share."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+import planner
+from planner.core.errors import Exit, PlannerError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+SCHEMA_VERSION = "1.0"
+_PIPE_WIDTH = 100
+
+
+class Format(StrEnum):
+    """What a command writes to stdout: text for people, or one JSON document."""
+
+    text = "text"
+    json = "json"
+
+
+FormatOption = Annotated[
+    Format,
+    typer.Option("--format", envvar="PLANNER_FORMAT", help="Text for people, or one JSON document."),
+]
+ProfilesOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--profiles",
+        metavar="DIR",
+        help="Folder with profiles that win over those of PLANNER_PROFILES, of the user and the "
+        "bundled ones; may be repeated.",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Value of the scenario to replace, such as workload.arrivals.rate='2 req/s'; may be "
+        "repeated.",
+    ),
+]
+SeedOption = Annotated[
+    int,
+    typer.Option("--seed", envvar="PLANNER_SEED", min=0, help="Seed of all random numbers."),
+]
+
+
+def prepare() -> None:
+    """Makes sure that a terminal without some character shows another instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def emit(*renderables: RenderableType) -> None:
+    """Writes text and tables to stdout; markup in texts is not interpreted."""
+    console = _console(stderr=False)
+    try:
+        for renderable in renderables:
+            console.print(renderable)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nobody_reads()
+
+
+def emit_json(document: Mapping[str, Any]) -> None:
+    """Writes one JSON document to stdout; what is not a finite number becomes null."""
+    values = _plain({"schema_version": SCHEMA_VERSION, **document})
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+    emit_raw(text + "\n")
+
+
+def emit_raw(text: str) -> None:
+    """Writes text to stdout as it is: no wrapping, no colour."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nobody_reads()
+
+
+def note(text: str) -> None:
+    """Tells people something beside the data."""
+    _tell(text)
+
+
+def warn(text: str) -> None:
+    """Tells people what they should know before they rely on the data."""
+    _tell(text, "warning: ", "yellow")
+
+
+def fail(error: PlannerError) -> NoReturn:
+    """Says what went wrong and how to mend it, and exits with the error's code."""
+    _tell(error.message, "error: ", "red")
+    if error.hint:
+        _tell(error.hint, "hint: ", "cyan")
+    raise SystemExit(int(error.exit_code))
+
+
+def bug(error: Exception) -> NoReturn:
+    """Says that planner itself is wrong, and exits; the traceback only with PLANNER_DEBUG=1."""
+    if os.environ.get("PLANNER_DEBUG"):
+        sys.stderr.write("".join(traceback.format_exception(error)))
+    _tell(f"this is a bug in planner: {type(error).__name__}: {error}", "error: ", "red")
+    _tell("set PLANNER_DEBUG=1 to see where it happened, and report it", "hint: ", "cyan")
+    raise SystemExit(int(Exit.BUG))
+
+
+def interrupted() -> NoReturn:
+    """Exits as a program does that the user stopped."""
+    _tell("interrupted")
+    raise SystemExit(int(Exit.INTERRUPTED))
+
+
+def nobody_reads() -> NoReturn:
+    """Exits quietly: whoever read stdout, such as ``head``, has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(int(Exit.DONE))
+
+
+def version() -> NoReturn:
+    """Writes the version and exits."""
+    emit_raw(f"planner {planner.__version__}\n")
+    raise SystemExit(int(Exit.DONE))
+
+
+@contextmanager
+def progress(description: str, total: float | None = None) -> Iterator[Callable[[float], None]]:
+    """A bar on stderr while something long goes on, drawn only for people.
+
+    Yields a function that takes how much more of ``total`` is done.
+    """
+    if not sys.stderr.isatty():
+        yield _nothing
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+
+        def advance(amount: float) -> None:
+            bar.advance(task, amount)
+
+        yield advance
+
+
+def _nothing(_amount: float) -> None:
+    """Takes the place of a bar that nobody would see."""
+
+
+def _tell(text: str, label: str = "", colour: str = "") -> None:
+    """Writes to stderr; a label in colour if stderr is a terminal that takes it."""
+    if colour and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        label = typer.style(label, fg=colour, bold=True)
+    sys.stderr.write(f"{label}{text}\n")
+    sys.stderr.flush()
+
+
+def _console(*, stderr: bool) -> Console:
+    """As wide as the terminal, or as a page where there is none."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    given = os.environ.get("COLUMNS", "")
+    width = int(given) if given.isdigit() and int(given) > 0 else _PIPE_WIDTH
+    return Console(
+        file=stream,
+        width=None if stream.isatty() else width,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """``value`` in the types JSON has."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (datetime.date, Path)):
+        return str(value)
+    return value

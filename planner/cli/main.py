@@ -1,0 +1,79 @@
+"""The planner command: its subcommands, and what happens when one fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from planner.cli import (
+    console,
+    diff,
+    doctor,
+    estimate,
+    init,
+    plan,
+    probe,
+    run,
+    show,
+    simulate,
+    validate,
+)
+from planner.core.errors import PlannerError
+
+app = typer.Typer(
+    name="planner",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+app.command("init")(init.init)
+app.command("probe")(probe.probe)
+app.command("estimate")(estimate.estimate)
+app.command("plan")(plan.plan)
+app.command("simulate")(simulate.simulate)
+app.command("run")(run.run)
+app.command("show")(show.show)
+app.command("diff")(diff.diff)
+app.command("validate")(validate.validate)
+app.command("doctor")(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.version()
+
+
+@app.callback()
+def planner(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    """Plan, simulate and run an LLM that is split over machines in different places.
+
+    Start with `planner init DIR`, then `planner plan`, `planner simulate` and `planner run`.
+    Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 a bug in planner,
+    2 wrong command line, 3 invalid file, 4 no feasible plan, 5 stale manifest, 6 a check
+    failed, 7 runtime failure, 130 interrupted.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line given, or that of the process, and exits with its code."""
+    console.prepare()
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="planner")
+    except PlannerError as error:
+        console.fail(error)
+    except KeyboardInterrupt:
+        console.interrupted()
+    except BrokenPipeError:
+        console.nobody_reads()
+    except Exception as error:
+        console.bug(error)

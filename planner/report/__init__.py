@@ -1,0 +1,1 @@
+"""Values as text: what each command prints, without printing it."""
