@@ -6,6 +6,7 @@ token frame or sign of trouble, whichever comes first.
 
 from __future__ import annotations
 
+import gc
 import selectors
 import struct
 import time
@@ -18,16 +19,13 @@ from planner.core.errors import RunError
 from planner.core.metrics import RequestRecord
 from planner.core.plan import Plan
 from planner.run.fleet import Fleet
-from planner.run.frames import Frame, Kind, Seat, read_frame
+from planner.run.frames import Frame, Kind, PeerLostError, Seat, read_frame
 from planner.run.schedule import Job, PipelineSchedule
 from planner.run.schedule import Sequence as Running
 from planner.run.steps import Step
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-OnToken = Callable[[int, int], None]
-"""Called with the request's id and each of its token ids, as they arrive."""
 
 _TOKEN_LIMIT_BYTES = 2**20
 
@@ -65,7 +63,7 @@ class Session:
         fleet: Fleet,
         plan: Plan,
         tokenizer: Tokenizer,
-        on_token: OnToken | None = None,
+        on_token: Callable[[int, int], None] | None = None,
         stall_s: float = 120.0,
     ) -> None:
         self._fleet, self._plan, self._tokenizer = fleet, plan, tokenizer
@@ -81,6 +79,7 @@ class Session:
         ]
         self._assigned = [0] * len(plan.pipelines)
         self._coming: deque[Prompt] = deque()
+        self._closed = False
         self._prompts: dict[int, Prompt] = {}
         self._jobs: dict[int, tuple[Job, Step]] = {}
         self._told: list[tuple[int, int]] = []
@@ -93,6 +92,16 @@ class Session:
         """
         self._coming.extend(prompts)
         self.start_s = time.monotonic()
+        gc.freeze()  # or a collection that walks every module would delay some token
+        try:
+            self._replay(concurrency)
+        except PeerLostError as error:
+            raise self._fleet.explain(error) from None
+        finally:
+            gc.unfreeze()
+
+    def _replay(self, concurrency: int | None) -> None:
+        self._closed = concurrency is not None
         with selectors.SelectSelector() as selector:  # the only one that waits for microseconds
             for index, line in enumerate(self._fleet.lines):
                 selector.register(line.tokens, selectors.EVENT_READ, index)
@@ -102,24 +111,23 @@ class Session:
                 self._next_of_user(0.0)
             self._send(self.start_s)
             while self._coming or not all(schedule.idle for schedule in self._schedules):
-                self._turn(selector, closed=concurrency is not None)
+                self._turn(selector)
 
-    def _turn(self, selector: selectors.SelectSelector, closed: bool) -> None:
+    def _turn(self, selector: selectors.SelectSelector) -> None:
         """Waits for what happens next and acts on it; what comes out is told last."""
         wait_s = self._stall_s
-        if self._coming and not closed:
-            due_s = self.start_s + self._coming[0].arrival_s
-            wait_s = min(wait_s, max(0.0, due_s - time.monotonic()))
+        if self._coming and not self._closed:
+            wait_s = min(wait_s, max(0.0, self._next_s - time.monotonic()))
         happened = selector.select(wait_s)
         now_s = time.monotonic()
         if not happened and self._jobs and wait_s == self._stall_s:
             raise RunError(f"no token came for {self._stall_s:g} s: a stage hangs")
         for key, _ in happened:
             if isinstance(key.data, int):
-                self._receive(key.data, closed)
+                self._receive(key.data)
             else:
                 self._fleet.raise_failure(key.data)
-        while not closed and self._coming and self.start_s + self._coming[0].arrival_s <= now_s:
+        while self._coming and not self._closed and self._next_s <= now_s:
             prompt = self._coming.popleft()
             self._arrive(prompt, prompt.arrival_s)
         self._send(now_s)
@@ -127,6 +135,11 @@ class Session:
             for request, token in self._told:
                 self._on_token(request, token)
         self._told.clear()
+
+    @property
+    def _next_s(self) -> float:
+        """When the next prompt of an open loop arrives."""
+        return self.start_s + self._coming[0].arrival_s
 
     def _next_of_user(self, arrival_s: float) -> None:
         """Lets the next prompt of a closed loop arrive; one that fails at once makes way."""
@@ -197,7 +210,7 @@ class Session:
         payload = struct.pack(f"<{len(ids)}i", *ids)
         return Frame(kind, self._fleet.jobs_sent, tuple(seats), "int32", len(ids), 1, payload)
 
-    def _receive(self, pipeline: int, closed: bool) -> None:
+    def _receive(self, pipeline: int) -> None:
         """Takes the tokens of one job; a finished sequence makes room for the next."""
         frame = read_frame(self._fleet.lines[pipeline].tokens, _TOKEN_LIMIT_BYTES)
         now_s = time.monotonic()
@@ -217,5 +230,5 @@ class Session:
             if record.output_tokens == prompt.max_new_tokens or token in prompt.stop_ids:
                 record.status = "completed"
                 schedule.leave(sequence)
-                if closed:
+                if self._closed:
                     self._next_of_user(now_s - self.start_s)

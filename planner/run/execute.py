@@ -5,26 +5,28 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from planner.core.errors import RunError
-from planner.core.metrics import RequestRecord
-from planner.core.plan import Plan, Stage
+from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.rng import stream
 from planner.core.workload import Request
 from planner.run.checkpoint import open_checkpoint
 from planner.run.config import ModelConfig
-from planner.run.driver import Coordination, OnToken, Prompt, Session
+from planner.run.driver import Prompt, Session
 from planner.run.fleet import Fleet, Settings
-from planner.run.steps import Hop, Step, hops
+from planner.run.measurement import Measurement, hop_runs, stage_runs
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+__all__ = ["Measurement", "OnToken", "check", "execute", "require_packages"]
+
+OnToken = Callable[[int, int, str], None]
+"""Called with a request's id, its next token and the text that the token completes."""
 
 QUANTS = ("fp32", "bf16", "int8")
 """Quantizations the bundled runtime computes in."""
@@ -33,47 +35,6 @@ PACKAGES = ("torch", "safetensors", "tokenizers")
 """What the extra ``run`` installs."""
 
 _WARM_TOKENS, _WARM_OUTPUT, _WARM_SEATS = 8, 3, 4
-
-
-@dataclass(frozen=True, slots=True)
-class StageRun:
-    """What one stage did."""
-
-    pipeline: int
-    stage: Stage
-    weight_bytes: int
-    cache_bytes: int
-    kernels: dict[str, Any]
-    """Matrix products chosen by the race, by number format."""
-    steps: list[Step]
-
-
-@dataclass(frozen=True, slots=True)
-class HopRun:
-    """Ways of jobs from one node to the next, where the receiver was waiting for them."""
-
-    pipeline: int
-    src: str
-    dst: str
-    hops: list[Hop]
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What came of a run; seconds count from its start."""
-
-    records: list[RequestRecord]
-    prompts: dict[int, list[int]]
-    """Token ids by request; none for a request that found no room."""
-    outputs: dict[int, list[int]]
-    """Token ids by request."""
-    texts: dict[int, str]
-    stages: list[StageRun]
-    hops: list[HopRun]
-    coordinator: list[list[Step]]
-    """By pipeline: each job's own time at the coordinator."""
-    threads: int
-    """Compute threads of each worker."""
 
 
 def execute(
@@ -95,7 +56,8 @@ def execute(
 
     Links of the cluster are imitated between the workers. Requests get random prompts of their
     lengths and always their whole output; with ``texts`` request *i* asks text *i*, up to its
-    output length or the model's end token. Raises RunError, InvalidFileError.
+    output length or the model's end token. ``on_token`` hears of every token as it comes.
+    Raises RunError, InvalidFileError.
     """
     require_packages()
     opened = open_checkpoint(checkpoint)
@@ -113,37 +75,18 @@ def execute(
 
     with Fleet(problem.cluster, plan, settings) as fleet:
         _warm_up(fleet, plan, tokenizer)
-        warm_jobs = fleet.jobs_sent
-        session = Session(fleet, plan, tokenizer, on_token, stall_s)
+        session = Session(fleet, plan, tokenizer, _speller(tokenizer, on_token), stall_s)
         session.run(prompts, problem.workload.concurrency)
         reports = fleet.steps()
     origin_s = session.start_s
-    stages = [
-        StageRun(
-            worker.pipeline,
-            worker.stage,
-            worker.weight_bytes,
-            worker.cache_bytes,
-            worker.kernels,
-            [step.after(origin_s) for step in steps if step.job > warm_jobs],
-        )
-        for worker, steps in zip(fleet.workers, reports, strict=True)
-    ]
-    log = [
-        Coordination(
-            [step.after(origin_s) for step in entry.sent],
-            [step.after(origin_s) for step in entry.returned],
-        )
-        for entry in session.coordination
-    ]
     return Measurement(
         records=[session.records[prompt.id] for prompt in prompts],
         prompts=session.prompts,
         outputs=session.outputs,
         texts={key: tokenizer.decode(ids) for key, ids in session.outputs.items()},
-        stages=stages,
-        hops=_hop_runs(problem, plan, stages, log),
-        coordinator=[entry.sent for entry in log],
+        stages=stage_runs(fleet, reports, origin_s),
+        hops=hop_runs(problem.cluster, plan, session, reports),
+        coordinator=[[s.after(origin_s) for s in own.sent] for own in session.coordination],
         threads=settings.threads,
     )
 
@@ -236,16 +179,16 @@ def _warm_up(fleet: Fleet, plan: Plan, tokenizer: Tokenizer) -> None:
     Session(fleet, plan, tokenizer).run(prompts, concurrency=seats)
 
 
-def _hop_runs(
-    problem: Problem, plan: Plan, stages: list[StageRun], log: list[Coordination]
-) -> list[HopRun]:
-    """Every hop of every pipeline, coordinator to coordinator."""
-    runs = []
-    home = problem.cluster.coordinator
-    for index, (pipeline, entry) in enumerate(zip(plan.pipelines, log, strict=True)):
-        inside = [stage.steps for stage in stages if stage.pipeline == index]
-        logs = [entry.sent, *inside, entry.returned]
-        route = [home, *pipeline.nodes, home]
-        for (src, dst), (sent, received) in zip(pairwise(route), pairwise(logs), strict=True):
-            runs.append(HopRun(index, src, dst, hops(sent, received)))
-    return runs
+def _speller(tokenizer: Tokenizer, on_token: OnToken | None) -> Callable[[int, int], None] | None:
+    """Spells every token in its context before it is told."""
+    if on_token is None:
+        return None
+    from tokenizers.decoders import DecodeStream
+
+    streams: dict[int, DecodeStream] = {}
+
+    def spell(request: int, token: int) -> None:
+        stream = streams.setdefault(request, DecodeStream(skip_special_tokens=True))
+        on_token(request, token, stream.step(tokenizer, token) or "")
+
+    return spell

@@ -103,6 +103,16 @@ class Fleet:
         self._hear(worker)
         raise RunError(f"the worker of {_title(worker)} said something out of turn")
 
+    def explain(self, error: PeerLostError) -> RunError:
+        """Which worker's end broke a connection; the error itself if all are alive."""
+        deadline_s = time.monotonic() + 1.0
+        while time.monotonic() < deadline_s:
+            for worker in self.workers:
+                if worker.process.poll() is not None:
+                    return self._death(worker)
+            time.sleep(0.01)
+        return error
+
     def _spawn(self) -> None:
         """Starts all processes, each waiting for its orders at the end of a socket pair."""
         source = str(Path(planner.__file__).parent.parent)
@@ -111,7 +121,7 @@ class Fleet:
         environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": threads}
         for index, pipeline in enumerate(self._plan.pipelines):
             for stage in pipeline.stages:
-                log = self._logs.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 closed by the stack
+                log = self._logs.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
                 mine, theirs = socket.socketpair()
                 with theirs:
                     process = subprocess.Popen(

@@ -3,14 +3,17 @@
 A weight is held once, in one form:
 
 - ``fp32``: plain; the same product that ``transformers`` computes, bit for bit.
-- ``bf16``: packed for oneDNN, or plain. Of a plain weight torch's own kernel makes the product
-  of one row up to twice as fast as oneDNN does, which wins from two rows on.
+- ``bf16``: packed for oneDNN, or plain. Of a plain weight torch's own kernel (``native``) makes
+  the product of one row up to twice as fast as oneDNN does, which wins from two rows on.
+  ``widened`` computes in fp32, for processors without bf16 arithmetic.
 - ``int8``: one signed byte per weight and one scale per output. ``exact`` also rounds the
-  activations of each row to eight bits and multiplies integers, so a row's result does not
-  depend on its batch; ``weight_only`` keeps them in bf16. Which one runs depends on the number
-  of rows, and the two differ by about 1 %: tokens may depend on the batch as they do in bf16.
+  activations of each row to eight bits and multiplies integers; ``weight_only`` keeps them in
+  bf16; ``cast`` widens the weights on the fly, which is slow and works everywhere. With each
+  of them a row's result is the same in any batch, but which one runs depends on the number of
+  rows: tokens may depend on the batch, as they do in bf16.
 
-Which kernel is best differs between processors, so a worker lets them race at its start.
+Which kernel is best, or works at all, differs between processors, so a worker lets them race at
+its start.
 """
 
 from __future__ import annotations
@@ -35,8 +38,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.bfloat16}
 _RACE_SHAPE = (3072, 1024)
 _RACE_COPIES = 24
 _RACE_ROUNDS = 12
-_NATIVE_ROWS = 4
-"""Beyond so many rows torch's own bf16 product is hopeless, and slow to find out."""
+_MOST_ROWS = {"native": 4}
+"""Beyond so many rows a kernel is hopeless, and slow to find out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Kernels:
 
     bf16: tuple[str, ...] = ("default",) * len(ROWS)
     """For plain weights."""
-    int8: tuple[str, ...] = ("exact",) * len(ROWS)
+    int8: tuple[str, ...] = ("cast",) * len(ROWS)
     packed: bool = False
     """Whether bf16 weights are packed, which leaves no choice."""
 
@@ -81,8 +84,13 @@ def _floating(weight: Tensor, bias: Tensor | None, packed: bool) -> tuple[dict[s
     products: dict[str, Product] = {
         "default": lambda x: F.linear(x, weight, bias),
         "native": lambda x: _native(x, weight, bias),
+        "widened": lambda x: F.linear(x.float(), weight.float(), _float(bias)).to(x.dtype),
     }
     return products, weight.nbytes
+
+
+def _float(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.float()
 
 
 def _native(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -98,13 +106,19 @@ def _int8(weight: Tensor, bias: Tensor | None) -> tuple[dict[str, Product], int]
     """Products by kernel name for one int8 copy of a weight, and the bytes it takes."""
     quantised, scale = quantise(weight)
     scale_bf16 = scale.to(torch.bfloat16)
-    added = 0.0 if bias is None else bias
     products: dict[str, Product] = {
-        "exact": lambda x: _exact(x, quantised, scale) + added,
-        "weight_only": lambda x: torch._weight_int8pack_mm(x, quantised, scale_bf16) + added,
-        "cast": lambda x: F.linear(x, quantised.to(x.dtype)) * scale_bf16 + added,
+        "exact": lambda x: _exact(x, quantised, scale),
+        "weight_only": lambda x: torch._weight_int8pack_mm(x, quantised, scale_bf16),
+        "cast": lambda x: F.linear(x, quantised.to(x.dtype)) * scale_bf16,
+        "widened": lambda x: (F.linear(x.float(), quantised.float()) * scale).to(x.dtype),
     }
+    if bias is not None:
+        products = {name: _biased(product, bias) for name, product in products.items()}
     return products, quantised.nbytes + scale.nbytes + scale_bf16.nbytes
+
+
+def _biased(product: Product, bias: Tensor) -> Product:
+    return lambda x: product(x).add_(bias)
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,24 +143,27 @@ def race(quant: str, device: str, rows: int) -> Kernels:
     Weights are cold in cache, as they are in a model. A weight is held in one form, so for bf16
     the decode steps decide between all plain and all packed.
     """
-    if device != "cpu":
-        return Kernels(int8=("cast",) * len(ROWS))
-    if quant == "fp32":
+    if quant == "fp32" or device != "cpu":
         return Kernels()
     generator = torch.Generator().manual_seed(0)
-    copies = [torch.randn(_RACE_SHAPE, generator=generator) for _ in range(_RACE_COPIES)]
-    narrow = [copy.to(torch.bfloat16) for copy in copies]
-    made = [_floating(copy, None, False)[0] | _floating(copy, None, True)[0] for copy in narrow]
-    times_s = {count: _time(made, ("default", "native", "packed"), count) for count in ROWS}
-    packed_s = {count: times.pop("packed") for count, times in times_s.items()}
-    bf16 = choose(times_s)
-    decode = [(count, name) for count, name in zip(ROWS, bf16, strict=True) if count <= rows]
-    packed = sum(packed_s[c] for c, _ in decode) < sum(times_s[c][name] for c, name in decode)
+    weights = [torch.randn(_RACE_SHAPE, generator=generator) for _ in range(_RACE_COPIES)]
+    narrow = [weight.to(torch.bfloat16) for weight in weights]
+    plain = [_floating(weight, None, packed=False)[0] for weight in narrow]
+    plain_s = _times(plain, ("default", "native", "widened"), weights[0])
+    bf16 = choose(plain_s)
+    packed = False
+    if _works(lambda x: _floating(narrow[0], None, packed=True)[0]["packed"](x), weights[0]):
+        blocks = [_floating(weight, None, packed=True)[0] for weight in narrow]
+        packed_s = _times(blocks, ("packed",), weights[0])
+        decode = [pair for pair in zip(ROWS, bf16, strict=True) if pair[0] <= rows]
+        packed = sum(packed_s[c]["packed"] for c, _ in decode) < sum(
+            plain_s[c][name] for c, name in decode
+        )
     if quant == "bf16":
         return Kernels(bf16, packed=packed)
-    made = [_int8(copy, None)[0] for copy in copies]
-    int8 = choose({count: _time(made, ("exact", "weight_only"), count) for count in ROWS})
-    return Kernels(bf16, int8, packed)
+    integer = [_int8(weight, None)[0] for weight in weights]
+    int8_s = _times(integer, ("exact", "weight_only", "cast", "widened"), weights[0])
+    return Kernels(bf16, choose(int8_s), packed)
 
 
 def choose(times_s: Mapping[int, Mapping[str, float]]) -> tuple[str, ...]:
@@ -161,17 +178,38 @@ def choose(times_s: Mapping[int, Mapping[str, float]]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _time(made: list[dict[str, Product]], names: tuple[str, ...], rows: int) -> dict[str, float]:
+def _times(
+    made: list[dict[str, Product]], names: tuple[str, ...], weight: Tensor
+) -> dict[int, dict[str, float]]:
+    """Lower-quartile seconds by entry of ROWS and kernel; ``made[0]`` was made of ``weight``."""
+    able = [name for name in names if _works(made[0][name], weight)]
+    return {
+        rows: _time(made, [n for n in able if rows <= _MOST_ROWS.get(n, rows)], rows)
+        for rows in ROWS
+    }
+
+
+def _works(product: Product, weight: Tensor) -> bool:
+    """Whether this machine has the kernel, and it does not overflow."""
+    x = torch.full((2, weight.shape[1]), 3.0)
+    exact = F.linear(x, weight)
+    try:
+        off = product(x.to(torch.bfloat16)).float() - exact
+    except RuntimeError:
+        return False
+    return float(off.square().mean()) < 0.01 * float(exact.square().mean())
+
+
+def _time(made: list[dict[str, Product]], names: list[str], rows: int) -> dict[str, float]:
     """Lower-quartile seconds of each kernel for ``rows`` rows, measured in turns.
 
     In each turn every kernel reads another weight, or the later ones would find it in cache.
     """
     x = torch.randn(rows, _RACE_SHAPE[1], dtype=torch.bfloat16)
-    running = [name for name in names if name != "native" or rows <= _NATIVE_ROWS]
-    taken_s: dict[str, list[float]] = {name: [] for name in running}
+    taken_s: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(_RACE_ROUNDS):
-        for index, name in enumerate(running):
-            product = made[(turn + index * len(made) // len(running)) % len(made)][name]
+        for index, name in enumerate(names):
+            product = made[(turn + index * len(made) // len(names)) % len(made)][name]
             start_s = time.perf_counter()
             product(x)
             taken_s[name].append(time.perf_counter() - start_s)

@@ -55,12 +55,18 @@ def test_processes_over_a_shaped_link_write_what_one_process_writes(folder: Path
     fast = Link(src="*", dst="*", one_way_latency=0.0, bandwidth=1e12)
     world = problem(3, MODEL, [slow, fast])
     told: dict[int, list[int]] = {}
+    spelt: dict[int, str] = {}
+
+    def hear(request: int, token: int, text: str) -> None:
+        told.setdefault(request, []).append(token)
+        spelt[request] = spelt.get(request, "") + text
+
     measured = execute(
         world,
         plan(pipeline(["w0", "w1", "w2"], 4, max_num_seqs=2)),
         world.workload.sample(0),
         folder,
-        on_token=lambda request, token: told.setdefault(request, []).append(token),
+        on_token=hear,
         threads=1,
     )
     stages = chain(open_checkpoint(folder), [])
@@ -69,6 +75,8 @@ def test_processes_over_a_shaped_link_write_what_one_process_writes(folder: Path
         assert len(measured.outputs[record.id]) == record.output_tokens == 6
         assert record.token_s == sorted(record.token_s)
     assert told == measured.outputs
+    assert all(measured.texts[key].startswith(text) for key, text in spelt.items())
+    assert any(spelt.values())
     prompts = measured.prompts
     assert {key: greedy(stages, prompts[key], 6) for key in prompts} == measured.outputs
     metrics = summarise(measured.records)
@@ -81,6 +89,22 @@ def test_processes_over_a_shaped_link_write_what_one_process_writes(folder: Path
         assert [s.batch.new_tokens for s in run.steps if s.phase == "prefill"] == [9] * 4
         assert all(step.compute_s > 0 for step in run.steps)
     assert workers_alive() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+def test_one_to_four_processes_write_the_same(tmp_path: Path, family: str) -> None:
+    model = spec(model_type=family, head_dim=32)
+    path = make_checkpoint(tmp_path / "m", model, dtype="fp32")
+    names = [f"w{index}" for index in range(10)]
+    split = [names[:1], names[1:3], names[3:6], names[6:]]
+    world = problem(10, model, workload=workload(arrivals=Closed(kind="closed", concurrency=4)))
+    chosen = plan(*(pipeline(nodes, 4) for nodes in split))
+    measured = execute(world, chosen, world.workload.sample(0), path, threads=1)
+    assert [record.pipeline for record in measured.records] == [0, 1, 2, 3]
+    stages = chain(open_checkpoint(path), [])
+    for key, prompt in measured.prompts.items():
+        assert measured.outputs[key] == greedy(stages, prompt, 6)
 
 
 @pytest.mark.slow
@@ -123,7 +147,7 @@ def test_a_worker_that_dies_ends_the_run_at_once(folder: Path) -> None:
     world = problem(2, MODEL, workload=workload(output=Fixed(tokens=400), requests=50))
     victims: list[int] = []
 
-    def kill(_request: int, _token: int) -> None:
+    def kill(_request: int, _token: int, _text: str) -> None:
         if not victims:
             listed = subprocess.run(
                 ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())],
@@ -153,7 +177,7 @@ def test_a_worker_that_dies_ends_the_run_at_once(folder: Path) -> None:
 def test_a_hung_worker_ends_the_run_after_the_deadline(folder: Path) -> None:
     world = problem(1, MODEL, workload=workload(output=Fixed(tokens=400), requests=50))
 
-    def pause(_request: int, _token: int) -> None:
+    def pause(_request: int, _token: int, _text: str) -> None:
         listed = subprocess.run(
             ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True
         ).stdout
@@ -180,7 +204,7 @@ def test_interrupting_leaves_no_process_behind(folder: Path) -> None:
     interrupt = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     started: list[bool] = []
 
-    def begin(_request: int, _token: int) -> None:
+    def begin(_request: int, _token: int, _text: str) -> None:
         if not started:
             started.append(True)
             interrupt.start()

@@ -1,0 +1,87 @@
+"""Measurement: what came of a run, by request, by stage and by hop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from planner.core.cluster import Cluster
+from planner.core.metrics import RequestRecord
+from planner.core.plan import Plan, Stage
+from planner.run.driver import Session
+from planner.run.fleet import Fleet
+from planner.run.steps import Hop, Step, hops
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """What one stage did."""
+
+    pipeline: int
+    stage: Stage
+    weight_bytes: int
+    cache_bytes: int
+    kernels: dict[str, Any]
+    """Matrix products chosen by the race, by number format."""
+    steps: list[Step]
+
+
+@dataclass(frozen=True, slots=True)
+class HopRun:
+    """Ways of jobs from one node to the next, where the receiver was waiting for them."""
+
+    pipeline: int
+    src: str
+    dst: str
+    hops: list[Hop]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What came of a run; seconds count from its start."""
+
+    records: list[RequestRecord]
+    prompts: dict[int, list[int]]
+    """Token ids by request; none for a request that found no room."""
+    outputs: dict[int, list[int]]
+    """Token ids by request."""
+    texts: dict[int, str]
+    stages: list[StageRun]
+    hops: list[HopRun]
+    coordinator: list[list[Step]]
+    """By pipeline: each job's own time at the coordinator."""
+    threads: int
+    """Compute threads of each worker."""
+
+
+def stage_runs(fleet: Fleet, reports: Sequence[Sequence[Step]], origin_s: float) -> list[StageRun]:
+    """What the stages report, on a clock that starts at ``origin_s``."""
+    return [
+        StageRun(
+            pipeline=worker.pipeline,
+            stage=worker.stage,
+            weight_bytes=worker.weight_bytes,
+            cache_bytes=worker.cache_bytes,
+            kernels=worker.kernels,
+            steps=[step.after(origin_s) for step in steps if step.received_s >= origin_s],
+        )
+        for worker, steps in zip(fleet.workers, reports, strict=True)
+    ]
+
+
+def hop_runs(
+    cluster: Cluster, plan: Plan, session: Session, reports: Sequence[Sequence[Step]]
+) -> list[HopRun]:
+    """Every hop of every pipeline, from the coordinator through the stages and back to it."""
+    left = iter(reports)
+    runs = []
+    for index, (pipeline, own) in enumerate(zip(plan.pipelines, session.coordination, strict=True)):
+        logs = [own.sent, *(next(left) for _ in pipeline.stages), own.returned]
+        route = [cluster.coordinator, *pipeline.nodes, cluster.coordinator]
+        for (src, dst), (sent, received) in zip(pairwise(route), pairwise(logs), strict=True):
+            known = {step.job for step in own.sent}
+            mine = [hop for hop in hops(sent, received) if hop.job in known]
+            runs.append(HopRun(index, src, dst, mine))
+    return runs
