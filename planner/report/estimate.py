@@ -1,0 +1,176 @@
+"""What ``planner estimate`` says: figures first, then where the time and the memory go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from planner.core.cost.compute import StageTime
+from planner.core.cost.estimate import Estimate
+from planner.core.cost.memory import StageMemory
+from planner.core.device import Device
+from planner.core.engine import Engine
+from planner.core.model import ModelSpec
+from planner.core.quant import QuantScheme
+from planner.core.units import show
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+GIB = 2.0**30
+_BAR = 24
+_MEANING = {
+    "weights": "reading weights",
+    "compute": "products beyond reading weights",
+    "kv": "reading the KV cache",
+    "attention": "attention beyond reading the cache",
+    "sync": "all-reduces between devices",
+    "overhead": "launches and fixed cost",
+    "coordinator": "scheduling and sampling",
+    "activation": "activations and logits",
+    "reserve": "the runtime itself",
+    "free": "left for more KV cache",
+}
+_TIERS = ("datasheet and defaults", "fitted to published timings", "fitted to a probe")
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateReport:
+    """An estimate with what it is an estimate of."""
+
+    model: ModelSpec
+    quant: QuantScheme
+    device: Device
+    count: int
+    engine: Engine
+    values: Estimate
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document."""
+        values = self.values
+        calibration = self.engine.calibration(self.device)
+        band = calibration.error_band
+        return {
+            "model": self.model.id,
+            "device": self.device.id,
+            "count": self.count,
+            "engine": self.engine.id,
+            "engine_version": self.engine.version,
+            "quant": self.quant.id,
+            "prompt_tokens": values.load.prompt_tokens,
+            "output_tokens": values.load.output_tokens,
+            "batch": values.load.batch,
+            "prefill_tok_s": values.prefill_tokens_per_s,
+            "decode_tok_s": values.decode_tokens_per_s,
+            "ttft_ms": values.ttft_s * 1e3,
+            "tpot_ms": values.tpot_s * 1e3,
+            "memory_gib": values.memory.total_bytes / GIB,
+            "capacity_gib": values.capacity_bytes / GIB,
+            "fits": values.fits,
+            "kv_capacity_tokens": values.kv_capacity_tokens,
+            "breakdown": self._step(values.decode),
+            "prefill_breakdown": self._step(values.prefill),
+            "memory_breakdown_gib": {
+                name: size / GIB for name, size in _parts(values.memory, "_bytes").items()
+            },
+            "tier": calibration.tier,
+            "error_band": {"median": band.median, "p90": band.p90} if band else None,
+        }
+
+    def text(self) -> Iterator[RenderableType]:
+        """Texts and tables for people."""
+        values, load = self.values, self.values.load
+        devices = f"{self.count} x {self.device.name}" if self.count > 1 else self.device.name
+        yield f"{self.model.name or self.model.id} in {self.quant.id} on {devices}"
+        yield (
+            f"{self.engine.name} ({self.engine.version}), {load.prompt_tokens} prompt and "
+            f"{load.output_tokens} output tokens, batch {load.batch}"
+        )
+        yield ""
+        yield self._figures()
+        yield ""
+        rows = self._step(values.decode)
+        yield _bars(f"One decode step, {_duration(values.tpot_s)}", rows, "s")
+        yield ""
+        rows = self._step(values.prefill)
+        yield _bars(f"One prompt, {_duration(sum(rows.values()))}", rows, "s")
+        yield ""
+        memory = _parts(values.memory, "_bytes")
+        left = values.capacity_bytes - values.memory.total_bytes
+        whole = f"Memory, {_gib(values.memory.total_bytes)} of {_gib(values.capacity_bytes)}"
+        yield _bars(whole, memory | ({"free": left} if left > 0 else {}), "bytes")
+        yield ""
+        yield self._trust()
+
+    def _figures(self) -> Table:
+        from rich.table import Table
+
+        values = self.values
+        table = Table.grid(padding=(0, 3))
+        table.add_column()
+        table.add_column(justify="right")
+        table.add_column()
+        table.add_row("Prefill", f"{values.prefill_tokens_per_s:,.4g} tok/s", "")
+        table.add_row("Decode", f"{values.decode_tokens_per_s:,.4g} tok/s", "all of the batch")
+        table.add_row("TTFT", _duration(values.ttft_s), "to the first token, node idle")
+        table.add_row("TPOT", _duration(values.tpot_s), "per output token after it")
+        if values.fits:
+            room = f"room for {values.kv_capacity_tokens:,} tokens of KV cache"
+            table.add_row("Fits", "yes", room)
+        else:
+            short = values.memory.total_bytes - values.capacity_bytes
+            table.add_row("Fits", "no", f"{_gib(short)} short: the times hold only if it fitted")
+        return table
+
+    def _trust(self) -> str:
+        calibration = self.engine.calibration(self.device)
+        told = f"Calibration tier {calibration.tier}: {_TIERS[calibration.tier]}"
+        band = calibration.error_band
+        if band is None:
+            return f"{told}; nothing was measured to tell its error"
+        return f"{told}; off by {band.median:.0%} in the median, {band.p90:.0%} at p90"
+
+    def _step(self, stage: StageTime) -> dict[str, float]:
+        """Seconds of a step by cause, the coordinator's included."""
+        return {**_parts(stage, "_s"), "coordinator": self.values.coordinator_s}
+
+
+def _parts(value: StageTime | StageMemory, unit: str) -> dict[str, float]:
+    """Fields of a broken-down value by name, without their unit."""
+    return {
+        field.name.removesuffix(unit): float(getattr(value, field.name)) for field in fields(value)
+    }
+
+
+def _bars(title: str, parts: Mapping[str, float], dimension: str) -> Table:
+    """A row for every part that is not zero, with its share of the whole."""
+    from rich.table import Table
+
+    whole = sum(parts.values())
+    table = Table(
+        title=title, title_justify="left", title_style="", box=None, show_header=False, padding=0,
+        pad_edge=False,
+    )
+    table.add_column(min_width=12)
+    table.add_column(justify="right", min_width=10)
+    table.add_column(justify="right", min_width=7)
+    table.add_column(min_width=_BAR + 4, no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, size in parts.items():
+        if size <= 0:
+            continue
+        share = size / whole
+        written = _duration(size) if dimension == "s" else _gib(size)
+        bar = "█" * max(1, round(share * _BAR))
+        table.add_row(name, written, f"{share:.1%}", f"  {bar}", _MEANING.get(name, ""))
+    return table
+
+
+def _duration(seconds: float) -> str:
+    return show(seconds, "s", 3)
+
+
+def _gib(size_bytes: float) -> str:
+    return f"{size_bytes / GIB:.2f} GiB"
