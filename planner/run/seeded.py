@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
@@ -14,7 +13,7 @@ from typing import Any
 from planner.core.errors import InvalidFileError, RunError
 from planner.core.model import ModelSpec
 from planner.run.checkpoint import open_checkpoint, shapes_of
-from planner.run.config import FAMILIES, ModelConfig, parse_config
+from planner.run.config import FAMILIES, ModelConfig, parse_config, read_json
 
 _BYTES = 256
 _SPECIAL = ("<|begin|>", "<|end|>")
@@ -47,31 +46,48 @@ _CLASSES = {
 def make_checkpoint(directory: Path, model: ModelSpec, seed: int = 0, dtype: str = "bf16") -> Path:
     """``directory``, holding a random model of that shape; kept as it is if it already does.
 
-    Same shape and seed, same weights. The directory appears whole or not at all. Raises RunError
-    for a shape the runtime cannot execute, or if ``directory`` holds something else.
+    Same shape and seed, same weights. The directory appears whole or not at all; a former
+    checkpoint of this function is replaced. Raises RunError for a shape the runtime cannot
+    execute, or if ``directory`` holds anything else.
     """
     values = _config_values(model, seed, dtype)
     config = parse_config(values, f"model {model.id}")
     if _matches(directory, values):
         return directory
-    if directory.exists() and any(directory.iterdir()):
+    if not _replaceable(directory):
         raise RunError(
-            f"{directory} is not empty and holds another checkpoint than the one to be made",
+            f"{directory} holds something else than a seeded checkpoint",
             "name another directory, or remove it if it may go",
         )
     directory.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    work = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    made = work / "made"
     try:
-        made.chmod(0o755)
+        made.mkdir()
         (made / "config.json").write_text(json.dumps(values, indent=2) + "\n")
         _write_tokenizer(made / "tokenizer.json", config.vocab_size)
         _write_weights(made / "model.safetensors", config, seed, dtype)
-        with contextlib.suppress(FileNotFoundError):
-            directory.rmdir()
+        if directory.exists():
+            directory.replace(work / "former")
         made.replace(directory)
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
     return directory
+
+
+def _replaceable(directory: Path) -> bool:
+    """Whether nothing is lost: there is nothing, or only what this module once made."""
+    if not directory.exists():
+        return True
+    if not directory.is_dir():
+        return False
+    names = {path.name for path in directory.iterdir()}
+    if names - {"config.json", "tokenizer.json", "model.safetensors"}:
+        return False
+    try:
+        return not names or "planner_seed" in read_json(directory / "config.json")
+    except InvalidFileError:
+        return False
 
 
 def _config_values(model: ModelSpec, seed: int, dtype: str) -> dict[str, Any]:

@@ -27,14 +27,26 @@ def test_a_seeded_checkpoint_is_whole_and_the_same_every_time(tmp_path: Path) ->
     )
 
 
-def test_a_checkpoint_that_matches_is_kept_and_another_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_checkpoint_that_matches_is_kept_and_another_seeded_one_replaced(tmp_path: Path) -> None:
     path = make_checkpoint(tmp_path / "m", spec())
     before = (path / "model.safetensors").stat().st_mtime_ns
     make_checkpoint(path, spec())
     assert (path / "model.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(RunError):
-        make_checkpoint(path, spec(hidden_size=128))
+    cut(path)
+    assert make_checkpoint(path, spec()) == path
+    make_checkpoint(path, spec(hidden_size=128))
+    assert open_checkpoint(path).config.hidden_size == 128
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "config.json"])
+def test_what_somebody_else_put_there_stays(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(RunError, match="something else"):
+        make_checkpoint(tmp_path, spec())
+    with pytest.raises(RunError, match="something else"):
+        make_checkpoint(tmp_path / name, spec())
+    assert (tmp_path / name).read_text() == "{}"
 
 
 def test_nothing_half_made_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
