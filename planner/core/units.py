@@ -96,7 +96,11 @@ def show(value: float, dimension: str, digits: int = 4) -> str:
     if dimension == "bytes_per_s":
         spellings = {unit: size for unit, size in spellings.items() if "i" not in unit}
     fitting = [(size, unit) for unit, size in spellings.items() if abs(value) >= size]
-    size, unit = max(fitting) if fitting else min((s, u) for u, s in spellings.items())
+    size, unit = (
+        max(fitting, key=lambda entry: entry[0])
+        if fitting
+        else min((s, u) for u, s in spellings.items())
+    )
     return f"{value / size:.{digits}g} {unit}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 GIB = 2.0**30
 _BAR = 24
-_MEANING = {
+_TIME_MEANING = {
     "weights": "reading weights",
     "compute": "products beyond reading weights",
     "kv": "reading the KV cache",
@@ -29,6 +29,10 @@ _MEANING = {
     "sync": "all-reduces between devices",
     "overhead": "launches and fixed cost",
     "coordinator": "scheduling and sampling",
+}
+_MEMORY_MEANING = {
+    "weights": "parameters",
+    "kv": "KV cache of the requests",
     "activation": "activations and logits",
     "reserve": "the runtime itself",
     "free": "left for more KV cache",
@@ -92,15 +96,18 @@ class EstimateReport:
         yield self._figures()
         yield ""
         rows = self._step(values.decode)
-        yield _bars(f"One decode step, {_duration(values.tpot_s)}", rows, "s")
+        yield _bars(f"One decode step, {_duration(values.tpot_s)}", rows, _duration, _TIME_MEANING)
         yield ""
         rows = self._step(values.prefill)
-        yield _bars(f"One prompt, {_duration(sum(rows.values()))}", rows, "s")
+        whole = f"One prompt, {_duration(sum(rows.values()))}"
+        yield _bars(whole, rows, _duration, _TIME_MEANING)
         yield ""
         memory = _parts(values.memory, "_bytes")
         left = values.capacity_bytes - values.memory.total_bytes
         whole = f"Memory, {_gib(values.memory.total_bytes)} of {_gib(values.capacity_bytes)}"
-        yield _bars(whole, memory | ({"free": left} if left > 0 else {}), "bytes")
+        yield _bars(
+            whole, memory | ({"free": left} if left > 0 else {}), _gib, _MEMORY_MEANING
+        )
         yield ""
         yield self._trust()
 
@@ -112,8 +119,8 @@ class EstimateReport:
         table.add_column()
         table.add_column(justify="right")
         table.add_column()
-        table.add_row("Prefill", f"{values.prefill_tokens_per_s:,.4g} tok/s", "")
-        table.add_row("Decode", f"{values.decode_tokens_per_s:,.4g} tok/s", "all of the batch")
+        table.add_row("Prefill", _rate(values.prefill_tokens_per_s), "")
+        table.add_row("Decode", _rate(values.decode_tokens_per_s), "all of the batch")
         table.add_row("TTFT", _duration(values.ttft_s), "to the first token, node idle")
         table.add_row("TPOT", _duration(values.tpot_s), "per output token after it")
         if values.fits:
@@ -144,7 +151,12 @@ def _parts(value: StageTime | StageMemory, unit: str) -> dict[str, float]:
     }
 
 
-def _bars(title: str, parts: Mapping[str, float], dimension: str) -> Table:
+def _bars(
+    title: str,
+    parts: Mapping[str, float],
+    written: Callable[[float], str],
+    meaning: Mapping[str, str],
+) -> Table:
     """A row for every part that is not zero, with its share of the whole."""
     from rich.table import Table
 
@@ -162,10 +174,14 @@ def _bars(title: str, parts: Mapping[str, float], dimension: str) -> Table:
         if size <= 0:
             continue
         share = size / whole
-        written = _duration(size) if dimension == "s" else _gib(size)
-        bar = "█" * max(1, round(share * _BAR))
-        table.add_row(name, written, f"{share:.1%}", f"  {bar}", _MEANING.get(name, ""))
+        bar = "█" * round(share * _BAR)
+        table.add_row(name, written(size), f"{share:.1%}", f"  {bar}", meaning[name])
     return table
+
+
+def _rate(tokens_per_s: float) -> str:
+    digits = 0 if tokens_per_s >= 100 else 2
+    return f"{tokens_per_s:,.{digits}f} tok/s"
 
 
 def _duration(seconds: float) -> str:

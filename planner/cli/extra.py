@@ -1,0 +1,24 @@
+"""What a command says where the extra that executes models is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from planner.core.errors import RunError
+
+_EXTRA = ("torch", "safetensors", "tokenizers")
+
+
+@contextmanager
+def torch_needed(command: str) -> Iterator[None]:
+    """Around the imports of ``planner.run``; raises RunError where torch is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        raise RunError(
+            f"{command} needs {error.name}, which is not installed",
+            "pip install 'planner[run]'; plan, simulate and estimate work without it",
+        ) from None

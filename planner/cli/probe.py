@@ -1,0 +1,97 @@
+"""``planner probe``: measures this host into profiles that scenarios can name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from planner.cli import console
+from planner.cli.console import Format, FormatOption
+
+if TYPE_CHECKING:
+    from planner.core.device import Device
+    from planner.core.engine import Engine
+    from planner.core.quant import QuantScheme
+
+_QUANTS = ("fp32", "bf16", "int8")
+
+
+def probe(
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Local workers that will share this host; each gets its part of the cores.",
+        ),
+    ] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Profiles folder to write to.  [default: the user's own, which is searched]",
+        ),
+    ] = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Measure what this host does, with the code that `planner run` executes.
+
+    Writes devices/this-host.yaml and engines/this-host.yaml, so that scenarios and
+    `planner estimate --device this-host` can name it. Takes about a minute; let nothing else
+    run meanwhile.
+    """
+    from planner.core.errors import UsageError
+    from planner.files.catalogue import Catalogue, user_profiles
+    from planner.files.readable import write_card
+    from planner.report.probe import ProbeReport
+
+    cores = len(os.sched_getaffinity(0))
+    if workers > cores:
+        console.warn(f"{workers} workers have only {cores} cores; they will wait for each other")
+    folder = out or user_profiles()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is no folder")
+    device, engine = _measure(max(1, cores // workers), workers)
+    files = (write_card(folder, device), write_card(folder, engine))
+    written = Catalogue(Path(), (folder,))
+    written.get("devices", device.id)
+    written.get("engines", engine.id)
+    report = ProbeReport(device, engine, workers, files)
+    if format is Format.json:
+        console.emit_json(report.document())
+    else:
+        console.emit(*report.text())
+    if folder not in Catalogue(Path()).folders:
+        console.note(f"to use it, pass --profiles {folder} or set PLANNER_PROFILES")
+
+
+def _measure(threads: int, workers: int) -> tuple[Device, Engine]:
+    """The cards of this host; raises RunError where torch is missing or a worker fails."""
+    from planner.cli.extra import torch_needed
+
+    with torch_needed("planner probe"):
+        from planner.run.overheads import measure_overheads
+        from planner.run.probe import measure_device, measure_steps
+    from planner.fit.host import Overheads, host_engine
+
+    quants = _quants()
+    console.note(f"measuring with {threads} threads, for about a minute")
+    device = measure_device(threads, workers)
+    with console.progress("timing steps", 1.0) as advance:
+        steps = measure_steps(device, quants, done=lambda _step, of: advance(1 / of))
+    console.note("running a small model on three local workers")
+    found = measure_overheads(device, next(quant for quant in quants if quant.id == "bf16"))
+    overheads = Overheads(found.hop_s, found.coordinator_step_s, found.worker_steps)
+    return device, host_engine(device, steps, overheads)
+
+
+def _quants() -> list[QuantScheme]:
+    from planner.cli.cards import card, catalogue
+    from planner.core.quant import QuantScheme
+
+    known = catalogue(None)
+    return [card(known, "quants", name, QuantScheme) for name in _QUANTS]

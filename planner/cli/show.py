@@ -1,0 +1,125 @@
+"""``planner show``: an input or a manifest with every name resolved, or one profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from planner.cli import console
+from planner.cli.console import Format, FormatOption, ProfilesOption, SetOption
+
+_KINDS: Mapping[str, str] = {
+    "device": "devices",
+    "engine": "engines",
+    "model": "models",
+    "quant": "quants",
+    "network": "networks",
+    "churn": "churn",
+    "price": "prices",
+}
+
+
+def show(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET|KIND",
+            help="Scenario or manifest; or a kind of profile: " + ", ".join(_KINDS) + ".",
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Profile of that kind; all are listed without it."),
+    ] = None,
+    overrides: SetOption = None,
+    profiles: ProfilesOption = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Show a scenario or manifest with every name resolved, or a profile and its file.
+
+    Examples: `planner show scenario.yaml`, `planner show device rtx-4090`, `planner show models`.
+    """
+    from planner.core.errors import UsageError
+
+    kind = _kind(target)
+    if name is not None and kind is None:
+        from planner.files.keys import did_you_mean
+
+        message = f"there is no kind of profile {target!r}{did_you_mean(target, _KINDS)}"
+        raise UsageError(message, f"kinds: {', '.join(_KINDS)}")
+    if kind is not None and (name is not None or not Path(target).exists()):
+        if overrides:
+            raise UsageError("--set changes a scenario or a manifest, not a profile")
+        _show_profiles(kind, name, profiles, format)
+        return
+    _show_target(Path(target), profiles or [], overrides or [], format)
+
+
+def _kind(word: str) -> str | None:
+    """The folder of profiles that a word names in the singular or the plural."""
+    plain = word.casefold()
+    return next((kind for one, kind in _KINDS.items() if plain in (one, kind)), None)
+
+
+def _show_profiles(
+    kind: str, name: str | None, profiles: list[Path] | None, format: Format
+) -> None:
+    from planner.cli.cards import card, catalogue
+    from planner.core.spec import Card
+    from planner.files.catalogue import CARDS
+    from planner.files.readable import readable
+    from planner.files.yamltext import to_yaml
+
+    known = catalogue(profiles)
+    folder = next(one for one in CARDS if one == kind)
+    if name is None:
+        names = known.names(folder)
+        if format is Format.json:
+            console.emit_json({"kind": kind, "names": names})
+        else:
+            console.emit_raw("".join(f"{one}\n" for one in names))
+        return
+    found = card(known, folder, name, Card)
+    file = known.get(folder, name)[1] if known.find(folder, name) else Path(name)
+    values = readable(found, brief=True)
+    if format is Format.json:
+        console.emit_json({"kind": kind, "file": str(file), "profile": values})
+    else:
+        console.emit_raw(f"# {file}\n{to_yaml(values)}")
+
+
+def _show_target(
+    path: Path, profiles: list[Path], overrides: list[str], format: Format
+) -> None:
+    from planner.files.manifest import Manifest
+    from planner.files.scenario import Api
+    from planner.files.shown import pair_links, shown
+    from planner.files.target import load_target
+    from planner.report.show import ShowReport
+
+    target = load_target(path, profiles, overrides)
+    if format is Format.json:
+        console.emit_json(shown(target))
+        return
+    problem = target.problem
+    if isinstance(target, Manifest):
+        report = ShowReport(
+            problem, pair_links(problem), plan=target.plan, prediction=target.prediction
+        )
+    else:
+        report = ShowReport(
+            problem,
+            pair_links(problem),
+            description=target.description,
+            alternatives=tuple(
+                f"{one.name} (per token)" if isinstance(one, Api) else f"{one.name} ({one.path})"
+                for one in target.alternatives
+            ),
+            sources={key: str(file) for key, file in target.sources.items()},
+        )
+    console.emit(*report.text())
+    for warning in target.warnings:
+        console.warn(warning)

@@ -1,0 +1,216 @@
+"""A scenario or a manifest as tables: machines, lines, requests, requirements, plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from planner.core.cluster import Link, Node
+from planner.core.plan import Plan
+from planner.core.prediction import Prediction
+from planner.core.problem import Problem
+from planner.core.units import show
+from planner.core.workload import Workload
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+_MOST_ROWS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class ShowReport:
+    """A problem, with what its file says beside it."""
+
+    problem: Problem
+    lines: Sequence[Link]
+    """What lies between the machines."""
+    description: str = ""
+    alternatives: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """File by ``KIND/NAME`` of each profile."""
+    plan: Plan | None = None
+    prediction: Prediction | None = None
+
+    def text(self) -> Iterator[RenderableType]:
+        """Texts and tables for people."""
+        problem = self.problem
+        yield f"{problem.name}  (problem {problem.digest[:12]})"
+        if self.description:
+            yield self.description
+        yield ""
+        yield self._facts()
+        yield ""
+        yield from _titled("Machines", self._machines(), len(problem.cluster.nodes))
+        if self.lines:
+            yield ""
+            yield from _titled("Lines", self._lines(), len(self.lines))
+        if self.plan:
+            yield ""
+            yield from _titled("Plan", self._stages(self.plan), len(self.plan.nodes))
+        if self.prediction:
+            yield ""
+            yield from _titled("Predicted", self._predicted(self.prediction), 0)
+        if self.sources:
+            yield ""
+            yield from _titled("Profiles", self._profiles(), len(self.sources))
+
+    def _facts(self) -> Table:
+        problem = self.problem
+        table = _grid()
+        table.add_row("Model", f"{problem.model.id}, {problem.model.num_hidden_layers} layers")
+        table.add_row("Quantizations", ", ".join(quant.id for quant in problem.quants))
+        table.add_row("Engine", f"{problem.engine.name} ({problem.engine.version})")
+        table.add_row("Coordinator", problem.cluster.coordinator)
+        table.add_row("Requests", _arrivals(problem.workload))
+        table.add_row("Prompt", _length(problem.workload.prompt))
+        table.add_row("Output", _length(problem.workload.output))
+        must = problem.requirements.must_have.model_dump(exclude_none=True, exclude_defaults=True)
+        for name, value in must.items():
+            table.add_row("Must have", f"{_bare(name)} {_figure(name, value)}")
+        for one in self.alternatives:
+            table.add_row("Alternative", one)
+        return table
+
+    def _machines(self) -> Table:
+        table = _table("node", "device", ">memory", ">bandwidth", "region", ">price", "churn")
+        for node in self.problem.cluster.nodes[:_MOST_ROWS]:
+            table.add_row(*self._machine(node))
+        return table
+
+    def _machine(self, node: Node) -> tuple[str, ...]:
+        if node.device is None:
+            return node.id, "none", "", "", node.region, _price(node), node.churn or ""
+        device = self.problem.cluster.device(node.id)
+        each_bytes = device.memory_bytes if node.memory_bytes is None else node.memory_bytes
+        times = f"{node.count} x " if node.count > 1 else ""
+        return (
+            node.id,
+            f"{times}{node.device}",
+            times + show(each_bytes, "bytes"),
+            times + show(device.memory_bytes_per_s, "bytes_per_s"),
+            node.region,
+            _price(node),
+            node.churn or "",
+        )
+
+    def _lines(self) -> Table:
+        table = _table("from", "to", ">one way", ">bandwidth", ">jitter", ">loss", ">egress")
+        for link in self.lines[:_MOST_ROWS]:
+            table.add_row(
+                link.src,
+                link.dst,
+                show(link.one_way_latency_s, "s"),
+                _bits(link.bytes_per_s),
+                show(link.jitter_s, "s") if link.jitter_s else "",
+                f"{link.loss:.2%}" if link.loss else "",
+                f"{link.usd_per_byte * 1e9:.3g} USD/GB" if link.usd_per_byte else "",
+            )
+        return table
+
+    def _stages(self, plan: Plan) -> Table:
+        table = _table(">pipeline", "node", "layers", ">of", "quant", ">sequences")
+        for index, pipeline in enumerate(plan.pipelines):
+            for stage in pipeline.stages:
+                table.add_row(
+                    str(index),
+                    stage.node,
+                    f"{stage.start} to {stage.stop - 1}",
+                    str(self.problem.model.num_hidden_layers),
+                    stage.quant,
+                    str(pipeline.max_num_seqs),
+                )
+        for standby in plan.standbys:
+            place = f"stands by for stage {standby.stage}"
+            table.add_row(str(standby.pipeline), standby.node, place, "", "", "")
+        return table
+
+    def _predicted(self, prediction: Prediction) -> Table:
+        table = _grid()
+        wanted = ("mean_ttft_ms", "mean_tpot_ms", "mean_e2el_ms", "output_throughput")
+        wanted += ("availability", "usd_per_hour", "usd_per_million_output_tokens")
+        for name, value in prediction.metrics.model_dump(exclude_none=True).items():
+            if name in wanted:
+                table.add_row(name, f"{value:,.4g}")
+        return table
+
+    def _profiles(self) -> Table:
+        table = _grid()
+        for key, file in self.sources.items():
+            table.add_row(key, file)
+        return table
+
+
+def _titled(title: str, table: Table, rows: int) -> Iterator[RenderableType]:
+    yield title
+    yield table
+    if rows > _MOST_ROWS and table.row_count < rows:
+        yield f"... and {rows - table.row_count} more; --format json lists all"
+
+
+def _table(*columns: str) -> Table:
+    """A table without lines; a column that starts with ``>`` holds figures."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        right = column.startswith(">")
+        table.add_column(column.removeprefix(">"), justify="right" if right else "left")
+    return table
+
+
+def _grid() -> Table:
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _price(node: Node) -> str:
+    if node.usd_per_hour:
+        return f"{node.usd_per_hour:.4g} USD/h"
+    if node.usd_per_joule:
+        return f"{node.usd_per_joule * 3.6e6:.4g} USD/kWh"
+    return ""
+
+
+def _bits(bytes_per_s: float) -> str:
+    megabits = bytes_per_s * 8 / 1e6
+    return f"{megabits / 1e3:.4g} Gbit/s" if megabits >= 1e3 else f"{megabits:.4g} Mbit/s"
+
+
+def _arrivals(workload: Workload) -> str:
+    values = workload.arrivals.model_dump(exclude_none=True, exclude_defaults=True)
+    kind = values.pop("kind", workload.arrivals.kind)
+    rest = ", ".join(f"{_bare(name)} {_figure(name, value)}" for name, value in values.items())
+    return f"{kind}: {rest}" if rest else str(kind)
+
+
+def _length(length: object) -> str:
+    values = {
+        name: getattr(length, name) for name in ("kind", "mean_tokens", "max_tokens")
+    }
+    return f"{values['kind']}, {values['mean_tokens']:.0f} tokens in the mean, at most " + (
+        f"{values['max_tokens']}"
+    )
+
+
+def _bare(name: str) -> str:
+    for unit in ("_requests_per_s", "_s"):
+        name = name.removesuffix(unit)
+    return name
+
+
+def _figure(name: str, value: object) -> str:
+    """A value with the unit that its name ends in."""
+    if isinstance(value, float) and name.endswith("_requests_per_s"):
+        return show(value, "requests_per_s")
+    if isinstance(value, float) and name.endswith("_s"):
+        return show(value, "s")
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(one) for one in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
