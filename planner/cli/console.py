@@ -35,7 +35,9 @@ class Format(StrEnum):
 
 FormatOption = Annotated[
     Format,
-    typer.Option("--format", envvar="PLANNER_FORMAT", help="Text for people, or one JSON document."),
+    typer.Option(
+        "--format", envvar="PLANNER_FORMAT", help="Text for people, or one JSON document."
+    ),
 ]
 ProfilesOption = Annotated[
     list[Path] | None,

@@ -73,9 +73,7 @@ def estimate(
     except ValueError as error:
         hint = _ways_out(known, chosen_engine, chosen_device, chosen_quant)
         raise UsageError(str(error), hint) from None
-    report = EstimateReport(
-        chosen_model, chosen_quant, chosen_device, count, chosen_engine, values
-    )
+    report = EstimateReport(chosen_model, chosen_quant, chosen_device, count, chosen_engine, values)
     if format is Format.json:
         console.emit_json(report.document())
     else:

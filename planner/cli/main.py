@@ -52,7 +52,9 @@ def _print_version(wanted: bool) -> None:
 def planner(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version),
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
     ] = False,
 ) -> None:
     """Plan, simulate and run an LLM that is split over machines in different places.

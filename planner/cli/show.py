@@ -91,9 +91,7 @@ def _show_profiles(
         console.emit_raw(f"# {file}\n{to_yaml(values)}")
 
 
-def _show_target(
-    path: Path, profiles: list[Path], overrides: list[str], format: Format
-) -> None:
+def _show_target(path: Path, profiles: list[Path], overrides: list[str], format: Format) -> None:
     from planner.files.manifest import Manifest
     from planner.files.scenario import Api
     from planner.files.shown import pair_links, shown

@@ -105,9 +105,7 @@ class EstimateReport:
         memory = _parts(values.memory, "_bytes")
         left = values.capacity_bytes - values.memory.total_bytes
         whole = f"Memory, {_gib(values.memory.total_bytes)} of {_gib(values.capacity_bytes)}"
-        yield _bars(
-            whole, memory | ({"free": left} if left > 0 else {}), _gib, _MEMORY_MEANING
-        )
+        yield _bars(whole, memory | ({"free": left} if left > 0 else {}), _gib, _MEMORY_MEANING)
         yield ""
         yield self._trust()
 
@@ -162,7 +160,12 @@ def _bars(
 
     whole = sum(parts.values())
     table = Table(
-        title=title, title_justify="left", title_style="", box=None, show_header=False, padding=0,
+        title=title,
+        title_justify="left",
+        title_style="",
+        box=None,
+        show_header=False,
+        padding=0,
         pad_edge=False,
     )
     table.add_column(min_width=12)

@@ -191,9 +191,7 @@ def _arrivals(workload: Workload) -> str:
 
 
 def _length(length: object) -> str:
-    values = {
-        name: getattr(length, name) for name in ("kind", "mean_tokens", "max_tokens")
-    }
+    values = {name: getattr(length, name) for name in ("kind", "mean_tokens", "max_tokens")}
     return f"{values['kind']}, {values['mean_tokens']:.0f} tokens in the mean, at most " + (
         f"{values['max_tokens']}"
     )

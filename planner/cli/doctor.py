@@ -1,0 +1,115 @@
+"""``planner doctor``: what works on this machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import planner
+from planner.cli import console
+from planner.cli.console import Format, FormatOption, ProfilesOption
+
+if TYPE_CHECKING:
+    from planner.report.doctor import Finding
+
+_NEEDED = ("numpy", "pydantic", "pyyaml", "rich", "scipy", "simpy", "typer")
+_TO_RUN = ("torch", "safetensors", "tokenizers")
+_OLD_DAYS = 180
+
+
+def doctor(profiles: ProfilesOption = None, format: FormatOption = Format.text) -> None:
+    """Say what works on this machine, and what to do about what does not.
+
+    Exit code 7 if something is missing that plan and simulate need.
+    """
+    from planner.core.errors import RunError
+    from planner.report.doctor import document, text
+
+    findings = [*_software(), *_machine(), *_profiles(profiles or [])]
+    if format is Format.json:
+        console.emit_json(document(findings))
+    else:
+        console.emit(text(findings))
+    broken = [one.name for one in findings if one.state == "broken"]
+    if broken:
+        raise RunError(f"planner cannot work here: {', '.join(broken)}")
+
+
+def _software() -> list[Finding]:
+    from planner.report.doctor import Finding
+
+    found = [
+        Finding("planner", "ok", planner.__version__),
+        Finding("python", "ok", f"{platform.python_version()} on {platform.platform()}"),
+    ]
+    found += [_package(name, "broken", f"pip install {name}") for name in _NEEDED]
+    hint = "planner run and probe need it: pip install 'planner[run]'"
+    return found + [_package(name, "missing", hint) for name in _TO_RUN]
+
+
+def _package(name: str, otherwise: str, hint: str) -> Finding:
+    """Whether a package is installed, without the seconds that importing it takes."""
+    from planner.report.doctor import Finding
+
+    try:
+        return Finding(name, "ok", metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return Finding(name, otherwise, "not installed", hint)
+
+
+def _machine() -> list[Finding]:
+    from planner.core.units import show
+    from planner.report.doctor import Finding
+
+    usable, whole = len(os.sched_getaffinity(0)), os.cpu_count()
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+    memory_bytes = page_bytes * os.sysconf("SC_PHYS_PAGES")
+    free_bytes = page_bytes * os.sysconf("SC_AVPHYS_PAGES")
+    told = f"{show(memory_bytes, 'bytes')}, {show(free_bytes, 'bytes')} free"
+    return [
+        Finding("cores", "ok", f"{usable} usable of {whole}"),
+        Finding("memory", "ok", told),
+    ]
+
+
+def _profiles(profiles: list[Path]) -> list[Finding]:
+    from planner.files.bundled import bundled
+    from planner.files.catalogue import CARDS, Catalogue
+    from planner.report.doctor import Finding
+
+    known = Catalogue(Path(), tuple(profiles))
+    found = []
+    for folder in known.folders:
+        cards = sum(1 for kind in CARDS for _ in folder.glob(f"{kind}/*.yaml"))
+        there = folder.is_dir()
+        state = "ok" if there else "missing"
+        if not cards and folder == bundled("profiles"):
+            state = "broken"
+        found.append(Finding("profiles", state, f"{folder}, {cards} profiles"))
+    return [*found, *_this_host(known)]
+
+
+def _this_host(known: object) -> list[Finding]:
+    import datetime
+
+    from planner.core.errors import PlannerError
+    from planner.files.catalogue import THIS_HOST, Catalogue
+    from planner.report.doctor import Finding
+
+    assert isinstance(known, Catalogue)
+    hint = "measure this machine: planner probe"
+    if known.find("devices", THIS_HOST) is None or known.find("engines", THIS_HOST) is None:
+        return [Finding(THIS_HOST, "missing", "not probed yet", hint)]
+    try:
+        card, path = known.get("devices", THIS_HOST)
+        known.get("engines", THIS_HOST)
+    except PlannerError as error:
+        return [Finding(THIS_HOST, "missing", error.message, hint)]
+    days = (datetime.datetime.now(tz=datetime.UTC).date() - card.as_of).days
+    told = f"probed {days} days ago, {path}"
+    if days > _OLD_DAYS:
+        return [Finding(THIS_HOST, "old", told, hint)]
+    return [Finding(THIS_HOST, "ok", told)]

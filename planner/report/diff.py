@@ -1,0 +1,69 @@
+"""The difference of two manifests as tables: moves, numbers, changes of the problem."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+_LONGEST = 40
+
+
+def text(
+    moved: Sequence[tuple[str, str, str]],
+    numbers: Sequence[tuple[str, float | None, float | None, float | None]],
+    changes: Sequence[tuple[str, Any, Any]],
+) -> Iterator[RenderableType]:
+    """Tables for people, those without a row left out.
+
+    ``moved`` is node, before, after; ``numbers`` name, before, after and signed fraction;
+    ``changes`` path, before and after.
+    """
+    parts: list[tuple[str, Table]] = []
+    if moved:
+        table = _table("node", "before", "after")
+        for row in moved:
+            table.add_row(*row)
+        parts.append(("Moved", table))
+    if numbers:
+        table = _table("figure", ">before", ">after", ">change")
+        for name, before, after, change in numbers:
+            percent = "" if change is None else f"{change:+.1%}"
+            table.add_row(name, _number(before), _number(after), percent)
+        parts.append(("Predicted", table))
+    if changes:
+        table = _table("path", "before", "after")
+        for path, old, new in changes:
+            table.add_row(path, _value(old), _value(new))
+        parts.append(("Problem", table))
+    for index, (title, table) in enumerate(parts):
+        if index:
+            yield ""
+        yield title
+        yield table
+
+
+def _table(*columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        right = column.startswith(">")
+        table.add_column(
+            column.removeprefix(">"), justify="right" if right else "left", overflow="fold"
+        )
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:,.4g}"
+
+
+def _value(value: Any) -> str:
+    """A value of a file in one line, cut where it is long."""
+    written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return written if len(written) <= _LONGEST else written[: _LONGEST - 3] + "..."
