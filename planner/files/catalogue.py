@@ -10,8 +10,9 @@ from typing import Literal
 from planner.core.cluster import Churn, Network
 from planner.core.device import Device
 from planner.core.engine import Engine
-from planner.core.errors import FileProblem, InvalidFileError
+from planner.core.errors import FileProblem, InvalidFileError, UsageError
 from planner.core.model import ModelSpec
+from planner.core.prices import PriceList
 from planner.core.quant import QuantScheme
 from planner.core.spec import Card
 from planner.files.bundled import bundled
@@ -20,7 +21,7 @@ from planner.files.keys import did_you_mean
 from planner.files.validate import build
 from planner.files.yamlfile import read_yaml
 
-Kind = Literal["devices", "engines", "models", "quants", "networks", "churn"]
+Kind = Literal["devices", "engines", "models", "quants", "networks", "churn", "prices"]
 
 CARDS: Mapping[Kind, type[Card]] = {
     "devices": Device,
@@ -29,6 +30,7 @@ CARDS: Mapping[Kind, type[Card]] = {
     "quants": QuantScheme,
     "networks": Network,
     "churn": Churn,
+    "prices": PriceList,
 }
 THIS_HOST = "this-host"
 _SINGULAR: Mapping[Kind, str] = {
@@ -38,6 +40,7 @@ _SINGULAR: Mapping[Kind, str] = {
     "quants": "quantization",
     "networks": "network",
     "churn": "churn profile",
+    "prices": "price list",
 }
 _SUFFIX = ".yaml"
 
@@ -52,7 +55,8 @@ class Catalogue:
     """Cards by kind and name; folders that come first win.
 
     The order: a path relative to the scenario, ``--profiles`` folders, ``PLANNER_PROFILES``, the
-    user's own folder, the bundled one. A card is the file ``FOLDER/KIND/NAME.yaml``.
+    user's own folder, the bundled one. A card is the file ``FOLDER/KIND/NAME.yaml``. Raises
+    UsageError for a folder in ``extra_dirs`` that does not exist.
     """
 
     def __init__(
@@ -61,6 +65,9 @@ class Catalogue:
         extra_dirs: Sequence[Path] = (),
         environ: Mapping[str, str] = os.environ,
     ) -> None:
+        absent = [str(folder) for folder in extra_dirs if not folder.is_dir()]
+        if absent:
+            raise UsageError(f"--profiles: {', '.join(absent)} is no directory")
         named = environ.get("PLANNER_PROFILES", "").split(os.pathsep)
         self.scenario_dir = scenario_dir
         self.folders = (
@@ -84,11 +91,14 @@ class Catalogue:
 
     def find(self, kind: Kind, name: str) -> Path | None:
         """The file or model directory that ``name`` means; None where there is none."""
-        if is_path(name):
-            path = self.scenario_dir / Path(name).expanduser()
-            return path if path.exists() else None
-        paths = (folder / kind / (name + _SUFFIX) for folder in self.folders)
-        return next((path for path in paths if path.is_file()), None)
+        try:
+            if is_path(name):
+                path = self.scenario_dir / Path(name).expanduser()
+                return path if path.exists() else None
+            paths = (folder / kind / (name + _SUFFIX) for folder in self.folders)
+            return next((path for path in paths if path.is_file()), None)
+        except (OSError, ValueError, RuntimeError):
+            return None
 
     def names(self, kind: Kind) -> list[str]:
         """Names of all cards of a kind, sorted."""

@@ -40,6 +40,10 @@ class Document:
         for length in range(len(path), 0, -1):
             if path[:length] in self.overridden:
                 return FileProblem(self.overridden[path[:length]], message, spell(path))
+        if path and path not in self.places:
+            for changed, argument in self.overridden.items():
+                if changed[: len(path)] == path:
+                    return FileProblem(argument, message, spell(path))
         for length in range(len(path), -1, -1):
             place = self.places.get(path[:length])
             if place is not None:

@@ -20,6 +20,7 @@ _REQUIRED = (
     "intermediate_size",
     "vocab_size",
 )
+_MOST_LAYERS = 10_000
 _AS_OF = datetime.date(1970, 1, 1)
 """A copied file gets a new date, which must not make a manifest stale; so none is taken."""
 
@@ -38,9 +39,13 @@ def read_hf_config(path: Path, name: str) -> ModelSpec:
         problem = FileProblem(str(file), f"{family!r} is no architecture known here", "model_type")
         hint = f"known are {known}; for another one write a model card in YAML"
         raise InvalidFileError([problem], hint)
-    absent = [key for key in _REQUIRED if values.get(key) is None]
-    if absent:
-        raise InvalidFileError([FileProblem(str(file), "is missing", key) for key in absent])
+    odd = [key for key in _REQUIRED if not _is_count(values.get(key))]
+    if odd:
+        message = "must be a whole number above zero"
+        raise InvalidFileError([FileProblem(str(file), message, key) for key in odd])
+    if values["num_hidden_layers"] > _MOST_LAYERS:
+        message = f"has more than {_MOST_LAYERS} layers"
+        raise InvalidFileError([FileProblem(str(file), message, "num_hidden_layers")])
     try:
         fields = _common(values) | _FAMILIES[family](values)
         return ModelSpec(
@@ -60,6 +65,10 @@ def read_hf_config(path: Path, name: str) -> ModelSpec:
     except (TypeError, ValueError, KeyError) as error:
         message = f"is no usable model config: {type(error).__name__} {error}"
         raise InvalidFileError([FileProblem(str(file), message)]) from None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _key(location: tuple[int | str, ...]) -> str:

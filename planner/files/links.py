@@ -14,6 +14,7 @@ from planner.files.surface import LineEntry, LinkEntry, NetworkEntry, RegionEntr
 
 End = tuple[str, str]
 _MOST_PAIRS = 5
+_MOST_LINKS = 100_000
 
 
 @dataclass(slots=True)
@@ -53,6 +54,10 @@ class Links:
                 message = f"{end!r} is no node{did_you_mean(end, ids)}"
                 self.problems.append(self.document.problem((*path, key), message))
             if unknown:
+                continue
+            if len(ids[ends[0]]) * len(ids[ends[1]]) > _MOST_LINKS:
+                message = f"stands for more than {_MOST_LINKS} links; use network.regions"
+                self.problems.append(self.document.problem(path, message))
                 continue
             pairs = list(_pairs(ids[ends[0]], ids[ends[1]], both=entry.between is not None))
             if not pairs:

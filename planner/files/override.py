@@ -61,7 +61,7 @@ def _split(argument: str) -> tuple[KeyPath, Any]:
     """Path and value of an argument; words of the value stay text, so that units are asked for."""
     spelled, equals, text = argument.partition("=")
     parts = [(int(index) if index else key) for key, index in _PART.findall(spelled)]
-    if not equals or spell(tuple(parts)) != spelled:
+    if not equals or not parts or spell(tuple(parts)) != spelled:
         raise UsageError(f"--set {argument}: not understood", _FORM)
     try:
         return tuple(parts), parse_argument(text, f"--set {argument}")

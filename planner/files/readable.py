@@ -11,13 +11,16 @@ from typing import Any
 from pydantic import BaseModel
 
 from planner.core.spec import Card
-from planner.core.units import UNITS, parse, show
+from planner.core.units import UNITS, parse
 from planner.files.atomic import write_text
 from planner.files.catalogue import CARDS
 from planner.files.keys import written
 from planner.files.yamltext import to_yaml
 
-_DIMENSIONS = sorted(UNITS, key=len, reverse=True)
+_DIMENSIONS = sorted(set(UNITS) - {"fraction"}, key=len, reverse=True)
+_UNUSUAL = frozenset({"TOP/s", "USD/d", "USD/month", "USD/MWh", "req/h", "req/d"})
+"""Units that are read but not written: another one says the same more plainly."""
+_SHORT = 5
 
 
 def readable(value: object, *, exact: bool = False, name: str = "", brief: bool = False) -> Any:
@@ -46,18 +49,28 @@ def readable(value: object, *, exact: bool = False, name: str = "", brief: bool 
     dimension = _dimension(name)
     if dimension is None or isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
-    return quantity(float(value), dimension) if exact else show(float(value), dimension)
+    text = quantity(float(value), dimension)
+    if exact or len(text.split()[0]) <= _SHORT:
+        return text
+    return _rounded(float(value), dimension)
 
 
 def quantity(value: float, dimension: str) -> str:
-    """``value`` with the unit that writes it shortest; read back it is exactly the same."""
+    """``value`` with the unit that needs the fewest digits; read back it is exactly the same.
+
+    A value that no unit writes exactly is off by its last bit.
+    """
+    units = _units(dimension)
     texts = [
         text
-        for unit, size in UNITS[dimension].items()
+        for unit, size in units.items()
         for number in _near(value / size)
         if parse(text := f"{_number(number)} {unit}", dimension) == value
     ]
-    return min(texts, key=len) if texts else f"{value!r} {next(iter(UNITS[dimension]))}"
+    if texts:
+        return min(texts, key=lambda text: len(text.split()[0]))
+    unit, size = next(iter(units.items()))
+    return f"{value / size!r} {unit}"
 
 
 def write_card(folder: Path, card: Card) -> Path:
@@ -72,8 +85,24 @@ def write_card(folder: Path, card: Card) -> Path:
 
 def _dimension(name: str) -> str | None:
     """The dimension that the end of a field's name states."""
+    if name.startswith("usd_per_") and name.endswith("_token"):
+        return "usd_per_token"
     found = (one for one in _DIMENSIONS if name == one or name.endswith("_" + one))
     return next(found, None)
+
+
+def _units(dimension: str) -> dict[str, float]:
+    return {unit: size for unit, size in UNITS[dimension].items() if unit not in _UNUSUAL}
+
+
+def _rounded(value: float, dimension: str) -> str:
+    """Four digits in the largest unit that keeps the number at least 1."""
+    units = _units(dimension)
+    if dimension == "bytes":
+        units = {unit: size for unit, size in units.items() if "i" in unit or unit == "B"}
+    fitting = [(size, unit) for unit, size in units.items() if abs(value) >= size]
+    size, unit = max(fitting) if fitting else min((size, unit) for unit, size in units.items())
+    return f"{value / size:.4g} {unit}"
 
 
 def _near(number: float) -> tuple[float, float, float]:

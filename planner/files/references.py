@@ -76,6 +76,8 @@ def _named(values: dict[str, Any]) -> Iterator[tuple[Kind, KeyPath, str]]:
     regions = _length(network, "regions") if isinstance(network, dict) else 0
     places += [("networks", ("network", "regions", i, "profile")) for i in range(regions)]
     places += [("networks", ("links", i, "profile")) for i in range(_length(values, "links"))]
+    for index in range(_length(values, "alternatives")):
+        places.append(("prices", ("alternatives", index, "api", "prices")))
     for kind, path in places:
         name = _at(values, path)
         if isinstance(name, str) and name:

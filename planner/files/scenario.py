@@ -12,11 +12,13 @@ from planner.core.cluster import Cluster, Network
 from planner.core.engine import Engine
 from planner.core.errors import FileProblem, InvalidFileError, UsageError
 from planner.core.model import ModelSpec
+from planner.core.prices import PriceList, TokenPrice
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.core.requirements import Requirements
 from planner.files.catalogue import Catalogue
 from planner.files.document import Document, KeyPath, refuse
+from planner.files.keys import did_you_mean
 from planner.files.links import Links, missing_pairs
 from planner.files.override import override
 from planner.files.references import References, look_up
@@ -24,6 +26,24 @@ from planner.files.semantics import Expanded, check
 from planner.files.surface import SCHEMA_VERSION, ApiEntry, RunSection, ScenarioFile
 from planner.files.validate import attempt
 from planner.files.yamlfile import read_yaml
+
+MOST_ALTERNATIVES = 20
+_APART = "no line leads"
+_JOIN = "network: {default: PROFILE} joins all nodes, links: joins single ones"
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A per-token API that could answer the scenario's requests."""
+
+    price: TokenPrice
+    prices: PriceList
+    """The list the price is from, with its date and source."""
+
+    @property
+    def name(self) -> str:
+        """Provider and model."""
+        return f"{self.prices.provider} {self.price.model}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +54,7 @@ class Scenario:
     description: str
     path: Path
     problem: Problem
-    alternatives: tuple[Scenario | ApiEntry, ...]
+    alternatives: tuple[Scenario | Api, ...]
     """Other ways to serve this scenario's model and requests."""
     run: RunSection | None
     sources: Mapping[str, Path]
@@ -70,70 +90,76 @@ class _Loader:
     loaded: dict[Path, Scenario] = field(default_factory=dict)
 
     def load(self, document: Document, path: Path, above: tuple[Path, ...]) -> Scenario:
-        """``above`` are the scenarios on the way here, the first one first."""
-        catalogue = Catalogue(path.parent, self.profiles)
+        """The scenario at ``path``; ``above`` are those on the way here, the first one first."""
         given, problems = attempt(ScenarioFile, document)
         problems += _other_version(document)
-        cards = look_up(document, catalogue)
+        cards = look_up(document, Catalogue(path.parent, self.profiles))
         _refuse(document, problems + cards.problems, cards.hints)
         assert given is not None
         problem, problems, warnings = _problem(given, document, cards)
-        _refuse(document, problems, _PATHS if problem is None else [])
+        _refuse(document, problems)
         assert problem is not None
+        found: list[Scenario | Api] = []
+        for index, entry in enumerate(given.alternatives):
+            if entry.api is not None:
+                found.append(_api(entry.api, document, cards, index, problem.model.id))
+            else:
+                found.append(
+                    self._other(entry.scenario or "", document, index, (*above, path), problem)
+                )
         return Scenario(
             name=given.name,
             description=given.description.strip(),
             path=path,
             problem=problem,
-            alternatives=self._alternatives(given, document, path, above, problem),
+            alternatives=tuple(found),
             run=given.run,
             sources=dict(sorted(cards.sources.items())),
             warnings=tuple(warnings),
         )
 
-    def _alternatives(
-        self,
-        given: ScenarioFile,
-        document: Document,
-        path: Path,
-        above: tuple[Path, ...],
-        problem: Problem,
-    ) -> tuple[Scenario | ApiEntry, ...]:
-        found: list[Scenario | ApiEntry] = []
-        way = (*above, path.resolve())
-        for index, entry in enumerate(given.alternatives):
-            if entry.api is not None:
-                found.append(entry.api)
-                continue
-            place = ("alternatives", index, "scenario")
-            other = path.parent / (entry.scenario or "")
-            resolved = other.resolve()
-            if resolved in way:
-                names = [step.name for step in way[way.index(resolved) :]]
-                message = "cyclic: " + " -> ".join([*names, other.name])
-                _refuse(document, [document.problem(place, message)], [])
-            if not other.exists():
-                message = f"{other} does not exist; paths start at the scenario"
-                _refuse(document, [document.problem(place, message)], [])
-            if resolved not in self.loaded:
-                self.loaded[resolved] = self.load(read_yaml(other), other, way)
-            scenario = self.loaded[resolved]
-            served = _serving(scenario, problem, document, place)
-            found.append(replace(scenario, problem=served))
-        return tuple(found)
+    def _other(
+        self, name: str, document: Document, index: int, way: tuple[Path, ...], problem: Problem
+    ) -> Scenario:
+        """The scenario that an alternative names, serving the model and requests of ``problem``."""
+        place: KeyPath = ("alternatives", index, "scenario")
+        path = way[-1].parent / name
+        resolved, passed = _existing(path), [_existing(step) for step in way]
+        message = ""
+        if resolved is None:
+            message = f"{path} does not exist; paths start at the scenario"
+        elif resolved in passed:
+            names = [step.name for step in way[passed.index(resolved) :]]
+            message = "cyclic: " + " -> ".join([*names, path.name])
+        elif len(way) > MOST_ALTERNATIVES:
+            message = f"more than {MOST_ALTERNATIVES} scenarios name each other"
+        if resolved is None or message:
+            raise InvalidFileError([document.problem(place, message)])
+        if resolved not in self.loaded:
+            self.loaded[resolved] = self.load(read_yaml(path), path, way)
+        scenario = self.loaded[resolved]
+        return replace(scenario, problem=_serving(scenario, problem, document, place))
 
 
-_PATHS = ["network: {default: PROFILE} joins all nodes; links: joins single ones"]
+def _existing(path: Path) -> Path | None:
+    """``path`` without links and dots; None where there is nothing."""
+    try:
+        return path.resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):
+        return None
 
 
-def _refuse(document: Document, problems: Sequence[FileProblem], hints: Sequence[str]) -> None:
+def _refuse(document: Document, problems: Sequence[FileProblem], hints: Sequence[str] = ()) -> None:
     """Raises UsageError where an override is wrong, InvalidFileError for anything else."""
     arguments = set(document.overridden.values())
     mine = [problem for problem in problems if problem.file in arguments]
     hint = "\n".join(dict.fromkeys(hint for hint in hints if hint))
     if mine:
         raise UsageError("\n".join(str(problem) for problem in mine), hint)
-    refuse(list(problems), hint)
+    here = document.file
+    order = sorted(problems, key=lambda one: (one.file != here, one.line or 0, one.column or 0))
+    apart = any(problem.message.startswith(_APART) for problem in problems)
+    refuse(order, hint or (_JOIN if apart else ""))
 
 
 def _other_version(document: Document) -> list[FileProblem]:
@@ -167,11 +193,11 @@ def _problem(
 
 def _unreachable(document: Document, expanded: Expanded, links: Links) -> list[FileProblem]:
     pairs, more = missing_pairs(expanded.nodes, expanded.coordinator, links.made)
-    said = [f"no line leads from {src} to {dst}" for src, dst in pairs]
+    said = [f"{_APART} from {src} to {dst}" for src, dst in pairs]
     if more:
         said.append("... and more pairs without a line")
     key = next((key for key in ("links", "network") if key in document.value), "nodes")
-    return [document.problem((key,), message) for message in said]
+    return [document.problem((key,), message, key=True) for message in said]
 
 
 def _assemble(given: ScenarioFile, expanded: Expanded, cards: References, links: Links) -> Problem:
@@ -195,6 +221,18 @@ def _assemble(given: ScenarioFile, expanded: Expanded, cards: References, links:
         ),
         serving=given.serving,
     )
+
+
+def _api(entry: ApiEntry, document: Document, cards: References, index: int, model: str) -> Api:
+    prices = cards.card("prices", entry.prices, PriceList)
+    wanted = entry.model or model
+    for price in prices.models:
+        if price.model == wanted:
+            return Api(price, prices)
+    known = [price.model for price in prices.models]
+    message = f"{entry.prices} has no price of {wanted}{did_you_mean(wanted, known)}"
+    problem = document.problem(("alternatives", index, "api", "model"), message)
+    raise InvalidFileError([problem], f"it lists {', '.join(known) or 'no API'}")
 
 
 def _serving(scenario: Scenario, problem: Problem, document: Document, place: KeyPath) -> Problem:

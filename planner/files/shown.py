@@ -8,8 +8,7 @@ from planner.core.cluster import Link
 from planner.core.problem import Problem
 from planner.files.manifest import Manifest
 from planner.files.readable import readable
-from planner.files.scenario import Scenario
-from planner.files.surface import ApiEntry
+from planner.files.scenario import Api, Scenario
 
 
 def shown(target: Scenario | Manifest) -> dict[str, Any]:
@@ -23,7 +22,7 @@ def shown(target: Scenario | Manifest) -> dict[str, Any]:
         "problem_digest": target.problem.digest,
         "problem": resolved(target.problem),
         "alternatives": [
-            readable(one) if isinstance(one, ApiEntry) else {"scenario": str(one.path)}
+            readable(one.price) if isinstance(one, Api) else {"scenario": str(one.path)}
             for one in target.alternatives
         ],
         "sources": {name: str(path) for name, path in target.sources.items()},

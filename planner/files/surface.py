@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -18,7 +17,6 @@ from planner.core.units import (
     Positive,
     Seconds,
     UsdPerByte,
-    UsdPerToken,
 )
 from planner.core.workload import Workload
 
@@ -28,7 +26,7 @@ SCHEMA_VERSION = "1.0"
 class NodeEntry(Node):
     """A machine, or several equal ones."""
 
-    replicas: Count = 1
+    replicas: Annotated[Count, Field(le=1000)] = 1
     """How many such machines; they are named ID-1, ID-2, ..."""
 
     @property
@@ -116,11 +114,10 @@ class LinkEntry(LineEntry):
 class ApiEntry(Spec):
     """A per-token API."""
 
-    name: str = Field(min_length=1)
-    usd_per_input_token: UsdPerToken = Field(alias="input")
-    usd_per_output_token: UsdPerToken = Field(alias="output")
-    source: str = Field(min_length=1)
-    as_of: datetime.date
+    prices: str
+    """Name of a price list."""
+    model: str | None = None
+    """Id of the model in that list; the scenario's own where absent."""
 
 
 class AlternativeEntry(Spec):

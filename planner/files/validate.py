@@ -118,9 +118,7 @@ def _message(error: ErrorDetails, text: str | None) -> str:
     if kind in _WANTED:
         return f"must be {_WANTED[kind]}, not {_named(value)}"
     if kind == "string_pattern_mismatch":
-        return (
-            f"{_named(value)} may only have letters, digits and . _ -, the first a letter or digit"
-        )
+        return f"{_named(value)} must be letters and digits, and . _ - after the first"
     if kind == "finite_number":
         return f"{value} is not a finite number"
     if kind in ("too_short", "string_too_short"):
