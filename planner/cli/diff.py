@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from planner.cli import console
 from planner.cli.console import Format, FormatOption
+
+if TYPE_CHECKING:
+    from planner.files.difference import Share
 
 
 def diff(
@@ -46,10 +49,8 @@ def diff(
     console.emit(*text(moved, numbers + costs, changes))
 
 
-def _share(share: object) -> str:
-    from planner.files.difference import Share
-
-    if not isinstance(share, Share):
+def _share(share: Share | None) -> str:
+    if share is None:
         return "nothing"
     layers = f"layers {share.start} to {share.stop - 1} in {share.quant}"
     return f"pipeline {share.pipeline}, {layers}"

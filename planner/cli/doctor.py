@@ -13,7 +13,8 @@ from planner.cli import console
 from planner.cli.console import Format, FormatOption, ProfilesOption
 
 if TYPE_CHECKING:
-    from planner.report.doctor import Finding
+    from planner.files.catalogue import Catalogue
+    from planner.report.doctor import Finding, State
 
 _NEEDED = ("numpy", "pydantic", "pyyaml", "rich", "scipy", "simpy", "typer")
 _TO_RUN = ("torch", "safetensors", "tokenizers")
@@ -50,7 +51,7 @@ def _software() -> list[Finding]:
     return found + [_package(name, "missing", hint) for name in _TO_RUN]
 
 
-def _package(name: str, otherwise: str, hint: str) -> Finding:
+def _package(name: str, otherwise: State, hint: str) -> Finding:
     """Whether a package is installed, without the seconds that importing it takes."""
     from planner.report.doctor import Finding
 
@@ -84,22 +85,20 @@ def _profiles(profiles: list[Path]) -> list[Finding]:
     found = []
     for folder in known.folders:
         cards = sum(1 for kind in CARDS for _ in folder.glob(f"{kind}/*.yaml"))
-        there = folder.is_dir()
-        state = "ok" if there else "missing"
+        state: State = "ok" if folder.is_dir() else "missing"
         if not cards and folder == bundled("profiles"):
             state = "broken"
         found.append(Finding("profiles", state, f"{folder}, {cards} profiles"))
     return [*found, *_this_host(known)]
 
 
-def _this_host(known: object) -> list[Finding]:
+def _this_host(known: Catalogue) -> list[Finding]:
     import datetime
 
     from planner.core.errors import PlannerError
-    from planner.files.catalogue import THIS_HOST, Catalogue
+    from planner.files.catalogue import THIS_HOST
     from planner.report.doctor import Finding
 
-    assert isinstance(known, Catalogue)
     hint = "measure this machine: planner probe"
     if known.find("devices", THIS_HOST) is None or known.find("engines", THIS_HOST) is None:
         return [Finding(THIS_HOST, "missing", "not probed yet", hint)]

@@ -11,13 +11,22 @@ from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.units import show
-from planner.core.workload import Workload
+from planner.core.workload import Lengths, Workload
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
 _MOST_ROWS = 24
+_FIGURES = {
+    "mean_ttft_ms",
+    "mean_tpot_ms",
+    "mean_e2el_ms",
+    "output_throughput",
+    "availability",
+    "usd_per_hour",
+    "usd_per_million_output_tokens",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +138,8 @@ class ShowReport:
 
     def _predicted(self, prediction: Prediction) -> Table:
         table = _grid()
-        wanted = ("mean_ttft_ms", "mean_tpot_ms", "mean_e2el_ms", "output_throughput")
-        wanted += ("availability", "usd_per_hour", "usd_per_million_output_tokens")
-        for name, value in prediction.metrics.model_dump(exclude_none=True).items():
-            if name in wanted:
+        for name, value in prediction.metrics.model_dump(include=_FIGURES).items():
+            if value is not None:
                 table.add_row(name, f"{value:,.4g}")
         return table
 
@@ -190,22 +197,18 @@ def _arrivals(workload: Workload) -> str:
     return f"{kind}: {rest}" if rest else str(kind)
 
 
-def _length(length: object) -> str:
-    values = {name: getattr(length, name) for name in ("kind", "mean_tokens", "max_tokens")}
-    return f"{values['kind']}, {values['mean_tokens']:.0f} tokens in the mean, at most " + (
-        f"{values['max_tokens']}"
-    )
+def _length(lengths: Lengths) -> str:
+    mean = f"{lengths.mean_tokens:.0f} tokens in the mean"
+    return f"{lengths.kind}, {mean}, at most {lengths.max_tokens}"
 
 
 def _bare(name: str) -> str:
-    for unit in ("_requests_per_s", "_s"):
-        name = name.removesuffix(unit)
-    return name
+    return "rate" if name == "requests_per_s" else name.removesuffix("_s")
 
 
 def _figure(name: str, value: object) -> str:
     """A value with the unit that its name ends in."""
-    if isinstance(value, float) and name.endswith("_requests_per_s"):
+    if isinstance(value, float) and name == "requests_per_s":
         return show(value, "requests_per_s")
     if isinstance(value, float) and name.endswith("_s"):
         return show(value, "s")

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from planner.cli import console
+
+
+def test_json_has_a_version_first_and_no_number_that_json_lacks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console.emit_json(
+        {"b": math.nan, "a": [math.inf, 0.1, (1,)], "p": Path("x"), "d": datetime.date(2026, 1, 2)}
+    )
+    out, err = capsys.readouterr()
+    values = json.loads(out, parse_constant=lambda name: pytest.fail(name))
+    assert list(values) == ["schema_version", "b", "a", "p", "d"]
+    assert values["schema_version"] == "1.0"
+    assert (values["b"], values["a"]) == (None, [None, 0.1, [1]])
+    assert (values["p"], values["d"], err) == ("x", "2026-01-02", "")
+
+
+def test_json_refuses_what_is_no_plain_value() -> None:
+    with pytest.raises(TypeError):
+        console.emit_json({"x": object()})
+
+
+def test_text_is_not_interpreted_and_as_wide_as_a_page(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    console.emit("[red]a[/red] :smile: 12", "x " * 60)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "[red]a[/red] :smile: 12"
+    assert max(len(line) for line in lines) <= 100
+    assert len(lines) == 3
+    monkeypatch.setenv("COLUMNS", "40")
+    console.emit("x " * 60)
+    assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 40
+
+
+def test_notes_and_progress_stay_off_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    console.note("one")
+    console.warn("two")
+    with console.progress("three", 2) as advance:
+        advance(1)
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "one\nwarning: two\n")
