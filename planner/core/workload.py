@@ -6,10 +6,12 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from planner.core.metrics import percentile
 from planner.core.rng import stream
 from planner.core.spec import Spec
 from planner.core.units import Count, Positive, RequestsPerSecond, Seconds
@@ -40,6 +42,10 @@ class Fixed(Spec):
     def max_tokens(self) -> int:
         """Longest length a request may have."""
         return self.tokens
+
+    def quantile(self, share: float) -> float:
+        """Length that a ``share`` of requests do not exceed."""
+        return float(self.tokens)
 
     def draw(self, rng: random.Random) -> int:
         """One length."""
@@ -74,6 +80,11 @@ class Lognormal(Spec):
         above = self.max_tokens * (1 - _normal_cdf((high - mu) / s))
         return inside + below + above
 
+    def quantile(self, share: float) -> float:
+        """Length that a ``share`` of requests do not exceed."""
+        drawn = math.exp(math.log(self.median_tokens) + self.sigma * NormalDist().inv_cdf(share))
+        return min(float(self.max_tokens), max(float(self.min_tokens), drawn))
+
     def draw(self, rng: random.Random) -> int:
         """One length."""
         drawn = round(rng.lognormvariate(math.log(self.median_tokens), self.sigma))
@@ -95,6 +106,10 @@ class Empirical(Spec):
     def max_tokens(self) -> int:
         """Longest length a request may have."""
         return max(self.tokens)
+
+    def quantile(self, share: float) -> float:
+        """Length that a ``share`` of requests do not exceed."""
+        return percentile(sorted(map(float, self.tokens)), 100 * share)
 
     def draw(self, rng: random.Random) -> int:
         """One length."""

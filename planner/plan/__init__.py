@@ -1,0 +1,1 @@
+"""Problem -> Plan: analytic prediction, exact search, explanations."""

@@ -1,0 +1,76 @@
+"""Interchangeable nodes: swapping two of one class changes nothing, so only counts matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+from planner.core.cluster import Node
+from planner.core.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class NodeClass:
+    """Nodes with the same device, prices and links to everybody else."""
+
+    nodes: tuple[str, ...]
+    """Ids in order; the first ones are used first."""
+
+    @property
+    def example(self) -> str:
+        """A node that stands for all."""
+        return self.nodes[0]
+
+
+def node_classes(problem: Problem) -> tuple[NodeClass, ...]:
+    """The workers that may be used, by class, in the order of the scenario."""
+    groups: list[list[Node]] = []
+    for node in allowed_nodes(problem):
+        for group in groups:
+            if all(_interchangeable(problem, node, other) for other in group):
+                group.append(node)
+                break
+        else:
+            groups.append([node])
+    return tuple(NodeClass(tuple(node.id for node in group)) for group in groups)
+
+
+def allowed_nodes(problem: Problem) -> tuple[Node, ...]:
+    """The workers in regions that the must-haves permit."""
+    must = problem.requirements.must_have
+    return tuple(
+        node
+        for node in problem.cluster.workers
+        if (must.regions is None or node.region in must.regions)
+        and node.region not in must.forbid_regions
+    )
+
+
+def states(counts: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """All ways to use up to ``counts`` nodes of each class, fewer nodes first."""
+    every = product(*(range(count + 1) for count in counts))
+    return sorted(every, key=lambda used: (sum(used), used))
+
+
+def _interchangeable(problem: Problem, a: Node, b: Node) -> bool:
+    cluster = problem.cluster
+    if cluster.coordinator in (a.id, b.id):
+        return False
+    if a.model_copy(update={"id": ""}) != b.model_copy(update={"id": ""}):
+        return False
+    pairs = [((a.id, b.id), (b.id, a.id))]
+    for other in cluster.nodes:
+        if other.id not in (a.id, b.id):
+            pairs += [((a.id, other.id), (b.id, other.id)), ((other.id, a.id), (other.id, b.id))]
+    return all(_same_way(problem, *one, *two) for one, two in pairs)
+
+
+def _same_way(problem: Problem, src: str, dst: str, other_src: str, other_dst: str) -> bool:
+    cluster = problem.cluster
+    if not cluster.connected(src, dst) or not cluster.connected(other_src, other_dst):
+        return cluster.connected(src, dst) == cluster.connected(other_src, other_dst)
+    one, two = cluster.link(src, dst), cluster.link(other_src, other_dst)
+    if one is None or two is None:
+        return one is two
+    blank = {"src": "", "dst": ""}
+    return one.model_copy(update=blank) == two.model_copy(update=blank)

@@ -1,0 +1,188 @@
+"""Costs: what stages and hops of each node class contribute to the times of a pipeline.
+
+A criterion is a number that a pipeline's metrics grow with: the seconds of a prompt, of all decode
+steps at some batch, or the longest busy time of any stage or line. The first two are sums over
+stages and hops, the last a maximum; all are arrays over layer ranges, because stage times are
+sums over layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.core.cost import Batch, Chip, chip, hidden_payload_bytes, transfer_time
+from planner.core.cost.compute import embedding_time, head_time, layer_time
+from planner.core.cost.transfer import token_payload_bytes
+from planner.core.model import Layer
+from planner.core.problem import Problem
+from planner.core.quant import QuantScheme
+from planner.plan.classes import NodeClass
+from planner.plan.queueing import Load
+from planner.plan.room import capacity_bytes, needs
+from planner.plan.times import decode_batch, over_steps
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One number of a pipeline, by what each part adds to it."""
+
+    stage: Array
+    """[class, start, stop] of a stage; infinite where it does not fit or is empty."""
+    hop: Array
+    """[class, class] between two different nodes; infinite without a link."""
+    enter: Array
+    """[class] from the coordinator, its own time included."""
+    leave: Array
+    """[class] back to the coordinator."""
+    longest: bool
+    """Whether parts combine by maximum instead of sum."""
+
+
+def criteria(
+    problem: Problem, classes: tuple[NodeClass, ...], quant: QuantScheme, load: Load
+) -> list[Criterion]:
+    """Prompt, gap between prompts, decode at each batch, and the gap of decode if groups need it.
+
+    The order is that of the fields of ``Steps``.
+    """
+    room = _fits(problem, classes, quant, load.seats)
+    prefill = Batch.prefill(load.prompt_tokens)
+
+    def once(time_s: Callable[[Batch], float]) -> float:
+        return time_s(prefill)
+
+    result = [
+        _criterion(problem, classes, quant, room, once, longest=False),
+        _criterion(problem, classes, quant, room, once, longest=True),
+    ]
+    kinds = (False, True) if load.groups > 1 else (False,)
+    for longest in kinds:
+        for batch in load.batches:
+
+            def steps(time_s: Callable[[Batch], float], batch: float = batch) -> float:
+                return over_steps(lambda step: time_s(decode_batch(load, batch, step)), load.steps)
+
+            result.append(_criterion(problem, classes, quant, room, steps, longest))
+    return result
+
+
+def _fits(
+    problem: Problem, classes: tuple[NodeClass, ...], quant: QuantScheme, seats: int
+) -> Array:
+    """[class, start, stop]: 0 where a stage fits, infinite where it does not."""
+    layers = problem.model.num_hidden_layers
+    middle = np.zeros(layers + 1)
+    empty = needs(problem, 0, 1, quant.id, seats)
+    for index in range(layers):
+        alone = _without_ends(problem, quant, index, seats)
+        middle[index + 1] = middle[index] + alone
+    spans = middle[None, :] - middle[:, None]
+    model = problem.model
+    ends = np.zeros_like(spans)
+    ends += empty.reserve_bytes
+    first = model.embedding_params * quant.embedding_bits / 8
+    head = model.head_params * quant.head_bits / 8
+    ends[0, :] += first
+    ends[:, layers] += head
+    if model.tie_word_embeddings:
+        ends[0, layers] -= head
+    inside = needs(problem, 0, 1, quant.id, seats).activation_bytes
+    last = needs(problem, layers - 1, layers, quant.id, seats).activation_bytes
+    inside_only = inside if layers > 1 else last
+    ends += inside_only
+    ends[:, layers] += last - inside_only
+    total = spans + ends
+    blocked = np.tril(np.ones((layers + 1, layers + 1), dtype=bool))
+    tables = []
+    for entry in classes:
+        bad = blocked | (total > capacity_bytes(problem, entry.example) * (1 + 1e-12))
+        tables.append(np.where(bad, np.inf, 0.0))
+    return np.stack(tables)
+
+
+def _without_ends(problem: Problem, quant: QuantScheme, index: int, seats: int) -> float:
+    """Bytes of one layer's weights and cache."""
+    memory = needs(problem, index, index + 1, quant.id, seats)
+    weights = memory.weights_bytes
+    if index == 0:
+        weights -= problem.model.embedding_params * quant.embedding_bits / 8
+    last = index == problem.model.num_hidden_layers - 1
+    if last and not (index == 0 and problem.model.tie_word_embeddings):
+        weights -= problem.model.head_params * quant.head_bits / 8
+    return weights + memory.kv_bytes
+
+
+Over = Callable[[Callable[[Batch], float]], float]
+"""Turns the time of a batch into the time of all batches that a criterion covers."""
+
+
+def _criterion(
+    problem: Problem,
+    classes: tuple[NodeClass, ...],
+    quant: QuantScheme,
+    room: Array,
+    over: Over,
+    longest: bool,
+) -> Criterion:
+    stage = np.stack(
+        [_stage_table(problem, quant, chip(problem, entry.example), over) for entry in classes]
+    )
+    count = len(classes)
+    hop = np.full((count, count), np.inf)
+    enter, leave = np.full(count, np.inf), np.full(count, np.inf)
+    home, coordinator_s = problem.cluster.coordinator, problem.engine.coordinator_step_s
+
+    def message_s(src: str, dst: str, payload: Callable[[Batch], float]) -> float:
+        if not problem.cluster.connected(src, dst):
+            return float("inf")
+        link = problem.cluster.link(src, dst)
+
+        def seconds(batch: Batch) -> float:
+            moved = transfer_time(link, payload(batch), problem.engine)
+            return moved.serialise_s if longest else moved.total_s
+
+        return over(seconds)
+
+    def hidden(batch: Batch) -> float:
+        return hidden_payload_bytes(problem.model, quant, batch.new_tokens)
+
+    own_s = over(lambda batch: coordinator_s)
+    for i, a in enumerate(classes):
+        inward = message_s(home, a.example, lambda batch: token_payload_bytes(batch.new_tokens))
+        enter[i] = max(own_s, inward) if longest else own_s + inward
+        leave[i] = message_s(a.example, home, lambda batch: token_payload_bytes(batch.sequences))
+        for j, b in enumerate(classes):
+            other = b.nodes[1] if i == j and len(b.nodes) > 1 else b.example
+            if other != a.example:
+                hop[i, j] = message_s(a.example, other, hidden)
+    return Criterion(stage + room, hop, enter, leave, longest)
+
+
+def _stage_table(problem: Problem, quant: QuantScheme, chip: Chip, over: Over) -> Array:
+    """[start, stop] seconds of a stage: prefix sums over layers, ends and fixed overhead."""
+    model, calibration = problem.model, chip.calibration
+    by_layer: dict[int, float] = {}
+    prefix = np.zeros(model.num_hidden_layers + 1)
+
+    def one_layer(layer: Layer) -> float:
+        return over(lambda batch: layer_time(model, layer, quant, chip, batch).total_s)
+
+    for index, layer in enumerate(model.layers):
+        if id(layer) not in by_layer:
+            by_layer[id(layer)] = one_layer(layer)
+        prefix[index + 1] = prefix[index] + by_layer[id(layer)]
+    table = prefix[None, :] - prefix[:, None]
+    table += over(
+        lambda batch: (
+            calibration.step_overhead_s + batch.sequences * calibration.sequence_overhead_s
+        )
+    )
+    table[0, :] += over(lambda batch: embedding_time(model, quant, chip, batch).total_s)
+    table[:, -1] += over(lambda batch: head_time(model, quant, chip, batch).total_s)
+    return table

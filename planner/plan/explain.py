@@ -1,0 +1,209 @@
+"""Explain: what limits a plan, what it hides, when another wins, what is left if a node goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from planner.core.plan import Plan
+from planner.core.problem import Problem
+from planner.core.units import show
+from planner.core.workload import Closed
+from planner.plan.predict import limiting_parts, pipeline_shares, predict, serve
+from planner.plan.promise import as_cost, objective_value
+from planner.plan.solution import Candidate, Flip, Limit, Solution
+
+_FACTORS = (0.125, 0.25, 0.5, 2.0, 4.0, 8.0)
+_STEPS = 12
+_COMPARED = 5
+
+
+def explained(
+    problem: Problem, solution: Solution, without: dict[str, Candidate | None]
+) -> Solution:
+    """The solution with its limits, hidden costs, flips and fallback filled in."""
+    fallback, text = _fallback(problem, without)
+    return solution.model_copy(
+        update={
+            "candidates": _traded(problem, solution.candidates),
+            "limits": _limits(solution),
+            "hidden_costs": _hidden_costs(problem, solution.plan),
+            "flips": _flips(problem, solution.candidates[:_COMPARED]),
+            "fallback": fallback,
+            "fallback_text": text,
+        }
+    )
+
+
+def _traded(problem: Problem, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+    """Each candidate with what it gains and loses against the chosen one."""
+    chosen = candidates[0].prediction.metrics
+    told = []
+    for index, candidate in enumerate(candidates):
+        other, changes = candidate.prediction.metrics, []
+        for name, label, unit in (
+            ("mean_ttft_ms", "TTFT", "ms"),
+            ("mean_tpot_ms", "TPOT", "ms"),
+            ("output_throughput", "throughput", "tok/s"),
+            ("usd_per_hour", "cost", "USD/h"),
+        ):
+            mine, theirs = getattr(chosen, name), getattr(other, name)
+            if mine and theirs is not None and abs(theirs / mine - 1) > 0.005:
+                changes.append(f"{label} {theirs - mine:+.3g} {unit}")
+        trade = "" if index == 0 else ", ".join(changes) or "nothing"
+        told.append(candidate.model_copy(update={"chosen": index == 0, "trade": trade}))
+    return tuple(told)
+
+
+def _limits(solution: Solution) -> tuple[Limit, ...]:
+    """The largest parts of a token of the slowest pipeline, and memory that is nearly full."""
+    slowest = max(solution.prediction.pipelines, key=lambda one: one.metrics.mean_tpot_ms or 0.0)
+    limits = [
+        Limit(what="time", where=where, share=share, text=f"{text}: {share:.0%} of a token")
+        for share, text, where in limiting_parts(list(slowest.stages), slowest.hops, 0.0)[:3]
+    ]
+    for pipeline in solution.prediction.pipelines:
+        for stage in pipeline.stages:
+            used = sum(stage.memory_bytes.values())
+            share = used / stage.capacity_bytes
+            if share > 0.85:
+                text = f"memory of {stage.node}: {show(used, 'bytes')} of "
+                text += show(stage.capacity_bytes, "bytes")
+                limits.append(Limit(what="memory", where=stage.node, share=share, text=text))
+    return tuple(limits)
+
+
+def _hidden_costs(problem: Problem, plan: Plan) -> dict[str, float]:
+    """USD per hour of what a rent list does not show."""
+    energy = egress = idle = 0.0
+    for pipeline, share in zip(plan.pipelines, pipeline_shares(plan), strict=True):
+        one = serve(problem, pipeline, share)
+        for index, stage in enumerate(pipeline.stages):
+            cost = one.costs[stage.node]
+            energy, egress = energy + cost.energy_usd, egress + cost.egress_usd
+            request_s = one.prefill.stages[index].total_s
+            batch = max(1.0, one.felt.batch / one.load.groups)
+            request_s += one.load.steps * one.decode.stages[index].total_s / batch
+            busy = min(1.0, one.felt.requests_per_s * request_s)
+            idle += cost.rent_usd * (1 - busy)
+    home = problem.cluster.node(problem.cluster.coordinator)
+    own = home.usd_per_hour if home.id not in plan.nodes else 0.0
+    return {
+        "egress": egress,
+        "electricity": energy,
+        "idle_capacity": idle,
+        "coordinator": own,
+    }
+
+
+def _fallback(
+    problem: Problem, without: dict[str, Candidate | None]
+) -> tuple[Candidate | None, str]:
+    """What is left when the node goes whose loss hurts most."""
+    if not without:
+        return None, "every layer sits with the coordinator: nothing serves without that node"
+    for name, candidate in without.items():
+        if candidate is None:
+            return None, f"without {name} no plan meets the must-haves"
+    worst = max(
+        (
+            (as_cost(problem, candidate.value), name)
+            for name, candidate in without.items()
+            if candidate is not None
+        ),
+    )[1]
+    fallback = without[worst]
+    assert fallback is not None
+    nodes = " and ".join(" -> ".join(one.nodes) for one in fallback.plan.pipelines)
+    return fallback, f"if {worst} leaves: {nodes}"
+
+
+def _flips(problem: Problem, candidates: tuple[Candidate, ...]) -> tuple[Flip, ...]:
+    """Where, as an input grows or shrinks, another of the candidates becomes the best one."""
+    if len(candidates) < 2:
+        return ()
+    flips = []
+    for parameter, now, changed in _inputs(problem):
+        for factors in (_FACTORS[2::-1], _FACTORS[3:]):
+            flip = _flip(parameter, now, changed, candidates, factors)
+            if flip is not None:
+                flips.append(flip)
+    return tuple(flips)
+
+
+Changed = Callable[[float], Problem]
+
+
+def _inputs(problem: Problem) -> list[tuple[str, float, Changed]]:
+    """Uncertain inputs: name, today's value, the problem with the input times a factor."""
+
+    def latency(factor: float) -> Problem:
+        links = tuple(
+            link.model_copy(update={"one_way_latency_s": link.one_way_latency_s * factor})
+            for link in problem.cluster.links
+        )
+        return _with_cluster(problem, {"links": links})
+
+    def bandwidth(factor: float) -> Problem:
+        links = tuple(
+            link.model_copy(update={"bytes_per_s": link.bytes_per_s * factor})
+            for link in problem.cluster.links
+        )
+        return _with_cluster(problem, {"links": links})
+
+    def load(factor: float) -> Problem:
+        arrivals = problem.workload.arrivals
+        if isinstance(arrivals, Closed):
+            change: dict[str, float] = {"concurrency": max(1, round(arrivals.concurrency * factor))}
+        else:
+            change = {"requests_per_s": arrivals.requests_per_s * factor}
+        changed = arrivals.model_copy(update=change)
+        workload = problem.workload.model_copy(update={"arrivals": changed})
+        return problem.model_copy(update={"workload": workload})
+
+    users, rate = problem.workload.concurrency, problem.workload.requests_per_s
+    return [
+        ("load", float(users if users is not None else rate or 0.0), load),
+        ("link latency (x today's)", 1.0, latency),
+        ("link bandwidth (x today's)", 1.0, bandwidth),
+    ]
+
+
+def _with_cluster(problem: Problem, changes: dict[str, object]) -> Problem:
+    values = dict(problem.cluster) | changes
+    return problem.model_copy(update={"cluster": type(problem.cluster)(**values)})
+
+
+def _flip(
+    parameter: str,
+    now: float,
+    changed: Changed,
+    candidates: tuple[Candidate, ...],
+    factors: tuple[float, ...],
+) -> Flip | None:
+    """The nearest value in one direction at which the winner changes, by bisection."""
+
+    def winner(factor: float) -> int:
+        problem = changed(factor)
+        costs = []
+        for candidate in candidates:
+            metrics = predict(problem, candidate.plan).metrics
+            value = objective_value(problem, metrics)
+            missed = problem.requirements.must_have.missed(metrics)
+            costs.append(float("inf") if value is None or missed else as_cost(problem, value))
+        best = min(costs)
+        return 0 if costs[0] <= best * (1 + 1e-9 if best > 0 else 1 - 1e-9) else costs.index(best)
+
+    inside, outside = 1.0, next((factor for factor in factors if winner(factor)), None)
+    if outside is None:
+        return None
+    for _ in range(_STEPS):
+        middle = (inside + outside) / 2
+        if winner(middle):
+            outside = middle
+        else:
+            inside = middle
+    name = candidates[winner(outside)].name
+    to = now * outside
+    side = "above" if outside > 1 else "below"
+    text = f"{side} {to:.3g} {parameter} the better plan is: {name} (now {now:.3g})"
+    return Flip(parameter=parameter, now=now, to=to, winner=name, text=text)

@@ -1,0 +1,119 @@
+"""Infeasible: which must-have binds, which plan came nearest, what would mend it."""
+
+from __future__ import annotations
+
+from planner.core.errors import InfeasibleError
+from planner.core.problem import Problem
+from planner.core.requirements import MustHave, Requirements
+from planner.core.units import show
+from planner.plan.classes import allowed_nodes
+from planner.plan.room import capacity_bytes, needs
+from planner.plan.solution import Solution
+
+
+class NoPlanError(InfeasibleError):
+    """No plan meets the must-haves; carries the binding constraint and the nearest miss."""
+
+    def __init__(
+        self, constraint: str, message: str, hint: str, nearest: Solution | None = None
+    ) -> None:
+        super().__init__(message, hint)
+        self.constraint = constraint
+        self.nearest = nearest
+
+
+def no_nodes(problem: Problem) -> NoPlanError:
+    """No worker lies where layers may be placed."""
+    regions = sorted({node.region for node in problem.cluster.workers})
+    return NoPlanError(
+        "regions",
+        "no node lies in a region where layers may be placed",
+        f"the nodes are in {', '.join(regions)}; widen must_have.regions",
+    )
+
+
+def no_quality(problem: Problem) -> NoPlanError:
+    """No quantization keeps the quality asked for."""
+    family, floor = problem.model.family, problem.requirements.must_have.quality or 0.0
+    known = {quant.id: quant.quality_for(family) for quant in problem.quants}
+    said = ", ".join(
+        f"{name} {'unknown' if value is None else format(value, '.4g')}"
+        for name, value in known.items()
+    )
+    best = max((value for value in known.values() if value is not None), default=None)
+    mend = "add a wider scheme, such as bf16, to quants"
+    if best is not None:
+        mend += f", or lower must_have.quality to {best:.4g}"
+    return NoPlanError("quality", f"no quantization keeps {floor:.4g} of the quality: {said}", mend)
+
+
+def no_room(problem: Problem) -> NoPlanError:
+    """The model does not fit, or only over links that do not exist."""
+    nodes = allowed_nodes(problem)
+    room = sum(capacity_bytes(problem, node.id) for node in nodes)
+    layers = problem.model.num_hidden_layers
+    smallest = min(problem.quants, key=lambda q: needs(problem, 0, layers, q.id, 1).total_bytes)
+    need = needs(problem, 0, layers, smallest.id, 1)
+    missing = need.total_bytes - room
+    if missing > 0:
+        message = (
+            f"{problem.model.id} in {smallest.id} needs {show(need.total_bytes, 'bytes')} for one "
+            f"request, the nodes have {show(room, 'bytes')}: {show(missing, 'bytes')} are missing"
+        )
+        return NoPlanError("memory", message, "add a node, or a narrower scheme to quants")
+    message = (
+        f"{problem.model.id} needs {show(need.total_bytes, 'bytes')} of {show(room, 'bytes')}, but "
+        "no order of nodes that can reach each other holds it with whole layers"
+    )
+    return NoPlanError(
+        "memory", message, "add memory or a node, or links between the nodes that are there"
+    )
+
+
+def relaxed_problem(problem: Problem) -> Problem:
+    """The problem without bounds on numbers; regions and quality stay."""
+    must = problem.requirements.must_have
+    kept = MustHave(quality=must.quality, regions=must.regions, forbid_regions=must.forbid_regions)
+    requirements = Requirements(objective=problem.requirements.objective, must_have=kept)
+    return problem.model_copy(update={"requirements": requirements})
+
+
+def with_objective(problem: Problem, metric: str) -> Problem:
+    """The problem with the objective that serves a metric best."""
+    objective = "tpot"
+    if "ttft" in metric:
+        objective = "ttft"
+    elif "e2el" in metric:
+        objective = "e2el"
+    elif metric == "output_throughput":
+        objective = "throughput"
+    elif "usd" in metric:
+        objective = "usd_per_million_output_tokens"
+    requirements = Requirements.model_validate(
+        {"objective": objective, "must_have": problem.requirements.must_have}
+    )
+    return problem.model_copy(update={"requirements": requirements})
+
+
+def missed_bounds(problem: Problem, nearest: Solution) -> NoPlanError:
+    """The nearest plan, and which bounds to move for it to be one."""
+    must = problem.requirements.must_have
+    misses = must.missed(nearest.prediction.metrics)
+    changes = [
+        f"{miss.metric} {'is unknown' if miss.value is None else format(miss.value, '.4g')}"
+        f" where {miss.bound:.4g} is asked"
+        for miss in misses
+    ]
+    if must.max_nodes is not None and len(nearest.plan.nodes) > must.max_nodes:
+        changes.append(
+            f"it takes {len(nearest.plan.nodes)} nodes where {must.max_nodes} are allowed"
+        )
+    first = misses[0].metric if misses else "max_nodes"
+    where = " and ".join(" -> ".join(pipeline.nodes) for pipeline in nearest.plan.pipelines)
+    what = "; ".join(changes) or "each pipeline alone misses a bound"
+    return NoPlanError(
+        first,
+        f"no plan meets the must-haves; {first} binds",
+        f"the nearest plan is {where}: {what}",
+        nearest,
+    )

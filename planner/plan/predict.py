@@ -1,0 +1,355 @@
+"""predict: Problem, Plan -> Prediction, from the cost model and the serving rules alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from planner.core.cluster import Churn
+from planner.core.cost import Batch, Cost, StageTime, Transfer, Traversal, Usage, price, traverse
+from planner.core.cost.money import energy_joule
+from planner.core.cost.traversal import payloads_bytes
+from planner.core.metrics import Metrics, usd_per_million
+from planner.core.plan import Pipeline, Plan
+from planner.core.prediction import (
+    HopPrediction,
+    PipelinePrediction,
+    Prediction,
+    StagePrediction,
+)
+from planner.core.problem import Problem
+from planner.plan.queueing import Felt, Load, Steps, felt
+from planner.plan.room import capacity_bytes, needs
+from planner.plan.times import decode_batch, over_steps
+
+_HOUR_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One pipeline under its load: what users feel and what it uses."""
+
+    pipeline: Pipeline
+    load: Load
+    felt: Felt
+    prefill: Traversal
+    decode: Traversal
+    """An expected decode step."""
+    costs: dict[str, Cost]
+    """USD per hour by node."""
+    egress_usd_per_hour: tuple[float, ...]
+    """By hop."""
+
+
+def predict(problem: Problem, plan: Plan) -> Prediction:
+    """What the cost model says about ``plan``; raises LookupError where a hop has no link."""
+    shares = pipeline_shares(plan)
+    served = [
+        serve(problem, pipeline, share)
+        for pipeline, share in zip(plan.pipelines, shares, strict=True)
+    ]
+    cost = sum((part for one in served for part in one.costs.values()), Cost())
+    cost += _idle_hosts(problem, plan)
+    calibrations = [problem.calibration(node) for node in plan.nodes]
+    bands = [entry.error_band for entry in calibrations if entry.error_band is not None]
+    worst = max(bands, key=lambda band: band.median, default=None)
+    return Prediction(
+        metrics=_metrics(problem, plan, served, shares, cost),
+        pipelines=tuple(_pipeline(problem, one) for one in served),
+        cost_usd_per_hour=cost.parts(),
+        quality=plan_quality(problem, plan),
+        tier=min(entry.tier for entry in calibrations),
+        error_band={"median": worst.median, "p90": worst.p90} if worst else None,
+        warnings=tuple(_warnings(problem, plan, served)),
+    )
+
+
+def pipeline_shares(plan: Plan) -> list[float]:
+    """Share of the requests that each pipeline gets."""
+    total = sum(pipeline.weight for pipeline in plan.pipelines)
+    return [pipeline.weight / total for pipeline in plan.pipelines]
+
+
+def load_of(problem: Problem, seats: int, groups: int, share: float) -> Load:
+    """What a pipeline with that share of the requests has to serve."""
+    users, rate = problem.workload.concurrency, problem.workload.requests_per_s
+    return Load(
+        problem.workload,
+        seats,
+        groups,
+        None if users is None else users * share,
+        None if rate is None else rate * share,
+        problem.engine.request_s,
+    )
+
+
+def serve(problem: Problem, pipeline: Pipeline, share: float) -> Served:
+    """One pipeline under its share of the load."""
+    load = load_of(problem, pipeline.max_num_seqs, pipeline.micro_batches, share)
+    prefill = traverse(problem, pipeline, Batch.prefill(load.prompt_tokens))
+
+    def over_request_s(time_s: Callable[[Traversal], float], batch: float) -> float:
+        def step_s(step: float) -> float:
+            return time_s(traverse(problem, pipeline, decode_batch(load, batch, step)))
+
+        return over_steps(step_s, load.steps)
+
+    sums = [over_request_s(lambda way: way.total_s, batch) for batch in load.batches]
+    gaps = [0.0] * len(sums)
+    if load.groups > 1:
+        gaps = [over_request_s(gap_s, batch) for batch in load.batches]
+    steps = Steps(prefill.total_s, gap_s(prefill), tuple(sums), tuple(gaps))
+    result = felt(load, steps)
+    batch = max(1.0, result.batch / load.groups)
+    decode = traverse(problem, pipeline, decode_batch(load, batch, (load.steps + 1) / 2))
+    egress = _egress_usd_per_hour(problem, pipeline, load, result, batch)
+    costs = _costs(problem, pipeline, load, result, prefill, decode, batch, egress)
+    return Served(pipeline, load, result, prefill, decode, costs, egress)
+
+
+def plan_quality(problem: Problem, plan: Plan) -> float | None:
+    """Share of the unquantised quality that the worst stage keeps; None where unknown."""
+    used = {stage.quant for pipeline in plan.pipelines for stage in pipeline.stages}
+    kept = [problem.quant(quant).quality_for(problem.model.family) for quant in sorted(used)]
+    known = [value for value in kept if value is not None]
+    return min(known) if len(known) == len(kept) else None
+
+
+def gap_s(way: Traversal) -> float:
+    """Least time between two equal jobs that follow each other on this way."""
+    return max(way.bottleneck_s, way.coordinator_s)
+
+
+def _egress_usd_per_hour(
+    problem: Problem, pipeline: Pipeline, load: Load, result: Felt, batch: float
+) -> tuple[float, ...]:
+    """What the bytes of each hop cost at the predicted rate."""
+    home = problem.cluster.coordinator
+    route = (home, *pipeline.nodes, home)
+    prompt = payloads_bytes(problem, pipeline, Batch.prefill(load.prompt_tokens))
+    step = payloads_bytes(problem, pipeline, decode_batch(load, batch, 1))
+    spent = []
+    for index, (prompt_bytes, step_bytes) in enumerate(zip(prompt, step, strict=True)):
+        link = problem.cluster.link(route[index], route[index + 1])
+        frame = problem.engine.frame_bytes
+        request_bytes = prompt_bytes + frame + load.steps * (step_bytes + frame) / batch
+        charged = link.usd_per_byte if link else 0.0
+        usage = Usage(
+            egress_bytes=request_bytes * result.requests_per_s * _HOUR_S, usd_per_byte=charged
+        )
+        spent.append(price(usage).egress_usd)
+    return tuple(spent)
+
+
+def _costs(
+    problem: Problem,
+    pipeline: Pipeline,
+    load: Load,
+    result: Felt,
+    prefill: Traversal,
+    decode: Traversal,
+    batch: float,
+    egress: tuple[float, ...],
+) -> dict[str, Cost]:
+    """USD per hour by node: rent, energy by the time it computes, egress of what it sends."""
+    costs = {}
+    for index, stage in enumerate(pipeline.stages):
+        node, device = problem.cluster.node(stage.node), problem.cluster.device(stage.node)
+        request_s = prefill.stages[index].total_s
+        request_s += load.steps * decode.stages[index].total_s / batch
+        busy_s = min(1.0, result.requests_per_s * request_s) * _HOUR_S
+        joule = energy_joule(busy_s, _HOUR_S, device.tdp_w, device.idle_w) * node.count
+        usage = Usage(
+            rent_usd_per_hour=node.usd_per_hour,
+            rented_s=_HOUR_S,
+            energy_joule=joule,
+            usd_per_joule=node.usd_per_joule,
+        )
+        sent = egress[index + 1] + (egress[0] if index == 0 else 0.0)
+        costs[stage.node] = price(usage) + Cost(egress_usd=sent)
+    return costs
+
+
+def _idle_hosts(problem: Problem, plan: Plan) -> Cost:
+    """USD per hour of a coordinator that holds no layers, and of standbys."""
+    hosts = {problem.cluster.coordinator, *(standby.node for standby in plan.standbys)}
+    cost = Cost()
+    for name in sorted(hosts - set(plan.nodes)):
+        node = problem.cluster.node(name)
+        idle_w = problem.cluster.device(name).idle_w if node.device else 0.0
+        joule = energy_joule(0.0, _HOUR_S, None, idle_w) * node.count
+        cost += price(Usage(node.usd_per_hour, _HOUR_S, joule, node.usd_per_joule))
+    return cost
+
+
+def _metrics(
+    problem: Problem, plan: Plan, served: list[Served], shares: list[float], cost: Cost
+) -> Metrics:
+    values: dict[str, float | None] = {}
+    for name in ("ttft", "tpot", "e2el"):
+        by_pipeline = [getattr(one.felt, f"{name}_s") for one in served]
+        for statistic in ("mean", "median", "p95", "p99"):
+            if all(statistic in sample for sample in by_pipeline):
+                mixed = [
+                    share * one[statistic] for share, one in zip(shares, by_pipeline, strict=True)
+                ]
+                value = sum(mixed)
+                if statistic != "mean":
+                    value = max(sample[statistic] for sample in by_pipeline)
+                values[f"{statistic}_{name}_ms"] = 1e3 * value
+    values["mean_itl_ms"] = values.get("mean_tpot_ms")
+    rate = sum(one.felt.requests_per_s for one in served)
+    output = rate * problem.workload.output.mean_tokens
+    values |= {
+        "request_throughput": rate,
+        "output_throughput": output,
+        "total_token_throughput": output + rate * problem.workload.prompt.mean_tokens,
+        "availability": _availability(problem, plan, shares),
+        "usd_per_hour": cost.total_usd,
+        "usd_per_million_output_tokens": usd_per_million(cost.total_usd, output),
+    }
+    return Metrics.model_validate(values)
+
+
+def _availability(problem: Problem, plan: Plan, shares: list[float]) -> float:
+    """Share of the time that the pipeline of a request has all its nodes, none repaired."""
+    profiles = {churn.id: churn for churn in problem.cluster.churn}
+    total = 0.0
+    for pipeline, share in zip(plan.pipelines, shares, strict=True):
+        up = 1.0
+        for name in pipeline.nodes:
+            churn = problem.cluster.node(name).churn
+            up *= up_share(profiles[churn]) if churn else 1.0
+        total += share * up
+    return total
+
+
+def up_share(churn: Churn) -> float:
+    """Long-run share of the time a node is up: alternating renewal, mean up over mean cycle.
+
+    The mean of a Weibull distribution is scale x Gamma(1 + 1/shape).
+    """
+    up_s = churn.up_scale_s * math.gamma(1 + 1 / churn.up_shape)
+    down_s = churn.down_scale_s * math.gamma(1 + 1 / churn.down_shape)
+    return churn.always_on + (1 - churn.always_on) * up_s / (up_s + down_s)
+
+
+def _pipeline(problem: Problem, one: Served) -> PipelinePrediction:
+    home = problem.cluster.coordinator
+    route = (home, *one.pipeline.nodes, home)
+    stages = []
+    for stage, prompt, step in zip(
+        one.pipeline.stages, one.prefill.stages, one.decode.stages, strict=True
+    ):
+        memory = needs(problem, stage.start, stage.stop, stage.quant, one.pipeline.max_num_seqs)
+        stages.append(
+            StagePrediction(
+                node=stage.node,
+                start=stage.start,
+                stop=stage.stop,
+                quant=stage.quant,
+                prefill_s=parts(prompt),
+                decode_s=parts(step),
+                memory_bytes={
+                    "weights": memory.weights_bytes,
+                    "kv": memory.kv_bytes,
+                    "activations": memory.activation_bytes,
+                    "reserve": memory.reserve_bytes,
+                },
+                capacity_bytes=capacity_bytes(problem, stage.node),
+            )
+        )
+    hops = tuple(
+        HopPrediction(
+            src=route[index],
+            dst=route[index + 1],
+            decode_s=parts(one.decode.transfers[index]),
+            prefill_s=parts(one.prefill.transfers[index]),
+            usd_per_hour=one.egress_usd_per_hour[index],
+        )
+        for index in range(len(route) - 1)
+    )
+    metrics = {
+        f"{statistic}_{name}_ms": 1e3 * value
+        for name in ("ttft", "tpot", "e2el")
+        for statistic, value in getattr(one.felt, f"{name}_s").items()
+    }
+    rate = one.felt.requests_per_s
+    metrics |= {
+        "request_throughput": rate,
+        "output_throughput": rate * problem.workload.output.mean_tokens,
+    }
+    return PipelinePrediction(
+        stages=tuple(stages),
+        hops=hops,
+        batch=one.felt.batch,
+        metrics=Metrics.model_validate(metrics),
+        limited_by=limiting_parts(stages, hops, one.decode.coordinator_s)[0][1],
+    )
+
+
+def parts(time: StageTime | Transfer) -> dict[str, float]:
+    """Seconds by the name of the part."""
+    return {
+        name.removesuffix("_s"): getattr(time, name) for name in type(time).__dataclass_fields__
+    }
+
+
+_CAUSES = {
+    "weights": "reading weights on {where}",
+    "compute": "matrix products on {where}",
+    "kv": "reading the KV cache on {where}",
+    "attention": "attention on {where}",
+    "sync": "synchronising the devices of {where}",
+    "overhead": "engine overhead on {where}",
+    "serialise": "the rate of the link {where}",
+    "propagate": "the latency of the link {where}",
+    "relay": "software of the hop {where}",
+}
+
+
+def limiting_parts(
+    stages: list[StagePrediction], hops: tuple[HopPrediction, ...], coordinator_s: float
+) -> list[tuple[float, str, str]]:
+    """Parts of a decode step, largest first: share of the step, in words, where."""
+    found = [(coordinator_s, "scheduling at the coordinator", "coordinator")]
+    for stage in stages:
+        found += [
+            (s, _CAUSES[n].format(where=stage.node), stage.node) for n, s in stage.decode_s.items()
+        ]
+    for hop in hops:
+        where = f"{hop.src} -> {hop.dst}"
+        found += [(s, _CAUSES[n].format(where=where), where) for n, s in hop.decode_s.items()]
+    whole_s = sum(seconds for seconds, _, _ in found) or 1.0
+    found.sort(key=lambda part: -part[0])
+    return [(seconds / whole_s, text, where) for seconds, text, where in found]
+
+
+def _warnings(problem: Problem, plan: Plan, served: list[Served]) -> list[str]:
+    said = []
+    for index, one in enumerate(served):
+        if one.felt.overloaded:
+            said.append(
+                f"pipeline {index} is overloaded: it can serve "
+                f"{one.felt.requests_per_s:.3g} requests/s"
+            )
+    if plan_quality(problem, plan) is None:
+        said.append("the effect of the quantization on this model family was never published")
+    for name in plan.nodes:
+        node, device = problem.cluster.node(name), problem.cluster.device(name)
+        if node.usd_per_joule and device.tdp_w is None:
+            said.append(f"the power of {device.id} is unknown: its electricity counts as 0 USD")
+        room = capacity_bytes(problem, name)
+        for pipeline in plan.pipelines:
+            for stage in pipeline.stages:
+                if stage.node != name:
+                    continue
+                used = needs(problem, stage.start, stage.stop, stage.quant, pipeline.max_num_seqs)
+                if used.total_bytes > 0.95 * room:
+                    said.append(f"{name} is {used.total_bytes / room:.0%} full")
+        if node.churn:
+            said.append(f"{name} comes and goes ({node.churn}); no standby takes over")
+    if any(problem.calibration(name).tier == 0 for name in plan.nodes):
+        said.append("some speeds are datasheet figures with engine defaults, not measured ones")
+    return said

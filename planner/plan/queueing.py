@@ -1,0 +1,214 @@
+"""From the times of single steps to what users feel, by the serving rules all of planner shares.
+
+The rules are in ``docs/life-of-a-request.md``. A closed loop of fixed lengths moves in waves,
+which are followed step by step; everything else is a mean-field picture of the same loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.core.metrics import percentile
+from planner.core.workload import Fixed, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Times of a pipeline's steps (s); every metric grows with each of them."""
+
+    prefill_s: float
+    """One prompt's way through, nothing else in its way."""
+    prefill_gap_s: float
+    """Least time between two prompts that follow each other."""
+    decode_s: tuple[float, ...]
+    """All decode steps of a request, at each of the load's batches."""
+    decode_gap_s: tuple[float, ...]
+    """The same if one stage or line were all there is: what other groups wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one pipeline has to serve."""
+
+    workload: Workload
+    seats: int
+    groups: int
+    users: float | None
+    """Requests in the system of a closed loop; None where arrivals are open."""
+    requests_per_s: float | None
+    request_s: float
+    """From arrival until a request can be scheduled."""
+
+    @property
+    def prompt_tokens(self) -> float:
+        """Expected prompt."""
+        return self.workload.prompt.mean_tokens
+
+    @property
+    def steps(self) -> float:
+        """Expected decode steps of a request."""
+        return max(0.0, self.workload.output.mean_tokens - 1)
+
+    @property
+    def batches(self) -> tuple[float, ...]:
+        """Sequences per decode step at which step times are needed, rising."""
+        if self.users is not None:
+            return (min(self.users, float(self.seats)) / self.groups,)
+        most = max(1.0, self.seats / self.groups)
+        doubling = [2.0**power for power in range(math.ceil(math.log2(most)) + 1)]
+        return tuple(sorted({*(b for b in doubling if b < most), most}))
+
+
+@dataclass(frozen=True, slots=True)
+class Felt:
+    """Latencies (s) and rate of one pipeline; empty samples where it is overloaded."""
+
+    ttft_s: dict[str, float]
+    tpot_s: dict[str, float]
+    e2el_s: dict[str, float]
+    requests_per_s: float
+    batch: float
+    """Sequences in an expected decode step."""
+    overloaded: bool = False
+
+
+STATISTICS = {"mean": None, "median": 50.0, "p95": 95.0, "p99": 99.0}
+
+
+def felt(load: Load, steps: Steps) -> Felt:
+    """What users of a pipeline feel, given its step times."""
+    if load.users is None:
+        return _open(load, steps)
+    if isinstance(load.workload.prompt, Fixed) and isinstance(load.workload.output, Fixed):
+        return _waves(load, steps, load.users)
+    return _staggered(load, steps, load.users)
+
+
+def _waves(load: Load, steps: Steps, users: float) -> Felt:
+    """Equal requests start and end together: all prompts back to back, then all decode steps.
+
+    The k-th of identical jobs leaves a line of first-come-first-served servers k - 1 times the
+    longest service after the first. More users than seats wait for whole waves.
+    """
+    active = min(users, float(load.seats))
+    decode_s = _rounds_s(load, steps, 0)
+    behind = [float(k) for k in range(max(1, round(active)))]
+    last_s = (active - 1) * steps.prefill_gap_s
+    wave_s = load.request_s + steps.prefill_s + last_s + decode_s
+    waited_s = max(0.0, users - active) / active * wave_s
+    first_s = load.request_s + steps.prefill_s + waited_s
+    ttft = [first_s + min(k * steps.prefill_gap_s, last_s) for k in behind]
+    ends_s = waited_s + wave_s
+    count = load.steps
+    tpot = [(ends_s - value) / count for value in ttft] if count else []
+    return Felt(
+        _statistics(ttft), _statistics(tpot), _statistics([ends_s]), active / wave_s, active
+    )
+
+
+def _staggered(load: Load, steps: Steps, users: float) -> Felt:
+    """Requests of different lengths: each newcomer's prompt halts its group once.
+
+    One completed request takes its prompt's way through and its share of the decode rounds.
+    """
+    active = min(users, float(load.seats))
+    rounds_s = _rounds_s(load, steps, 0)
+    each_s = steps.prefill_s / load.groups + rounds_s / active
+    rate = 1 / each_s
+    halt_s = rounds_s / max(1.0, load.steps) / 2 if active > 1 else 0.0
+    waited_s = max(0.0, users - active) * each_s
+    ttft_s = load.request_s + waited_s + halt_s + steps.prefill_s
+    whole_s = max(users * each_s, ttft_s + rounds_s)
+    tpot_s = (whole_s - ttft_s) / load.steps if load.steps else None
+    return _spread(load, ttft_s - halt_s - waited_s, halt_s + waited_s, tpot_s, rate, active)
+
+
+def _open(load: Load, steps: Steps) -> Felt:
+    """Requests come on their own: Little's law fixes how many are in the system.
+
+    Prompts take a share of the time from decoding. Waits: half a step for the group to come
+    back; M/D/1 for the prompts before (Pollaczek-Khinchine); for a seat, Sakasegawa's formula for
+    several servers (1977). Waits are taken as exponential for percentiles.
+    """
+    rate = load.requests_per_s or 0.0
+    busy = rate * steps.prefill_s / load.groups
+    full_s = _rounds_s(load, steps, len(load.batches) - 1)
+    capacity = 1 / (steps.prefill_s / load.groups + full_s / load.seats)
+    if rate >= capacity or busy >= 1:
+        return Felt({}, {}, {}, capacity, float(load.seats), overloaded=True)
+
+    def decode_s(running: float) -> float:
+        return _interpolated_s(load, steps, running / load.groups) / (1 - busy)
+
+    low, high = 0.0, float(load.seats)
+    for _ in range(60):
+        middle = (low + high) / 2
+        if rate * (steps.prefill_s + decode_s(middle)) > middle:
+            low = middle
+        else:
+            high = middle
+    running = high
+    token_s = decode_s(running) / load.steps if load.steps else None
+    used = rate / capacity
+    service_s = steps.prefill_s + decode_s(running)
+    seat_s = used ** (math.sqrt(2 * (load.seats + 1)) - 1) / (load.seats * (1 - used)) * service_s
+    prompt_s = busy * steps.prefill_s / (2 * (1 - busy))
+    halt_s = (1 - math.exp(-running)) * (token_s or 0.0) / 2
+    base_s = load.request_s + steps.prefill_s
+    waits_s = halt_s + prompt_s + seat_s / 2
+    return _spread(load, base_s, waits_s, token_s, rate, max(1.0, running))
+
+
+def _rounds_s(load: Load, steps: Steps, index: int) -> float:
+    """All decode steps of a request, other groups being in the way (s)."""
+    return max(steps.decode_s[index], load.groups * steps.decode_gap_s[index])
+
+
+def _interpolated_s(load: Load, steps: Steps, batch: float) -> float:
+    """Decode seconds of a request at ``batch`` sequences per step, linear between batches."""
+    batches = load.batches
+    values = [_rounds_s(load, steps, index) for index in range(len(batches))]
+    if batch <= batches[0]:
+        return values[0]
+    for index in range(1, len(batches)):
+        if batch <= batches[index]:
+            share = (batch - batches[index - 1]) / (batches[index] - batches[index - 1])
+            return values[index - 1] + share * (values[index] - values[index - 1])
+    return values[-1]
+
+
+def _spread(
+    load: Load,
+    base_s: float,
+    waits_s: float,
+    token_s: float | None,
+    rate: float,
+    batch: float,
+) -> Felt:
+    """Percentiles from an exponential wait and the distribution of output lengths."""
+    ttft, tpot, e2el = {}, {}, {}
+    for name, percent in STATISTICS.items():
+        tail = 1.0 if percent is None else -math.log(1 - percent / 100)
+        tokens = load.workload.output.mean_tokens
+        if percent is not None:
+            tokens = load.workload.output.quantile(percent / 100)
+        ttft[name] = base_s + waits_s * tail
+        if token_s is not None:
+            tpot[name] = token_s
+        e2el[name] = base_s + waits_s + (token_s or 0.0) * max(0.0, tokens - 1)
+        if percent is not None and isinstance(load.workload.output, Fixed):
+            e2el[name] += waits_s * (tail - 1)
+    return Felt(ttft, tpot, e2el, rate, batch)
+
+
+def _statistics(sample_s: Sequence[float]) -> dict[str, float]:
+    if not sample_s:
+        return {}
+    ordered = sorted(sample_s)
+    mean = math.fsum(ordered) / len(ordered)
+    return {
+        name: mean if percent is None else percentile(ordered, percent)
+        for name, percent in STATISTICS.items()
+    }

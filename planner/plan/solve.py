@@ -1,0 +1,227 @@
+"""solve: Problem -> Solution: every number of replicas, quantization and seats, each exactly.
+
+What is chosen: disjoint pipelines, for each its nodes, their order and layer ranges; one
+quantization for all; as many seats as the load needs, or as memory holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from planner.core.problem import Problem
+from planner.core.quant import QuantScheme
+from planner.plan.classes import NodeClass, allowed_nodes, node_classes, states
+from planner.plan.costs import criteria
+from planner.plan.explain import explained
+from planner.plan.infeasible import (
+    missed_bounds,
+    no_nodes,
+    no_quality,
+    no_room,
+    relaxed_problem,
+    with_objective,
+)
+from planner.plan.predict import load_of
+from planner.plan.promise import as_cost, promise
+from planner.plan.room import capacity_bytes, needs
+from planner.plan.solution import Candidate, Solution
+from planner.plan.structure import Best, Structure
+from planner.plan.tables import State, relaxed
+from planner.plan.trim import trimmed
+
+STATES = 1024
+"""Most multisets of nodes that are searched exactly; beyond, the pool of nodes is trimmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """The nodes that are searched."""
+
+    classes: tuple[NodeClass, ...]
+    every: list[State]
+    whole: bool
+    """Whether no node had to be left out."""
+
+
+def solve(problem: Problem, *, expansions: int = 200_000) -> Solution:
+    """The best plan, with a bound that no plan passes.
+
+    ``expansions`` limits the labels of each structure's search; where it ends a search, the gap
+    says how far from the optimum the answer can be. Raises NoPlanError.
+    """
+    candidates, bound, whole = _candidates(problem, expansions)
+    if not candidates:
+        raise missed_bounds(problem, _nearest(problem, expansions))
+    best = candidates[0]
+    cost = as_cost(problem, best.value)
+    gap = max(0.0, cost - bound) / abs(cost) if cost else 0.0
+    gap = 0.0 if gap < 1e-9 else gap
+    solution = Solution(
+        plan=best.plan,
+        prediction=best.prediction,
+        value=best.value,
+        bound=best.value if gap == 0 else as_cost(problem, bound),
+        gap=gap,
+        solver="exact" if whole else "exact on a trimmed pool of nodes",
+        candidates=tuple(candidates),
+        warnings=best.prediction.warnings + (() if whole else (_TRIMMED,)),
+    )
+    return explained(problem, solution, _without(problem, solution, expansions))
+
+
+_TRIMMED = "the exact search took the most promising nodes only; the gap is to a bound over all"
+
+
+def _candidates(problem: Problem, limit: int) -> tuple[list[Candidate], float, bool]:
+    """The best plan of each structure, best first; a bound over all; whether it is proven."""
+    pool = _pool(problem)
+    found: list[tuple[float, int, str, Candidate]] = []
+    bound, held = math.inf, False
+    for name, best, holds in _solved(problem, pool, limit):
+        held, bound = held or holds, min(bound, best.bound)
+        if best.plan is not None and best.prediction is not None:
+            value = as_cost(problem, best.cost)
+            candidate = Candidate(
+                name=name, plan=best.plan, prediction=best.prediction, value=value
+            )
+            found.append((best.cost, len(best.plan.nodes), name, candidate))
+    if not held:
+        raise no_room(problem)
+    if not pool.whole:
+        bound = min(bound, _relaxed_bound(problem))
+    found.sort(key=lambda entry: entry[:3])
+    return [candidate for *_, candidate in found], bound, pool.whole
+
+
+def _solved(problem: Problem, pool: _Pool, limit: int) -> Iterator[tuple[str, Best, bool]]:
+    """Every structure with its best plan; with fewer seats where more do not fit or serve."""
+    for quant in _good_enough(problem):
+        for replicas in range(1, _most_replicas(problem, quant) + 1):
+            ladder = _seats(problem, replicas)
+            for seats in ladder:
+                structure = Structure(problem, pool.classes, pool.every, replicas, quant, seats)
+                best = structure.best(limit)
+                count = f"{replicas} replicas" if replicas > 1 else "1 pipeline"
+                yield f"{count}, {quant.id}, {seats} seats", best, structure.holds
+                if problem.workload.concurrency is not None and best.plan is not None:
+                    break
+
+
+def _good_enough(problem: Problem) -> list[QuantScheme]:
+    """The schemes that keep the quality asked for; unknown keeps none."""
+    floor = problem.requirements.must_have.quality
+    if floor is None:
+        return list(problem.quants)
+    kept = [
+        quant
+        for quant in problem.quants
+        if (quality := quant.quality_for(problem.model.family)) is not None and quality >= floor
+    ]
+    if not kept:
+        raise no_quality(problem)
+    return kept
+
+
+def _most_replicas(problem: Problem, quant: QuantScheme) -> int:
+    """Replicas that memory, nodes and users could allow."""
+    nodes = allowed_nodes(problem)
+    room = sum(capacity_bytes(problem, node.id) for node in nodes)
+    one = needs(problem, 0, problem.model.num_hidden_layers, quant.id, 1).total_bytes
+    users = problem.workload.concurrency or len(nodes)
+    return max(1, min(len(nodes), users, int(room / one)))
+
+
+def _seats(problem: Problem, replicas: int) -> list[int]:
+    """Seats per pipeline to try: what the load needs and halves of it, or a ladder."""
+    most = problem.serving.max_num_seqs or problem.engine.max_num_seqs
+    users = problem.workload.concurrency
+    if users is not None:
+        seats = min(most, math.ceil(users / replicas))
+        return [max(1, seats >> power) for power in range(seats.bit_length())]
+    ladder = [4**power for power in range(5) if 4**power < min(most, 256)]
+    return [*ladder, min(most, 256)]
+
+
+def _pool(problem: Problem) -> _Pool:
+    if not allowed_nodes(problem):
+        raise no_nodes(problem)
+    classes = node_classes(problem)
+    fewer = trimmed(problem, classes, STATES)
+    every = states(tuple(len(entry.nodes) for entry in fewer))
+    return _Pool(fewer, every, whole=fewer == classes)
+
+
+def _relaxed_bound(problem: Problem) -> float:
+    """A bound over the whole cluster, nodes being used again and again."""
+    classes, bound = node_classes(problem), math.inf
+    for quant in _good_enough(problem):
+        for replicas in range(1, _most_replicas(problem, quant) + 1):
+            for seats in _seats(problem, replicas):
+                share = 1 / replicas
+                groups = min(problem.serving.micro_batches, seats)
+                load = load_of(problem, seats, groups, share)
+                vector = [relaxed(entry) for entry in criteria(problem, classes, quant, load)]
+                given = promise(problem, load, vector, [], share)
+                if math.isfinite(given.cost):
+                    bound = min(bound, given.cost * replicas)
+    return bound
+
+
+def _nearest(problem: Problem, limit: int) -> Solution:
+    """The plan that comes nearest to the must-haves it cannot meet."""
+    free = relaxed_problem(problem)
+    found, _, _ = _candidates(free, limit)
+    if not found:
+        raise no_room(problem)
+    misses = problem.requirements.must_have.missed(found[0].prediction.metrics)
+    if misses:
+        better, _, _ = _candidates(with_objective(free, misses[0].metric), limit)
+        found = better or found
+    best = found[0]
+    return Solution(
+        plan=best.plan,
+        prediction=best.prediction,
+        value=best.value,
+        bound=best.value,
+        gap=0.0,
+        solver="exact",
+    )
+
+
+def _without(problem: Problem, solution: Solution, limit: int) -> dict[str, Candidate | None]:
+    """By node whose loss is looked at: the best plan of the same kind without it."""
+    first = solution.plan.pipelines[0]
+    layers = {
+        stage.node: stage.stop - stage.start
+        for pipeline in solution.plan.pipelines
+        for stage in pipeline.stages
+    }
+    looked_at = sorted(layers, key=lambda node: (-layers[node], node))[:3]
+    found: dict[str, Candidate | None] = {}
+    for name in looked_at:
+        if name == problem.cluster.coordinator:
+            continue
+        nodes = tuple(node for node in problem.cluster.nodes if node.id != name)
+        links = tuple(link for link in problem.cluster.links if name not in (link.src, link.dst))
+        cluster = problem.cluster.model_copy(update={"nodes": nodes, "links": links})
+        smaller = problem.model_copy(update={"cluster": type(cluster)(**dict(cluster))})
+        found[name] = _best_alone(smaller, first.stages[0].quant, limit)
+    return found
+
+
+def _best_alone(problem: Problem, quant_id: str, limit: int) -> Candidate | None:
+    """The best plan with one pipeline and one quantization; None where there is none."""
+    if not allowed_nodes(problem):
+        return None
+    pool = _pool(problem)
+    for seats in _seats(problem, 1):
+        structure = Structure(problem, pool.classes, pool.every, 1, problem.quant(quant_id), seats)
+        best = structure.best(limit)
+        if best.plan is not None and best.prediction is not None:
+            value = as_cost(problem, best.cost)
+            return Candidate(
+                name="fallback", plan=best.plan, prediction=best.prediction, value=value
+            )
+    return None
