@@ -23,6 +23,7 @@ class Promise:
     """Part of the objective that this pipeline brings, to be minimised; infinite if refused."""
     requests_per_s: float
     usd_per_hour: float
+    """Without the rent of the coordinator, which is paid in any case."""
 
 
 REFUSED = Promise(math.inf, 0.0, math.inf)
@@ -39,8 +40,10 @@ def promise(
     result = felt(load, Steps(vector[0], vector[1], tuple(vector[2 : 2 + batches]), gaps))
     if result.overloaded or not _within(problem, result):
         return REFUSED
-    rent = sum(node.usd_per_hour for node in nodes)
-    return Promise(pipeline_cost(problem, result, share, rent), result.requests_per_s, rent)
+    home = problem.cluster.node(problem.cluster.coordinator)
+    rent = sum(node.usd_per_hour for node in nodes if node.id != home.id)
+    shared = rent + share * home.usd_per_hour
+    return Promise(pipeline_cost(problem, result, share, shared), result.requests_per_s, rent)
 
 
 def objective_value(problem: Problem, metrics: Metrics) -> float | None:

@@ -166,7 +166,9 @@ class Structure:
         if one.felt.overloaded:
             return REFUSED
         usd = sum(cost.total_usd for cost in one.costs.values())
-        cost = pipeline_cost(self.problem, one.felt, share, usd)
+        if self.problem.cluster.coordinator in one.costs:
+            usd -= self._home_usd
+        cost = pipeline_cost(self.problem, one.felt, share, usd + share * self._home_usd)
         return Promise(cost, one.felt.requests_per_s, usd)
 
     def _judge(self, state: State, vector: Sequence[float]) -> Promise:
@@ -189,7 +191,9 @@ class Structure:
     def _small_enough(self, state: State) -> bool:
         must = self.problem.requirements.must_have
         few = must.max_nodes is None or sum(state) <= must.max_nodes
-        rent = sum(node.usd_per_hour for node in self._nodes(state))
+        home = self.problem.cluster.coordinator
+        rent = self._home_usd
+        rent += sum(node.usd_per_hour for node in self._nodes(state) if node.id != home)
         return few and (must.usd_per_hour is None or rent <= must.usd_per_hour * (1 + _SLACK))
 
     def _partition(self, refused: set[tuple[State, ...]]) -> tuple[float, list[State]]:
@@ -201,7 +205,7 @@ class Structure:
                         self.problem,
                         s.promise.cost,
                         s.promise.requests_per_s,
-                        self._hosts_usd + s.promise.usd_per_hour,
+                        self._home_usd + s.promise.usd_per_hour,
                     ),
                     sum(state),
                     state,
@@ -216,10 +220,9 @@ class Structure:
         return self._cheapest_sum(costs, refused)
 
     @cached_property
-    def _hosts_usd(self) -> float:
-        """Rent of a coordinator that holds no layers."""
-        home = self.problem.cluster.node(self.problem.cluster.coordinator)
-        return home.usd_per_hour if home.device is None else 0.0
+    def _home_usd(self) -> float:
+        """Rent of the coordinator's node, whether it holds layers or not."""
+        return self.problem.cluster.node(self.problem.cluster.coordinator).usd_per_hour
 
     def _cheapest_tokens(self, refused: set[tuple[State, ...]]) -> tuple[float, list[State]]:
         """Least ratio of cost to rate, by Dinkelbach's method (1967)."""
@@ -232,13 +235,13 @@ class Structure:
             _, found = self._cheapest_sum(costs, refused)
             if not found:
                 return math.inf, []
-            usd = self._hosts_usd + sum(self.sets[p].promise.usd_per_hour for p in found)
+            usd = self._home_usd + sum(self.sets[p].promise.usd_per_hour for p in found)
             rate = sum(self.sets[part].promise.requests_per_s for part in found)
             parts, better = found, usd / rate
             if ratio and better >= ratio * (1 - 1e-12):
                 break
             ratio = better
-        usd = self._hosts_usd + sum(self.sets[part].promise.usd_per_hour for part in parts)
+        usd = self._home_usd + sum(self.sets[part].promise.usd_per_hour for part in parts)
         rate = sum(self.sets[part].promise.requests_per_s for part in parts)
         return combined(self.problem, 0.0, rate, usd), parts
 

