@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from planner.core.errors import FileProblem
 from planner.core.units import FROM_FILE
@@ -15,6 +14,8 @@ from planner.files.document import Document, KeyPath, holds, refuse
 from planner.files.keys import did_you_mean, keys_at
 
 M = TypeVar("M", bound=BaseModel)
+Details = dict[str, Any]
+"""One of pydantic's findings: type, loc, msg, input and perhaps ctx."""
 
 _KINDS = {dict: "a mapping", list: "a list", str: "text", bool: "true/false", type(None): "nothing"}
 _WANTED = {
@@ -70,19 +71,20 @@ def explain(
     error: ValidationError, model: type[BaseModel], document: Document, path: KeyPath, given: Any
 ) -> list[FileProblem]:
     """Everything pydantic found wrong with ``given``, at its place and in the file's order."""
-    errors = [one for one in error.errors(include_url=False) if not _follows(one)]
+    errors: list[Details] = [dict(one) for one in error.errors(include_url=False)]
+    errors = [one for one in errors if not _follows(one)]
     details = _without_other_branches(errors, given)
     problems = {_problem(one, model, document, path, given) for one in details}
     return sorted(problems, key=lambda one: (one.line or 0, one.column or 0, one.path))
 
 
-def _follows(error: ErrorDetails) -> bool:
+def _follows(error: Details) -> bool:
     """Whether a list only counts as empty because what is in it is wrong."""
     return error["type"] == "too_short" and bool(error["input"])
 
 
 def _problem(
-    error: ErrorDetails, model: type[BaseModel], document: Document, base: KeyPath, given: Any
+    error: Details, model: type[BaseModel], document: Document, base: KeyPath, given: Any
 ) -> FileProblem:
     location = error["loc"]
     path, kind = base + _walk(given, location), error["type"]
@@ -103,7 +105,7 @@ def _problem(
     return document.problem(path, _message(error, document.text(path)))
 
 
-def _message(error: ErrorDetails, text: str | None) -> str:
+def _message(error: Details, text: str | None) -> str:
     """What is wrong with one value, in words for people."""
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     expected = str(context.get("expected", ""))
@@ -131,7 +133,7 @@ def _message(error: ErrorDetails, text: str | None) -> str:
         bound = context[bounds[kind]]
         limit = f"{bound:g}" if isinstance(bound, float) else str(bound)
         return f"must be {words[bounds[kind]]} {limit}, not {value}"
-    said = error["msg"]
+    said = str(error["msg"])
     return said[:1].lower() + said[1:]
 
 
@@ -145,7 +147,7 @@ def _walk(given: Any, location: tuple[int | str, ...]) -> KeyPath:
     return tuple(path)
 
 
-def _without_other_branches(errors: list[ErrorDetails], given: Any) -> list[ErrorDetails]:
+def _without_other_branches(errors: list[Details], given: Any) -> list[Details]:
     """Errors less those of a union's branches that the value was never meant to be.
 
     Where a value may be a number or a list, pydantic reports both failures. The branch whose
