@@ -19,7 +19,11 @@ def diff(
     after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another manifest.")],
     format: FormatOption = Format.text,
 ) -> None:
-    """Show what moved between two manifests, and what that does to latency and cost."""
+    """Show what is different between two manifests.
+
+    Which nodes hold something else, what that does to latency and cost, and which values of the
+    problem changed.
+    """
     from planner.files.difference import difference
     from planner.files.manifest import read_manifest
     from planner.report.diff import text

@@ -22,9 +22,10 @@ _OLD_DAYS = 180
 
 
 def doctor(profiles: ProfilesOption = None, format: FormatOption = Format.text) -> None:
-    """Say what works on this machine, and what to do about what does not.
+    """Say what works on this machine.
 
-    Exit code 7 if something is missing that plan and simulate need.
+    And what to do about what does not. Exit code 7 if something is missing that plan and
+    simulate need.
     """
     from planner.core.errors import RunError
     from planner.report.doctor import document, text

@@ -44,10 +44,11 @@ def estimate(
     profiles: ProfilesOption = None,
     format: FormatOption = Format.text,
 ) -> None:
-    """Estimate speed and memory of a model on one node, broken down into parts.
+    """Estimate speed and memory of a model on one node.
 
-    The figures are those of the cost model that plan and simulate use, for one stage and no
-    network, with the error such predictions had on data they were not fitted to.
+    The figures, broken down into their parts, are those of the cost model that plan and simulate
+    use, for one stage and no network, with the error such predictions had on data they were not
+    fitted to.
     """
     from planner.cli.cards import card, catalogue
     from planner.core.cost import estimate as cost

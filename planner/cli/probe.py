@@ -38,11 +38,11 @@ def probe(
     ] = None,
     format: FormatOption = Format.text,
 ) -> None:
-    """Measure what this host does, with the code that `planner run` executes.
+    """Measure this host into profiles.
 
-    Writes devices/this-host.yaml and engines/this-host.yaml, so that scenarios and
-    `planner estimate --device this-host` can name it. Takes about a minute; let nothing else
-    run meanwhile.
+    Times the code that `planner run` executes. Writes devices/this-host.yaml and
+    engines/this-host.yaml, so that scenarios and `planner estimate --device this-host` can name
+    it. Takes about a minute; let nothing else run meanwhile.
     """
     from planner.core.errors import UsageError
     from planner.files.catalogue import Catalogue, user_profiles

@@ -38,7 +38,9 @@ def show(
     profiles: ProfilesOption = None,
     format: FormatOption = Format.text,
 ) -> None:
-    """Show a scenario or manifest with every name resolved, or a profile and its file.
+    """Show a scenario, a manifest or a profile, resolved.
+
+    Every name is looked up, and the file that won is named.
 
     Examples: `planner show scenario.yaml`, `planner show device rtx-4090`, `planner show models`.
     """

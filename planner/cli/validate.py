@@ -23,10 +23,10 @@ def validate(
     profiles: ProfilesOption = None,
     format: FormatOption = Format.text,
 ) -> None:
-    """Check scenarios, manifests and profiles; says nothing where all are right.
+    """Check scenarios, manifests and profiles.
 
-    Every problem of every file is reported with its line. Exit code 3 if there is one, 5 if the
-    one file given is a manifest that is stale or of another version.
+    Says nothing where all are right. Every problem of every file is reported with its line.
+    Exit code 3 if there is one, 5 if the one file given is a manifest of another version.
     """
     from planner.core.errors import PlannerError
 

@@ -68,7 +68,7 @@ def test_wrong_names_are_answered_with_the_near_ones(planner: Terminal) -> None:
     assert planner(*LLAMA, "--profiles", "nowhere").code == 2
 
 
-def test_an_engine_that_does_not_know_the_device_names_no_figure(
+def test_an_engine_that_does_not_know_the_device_names_those_that_do(
     planner: Terminal, profiles: Path
 ) -> None:
     done = planner(
@@ -77,7 +77,7 @@ def test_an_engine_that_does_not_know_the_device_names_no_figure(
     )  # fmt: skip
     assert (done.code, done.stdout) == (2, "")
     assert "engine soft has no calibration for odd" in done.stderr
-    assert "hint: no engine is calibrated" in done.stderr
+    assert "hint: engines calibrated for odd with bf16: planner-runtime" in done.stderr
 
 
 def test_a_model_may_be_a_directory_and_the_format_an_environment_variable(

@@ -11,9 +11,18 @@ from planner.cli import doctor, main
 from planner.core.errors import InfeasibleError
 from tests.cli.world import Terminal
 
-COMMANDS = (
-    "init probe estimate plan simulate run show diff validate doctor".split()
-)
+COMMANDS = [
+    "init",
+    "probe",
+    "estimate",
+    "plan",
+    "simulate",
+    "run",
+    "show",
+    "diff",
+    "validate",
+    "doctor",
+]
 HEAVY = ("pydantic", "numpy", "scipy", "yaml", "simpy", "torch", "rich.table")
 
 

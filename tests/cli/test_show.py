@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from planner.files.manifest import write_manifest
+from tests.cli.world import Terminal
+from tests.files.world import manifest, write_scenario
+
+
+def test_a_profile_is_shown_with_the_file_that_won(planner: Terminal, profiles: Path) -> None:
+    done = planner("show", "device", "chip", "--profiles", profiles)
+    assert done.code == 0
+    assert done.stdout.startswith(f"# {profiles / 'devices/chip.yaml'}\n")
+    assert "memory: 8 GiB" in done.stdout
+    values = planner("show", "devices", "chip", "--profiles", profiles, "--format", "json").document
+    assert values["file"] == str(profiles / "devices/chip.yaml")
+    assert values["profile"]["device_class"] == "test"
+
+
+def test_a_kind_alone_lists_its_names(planner: Terminal, profiles: Path) -> None:
+    listed = planner("show", "devices", "--profiles", profiles).stdout.splitlines()
+    assert {"chip", "odd", "rtx-4090"} <= set(listed)
+    assert listed == sorted(listed)
+
+
+def test_unknown_kinds_and_names_are_answered_with_the_near_ones(planner: Terminal) -> None:
+    done = planner("show", "devise", "rtx-4090")
+    assert (done.code, done.stdout) == (2, "")
+    assert "did you mean device?" in done.stderr
+    done = planner("show", "device", "rtx-409O")
+    assert done.code == 2
+    assert "did you mean rtx-4090?" in done.stderr
+    assert planner("show", "device", "rtx-4090", "--set", "a=1").code == 2
+    assert planner("show", "nowhere.yaml").code == 3
+
+
+def test_a_scenario_is_shown_resolved(planner: Terminal, tmp_path: Path) -> None:
+    path = write_scenario(tmp_path)
+    options = ("--profiles", tmp_path / "profiles")
+    done = planner("show", path, *options)
+    assert done.code == 0
+    for word in ("Machines", "chip", "100 GB/s", "1 Gbit/s", "0.4 USD/h", "closed: concurrency 2"):
+        assert word in done.stdout
+    assert (
+        "closed: concurrency 7"
+        in planner("show", path, *options, "--set", "workload.arrivals.concurrency=7").stdout
+    )
+    values = planner("show", path, *options, "--format", "json").document
+    assert len(values["problem"]["cluster"]["nodes"]) == 2
+    assert values["sources"]["devices/chip"] == str(tmp_path / "profiles/devices/chip.yaml")
+
+
+def test_rates_keep_their_unit(planner: Terminal, tmp_path: Path) -> None:
+    path = write_scenario(tmp_path)
+    text = path.read_text().replace(
+        "{kind: closed, concurrency: 2}", "{kind: poisson, rate: 3 req/s}"
+    )
+    path.write_text(text)
+    assert (
+        "poisson: rate 3 req/s" in planner("show", path, "--profiles", tmp_path / "profiles").stdout
+    )
+
+
+def test_a_manifest_is_shown_with_its_stages(planner: Terminal, tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    one = manifest()
+    write_manifest(path, one)
+    done = planner("show", path)
+    assert done.code == 0
+    stage = one.plan.pipelines[0].stages[1]
+    assert f"{stage.start} to {stage.stop - 1}" in done.stdout
+    assert planner("show", path, "--format", "json").document["plan"]["pipelines"]
