@@ -75,7 +75,11 @@ def explain(
     errors = [one for one in errors if not _follows(one)]
     details = _without_other_branches(errors, given)
     problems = {_problem(one, model, document, path, given) for one in details}
-    return sorted(problems, key=lambda one: (one.line or 0, one.column or 0, one.path))
+    return sorted(problems, key=_order)
+
+
+def _order(problem: FileProblem) -> tuple[int, int, str, str]:
+    return problem.line or 0, problem.column or 0, problem.path, problem.message
 
 
 def _follows(error: Details) -> bool:
