@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING
 from planner.core.errors import RunError
 from planner.core.metrics import RequestRecord
 from planner.core.plan import Plan
+from planner.core.schedule import Job, PipelineSchedule, route
 from planner.run.fleet import Fleet
 from planner.run.frames import Frame, Kind, PeerLostError, Seat, read_frame
-from planner.run.schedule import Job, PipelineSchedule
-from planner.run.schedule import Sequence as Running
 from planner.run.steps import Step
 
 if TYPE_CHECKING:
@@ -44,6 +43,17 @@ class Prompt:
     seed: int = 0
     stop_ids: frozenset[int] = frozenset()
     """Tokens that end the answer early."""
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """A prompt on its way through a pipeline."""
+
+    id: int
+    prompt_ids: list[int]
+    output_ids: list[int] = field(default_factory=list)
+    slot: int = -1
+    group: int = -1
 
 
 @dataclass(slots=True)
@@ -74,14 +84,14 @@ class Session:
         self.coordination = [Coordination() for _ in plan.pipelines]
         self.start_s = time.monotonic()
         self._schedules = [
-            PipelineSchedule(pipeline.max_num_seqs, pipeline.micro_batches)
+            PipelineSchedule[Running](pipeline.max_num_seqs, pipeline.micro_batches)
             for pipeline in plan.pipelines
         ]
         self._assigned = [0] * len(plan.pipelines)
         self._coming: deque[Prompt] = deque()
         self._closed = False
         self._prompts: dict[int, Prompt] = {}
-        self._jobs: dict[int, tuple[Job, Step]] = {}
+        self._jobs: dict[int, tuple[Job[Running], Step]] = {}
         self._told: list[tuple[int, int]] = []
 
     def run(self, prompts: Sequence[Prompt], concurrency: int | None = None) -> None:
@@ -151,11 +161,7 @@ class Session:
         ids = prompt.content
         if isinstance(ids, str):
             ids = self._tokenizer.encode(ids).ids
-        shares = [
-            (assigned + 1) / pipeline.weight
-            for assigned, pipeline in zip(self._assigned, self._plan.pipelines, strict=True)
-        ]
-        chosen = shares.index(min(shares))
+        chosen = route(self._plan, self._assigned)
         self._assigned[chosen] += 1
         record = RequestRecord(prompt.id, chosen, len(ids), arrival_s)
         self.records[prompt.id], self._prompts[prompt.id] = record, prompt
@@ -193,7 +199,7 @@ class Session:
                 self._fleet.lines[index].channel.send(frame)
                 decided_s = sent.computed_s
 
-    def _frame(self, job: Job) -> Frame:
+    def _frame(self, job: Job[Running]) -> Frame:
         self._fleet.jobs_sent += 1
         seats = []
         for sequence in job.sequences:

@@ -1,45 +1,47 @@
 """PipelineSchedule: which job a pipeline does next, by the rules all of planner shares.
 
-The rules are in ``docs/life-of-a-request.md``; the simulator follows the same ones.
+The rules are in ``docs/life-of-a-request.md``. The simulator and the runtime run this very code.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from planner.core.cost.batch import Phase
+from planner.core.plan import Plan
 
 
-@dataclass(slots=True, eq=False)
-class Sequence:
-    """A request on its way through a pipeline."""
+class Seated(Protocol):
+    """A request on its way through a pipeline; the schedule assigns its place."""
 
-    id: int
-    prompt_ids: list[int]
-    output_ids: list[int] = field(default_factory=list)
-    slot: int = -1
+    slot: int
     """Seat it has in the pipeline, the same at every stage."""
-    group: int = -1
+    group: int
+
+
+S = TypeVar("S", bound=Seated)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Job(Generic[S]):
     """What goes down a pipeline at once: one prompt, or the latest token of a group."""
 
     phase: Phase
     group: int
-    sequences: tuple[Sequence, ...]
+    sequences: tuple[S, ...]
 
 
-class PipelineSchedule:
+class PipelineSchedule(Generic[S]):
     """Seats, groups and the waiting line of one pipeline."""
 
     def __init__(self, seats: int, groups: int) -> None:
         self._free = list(range(seats))
-        self._waiting: deque[Sequence] = deque()
-        self._running: list[list[Sequence]] = [[] for _ in range(groups)]
+        self._waiting: deque[S] = deque()
+        self._running: list[list[S]] = [[] for _ in range(groups)]
         self._under_way = [0] * groups
 
     @property
@@ -47,27 +49,27 @@ class PipelineSchedule:
         """Whether nobody waits and nothing runs."""
         return not self._waiting and not any(self._running)
 
-    def add(self, sequence: Sequence) -> None:
+    def add(self, sequence: S) -> None:
         """Puts a sequence at the end of the line."""
         self._waiting.append(sequence)
 
-    def leave(self, sequence: Sequence) -> None:
+    def leave(self, sequence: S) -> None:
         """Frees the seat of a finished sequence."""
         self._running[sequence.group].remove(sequence)
         heapq.heappush(self._free, sequence.slot)
 
-    def back(self, job: Job) -> None:
+    def back(self, job: Job[S]) -> None:
         """Notes that a job's tokens have arrived."""
         self._under_way[job.group] -= 1
 
-    def next_jobs(self) -> list[Job]:
+    def next_jobs(self) -> list[Job[S]]:
         """Jobs that can start now, in the order to send them.
 
         Idle groups admit first, the one with the fewest sequences each time; a group that
         admitted nobody decodes.
         """
         idle = [group for group, jobs in enumerate(self._under_way) if jobs == 0]
-        jobs = []
+        jobs: list[Job[S]] = []
         while idle and self._waiting and self._free:
             sequence = self._waiting.popleft()
             sequence.slot = heapq.heappop(self._free)
@@ -81,3 +83,12 @@ class PipelineSchedule:
         for job in jobs:
             self._under_way[job.group] += 1
         return jobs
+
+
+def route(plan: Plan, assigned: Sequence[int]) -> int:
+    """Pipeline of the next request: the one furthest behind its share, the first among equals."""
+    shares = [
+        (count + 1) / pipeline.weight
+        for count, pipeline in zip(assigned, plan.pipelines, strict=True)
+    ]
+    return shares.index(min(shares))

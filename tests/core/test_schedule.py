@@ -1,16 +1,17 @@
 from __future__ import annotations
 
-from planner.run.schedule import Job, PipelineSchedule, Sequence
+from planner.core.schedule import Job, PipelineSchedule
+from planner.run.driver import Running
 
 
-def seen(jobs: list[Job]) -> list[tuple[str, int, list[int]]]:
+def seen(jobs: list[Job[Running]]) -> list[tuple[str, int, list[int]]]:
     return [(job.phase, job.group, [s.id for s in job.sequences]) for job in jobs]
 
 
-def schedule_of(seats: int, groups: int, arrivals: int) -> PipelineSchedule:
-    schedule = PipelineSchedule(seats, groups)
+def schedule_of(seats: int, groups: int, arrivals: int) -> PipelineSchedule[Running]:
+    schedule = PipelineSchedule[Running](seats, groups)
     for index in range(arrivals):
-        schedule.add(Sequence(index, [1]))
+        schedule.add(Running(index, [1]))
     return schedule
 
 
@@ -46,7 +47,7 @@ def test_idle_groups_with_the_fewest_sequences_admit() -> None:
     schedule.back(jobs[1])
     (decode,) = schedule.next_jobs()
     assert seen([decode]) == [("decode", 1, [1])]
-    schedule.add(Sequence(3, [1]))
+    schedule.add(Running(3, [1]))
     assert schedule.next_jobs() == [], "no group is idle"
     schedule.back(jobs[0])
     schedule.back(jobs[2])

@@ -1,0 +1,1 @@
+"""Plan, requests, seed -> records: a discrete-event simulation of the serving rules."""

@@ -1,0 +1,124 @@
+"""Network: the stages, links and the coordinator of a plan, each serving one thing at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from planner.core.cluster import Link
+from planner.core.cost import Batch, Chip, StageTime, chip, stage_time, transfer_time
+from planner.core.plan import Pipeline, Plan, Stage
+from planner.core.problem import Problem
+from planner.core.rng import stream
+
+
+@dataclass(slots=True)
+class Server:
+    """First come, first served, in the order ``serve`` is called."""
+
+    free_s: float = 0.0
+    busy_s: float = 0.0
+
+    def serve(self, now_s: float, service_s: float) -> tuple[float, float]:
+        """When something that comes now begins and ends (s)."""
+        begin_s = max(self.free_s, now_s)
+        self.free_s = begin_s + service_s
+        self.busy_s += service_s
+        return begin_s, self.free_s
+
+
+@dataclass(slots=True)
+class Wire:
+    """A directed link: messages are serialised one by one, then overlap on their way."""
+
+    src: str
+    dst: str
+    link: Link | None
+    """None from a node to itself."""
+    latency_s: Callable[[], float] | None = None
+    """Draws the one-way latency where it varies."""
+    server: Server = field(default_factory=Server)
+    last_s: float = 0.0
+    """When the message before arrived: none overtakes another."""
+    sent_bytes: float = 0.0
+
+    def send(self, problem: Problem, now_s: float, payload_bytes: float) -> tuple[float, float]:
+        """When a message handed over now begins to be sent, and when it has arrived (s)."""
+        moved = transfer_time(self.link, payload_bytes, problem.engine)
+        begin_s, sent_s = self.server.serve(now_s, moved.serialise_s)
+        away_s = moved.propagate_s if self.latency_s is None else self.latency_s()
+        self.last_s = max(self.last_s, sent_s + away_s + moved.relay_s)
+        self.sent_bytes += payload_bytes + problem.engine.frame_bytes
+        return begin_s, self.last_s
+
+
+@dataclass(slots=True)
+class Worker:
+    """A stage on its node."""
+
+    problem: Problem
+    stage: Stage
+    chip: Chip
+    server: Server = field(default_factory=Server)
+    known: dict[Batch, float] = field(default_factory=dict)
+
+    def step_s(self, batch: Batch) -> float:
+        """Seconds of one step; equal batches are asked for once."""
+        seconds = self.known.get(batch)
+        if seconds is None:
+            seconds = self._time(batch).total_s
+            self.known[batch] = seconds
+        return seconds
+
+    def _time(self, batch: Batch) -> StageTime:
+        stage, problem = self.stage, self.problem
+        quant = problem.quant(stage.quant)
+        return stage_time(problem.model, stage.start, stage.stop, quant, self.chip, batch)
+
+
+@dataclass(slots=True)
+class Network:
+    """Everything that can be busy in one run."""
+
+    coordinator: Server
+    wires: dict[tuple[str, str], Wire]
+    pipelines: list[list[Worker]]
+    routes: list[list[Wire]]
+    """By pipeline: coordinator to first stage, between stages, last stage to coordinator."""
+
+
+def build(problem: Problem, plan: Plan, seed: int) -> Network:
+    """The idle network of a plan; raises LookupError where a hop has no link."""
+    wires: dict[tuple[str, str], Wire] = {}
+    workers, routes = [], []
+    for pipeline in plan.pipelines:
+        workers.append(
+            [Worker(problem, stage, chip(problem, stage.node)) for stage in pipeline.stages]
+        )
+        routes.append([_wire(problem, wires, seed, *ends) for ends in _hops(problem, pipeline)])
+    return Network(Server(), wires, workers, routes)
+
+
+def _hops(problem: Problem, pipeline: Pipeline) -> list[tuple[str, str]]:
+    home = problem.cluster.coordinator
+    way = [home, *pipeline.nodes, home]
+    return list(pairwise(way))
+
+
+def _wire(
+    problem: Problem, wires: dict[tuple[str, str], Wire], seed: int, src: str, dst: str
+) -> Wire:
+    """The one wire between two nodes, shared by all pipelines that use it."""
+    if (src, dst) not in wires:
+        link = problem.cluster.link(src, dst)
+        wires[src, dst] = Wire(src, dst, link, _latency(link, seed))
+    return wires[src, dst]
+
+
+def _latency(link: Link | None, seed: int) -> Callable[[], float] | None:
+    """Draws of a normal latency, cut at 0, from the link's own stream; None where it is fixed."""
+    if link is None or not link.jitter_s:
+        return None
+    draws = stream(seed, "jitter", link.src, link.dst)
+    return lambda: max(0.0, draws.gauss(link.one_way_latency_s, link.jitter_s))

@@ -1,0 +1,42 @@
+"""SimResult: what came of a simulated run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.core.metrics import Metrics, RequestRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One job at one stage or on one link (s)."""
+
+    place: str
+    """Node, or ``src -> dst``."""
+    job: int
+    came_s: float
+    began_s: float
+    ended_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SimResult:
+    """Records of a run and what follows from them."""
+
+    records: list[RequestRecord]
+    """In order of arrival."""
+    metrics: Metrics
+    cost: dict[str, float]
+    """USD per hour by part."""
+    events: dict[str, int]
+    """Failures, failovers, retries."""
+    simulated_s: float
+    event_count: int
+    stage_busy: dict[str, float]
+    """Share of the time each node computed."""
+    link_busy: dict[str, float]
+    """Share of the time each link was sending."""
+    most_seated: tuple[int, ...]
+    """Most sequences that were in each pipeline at once."""
+    visits: tuple[Visit, ...] = ()
+    """Every job at every place, if asked for, in order of beginning."""
