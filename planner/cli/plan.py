@@ -1,0 +1,99 @@
+"""``planner plan``: chooses who holds which layers, explains it and writes the manifest."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from planner.cli import console
+from planner.cli.console import Format, FormatOption, ProfilesOption, SeedOption, SetOption
+
+if TYPE_CHECKING:
+    from planner.files.manifest import Manifest
+    from planner.files.scenario import Scenario
+    from planner.files.surface import RunSection
+    from planner.plan.solution import Solution
+
+
+def plan(
+    scenario: Annotated[Path, typer.Argument(metavar="SCENARIO", help="Scenario file.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="MANIFEST", help="File to write the plan to, with all it rests on."
+        ),
+    ] = None,
+    seed: SeedOption = 0,
+    overrides: SetOption = None,
+    profiles: ProfilesOption = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Choose the plan that serves a scenario best, and say why.
+
+    The manifest holds the problem, the plan and the prediction; simulate and run take it.
+    Exit code 4 if no plan meets the must-haves: then the binding one and the nearest miss are
+    printed and no manifest is written.
+    """
+    from planner.core.errors import InfeasibleError
+    from planner.files.manifest import write_manifest
+    from planner.files.scenario import load_scenario
+    from planner.plan.solve import solve
+    from planner.report.plan import PlanReport, infeasible_document
+
+    loaded = load_scenario(scenario, profiles or [], overrides or [])
+    began_s = time.perf_counter()
+    try:
+        with console.progress(f"planning {loaded.name}"):
+            solution = solve(loaded.problem)
+    except InfeasibleError as error:
+        if format is Format.json:
+            console.emit_json(
+                {"problem_digest": loaded.problem.digest} | infeasible_document(error)
+            )
+        raise
+    seconds = time.perf_counter() - began_s
+    report = PlanReport(loaded.problem, solution, seconds, loaded.warnings)
+    if out is not None:
+        write_manifest(out, _manifest(loaded, solution, report.warnings, seed, out))
+    if format is Format.json:
+        console.emit_json(report.document())
+    else:
+        console.emit(*report.text())
+    console.note(f"planned in {seconds:.2f} s")
+    if out is not None:
+        console.note(f"manifest written to {out}")
+    else:
+        console.note(f"no manifest written; planner plan {scenario} --out manifest.yaml writes one")
+
+
+def _manifest(
+    scenario: Scenario, solution: Solution, warnings: tuple[str, ...], seed: int, out: Path
+) -> Manifest:
+    """The manifest of a solution, to be written to ``out``."""
+    from planner.files.manifest import Bound, Manifest, ObjectiveValue
+    from planner.report.plan import objective_document
+
+    problem = scenario.problem
+    return Manifest(
+        problem_digest=problem.digest,
+        seed=seed,
+        objective=ObjectiveValue.model_validate(objective_document(problem, solution.value)),
+        bound=Bound(value=solution.bound, gap=solution.gap),
+        solver=solution.solver,
+        warnings=warnings,
+        run=_moved(scenario.run, scenario.path.parent, out.parent),
+        plan=solution.plan,
+        prediction=solution.prediction,
+        problem=problem,
+    )
+
+
+def _moved(run: RunSection | None, src: Path, dst: Path) -> RunSection | None:
+    """The run section with a checkpoint path that leads on from the manifest's folder."""
+    if run is None or run.checkpoint is None or Path(run.checkpoint).is_absolute():
+        return run
+    return run.model_copy(update={"checkpoint": os.path.relpath(src / run.checkpoint, dst)})

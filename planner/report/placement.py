@@ -1,0 +1,133 @@
+"""One pipeline of a plan: who holds what, how full it is, and where the time of a token goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from planner.core.prediction import PipelinePrediction, Prediction, StagePrediction
+from planner.core.problem import Problem
+from planner.core.requirements import MustHave
+from planner.report.tables import bar, duration, figure, gauge, gib, grid, label, table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+_STAGE_CAUSES = {
+    "weights": "reading weights",
+    "compute": "matrix products",
+    "kv": "reading the KV cache",
+    "attention": "attention",
+    "sync": "synchronising devices",
+    "overhead": "engine overhead",
+}
+_HOP_CAUSES = {
+    "serialise": "sending",
+    "propagate": "latency",
+    "relay": "software of the hop",
+}
+_SMALLEST = 0.005
+
+
+def pipeline_text(
+    problem: Problem, prediction: Prediction, index: int, title: str
+) -> Iterator[RenderableType]:
+    """Tables of one pipeline: its stages and hops, then the parts of a token's time."""
+    predicted = prediction.pipelines[index]
+    step_s = token_s(problem, predicted)
+    yield title
+    yield _stages(problem, predicted, step_s)
+    yield ""
+    yield (
+        f"Where the time of one token goes: {duration(step_s)} per decode step "
+        f"of {predicted.batch:.3g} requests"
+    )
+    yield _parts(problem, predicted, step_s)
+    if predicted.limited_by:
+        yield f"  mostly {predicted.limited_by}"
+
+
+def token_s(problem: Problem, predicted: PipelinePrediction) -> float:
+    """Seconds of one expected decode step, nothing being in its way."""
+    stages = sum(sum(stage.decode_s.values()) for stage in predicted.stages)
+    hops = sum(sum(hop.decode_s.values()) for hop in predicted.hops)
+    return stages + hops + problem.engine.coordinator_step_s
+
+
+def must_have_rows(must: MustHave, prediction: Prediction) -> list[tuple[str, str, str]]:
+    """Every must-have that is asked: its name, its bound and what is predicted."""
+    rows = []
+    for name, bound in must.model_dump(exclude_none=True).items():
+        if not isinstance(bound, (int, float)):
+            if bound:
+                rows.append((name.replace("_", " "), ", ".join(bound), "kept by the search"))
+            continue
+        metric = name.removesuffix("_s") + "_ms" if name.endswith("_s") else name
+        scale = 1e3 if name.endswith("_s") else 1.0
+        least = "at least" if name in ("output_throughput", "quality") else "at most"
+        if name == "max_nodes":
+            used = len([stage for one in prediction.pipelines for stage in one.stages])
+            rows.append(("nodes", f"at most {bound}", f"{used} used"))
+            continue
+        value = (
+            prediction.quality if name == "quality" else getattr(prediction.metrics, metric, None)
+        )
+        asked = f"{least} {figure(metric, bound * scale)}"
+        rows.append((label(metric), asked, f"{figure(metric, value)} predicted"))
+    return rows
+
+
+def _stages(problem: Problem, predicted: PipelinePrediction, step_s: float) -> Table:
+    rows = table("node", "device", "region", "layers", "quant", "memory", ">token time", ">share")
+    for number, hop in enumerate(predicted.hops):
+        hop_s = sum(hop.decode_s.values())
+        way = f"  -> {hop.dst}" if number < len(predicted.stages) else f"  -> {hop.dst} (tokens)"
+        if hop.src != hop.dst:
+            rows.add_row(way, "", "", "", "", "", duration(hop_s), f"{_share(hop_s, step_s):.0%}")
+        if number < len(predicted.stages):
+            rows.add_row(*_stage_row(problem, predicted.stages[number], step_s))
+    return rows
+
+
+def _stage_row(problem: Problem, stage: StagePrediction, step_s: float) -> tuple[str, ...]:
+    node = problem.cluster.node(stage.node)
+    used = sum(stage.memory_bytes.values())
+    decode_s = sum(stage.decode_s.values())
+    times = f"{node.count} x " if node.count > 1 else ""
+    return (
+        stage.node,
+        f"{times}{node.device}",
+        node.region,
+        f"{stage.start} to {stage.stop - 1}",
+        stage.quant,
+        f"{gauge(used, stage.capacity_bytes)} {gib(used)} of {gib(stage.capacity_bytes)}",
+        duration(decode_s),
+        f"{_share(decode_s, step_s):.0%}",
+    )
+
+
+def _parts(problem: Problem, predicted: PipelinePrediction, step_s: float) -> Table:
+    """Parts of a decode step that matter, largest first; the rest in one line."""
+    found = [(problem.engine.coordinator_step_s, "scheduling and sampling", "coordinator")]
+    for stage in predicted.stages:
+        found += [
+            (s, _STAGE_CAUSES.get(name, name), stage.node) for name, s in stage.decode_s.items()
+        ]
+    for hop in predicted.hops:
+        way = f"{hop.src} -> {hop.dst}"
+        found += [(s, _HOP_CAUSES.get(name, name), way) for name, s in hop.decode_s.items()]
+    found.sort(key=lambda part: -part[0])
+    shown = [part for part in found if part[0] >= _SMALLEST * step_s > 0]
+    rows = grid("<", "<", ">", ">", "<")
+    for seconds, cause, where in shown:
+        share = _share(seconds, step_s)
+        rows.add_row(f"  {where}", cause, duration(seconds), f"{share:.1%}", bar(share))
+    rest_s = step_s - sum(part[0] for part in shown)
+    if rest_s > 1e-9 * step_s:
+        rows.add_row("  the rest", "", duration(rest_s), f"{_share(rest_s, step_s):.1%}", "")
+    return rows
+
+
+def _share(seconds: float, whole_s: float) -> float:
+    return seconds / whole_s if whole_s else 0.0

@@ -1,0 +1,239 @@
+"""What ``planner plan`` says: the choice first, then why, what it costs and what could flip it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from planner.core.plan import Pipeline, Plan
+from planner.core.prediction import Prediction
+from planner.core.problem import Problem
+from planner.core.requirements import OBJECTIVES
+from planner.plan.solution import Candidate, Solution
+from planner.report import placement
+from planner.report.tables import cost_rows, figure, grid, label, plain_metrics, table, trust
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from planner.core.errors import InfeasibleError
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReport:
+    """A solved problem."""
+
+    problem: Problem
+    solution: Solution
+    seconds: float
+    """How long the solver took; in the JSON document only."""
+    notes: tuple[str, ...] = ()
+    """Warnings about the scenario itself."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """All warnings, each once."""
+        said = (*self.notes, *self.solution.warnings, *self.solution.prediction.warnings)
+        return tuple(dict.fromkeys(said))
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document."""
+        solution = self.solution
+        return {
+            "problem_digest": self.problem.digest,
+            "objective": objective_document(self.problem, solution.value),
+            "bound": {"value": solution.bound, "gap": solution.gap},
+            "solver": {"name": solution.solver, "seconds": self.seconds},
+            "plan": plan_document(solution.plan),
+            "prediction": prediction_document(solution.prediction),
+            "candidates": [candidate_document(one) for one in solution.candidates],
+            "limits": [limit.model_dump(mode="json") for limit in solution.limits],
+            "hidden_costs": dict(solution.hidden_costs),
+            "flips": [
+                {
+                    "parameter": flip.parameter,
+                    "from": flip.now,
+                    "to": flip.to,
+                    "winner": flip.winner,
+                    "text": flip.text,
+                }
+                for flip in solution.flips
+            ],
+            "fallback": {
+                "candidate": candidate_document(solution.fallback) if solution.fallback else None,
+                "text": solution.fallback_text,
+            },
+            "warnings": list(self.warnings),
+        }
+
+    def text(self) -> Iterator[RenderableType]:
+        """Texts and tables for people."""
+        solution = self.solution
+        yield from self._choice()
+        for index, pipeline in enumerate(solution.plan.pipelines):
+            yield ""
+            yield from placement.pipeline_text(
+                self.problem, solution.prediction, index, _pipeline_title(solution.plan, index)
+            )
+            yield from _running(pipeline)
+        if solution.limits:
+            yield ""
+            yield "What keeps it from being better"
+            yield _limits(solution)
+        yield ""
+        yield from self._must_haves()
+        if solution.candidates:
+            yield ""
+            yield "Candidates"
+            yield self._candidates()
+        yield ""
+        yield from self._costs()
+        if solution.fallback_text:
+            yield ""
+            yield f"Fallback: {solution.fallback_text}"
+        if solution.flips:
+            yield ""
+            yield "What would change the choice"
+            yield from (f"  {flip.text}" for flip in solution.flips)
+        if self.warnings:
+            yield ""
+            yield "Warnings"
+            yield from (f"  {warning}" for warning in self.warnings)
+
+    def _choice(self) -> Iterator[RenderableType]:
+        problem, solution = self.problem, self.solution
+        metric = OBJECTIVES[problem.requirements.objective][0]
+        many = len(solution.plan.pipelines)
+        quants = ", ".join(
+            dict.fromkeys(s.quant for p in solution.plan.pipelines for s in p.stages)
+        )
+        ways = "; ".join(" -> ".join(pipeline.nodes) for pipeline in solution.plan.pipelines)
+        verb = "Run" if many == 1 else f"Run {many} copies of"
+        yield f"{verb} {problem.model.id} in {quants} on {ways}."
+        yield f"Predicted {label(metric)}: {figure(metric, solution.value)}, {self._proof(metric)}."
+        yield f"{trust(solution.prediction.tier, solution.prediction.error_band)}."
+
+    def _proof(self, metric: str) -> str:
+        solution = self.solution
+        if solution.gap == 0:
+            return "proven optimal for this model of the problem"
+        bound = figure(metric, solution.bound)
+        return f"at most {solution.gap:.2%} from the best possible ({bound} is the bound)"
+
+    def _must_haves(self) -> Iterator[RenderableType]:
+        metrics, must = self.solution.prediction.metrics, self.problem.requirements.must_have
+        asked = placement.must_have_rows(must, self.solution.prediction)
+        if not asked:
+            yield "Must-haves: none are asked."
+            return
+        missed = must.missed(metrics)
+        yield "Must-haves" + (", all met" if not missed else "")
+        rows = grid("<", ">", "<")
+        for name, bound, value in asked:
+            rows.add_row(f"  {name}", bound, value)
+        yield rows
+
+    def _candidates(self) -> Table:
+        metric = OBJECTIVES[self.problem.requirements.objective][0]
+        rows = table("", "plan", f">{label(metric)}", ">TTFT", ">TPOT", ">USD/h", "trade")
+        for one in self.solution.candidates:
+            metrics = one.prediction.metrics
+            rows.add_row(
+                "chosen" if one.chosen else "",
+                one.name,
+                figure(metric, one.value),
+                figure("mean_ttft_ms", metrics.mean_ttft_ms),
+                figure("mean_tpot_ms", metrics.mean_tpot_ms),
+                figure("usd_per_hour", metrics.usd_per_hour, unit=False),
+                one.trade,
+            )
+        return rows
+
+    def _costs(self) -> Iterator[RenderableType]:
+        solution = self.solution
+        per_million = "usd_per_million_output_tokens"
+        yield f"Cost, {figure(per_million, getattr(solution.prediction.metrics, per_million))}"
+        rows = grid("<", ">")
+        for name, value in cost_rows(solution.prediction.cost_usd_per_hour):
+            rows.add_row(f"  {name}", value)
+        yield rows
+        if any(solution.hidden_costs.values()):
+            yield "Costs that are easily overlooked"
+            rows = grid("<", ">")
+            for name, usd in solution.hidden_costs.items():
+                rows.add_row(f"  {name.replace('_', ' ')}", f"{usd:.4g} USD/h")
+            yield rows
+
+
+def objective_document(problem: Problem, value: float) -> dict[str, Any]:
+    """The objective with what is reached."""
+    _, unit, direction = OBJECTIVES[problem.requirements.objective]
+    name = problem.requirements.objective
+    return {"name": name, "value": value, "unit": unit, "direction": direction}
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """A plan as the JSON contract has it."""
+    return plan.model_dump(mode="json")
+
+
+def prediction_document(prediction: Prediction) -> dict[str, Any]:
+    """Metrics at the top, and what they are made of."""
+    return {
+        **plain_metrics(prediction.metrics),
+        "tier": prediction.tier,
+        "error_band": prediction.error_band,
+        "quality": prediction.quality,
+        "cost_usd_per_hour": prediction.cost_usd_per_hour,
+        "breakdown": [one.model_dump(mode="json") for one in prediction.pipelines],
+    }
+
+
+def candidate_document(candidate: Candidate) -> dict[str, Any]:
+    """A candidate with its plan and its metrics."""
+    return {
+        "name": candidate.name,
+        "chosen": candidate.chosen,
+        "value": candidate.value,
+        "trade": candidate.trade,
+        "plan": plan_document(candidate.plan),
+        "prediction": plain_metrics(candidate.prediction.metrics),
+    }
+
+
+def infeasible_document(error: InfeasibleError) -> dict[str, Any]:
+    """What the JSON document says where there is no plan."""
+    nearest = getattr(error, "nearest", None)
+    document: dict[str, Any] = {"error": error.message, "hint": error.hint}
+    document["constraint"] = getattr(error, "constraint", None)
+    document["nearest"] = None
+    if isinstance(nearest, Solution):
+        document["nearest"] = {
+            "plan": plan_document(nearest.plan),
+            "prediction": plain_metrics(nearest.prediction.metrics),
+        }
+    return document
+
+
+def _pipeline_title(plan: Plan, index: int) -> str:
+    if len(plan.pipelines) == 1:
+        return "Stages"
+    whole = sum(pipeline.weight for pipeline in plan.pipelines)
+    share = plan.pipelines[index].weight / whole
+    return f"Pipeline {index}, {share:.0%} of the requests"
+
+
+def _running(pipeline: Pipeline) -> Sequence[str]:
+    said = f"  up to {pipeline.max_num_seqs} requests at once"
+    if pipeline.micro_batches > 1:
+        said += f" in {pipeline.micro_batches} groups"
+    return (said,)
+
+
+def _limits(solution: Solution) -> Table:
+    rows = grid("<", ">", "<")
+    for limit in solution.limits:
+        rows.add_row(f"  {limit.where}", f"{limit.share:.1%}", limit.text)
+    return rows

@@ -1,0 +1,243 @@
+"""What ``planner run`` says: predicted beside measured, down to stages and hops."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from planner.core.cost import Batch, chip, stage_time, traverse
+from planner.core.metrics import LATENCIES, STATISTICS, Metrics
+from planner.core.plan import Plan
+from planner.core.problem import Problem
+from planner.report.tables import figure, label, plain_metrics, signed, table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from planner.run.measurement import HopRun, Measurement, StageRun
+
+CHECKED = ("mean_tpot_ms", "mean_ttft_ms", "output_throughput")
+"""Metrics that ``--max-error`` looks at."""
+
+_SHOWN = (
+    "mean_ttft_ms",
+    "p95_ttft_ms",
+    "mean_tpot_ms",
+    "p95_tpot_ms",
+    "mean_e2el_ms",
+    "p95_e2el_ms",
+    "output_throughput",
+)
+_COMPARED = (
+    *(f"{statistic}_{name}_ms" for name in LATENCIES for statistic in STATISTICS),
+    "output_throughput",
+    "total_token_throughput",
+    "request_throughput",
+    "request_goodput",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One kind of step of a stage, a hop or the coordinator: predicted and measured."""
+
+    where: str
+    phase: str
+    predicted_s: float
+    """Mean over the batches that ran."""
+    measured_s: float
+    steps: int
+    src: str = ""
+    dst: str = ""
+
+    @property
+    def error(self) -> float | None:
+        """Signed: (predicted - measured) / measured."""
+        return relative_error(self.predicted_s, self.measured_s)
+
+    @property
+    def missing_s(self) -> float:
+        """Seconds by which all these steps together were predicted wrongly."""
+        return abs(self.predicted_s - self.measured_s) * self.steps
+
+    def document(self) -> dict[str, Any]:
+        """The JSON object."""
+        names = {"src": self.src, "dst": self.dst} if self.src else {"node": self.where}
+        return {
+            **names,
+            "phase": self.phase,
+            "predicted_ms": 1e3 * self.predicted_s,
+            "measured_ms": 1e3 * self.measured_s,
+            "error": self.error,
+            "steps": self.steps,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """A run with what was predicted of it."""
+
+    analytic: Metrics
+    predicted: Metrics
+    """Of a simulation of the same requests."""
+    measured: Metrics
+    stages: tuple[Term, ...]
+    hops: tuple[Term, ...]
+    coordinator: tuple[Term, ...]
+    sessions: Mapping[str, int]
+    threads: int
+    answers: tuple[tuple[str, str], ...] = field(default=())
+    """Prompts and what the model wrote, where prompts were given."""
+
+    @property
+    def error(self) -> dict[str, float]:
+        """Signed error of each metric that both know."""
+        errors = {
+            name: relative_error(getattr(self.predicted, name), getattr(self.measured, name))
+            for name in _COMPARED
+        }
+        return {name: value for name, value in errors.items() if value is not None}
+
+    def beyond(self, limit: float) -> dict[str, float | None]:
+        """Checked metrics whose error is unknown or larger than ``limit`` (a fraction)."""
+        errors = {name: self.error.get(name) for name in CHECKED}
+        return {
+            name: error for name, error in errors.items() if error is None or abs(error) > limit
+        }
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document."""
+        return {
+            "predicted": plain_metrics(self.predicted),
+            "analytic": plain_metrics(self.analytic),
+            "measured": plain_metrics(self.measured),
+            "error": self.error,
+            "sessions": dict(self.sessions),
+            "recoveries": [],
+            "verification": {"sampled": 0, "accepted": 0, "rejected": 0, "accused": []},
+            "stages": [term.document() for term in self.stages],
+            "hops": [term.document() for term in self.hops],
+            "coordinator": [term.document() for term in self.coordinator],
+            "threads": self.threads,
+            "answers": [{"prompt": prompt, "text": text} for prompt, text in self.answers],
+        }
+
+    def text(self) -> Iterator[RenderableType]:
+        """Texts and tables for people."""
+        for prompt, answer in self.answers:
+            yield f"> {prompt}"
+            yield answer
+            yield ""
+        started, completed = self.sessions["started"], self.sessions["completed"]
+        yield f"{completed} of {started} requests completed, {self.sessions['lost']} lost"
+        yield ""
+        yield self._metrics()
+        yield ""
+        yield "Steps of the stages, mean over the batches that ran"
+        yield _terms("stage", (*self.stages, *self.coordinator))
+        if self.hops:
+            yield ""
+            yield "Ways between them"
+            yield _terms("hop", self.hops)
+        sentence = self._furthest()
+        if sentence:
+            yield ""
+            yield sentence
+
+    def _metrics(self) -> Table:
+        rows = table("", ">analytic", ">simulated", ">measured", ">error")
+        for name in _SHOWN:
+            values = (getattr(one, name) for one in (self.analytic, self.predicted, self.measured))
+            cells = (figure(name, value) for value in values)
+            rows.add_row(label(name), *cells, signed(self.error.get(name)))
+        return rows
+
+    def _furthest(self) -> str:
+        """Which term brought most of the error, in words."""
+        terms = (*self.stages, *self.hops, *self.coordinator)
+        worst = max(terms, key=lambda term: term.missing_s, default=None)
+        if worst is None or worst.missing_s == 0:
+            return ""
+        return (
+            f"Furthest off: {worst.phase} at {worst.where}, {1e3 * worst.predicted_s:.3g} ms "
+            f"predicted and {1e3 * worst.measured_s:.3g} ms measured, {worst.steps} times."
+        )
+
+
+def relative_error(predicted: float | None, measured: float | None) -> float | None:
+    """(predicted - measured) / measured; None where either is unknown or nothing was measured."""
+    if predicted is None or measured is None or measured == 0:
+        return None
+    return (predicted - measured) / measured
+
+
+def stage_terms(problem: Problem, runs: Iterable[StageRun]) -> tuple[Term, ...]:
+    """Every stage by phase, the cost model asked about exactly the batches that ran."""
+    found = []
+    for run in runs:
+        stage = run.stage
+        quant, device = problem.quant(stage.quant), chip(problem, stage.node)
+        times: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for step in run.steps:
+            predicted = stage_time(
+                problem.model, stage.start, stage.stop, quant, device, step.batch
+            )
+            times[step.phase].append((predicted.total_s, step.compute_s))
+        found += [_term(stage.node, phase, pairs) for phase, pairs in sorted(times.items())]
+    return tuple(found)
+
+
+def hop_terms(problem: Problem, plan: Plan, runs: Iterable[HopRun]) -> tuple[Term, ...]:
+    """Every hop by phase, for the messages that went over it."""
+    found = []
+    position: dict[int, int] = defaultdict(int)
+    for run in runs:
+        index = position[run.pipeline]
+        position[run.pipeline] += 1
+        times: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        known: dict[Batch, float] = {}
+        for hop in run.hops:
+            batch = Batch(hop.phase, hop.sequences, hop.new_tokens, 0)
+            if batch not in known:
+                way = traverse(problem, plan.pipelines[run.pipeline], batch)
+                known[batch] = way.transfers[index].total_s
+            times[hop.phase].append((known[batch], hop.seconds))
+        where = f"{run.src} -> {run.dst}"
+        found += [
+            _term(where, phase, pairs, run.src, run.dst) for phase, pairs in sorted(times.items())
+        ]
+    return tuple(found)
+
+
+def coordinator_terms(problem: Problem, measurement: Measurement) -> tuple[Term, ...]:
+    """The coordinator's own work for a job, by phase."""
+    times: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for steps in measurement.coordinator:
+        for step in steps:
+            times[step.phase].append((problem.engine.coordinator_step_s, step.compute_s))
+    return tuple(_term("coordinator", phase, pairs) for phase, pairs in sorted(times.items()))
+
+
+def _term(
+    where: str, phase: str, pairs: list[tuple[float, float]], src: str = "", dst: str = ""
+) -> Term:
+    predicted_s, measured_s = (fmean(side) for side in zip(*pairs, strict=True))
+    return Term(where, phase, predicted_s, measured_s, len(pairs), src, dst)
+
+
+def _terms(name: str, terms: Iterable[Term]) -> Table:
+    rows = table(name, "phase", ">predicted", ">measured", ">error", ">times")
+    for term in terms:
+        rows.add_row(
+            term.where,
+            term.phase,
+            f"{1e3 * term.predicted_s:.3g} ms",
+            f"{1e3 * term.measured_s:.3g} ms",
+            signed(term.error),
+            str(term.steps),
+        )
+    return rows

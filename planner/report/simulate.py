@@ -1,0 +1,247 @@
+"""What ``planner simulate`` says: what users felt, what was busy, and how targets compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from planner.core.metrics import LATENCIES, STATISTICS, Metrics, usd_per_million
+from planner.core.prices import PriceList, TokenPrice
+from planner.core.requirements import Miss, MustHave
+from planner.report.tables import (
+    LABELS,
+    bar,
+    cost_rows,
+    figure,
+    grid,
+    missed_text,
+    plain_metrics,
+    table,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+_COMPARED = (
+    "usd_per_million_output_tokens",
+    "mean_tpot_ms",
+    "p95_ttft_ms",
+    "output_throughput",
+    "mean_ttft_ms",
+    "mean_e2el_ms",
+    "availability",
+    "usd_per_hour",
+)
+_RATES = (
+    "output_throughput",
+    "total_token_throughput",
+    "request_throughput",
+    "request_goodput",
+    "completed",
+    "failed",
+    "availability",
+)
+_BUSIEST = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One way to serve the requests, and what came of it."""
+
+    name: str
+    kind: str
+    """``manifest``, ``scenario`` or ``api``."""
+    metrics: Metrics
+    confidence: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Interval of each metric over the replications."""
+    cost: Mapping[str, float] = field(default_factory=dict)
+    """USD per hour by part."""
+    events: Mapping[str, int] = field(default_factory=dict)
+    stage_busy: Mapping[str, float] = field(default_factory=dict)
+    link_busy: Mapping[str, float] = field(default_factory=dict)
+    missed: tuple[Miss, ...] = ()
+    """Must-haves that do not hold."""
+    source: str = ""
+    """Where a price is from, and of what day."""
+
+    def document(self) -> dict[str, Any]:
+        """The JSON object of this target."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "metrics": plain_metrics(self.metrics),
+            "confidence": {name: list(ends) for name, ends in self.confidence.items()},
+            "cost": dict(self.cost),
+            "events": dict(self.events),
+            "utilisation": {"nodes": dict(self.stage_busy), "links": dict(self.link_busy)},
+            "source": self.source,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SimulateReport:
+    """Targets that served the same requests; the first one is what was asked about."""
+
+    targets: Sequence[Target]
+    simulated_s: float
+    wall_s: float
+    """In the JSON document only."""
+    events: int
+    replications: int = 1
+    must_have: MustHave = field(default_factory=MustHave)
+    left_out: Sequence[tuple[str, str]] = ()
+    """Alternatives that could not be simulated, with the reason."""
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document."""
+        return {
+            "targets": [target.document() for target in self.targets],
+            "comparison": [_compared(target) for target in self.targets],
+            "left_out": [{"name": name, "reason": why} for name, why in self.left_out],
+            "replications": self.replications,
+            "engine": {
+                "simulated_s": self.simulated_s,
+                "wall_s": self.wall_s,
+                "events": self.events,
+            },
+        }
+
+    def text(self) -> Iterator[RenderableType]:
+        """Texts and tables for people."""
+        first = self.targets[0]
+        yield from _felt(first, self.replications)
+        yield ""
+        yield from self._must_haves(first)
+        if first.stage_busy or first.link_busy:
+            yield ""
+            yield "Busy"
+            yield _busy(first)
+        if len(self.targets) > 1:
+            yield ""
+            yield "Compared, on the same requests"
+            yield _comparison(self.targets)
+            yield from (
+                f"  {one.name} misses: {'; '.join(map(missed_text, one.missed))}"
+                for one in self.targets
+                if one.missed
+            )
+            yield from (f"  {one.name}: {one.source}" for one in self.targets if one.source)
+        for name, why in self.left_out:
+            yield f"  {name} is left out: {why}"
+
+    def _must_haves(self, first: Target) -> Iterator[RenderableType]:
+        if first.missed:
+            yield "Must-haves missed"
+            yield from (f"  {missed_text(miss)}" for miss in first.missed)
+        elif self.must_have == MustHave():
+            yield "Must-haves: none are asked."
+        else:
+            yield "Must-haves on figures: all met."
+
+
+def api_target(
+    name: str,
+    price: TokenPrice,
+    prices: PriceList,
+    requests: Sequence[tuple[int, int]],
+    of: Metrics,
+) -> Target:
+    """What an API asks for ``requests`` of (prompt, output) tokens at the rate of ``of``."""
+    asked_usd = sum(
+        prompt * price.usd_per_input_token + output * price.usd_per_output_token
+        for prompt, output in requests
+    )
+    tokens = sum(output for _, output in requests)
+    rate = of.output_throughput
+    hourly = asked_usd / tokens * rate * 3600 if rate and tokens else None
+    metrics = Metrics(
+        usd_per_hour=hourly,
+        usd_per_million_output_tokens=usd_per_million(hourly, rate) if hourly and rate else None,
+    )
+    return Target(
+        name=name,
+        kind="api",
+        metrics=metrics,
+        cost={} if hourly is None else {"tokens": hourly},
+        source=f"price of {prices.as_of}, {price.source or prices.source}; its speed is not known",
+    )
+
+
+def known_misses(must: MustHave, metrics: Metrics) -> tuple[Miss, ...]:
+    """Broken bounds on figures that are known."""
+    return tuple(miss for miss in must.missed(metrics) if miss.value is not None)
+
+
+def _compared(target: Target) -> dict[str, Any]:
+    values = {name: getattr(target.metrics, name) for name in _COMPARED}
+    missed = [miss.model_dump(mode="json") for miss in target.missed]
+    return {"name": target.name, "kind": target.kind, **values, "missed": missed}
+
+
+def _felt(target: Target, replications: int) -> Iterator[RenderableType]:
+    metrics = target.metrics
+    times = f", mean of {replications} replications" if replications > 1 else ""
+    yield f"{target.name}, simulated{times}"
+    latencies = table("", *(f">{statistic}" for statistic in STATISTICS))
+    for name in LATENCIES:
+        row = (f"{statistic}_{name}_ms" for statistic in STATISTICS)
+        latencies.add_row(
+            f"  {LABELS[name]}", *(figure(metric, getattr(metrics, metric)) for metric in row)
+        )
+    yield latencies
+    yield ""
+    rates = grid("<", ">", "<")
+    for name in (*_RATES, "usd_per_million_output_tokens"):
+        value = getattr(metrics, name)
+        if value is not None:
+            rates.add_row(f"  {LABELS[name]}", figure(name, value), _interval(target, name))
+    for name, count in target.events.items():
+        if count:
+            rates.add_row(f"  {name}", str(count), "")
+    yield rates
+    if target.confidence:
+        latency = ", ".join(
+            f"{LABELS[name]} {_interval(target, f'mean_{name}_ms')}"
+            for name in ("ttft", "tpot", "e2el")
+            if f"mean_{name}_ms" in target.confidence
+        )
+        if latency:
+            yield f"  95 % intervals of the means: {latency}"
+    yield ""
+    yield "Cost"
+    costs = grid("<", ">")
+    for name, value in cost_rows(target.cost):
+        costs.add_row(f"  {name}", value)
+    yield costs
+
+
+def _interval(target: Target, metric: str) -> str:
+    ends = target.confidence.get(metric)
+    if ends is None:
+        return ""
+    low, high = (figure(metric, end, unit=False) for end in ends)
+    return f"[{low}, {high}]"
+
+
+def _busy(target: Target) -> Table:
+    rows = grid("<", ">", "<")
+    for found in (target.stage_busy, target.link_busy):
+        ranked = sorted(found.items(), key=lambda one: (-one[1], one[0]))
+        for name, share in ranked[:_BUSIEST]:
+            rows.add_row(f"  {name}", f"{share:.1%}", bar(share))
+    return rows
+
+
+def _comparison(targets: Sequence[Target]) -> Table:
+    rows = table("", ">USD/Mtok", ">mean TPOT", ">p95 TTFT", ">tok/s", "must-haves")
+    for target in targets:
+        cells = [
+            figure(name, getattr(target.metrics, name), unit=name.endswith("_ms"))
+            for name in _COMPARED[:4]
+        ]
+        missed = ", ".join(miss.metric for miss in target.missed)
+        met = "not known" if target.kind == "api" else "met"
+        rows.add_row(target.name, *cells, f"misses {missed}" if missed else met)
+    return rows
