@@ -100,12 +100,10 @@ def _waves(load: Load, steps: Steps, users: float) -> Felt:
     waited_s = max(0.0, users - active) / active * wave_s
     first_s = load.request_s + steps.prefill_s + waited_s
     ttft = [first_s + min(k * steps.prefill_gap_s, last_s) for k in behind]
-    ends_s = waited_s + wave_s
-    count = load.steps
+    ends_s, count = waited_s + wave_s, load.steps
     tpot = [(ends_s - value) / count for value in ttft] if count else []
-    return Felt(
-        _statistics(ttft), _statistics(tpot), _statistics([ends_s]), active / wave_s, active
-    )
+    e2el = [ends_s] if count else ttft
+    return Felt(_statistics(ttft), _statistics(tpot), _statistics(e2el), active / wave_s, active)
 
 
 def _staggered(load: Load, steps: Steps, users: float) -> Felt:

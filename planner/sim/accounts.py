@@ -20,7 +20,7 @@ def usd_per_hour(
     hosts = {problem.cluster.coordinator, *(standby.node for standby in plan.standbys)}
     for name in sorted(set(workers) | hosts):
         node = problem.cluster.node(name)
-        busy_s = workers[name].server.busy_s if name in workers else 0.0
+        busy_s = workers[name].server.busy_s(lasted_s) if name in workers else 0.0
         device = problem.cluster.device(name) if node.device else None
         joule = 0.0
         if device is not None:
@@ -35,12 +35,12 @@ def usd_per_hour(
 def busy_shares(network: Network, lasted_s: float) -> tuple[dict[str, float], dict[str, float]]:
     """Share of the time that each node computed, and that each link was sending."""
     stages = {
-        worker.stage.node: worker.server.busy_s / lasted_s
+        worker.stage.node: worker.server.busy_s(lasted_s) / lasted_s
         for workers in network.pipelines
         for worker in workers
     }
     links = {
-        f"{wire.src} -> {wire.dst}": wire.server.busy_s / lasted_s
+        f"{wire.src} -> {wire.dst}": wire.server.busy_s(lasted_s) / lasted_s
         for wire in network.wires.values()
     }
     return stages, links

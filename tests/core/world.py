@@ -12,6 +12,7 @@ from planner.core.engine import Calibration, Efficiency, Engine
 from planner.core.model import ModelSpec
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
+from planner.core.requirements import Requirements
 from planner.core.workload import Closed, Fixed, Workload
 
 CARD: dict[str, Any] = {"source": "made up for tests", "as_of": datetime.date(2026, 1, 1)}
@@ -106,6 +107,7 @@ def problem(
         "model": model(),
         "engine": engine(),
         "quants": (quant(),),
+        "requirements": Requirements(objective="e2el"),
         "workload": Workload(
             arrivals=Closed(kind="closed", concurrency=1),
             prompt=Fixed(tokens=100),

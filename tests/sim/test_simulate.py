@@ -1,0 +1,160 @@
+"""What happens when, as (time, what) tuples in tiny worlds."""
+
+from __future__ import annotations
+
+import pytest
+
+from planner.core.cluster import Node
+from planner.core.cost import Batch, traverse
+from planner.core.plan import Pipeline, Plan, Stage
+from planner.core.workload import Closed, Fixed, Poisson, Request, Workload
+from planner.sim.invariants import violations
+from planner.sim.replicate import replicate, t_quantile
+from planner.sim.simulate import simulate
+from tests.core.world import device, engine, link, problem
+from tests.test_laws import jittery, split
+
+CALM = engine(hop=0, coordinator_step=0, request=0, frame=0)
+ALONE = [Node(id="a", device="chip")]
+
+
+def test_prompts_go_first_and_the_group_waits_for_all_of_them() -> None:
+    world = problem(
+        nodes=ALONE,
+        engine=CALM,
+        workload=Workload(
+            arrivals=Closed(kind="closed", concurrency=2),
+            prompt=Fixed(tokens=100),
+            output=Fixed(tokens=2),
+            requests=2,
+        ),
+    )
+    plan = split(world, [], seats=2)
+    prompt_s = traverse(world, plan.pipelines[0], Batch.prefill(100)).total_s
+    step_s = traverse(world, plan.pipelines[0], Batch.decode(2, 200)).total_s
+    told = [(record.id, record.token_s) for record in simulate(world, plan).records]
+    assert told == [
+        (0, pytest.approx([prompt_s, 2 * prompt_s + step_s])),
+        (1, pytest.approx([2 * prompt_s, 2 * prompt_s + step_s])),
+    ]
+
+
+def test_without_a_seat_a_request_waits_for_one() -> None:
+    world = problem(
+        nodes=ALONE,
+        engine=CALM,
+        workload=Workload(
+            arrivals=Closed(kind="closed", concurrency=2),
+            prompt=Fixed(tokens=100),
+            output=Fixed(tokens=1),
+            requests=2,
+        ),
+    )
+    plan = split(world, [], seats=1)
+    prompt_s = traverse(world, plan.pipelines[0], Batch.prefill(100)).total_s
+    result = simulate(world, plan)
+    assert [r.ttft_s for r in result.records] == pytest.approx([prompt_s, 2 * prompt_s])
+    assert result.most_seated == (1,)
+
+
+def test_a_request_that_can_never_fit_fails_with_a_reason() -> None:
+    world = problem()
+    long = Request(0, 0.0, 100, 5000)
+    result = simulate(world, split(world, [2]), requests=[long, Request(1, 0.0, 100, 5)])
+    assert [record.status for record in result.records] == ["failed", "completed"]
+    assert "5100 tokens do not fit" in result.records[0].reason
+    assert result.metrics.availability == 0.5
+
+
+def test_two_groups_overlap_on_the_way() -> None:
+    def throughput(groups: int) -> float | None:
+        world = problem(
+            links=[link(one_way_latency=0.0)],
+            devices=[device(compute={"bf16": 1e7})],
+            workload=Workload(
+                arrivals=Closed(kind="closed", concurrency=2),
+                prompt=Fixed(tokens=10),
+                output=Fixed(tokens=40),
+                requests=2,
+            ),
+        )
+        return simulate(world, split(world, [2], seats=2, groups=groups)).metrics.output_throughput
+
+    assert throughput(2) > 1.5 * throughput(1)  # type: ignore[operator]
+
+
+def test_pipelines_share_the_links_of_the_coordinator() -> None:
+    nodes = [Node(id="home"), *(Node(id=name, device="chip") for name in "ab")]
+    stages = [Stage(node=name, start=0, stop=4, quant="bf16") for name in "ab"]
+    world = problem(
+        nodes=nodes,
+        links=[link(bandwidth=100.0, one_way_latency=0)],
+        workload=Workload(
+            arrivals=Closed(kind="closed", concurrency=2),
+            prompt=Fixed(tokens=100),
+            output=Fixed(tokens=1),
+            requests=2,
+        ),
+    )
+    plan = Plan(pipelines=tuple(Pipeline(stages=(stage,)) for stage in stages))
+    result = simulate(world, plan, visits=True)
+    assert [record.pipeline for record in result.records] == [0, 1]
+    assert set(result.link_busy) == {"home -> a", "a -> home", "home -> b", "b -> home"}
+    assert violations(result, plan, 2) == []
+
+
+def test_weights_share_out_the_requests() -> None:
+    world = problem(
+        workload=Workload(
+            arrivals=Poisson(kind="poisson", rate=1),
+            prompt=Fixed(tokens=10),
+            output=Fixed(tokens=1),
+            requests=30,
+        )
+    )
+    whole = [Stage(node=name, start=0, stop=4, quant="bf16") for name in "ab"]
+    plan = Plan(
+        pipelines=(Pipeline(stages=whole[:1], weight=2), Pipeline(stages=whole[1:], weight=1))
+    )
+    chosen = [record.pipeline for record in simulate(world, plan).records]
+    assert (chosen.count(0), chosen.count(1)) == (20, 10)
+    assert chosen[:6] == [0, 0, 1, 0, 0, 1]
+
+
+def test_warm_up_requests_do_not_count() -> None:
+    world, plan = jittery()
+    workload = world.workload.model_copy(update={"warmup_requests": 10})
+    counted = simulate(world.model_copy(update={"workload": workload}), plan)
+    assert counted.metrics.completed == 20
+    assert len(counted.records) == 30
+
+
+def test_money_follows_what_really_happened() -> None:
+    nodes = [
+        Node(id="a", device="chip", price=1.0, electricity=0.36 / 3.6e6),
+        Node(id="b", device="chip", price=2.0),
+    ]
+    chips = [device(tdp=1000, idle=100)]
+    world = problem(nodes=nodes, devices=chips, links=[link(egress=1e-6)])
+    result = simulate(world, split(world, [2]))
+    busy = result.stage_busy["a"]
+    assert result.cost["rent"] == pytest.approx(3.0)
+    assert result.cost["energy"] == pytest.approx(0.36 * (0.1 + 0.9 * busy))
+    assert result.cost["egress"] > 0
+    assert sum(result.cost.values()) == pytest.approx(result.metrics.usd_per_hour, rel=1e-9)
+
+
+def test_replications_have_intervals_and_repeat() -> None:
+    world, plan = jittery()
+    made = replicate(world, plan, range(5))
+    low, high = made.confidence["mean_ttft_ms"]
+    assert low < (made.metrics.mean_ttft_ms or 0) < high
+    assert replicate(world, plan, range(5)) == made
+    assert replicate(world, plan, [0]).confidence == {}
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quantile"), [(1, 12.706), (30, 2.042), (60, 2.0003), (120, 1.9799)]
+)
+def test_t_quantiles_are_those_of_the_tables(degrees: int, quantile: float) -> None:
+    assert t_quantile(degrees) == pytest.approx(quantile, rel=1e-4)

@@ -1,0 +1,215 @@
+"""The laws that planner, simulator and cost model obey together."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from planner.core.cluster import Node
+from planner.core.cost import Batch, traverse
+from planner.core.plan import Pipeline, Plan, Stage
+from planner.core.problem import Problem
+from planner.core.workload import Closed, Fixed, Poisson, Workload
+from planner.plan.predict import predict
+from planner.plan.times import over_steps
+from planner.sim.invariants import violations
+from planner.sim.simulate import simulate
+from tests.core.world import device, engine, link, model, problem
+
+
+def split(world: Problem, cuts: list[int], seats: int = 1, groups: int = 1) -> Plan:
+    """One pipeline over the first nodes, cut at the given layers."""
+    ends = [0, *cuts, world.model.num_hidden_layers]
+    stages = tuple(
+        Stage(node=node.id, start=ends[i], stop=ends[i + 1], quant="bf16")
+        for i, node in enumerate(world.cluster.nodes[: len(ends) - 1])
+    )
+    return Plan(pipelines=(Pipeline(stages=stages, max_num_seqs=seats, micro_batches=groups),))
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[Problem, Plan]:
+    """A pipeline of one to four stages with unlike layers, links and lengths."""
+    count = draw(st.integers(1, 4))
+    layers = draw(st.integers(count, 8))
+    cuts = sorted(
+        draw(st.sets(st.integers(1, layers - 1), min_size=count - 1, max_size=count - 1))
+        if layers > 1
+        else []
+    )
+    windowed = {
+        "sliding_window": draw(st.integers(1, 60)),
+        "layer_types": tuple(
+            draw(st.sampled_from(["full_attention", "sliding_attention"])) for _ in range(layers)
+        ),
+    }
+    shape = model(num_hidden_layers=layers, **(windowed if draw(st.booleans()) else {}))
+    nodes = [Node(id=f"n{i}", device="chip") for i in range(count)]
+    ways = [link(one_way_latency=draw(st.floats(0, 0.1)), bandwidth=draw(st.floats(1e4, 1e9)))]
+    world = problem(
+        nodes=nodes,
+        links=ways,
+        devices=[device(memory_bandwidth=draw(st.sampled_from([1e8, 1e11])))],
+        model=shape,
+        workload=Workload(
+            arrivals=Closed(kind="closed", concurrency=1),
+            prompt=Fixed(tokens=draw(st.integers(1, 200))),
+            output=Fixed(tokens=draw(st.integers(1, 40))),
+            requests=1,
+        ),
+    )
+    return world, split(world, cuts)
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds())
+def test_one_request_alone_takes_what_the_cost_model_says(made: tuple[Problem, Plan]) -> None:
+    world, plan = made
+    prompt, output = world.workload.prompt.max_tokens, world.workload.output.max_tokens
+    pipeline = plan.pipelines[0]
+    first_s = world.engine.request_s + traverse(world, pipeline, Batch.prefill(prompt)).total_s
+    steps_s = math.fsum(
+        traverse(world, pipeline, Batch.decode(1, prompt + step)).total_s
+        for step in range(output - 1)
+    )
+    result = simulate(world, plan)
+    (record,) = result.records
+    assert record.ttft_s == pytest.approx(first_s, rel=1e-9)
+    assert record.e2el_s == pytest.approx(first_s + steps_s, rel=1e-9)
+    predicted = predict(world, plan).metrics
+    for name in ("mean_ttft_ms", "mean_tpot_ms", "mean_e2el_ms", "output_throughput"):
+        simulated = getattr(result.metrics, name)
+        assert getattr(predicted, name) == (
+            simulated if simulated is None else pytest.approx(simulated, rel=1e-9)
+        )
+
+
+@settings(max_examples=50, deadline=None)
+@given(worlds(), st.integers(2, 5))
+def test_equal_users_in_waves_are_predicted_exactly(made: tuple[Problem, Plan], users: int) -> None:
+    world, plan = made
+    workload = world.workload.model_copy(
+        update={"arrivals": Closed(kind="closed", concurrency=users), "requests": users}
+    )
+    world = Problem.model_validate(dict(world) | {"workload": workload})
+    seats = plan.pipelines[0].model_copy(update={"max_num_seqs": users})
+    plan = Plan(pipelines=(seats,))
+    result, predicted = simulate(world, plan), predict(world, plan)
+    for name in ("mean_ttft_ms", "mean_tpot_ms", "mean_e2el_ms", "output_throughput"):
+        simulated = getattr(result.metrics, name)
+        assert getattr(predicted.metrics, name) == (
+            simulated if simulated is None else pytest.approx(simulated, rel=1e-9)
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("load", [0.3, 0.6, 0.85])
+def test_a_single_server_with_poisson_arrivals_is_m_d_1(load: float) -> None:
+    """Mean wait rho S / (2 (1 - rho)) (Pollaczek-Khinchine), within three standard errors."""
+    calm = engine(hop=0, coordinator_step=0, request=0, frame=0)
+    lonely = problem(nodes=[Node(id="a", device="chip")], engine=calm)
+    step_s = traverse(lonely, split(lonely, []).pipelines[0], Batch.prefill(100)).total_s
+    world = problem(
+        nodes=[Node(id="a", device="chip")],
+        engine=calm,
+        workload=Workload(
+            arrivals=Poisson(kind="poisson", rate=load / step_s),
+            prompt=Fixed(tokens=100),
+            output=Fixed(tokens=1),
+            requests=20_000,
+        ),
+    )
+    means = []
+    for seed in range(8):
+        records = simulate(world, split(world, []), seed).records
+        waits_s = [record.ttft_s - step_s for record in records]
+        means.append(math.fsum(waits_s) / len(waits_s))
+    mean_s = math.fsum(means) / len(means)
+    spread_s = math.sqrt(sum((value - mean_s) ** 2 for value in means) / (len(means) - 1))
+    expected_s = load * step_s / (2 * (1 - load))
+    assert abs(mean_s - expected_s) < 3 * spread_s / math.sqrt(len(means))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    made=worlds(),
+    users=st.integers(1, 6),
+    seats=st.integers(1, 4),
+    groups=st.integers(1, 3),
+    seed=st.integers(0, 99),
+    horizon=st.sampled_from([None, 0.3]),
+    rate=st.sampled_from([None, 1.0, 50.0]),
+)
+def test_every_run_keeps_the_invariants(
+    made: tuple[Problem, Plan],
+    users: int,
+    seats: int,
+    groups: int,
+    seed: int,
+    horizon: float | None,
+    rate: float | None,
+) -> None:
+    world, plan = made
+    arrivals = (
+        Closed(kind="closed", concurrency=users)
+        if rate is None
+        else Poisson(kind="poisson", rate=rate)
+    )
+    workload = world.workload.model_copy(
+        update={"arrivals": arrivals, "requests": 12, "horizon_s": horizon}
+    )
+    world = Problem.model_validate(dict(world) | {"workload": workload})
+    changes = {"max_num_seqs": seats, "micro_batches": min(groups, seats)}
+    plan = Plan(pipelines=(plan.pipelines[0].model_copy(update=changes),))
+    result = simulate(world, plan, seed, visits=True)
+    assert violations(result, plan, requests=12) == []
+    if horizon is None:
+        assert {record.status for record in result.records} == {"completed"}
+        assert len(result.records) == 12
+
+
+def test_the_same_seed_gives_the_same_run_under_any_hash_seed() -> None:
+    script = (
+        "from tests.test_laws import jittery\n"
+        "from planner.sim.simulate import simulate\n"
+        "world, plan = jittery()\n"
+        "result = simulate(world, plan, seed=5)\n"
+        "print([record.token_s for record in result.records], result.metrics)\n"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1")
+    }
+    assert len(outputs) == 1
+
+
+def jittery() -> tuple[Problem, Plan]:
+    """Open arrivals over a link whose latency varies."""
+    world = problem(
+        links=[link(jitter=0.004)],
+        workload=Workload(
+            arrivals=Poisson(kind="poisson", rate=8),
+            prompt=Fixed(tokens=20),
+            output=Fixed(tokens=6),
+            requests=30,
+        ),
+    )
+    return world, split(world, [2], seats=3, groups=2)
+
+
+def test_fractions_of_steps_count_in_proportion() -> None:
+    assert over_steps(lambda step: 2.0, 2.5) == pytest.approx(5.0)
+    assert over_steps(lambda step: 2.0, 0.5) == pytest.approx(1.0)
+    assert over_steps(lambda step: 2.0, 0) == 0
