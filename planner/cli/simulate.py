@@ -18,6 +18,7 @@ from planner.cli.console import Format, FormatOption, ProfilesOption, SetOption
 if TYPE_CHECKING:
     from planner.core.plan import Plan
     from planner.core.problem import Problem
+    from planner.core.requirements import MustHave
     from planner.files.manifest import Manifest
     from planner.files.scenario import Api, Scenario
     from planner.report.simulate import Target
@@ -110,7 +111,8 @@ def simulate(
             found.append(target)
             runs.append(run)
             advance(1)
-    found += _apis(field.apis, found[0], runs[0])
+    must = field.contestants[0].problem.requirements.must_have
+    found += _apis(field.apis, found[0], runs[0], must)
     wall_s = time.perf_counter() - began_s
     report = SimulateReport(
         targets=found,
@@ -118,7 +120,7 @@ def simulate(
         wall_s=wall_s,
         events=sum(result.event_count for run in runs for result in run.results),
         replications=replications,
-        must_have=field.contestants[0].problem.requirements.must_have,
+        must_have=must,
         left_out=field.left_out,
     )
     if records is not None:
@@ -243,7 +245,7 @@ def _mean(several: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: sum(one.get(name, 0.0) for one in several) / len(several) for name in names}
 
 
-def _apis(apis: Sequence[Api], first: Target, run: Replications) -> list[Target]:
+def _apis(apis: Sequence[Api], first: Target, run: Replications, must: MustHave) -> list[Target]:
     """The APIs, asked for the tokens that the first target served."""
     from planner.report.simulate import api_target
 
@@ -253,10 +255,8 @@ def _apis(apis: Sequence[Api], first: Target, run: Replications) -> list[Target]
         for record in result.records
         if record.status == "completed"
     ]
-    unique = dict.fromkeys((api.name, api.price, api.prices) for api in apis)
-    return [
-        api_target(name, price, prices, served, first.metrics) for name, price, prices in unique
-    ]
+    unique = dict.fromkeys((api.price, api.prices) for api in apis)
+    return [api_target(price, prices, served, first.metrics, must) for price, prices in unique]
 
 
 def _write_records(path: Path, names: Sequence[str], runs: Sequence[Replications]) -> None:

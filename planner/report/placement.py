@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from planner.core.prediction import PipelinePrediction, Prediction, StagePrediction
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave
-from planner.report.tables import bar, duration, figure, gauge, gib, grid, label, table
+from planner.report.tables import GIB, bar, duration, figure, gauge, gib, grid, label, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -79,7 +79,7 @@ def must_have_rows(must: MustHave, prediction: Prediction) -> list[tuple[str, st
 
 
 def _stages(problem: Problem, predicted: PipelinePrediction, step_s: float) -> Table:
-    rows = table("node", "device", "region", "layers", "quant", "memory", ">token time", ">share")
+    rows = table("=node", "device", "region", "layers", "quant", "=memory", ">token time", ">share")
     for number, hop in enumerate(predicted.hops):
         hop_s = sum(hop.decode_s.values())
         way = f"  -> {hop.dst}" if number < len(predicted.stages) else f"  -> {hop.dst} (tokens)"
@@ -101,7 +101,7 @@ def _stage_row(problem: Problem, stage: StagePrediction, step_s: float) -> tuple
         node.region,
         f"{stage.start} to {stage.stop - 1}",
         stage.quant,
-        f"{gauge(used, stage.capacity_bytes)} {gib(used)} of {gib(stage.capacity_bytes)}",
+        f"{gauge(used, stage.capacity_bytes)} {used / GIB:.2f}/{gib(stage.capacity_bytes)}",
         duration(decode_s),
         f"{_share(decode_s, step_s):.0%}",
     )

@@ -137,18 +137,17 @@ class PlanReport:
 
     def _candidates(self) -> Table:
         metric = OBJECTIVES[self.problem.requirements.objective][0]
-        rows = table("", "plan", f">{label(metric)}", ">TTFT", ">TPOT", ">USD/h", "trade")
+        shown = {"mean_ttft_ms": ">TTFT", "mean_tpot_ms": ">TPOT", "usd_per_hour": ">USD/h"}
+        if metric not in shown:
+            shown = {metric: f">{label(metric)}"} | shown
+        rows = table("", "plan", *shown.values(), "trade")
         for one in self.solution.candidates:
-            metrics = one.prediction.metrics
-            rows.add_row(
-                "chosen" if one.chosen else "",
-                one.name,
-                figure(metric, one.value),
-                figure("mean_ttft_ms", metrics.mean_ttft_ms),
-                figure("mean_tpot_ms", metrics.mean_tpot_ms),
-                figure("usd_per_hour", metrics.usd_per_hour, unit=False),
-                one.trade,
+            values = (
+                (name, getattr(one.prediction.metrics, name), name.endswith("_ms"))
+                for name in shown
             )
+            figures = (figure(name, value, unit) for name, value, unit in values)
+            rows.add_row("chosen" if one.chosen else "", one.name, *figures, one.trade)
         return rows
 
     def _costs(self) -> Iterator[RenderableType]:
@@ -163,7 +162,8 @@ class PlanReport:
             yield "Costs that are easily overlooked"
             rows = grid("<", ">")
             for name, usd in solution.hidden_costs.items():
-                rows.add_row(f"  {name.replace('_', ' ')}", f"{usd:.4g} USD/h")
+                if usd:
+                    rows.add_row(f"  {name.replace('_', ' ')}", f"{usd:.4g} USD/h")
             yield rows
 
 

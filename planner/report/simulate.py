@@ -142,11 +142,11 @@ class SimulateReport:
 
 
 def api_target(
-    name: str,
     price: TokenPrice,
     prices: PriceList,
     requests: Sequence[tuple[int, int]],
     of: Metrics,
+    must: MustHave,
 ) -> Target:
     """What an API asks for ``requests`` of (prompt, output) tokens at the rate of ``of``."""
     asked_usd = sum(
@@ -155,23 +155,20 @@ def api_target(
     )
     tokens = sum(output for _, output in requests)
     rate = of.output_throughput
-    hourly = asked_usd / tokens * rate * 3600 if rate and tokens else None
-    metrics = Metrics(
-        usd_per_hour=hourly,
-        usd_per_million_output_tokens=usd_per_million(hourly, rate) if hourly and rate else None,
-    )
+    metrics, cost = Metrics(), {}
+    if rate and tokens:
+        hourly = asked_usd / tokens * rate * 3600
+        per_million = usd_per_million(hourly, rate)
+        metrics = Metrics(usd_per_hour=hourly, usd_per_million_output_tokens=per_million)
+        cost = {"tokens": hourly}
     return Target(
-        name=name,
+        name=f"{prices.provider} {price.model}",
         kind="api",
         metrics=metrics,
-        cost={} if hourly is None else {"tokens": hourly},
+        cost=cost,
+        missed=tuple(miss for miss in must.missed(metrics) if miss.value is not None),
         source=f"price of {prices.as_of}, {price.source or prices.source}; its speed is not known",
     )
-
-
-def known_misses(must: MustHave, metrics: Metrics) -> tuple[Miss, ...]:
-    """Broken bounds on figures that are known."""
-    return tuple(miss for miss in must.missed(metrics) if miss.value is not None)
 
 
 def _compared(target: Target) -> dict[str, Any]:
@@ -230,7 +227,8 @@ def _busy(target: Target) -> Table:
     for found in (target.stage_busy, target.link_busy):
         ranked = sorted(found.items(), key=lambda one: (-one[1], one[0]))
         for name, share in ranked[:_BUSIEST]:
-            rows.add_row(f"  {name}", f"{share:.1%}", bar(share))
+            if share:
+                rows.add_row(f"  {name}", f"{share:.1%}", bar(share))
     return rows
 
 

@@ -37,14 +37,16 @@ LABELS: Mapping[str, str] = {
 
 
 def table(*columns: str) -> Table:
-    """A table without lines; a column that starts with ``>`` holds figures."""
+    """A table without lines; ``>`` before a column is for figures, ``=`` for unbroken lines."""
     from rich.table import Table
 
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
-        right = column.startswith(">")
         made.add_column(
-            column.removeprefix(">"), justify="right" if right else "left", overflow="fold"
+            column.lstrip(">="),
+            justify="right" if column.startswith(">") else "left",
+            no_wrap=column.startswith("="),
+            overflow="fold",
         )
     return made
 
