@@ -154,8 +154,9 @@ def _job(
     problem = manifest.problem
     count = requests or (len(texts) if texts else problem.workload.requests)
     changes: dict[str, object] = {"requests": count}
-    if concurrency is not None:
-        changes["arrivals"] = Closed(kind="closed", concurrency=concurrency)
+    users = concurrency or problem.workload.concurrency
+    if users is not None:
+        changes["arrivals"] = Closed(kind="closed", concurrency=min(users, count))
     workload = problem.workload.model_copy(update=changes)
     problem = problem.model_copy(update={"workload": workload})
     used = manifest.seed if seed is None else seed
@@ -171,7 +172,7 @@ def _checkpoint(manifest: Manifest, path: Path, given: Path | None) -> Path:
     section = manifest.run
     seeded = section.seeded if section else None
     model = manifest.problem.model
-    if given is not None and (seeded is None or (given.exists() and any_inside(given))):
+    if given is not None and (seeded is None or (given.exists() and _any_inside(given))):
         return given
     if seeded is not None:
         folder = given or _cache() / f"{_plain(model.id)}-{seeded.seed}-{seeded.dtype}"
@@ -185,7 +186,7 @@ def _checkpoint(manifest: Manifest, path: Path, given: Path | None) -> Path:
     )
 
 
-def any_inside(folder: Path) -> bool:
+def _any_inside(folder: Path) -> bool:
     """Whether there is anything in a folder; a file counts as something."""
     return not folder.is_dir() or any(folder.iterdir())
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,38 +13,12 @@ from planner.cli import console
 from planner.cli.console import Format, FormatOption, ProfilesOption, SetOption
 
 if TYPE_CHECKING:
-    from planner.core.plan import Plan
-    from planner.core.problem import Problem
+    from planner.cli.contest import Contestant
     from planner.core.requirements import MustHave
     from planner.files.manifest import Manifest
     from planner.files.scenario import Api, Scenario
     from planner.report.simulate import Target
     from planner.sim.replicate import Replications
-
-_COLUMNS = (
-    "target",
-    "replication",
-    "id",
-    "pipeline",
-    "status",
-    "prompt_tokens",
-    "output_tokens",
-    "arrival_s",
-    "ttft_ms",
-    "tpot_ms",
-    "e2el_ms",
-    "reason",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Contestant:
-    """A plan that is to be simulated."""
-
-    name: str
-    kind: str
-    problem: Problem
-    plan: Plan
 
 
 def simulate(
@@ -96,23 +67,26 @@ def simulate(
     All targets meet the same random numbers. A scenario is planned first; the alternatives it
     names follow as further targets, APIs at their price for the simulated tokens.
     """
+    from planner.cli.contest import Contest
+    from planner.files.atomic import write_text
+    from planner.report.records import records_csv
     from planner.report.simulate import SimulateReport
 
     began_s = time.perf_counter()
     loaded = _load(targets, scenario, profiles or [], overrides or [])
     first_seed = _seed(loaded, seed)
-    field = _Field(loaded, requests)
+    contest = Contest(loaded, requests)
     found: list[Target] = []
     runs: list[Replications] = []
     seeds = range(first_seed, first_seed + replications)
-    with console.progress("simulating", len(field.contestants)) as advance:
-        for contestant in field.contestants:
+    with console.progress("simulating", len(contest.contestants)) as advance:
+        for contestant in contest.contestants:
             target, run = _simulate(contestant, seeds)
             found.append(target)
             runs.append(run)
             advance(1)
-    must = field.contestants[0].problem.requirements.must_have
-    found += _apis(field.apis, found[0], runs[0], must)
+    must = contest.contestants[0].problem.requirements.must_have
+    found += _apis(contest.apis, found[0], runs[0], must)
     wall_s = time.perf_counter() - began_s
     report = SimulateReport(
         targets=found,
@@ -121,10 +95,11 @@ def simulate(
         events=sum(result.event_count for run in runs for result in run.results),
         replications=replications,
         must_have=must,
-        left_out=field.left_out,
+        left_out=contest.left_out,
     )
     if records is not None:
-        _write_records(records, [target.name for target in found], runs)
+        names = (contestant.name for contestant in contest.contestants)
+        write_text(records, records_csv(zip(names, (run.results for run in runs), strict=True)))
         console.note(f"records written to {records}")
     if format is Format.json:
         console.emit_json(report.document())
@@ -168,56 +143,7 @@ def _seed(loaded: Sequence[Scenario | Manifest], given: int | None) -> int:
     return loaded[0].seed if isinstance(loaded[0], Manifest) else 0
 
 
-class _Field:
-    """All that compete: plans of manifests and scenarios, their alternatives, APIs."""
-
-    def __init__(self, loaded: Sequence[Scenario | Manifest], requests: int | None) -> None:
-        self.contestants: list[_Contestant] = []
-        self.apis: list[Api] = []
-        self.left_out: list[tuple[str, str]] = []
-        self._requests = requests
-        for target in loaded:
-            self._add(target)
-
-    def _add(self, target: Scenario | Manifest) -> None:
-        from planner.core.errors import InfeasibleError
-        from planner.files.manifest import Manifest
-        from planner.files.scenario import Api
-
-        if isinstance(target, Manifest):
-            self._enter(target.problem.name, "manifest", target.problem, target.plan)
-            return
-        self._plan(target)
-        for other in target.alternatives:
-            if isinstance(other, Api):
-                self.apis.append(other)
-                continue
-            try:
-                self._plan(other)
-            except InfeasibleError as error:
-                self.left_out.append((other.name, error.message))
-
-    def _plan(self, scenario: Scenario) -> None:
-        from planner.plan.solve import solve
-
-        with console.progress(f"planning {scenario.name}"):
-            solution = solve(scenario.problem)
-        self._enter(scenario.name, "scenario", scenario.problem, solution.plan)
-
-    def _enter(self, name: str, kind: str, problem: Problem, plan: Plan) -> None:
-        taken = {contestant.name for contestant in self.contestants}
-        number = next(n for n in range(1, len(taken) + 2) if _numbered(name, n) not in taken)
-        if self._requests is not None:
-            workload = problem.workload.model_copy(update={"requests": self._requests})
-            problem = problem.model_copy(update={"workload": workload})
-        self.contestants.append(_Contestant(_numbered(name, number), kind, problem, plan))
-
-
-def _numbered(name: str, number: int) -> str:
-    return name if number == 1 else f"{name} #{number}"
-
-
-def _simulate(contestant: _Contestant, seeds: Sequence[int]) -> tuple[Target, Replications]:
+def _simulate(contestant: Contestant, seeds: Sequence[int]) -> tuple[Target, Replications]:
     from planner.report.simulate import Target
     from planner.sim.replicate import replicate
 
@@ -257,37 +183,6 @@ def _apis(apis: Sequence[Api], first: Target, run: Replications, must: MustHave)
     ]
     unique = dict.fromkeys((api.price, api.prices) for api in apis)
     return [api_target(price, prices, served, first.metrics, must) for price, prices in unique]
-
-
-def _write_records(path: Path, names: Sequence[str], runs: Sequence[Replications]) -> None:
-    """A row per request of every replication of every plan."""
-    from planner.files.atomic import write_text
-
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(_COLUMNS)
-    for name, run in zip(names, runs, strict=False):
-        for index, result in enumerate(run.results):
-            for one in result.records:
-                told = bool(one.token_s)
-                tpot_s = one.tpot_s
-                rows.writerow(
-                    (
-                        name,
-                        index,
-                        one.id,
-                        one.pipeline,
-                        one.status,
-                        one.prompt_tokens,
-                        one.output_tokens,
-                        one.arrival_s,
-                        1e3 * one.ttft_s if told else "",
-                        "" if tpot_s is None else 1e3 * tpot_s,
-                        1e3 * one.e2el_s if told else "",
-                        one.reason,
-                    )
-                )
-    write_text(path, text.getvalue())
 
 
 def _check(first: Target) -> None:

@@ -20,7 +20,10 @@ SCALARS: dict[str, tuple[float, float]] = {
 """Constants of a whole calibration with the range a fit may search."""
 
 SHARE_RANGE = (1e-4, 3.0)
-"""Range of an efficiency; engines with wider accumulators than assumed can pass 1."""
+"""Range of a share of the FLOP/s; engines with narrower accumulators than assumed pass 1."""
+
+BANDWIDTH_RANGE = (1e-3, 1.3)
+"""Range of a share of the bandwidth; a streaming read by one thread is no strict limit."""
 
 _OVERHEAD_RANGE = SCALARS["layer_overhead_s"]
 
@@ -47,7 +50,7 @@ def count(start: Calibration, free: Free) -> int:
 def to_vector(start: Calibration, free: Free) -> list[float]:
     """Logarithms of the free constants, in a fixed order, moved inside their ranges."""
     values = [(getattr(start, name), SCALARS[name]) for name in free.scalars]
-    values += [(start.efficiency[key].bandwidth, SHARE_RANGE) for key in free.bandwidth]
+    values += [(start.efficiency[key].bandwidth, BANDWIDTH_RANGE) for key in free.bandwidth]
     values += [(start.efficiency[key].layer_overhead_s, _OVERHEAD_RANGE) for key in free.overhead]
     for key in free.compute:
         values += [(share, SHARE_RANGE) for share in _shares(start.efficiency[key])]
@@ -57,7 +60,7 @@ def to_vector(start: Calibration, free: Free) -> list[float]:
 def ranges(start: Calibration, free: Free) -> tuple[list[float], list[float]]:
     """Lower and upper bounds of the vector."""
     pairs = [SCALARS[name] for name in free.scalars]
-    pairs += [SHARE_RANGE] * len(free.bandwidth) + [_OVERHEAD_RANGE] * len(free.overhead)
+    pairs += [BANDWIDTH_RANGE] * len(free.bandwidth) + [_OVERHEAD_RANGE] * len(free.overhead)
     pairs += [SHARE_RANGE] * (count(start, free) - len(pairs))
     return [math.log(low) for low, _ in pairs], [math.log(high) for _, high in pairs]
 
