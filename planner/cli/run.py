@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,9 +102,10 @@ def run(
     texts = None if prompts is None else _texts(prompts)
     job = _job(planned, requests, concurrency, texts, seed)
     with torch_needed("planner run"):
+        from planner.cli.checkpoint import choose
         from planner.run import execute as runtime
     runtime.require_packages()
-    model = _checkpoint(planned, manifest, checkpoint)
+    model = choose(planned, manifest, checkpoint)
     with console.progress(f"running {len(job.requests)} requests"):
         measurement = runtime.execute(
             job.problem,
@@ -162,44 +162,6 @@ def _job(
     used = manifest.seed if seed is None else seed
     asked = [texts[index % len(texts)] for index in range(count)] if texts else None
     return _Job(problem, manifest.plan, workload.sample(used), asked, used)
-
-
-def _checkpoint(manifest: Manifest, path: Path, given: Path | None) -> Path:
-    """The model directory to execute; a seeded one is made where it is missing."""
-    from planner.core.errors import UsageError
-    from planner.run.seeded import make_checkpoint
-
-    section = manifest.run
-    seeded = section.seeded if section else None
-    model = manifest.problem.model
-    if given is not None and (seeded is None or (given.exists() and _any_inside(given))):
-        return given
-    if seeded is not None:
-        folder = given or _cache() / f"{_plain(model.id)}-{seeded.seed}-{seeded.dtype}"
-        with console.progress(f"making the model {model.id}"):
-            return make_checkpoint(folder, model, seeded.seed, seeded.dtype)
-    if section is not None and section.checkpoint is not None:
-        return path.parent / section.checkpoint
-    raise UsageError(
-        f"{path} names no model to execute",
-        "give --checkpoint DIR, or plan a scenario with run: {checkpoint: DIR}",
-    )
-
-
-def _any_inside(folder: Path) -> bool:
-    """Whether there is anything in a folder; a file counts as something."""
-    return not folder.is_dir() or any(folder.iterdir())
-
-
-def _cache() -> Path:
-    """Where models are kept that this command made."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "planner" / "checkpoints"
-
-
-def _plain(name: str) -> str:
-    """A name without anything that would lead to another folder."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
 
 
 def _threads(problem: Problem, plan: Plan) -> int | None:
