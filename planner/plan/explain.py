@@ -8,7 +8,8 @@ from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.units import show
 from planner.core.workload import Closed
-from planner.plan.predict import limiting_parts, pipeline_shares, predict, serve
+from planner.plan.breakdown import limiting_parts
+from planner.plan.predict import pipeline_shares, predict, serve
 from planner.plan.promise import as_cost, objective_value
 from planner.plan.solution import Candidate, Flip, Limit, Solution
 

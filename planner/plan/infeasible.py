@@ -80,8 +80,10 @@ def relaxed_problem(problem: Problem) -> Problem:
 
 def with_objective(problem: Problem, metric: str) -> Problem:
     """The problem with the objective that serves a metric best."""
-    objective = "tpot"
-    if "ttft" in metric:
+    objective: str = problem.requirements.objective
+    if "tpot" in metric and problem.workload.output.max_tokens > 1:
+        objective = "tpot"
+    elif "ttft" in metric:
         objective = "ttft"
     elif "e2el" in metric:
         objective = "e2el"

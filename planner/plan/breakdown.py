@@ -1,0 +1,121 @@
+"""Breakdown: a served pipeline as stages and hops, and which part of a token weighs most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.core.cost import Cost, StageTime, Transfer, Traversal
+from planner.core.metrics import Metrics
+from planner.core.plan import Pipeline
+from planner.core.prediction import HopPrediction, PipelinePrediction, StagePrediction
+from planner.core.problem import Problem
+from planner.plan.queueing import Felt, Load
+from planner.plan.room import capacity_bytes, needs
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One pipeline under its load: what users feel and what it uses."""
+
+    pipeline: Pipeline
+    load: Load
+    felt: Felt
+    prefill: Traversal
+    decode: Traversal
+    """An expected decode step."""
+    costs: dict[str, Cost]
+    """USD per hour by node."""
+    egress_usd_per_hour: tuple[float, ...]
+    """By hop."""
+
+
+def broken_down(problem: Problem, one: Served) -> PipelinePrediction:
+    """One pipeline's steps, memory and metrics, stage by stage and hop by hop."""
+    home = problem.cluster.coordinator
+    route = (home, *one.pipeline.nodes, home)
+    stages = []
+    for stage, prompt, step in zip(
+        one.pipeline.stages, one.prefill.stages, one.decode.stages, strict=True
+    ):
+        memory = needs(problem, stage.start, stage.stop, stage.quant, one.pipeline.max_num_seqs)
+        stages.append(
+            StagePrediction(
+                node=stage.node,
+                start=stage.start,
+                stop=stage.stop,
+                quant=stage.quant,
+                prefill_s=parts(prompt),
+                decode_s=parts(step),
+                memory_bytes={
+                    "weights": memory.weights_bytes,
+                    "kv": memory.kv_bytes,
+                    "activations": memory.activation_bytes,
+                    "reserve": memory.reserve_bytes,
+                },
+                capacity_bytes=capacity_bytes(problem, stage.node),
+            )
+        )
+    hops = tuple(
+        HopPrediction(
+            src=route[index],
+            dst=route[index + 1],
+            decode_s=parts(one.decode.transfers[index]),
+            prefill_s=parts(one.prefill.transfers[index]),
+            usd_per_hour=one.egress_usd_per_hour[index],
+        )
+        for index in range(len(route) - 1)
+    )
+    metrics = {
+        f"{statistic}_{name}_ms": 1e3 * value
+        for name in ("ttft", "tpot", "e2el")
+        for statistic, value in getattr(one.felt, f"{name}_s").items()
+    }
+    rate = one.felt.requests_per_s
+    metrics |= {
+        "request_throughput": rate,
+        "output_throughput": rate * problem.workload.output.mean_tokens,
+    }
+    return PipelinePrediction(
+        stages=tuple(stages),
+        hops=hops,
+        batch=one.felt.batch,
+        metrics=Metrics.model_validate(metrics),
+        limited_by=limiting_parts(stages, hops, one.decode.coordinator_s)[0][1],
+    )
+
+
+def parts(time: StageTime | Transfer) -> dict[str, float]:
+    """Seconds by the name of the part."""
+    return {
+        name.removesuffix("_s"): getattr(time, name) for name in type(time).__dataclass_fields__
+    }
+
+
+_CAUSES = {
+    "weights": "reading weights on {where}",
+    "compute": "matrix products on {where}",
+    "kv": "reading the KV cache on {where}",
+    "attention": "attention on {where}",
+    "sync": "synchronising the devices of {where}",
+    "overhead": "engine overhead on {where}",
+    "serialise": "the rate of the link {where}",
+    "propagate": "the latency of the link {where}",
+    "relay": "software of the hop {where}",
+}
+
+
+def limiting_parts(
+    stages: list[StagePrediction], hops: tuple[HopPrediction, ...], coordinator_s: float
+) -> list[tuple[float, str, str]]:
+    """Parts of a decode step, largest first: share of the step, in words, where."""
+    found = [(coordinator_s, "scheduling at the coordinator", "coordinator")]
+    for stage in stages:
+        found += [
+            (s, _CAUSES[n].format(where=stage.node), stage.node) for n, s in stage.decode_s.items()
+        ]
+    for hop in hops:
+        where = f"{hop.src} -> {hop.dst}"
+        found += [(s, _CAUSES[n].format(where=where), where) for n, s in hop.decode_s.items()]
+    whole_s = sum(seconds for seconds, _, _ in found) or 1.0
+    found.sort(key=lambda part: -part[0])
+    return [(seconds / whole_s, text, where) for seconds, text, where in found]
