@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.scene import Scene
 from tests.cli.world import Terminal
 from tests.files.world import write_cards
 
@@ -16,6 +17,7 @@ def planner(
     for name in ("PLANNER_PROFILES", "PLANNER_FORMAT", "PLANNER_SEED", "PLANNER_DEBUG", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return Terminal(capsys)
 
 
@@ -23,3 +25,9 @@ def planner(
 def profiles(tmp_path: Path) -> Path:
     """A folder with the made-up cards."""
     return write_cards(tmp_path / "profiles")
+
+
+@pytest.fixture
+def scene(planner: Terminal, tmp_path: Path) -> Scene:
+    """A folder for scenarios and manifests, with the command that reads them."""
+    return Scene(tmp_path, planner)

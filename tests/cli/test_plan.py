@@ -1,0 +1,114 @@
+"""``planner plan`` from the outside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from planner.files.manifest import read_manifest
+from tests.cli.scene import MUST, Scene
+
+KEYS = [
+    "schema_version",
+    "problem_digest",
+    "objective",
+    "bound",
+    "solver",
+    "plan",
+    "prediction",
+    "candidates",
+    "limits",
+    "hidden_costs",
+    "flips",
+    "fallback",
+    "warnings",
+]
+
+
+def test_says_the_choice_first_and_writes_no_file_unasked(scene: Scene) -> None:
+    path = scene.scenario(MUST)
+    before = sorted(scene.folder.iterdir())
+    said = scene.planner("plan", path)
+    assert said.code == 0
+    first, second, third = said.stdout.splitlines()[:3]
+    assert first == "Run tiny in bf16 on a."
+    assert "proven optimal" in second
+    assert third.startswith("Calibration tier 0")
+    assert "Must-haves, all met" in said.stdout
+    assert "--out manifest.yaml" in said.stderr
+    assert sorted(scene.folder.iterdir()) == before
+
+
+def test_stdout_is_the_same_bytes_twice(scene: Scene) -> None:
+    path = scene.scenario()
+    assert scene.planner("plan", path).stdout == scene.planner("plan", path).stdout
+    once, twice = (scene.planner("plan", path, "--format", "json").document for _ in range(2))
+    assert once["solver"].pop("seconds") >= 0
+    twice["solver"].pop("seconds")
+    assert once == twice
+
+
+def test_json_has_the_keys_of_the_contract(scene: Scene) -> None:
+    document = scene.planner("plan", scene.scenario(), "--format", "json").document
+    assert list(document) == KEYS
+    assert document["objective"]["name"] == "tpot"
+    assert document["objective"]["direction"] == "min"
+    assert document["objective"]["value"] == document["prediction"]["mean_tpot_ms"]
+    assert document["bound"] == {"value": document["objective"]["value"], "gap": 0.0}
+    (pipeline,) = document["plan"]["pipelines"]
+    (stage,) = pipeline["stages"]
+    assert stage == {"node": "a", "start": 0, "stop": 4, "quant": "bf16"}
+    assert {"weight", "max_num_seqs", "micro_batches"} < set(pipeline)
+    assert document["plan"]["standbys"] == []
+    assert [one["chosen"] for one in document["candidates"]].count(True) == 1
+
+
+def test_the_manifest_holds_what_was_said(scene: Scene) -> None:
+    run = "run:\n  checkpoint: models/tiny\n"
+    path = scene.folder / "deep" / "manifest.yaml"
+    said = scene.planner(
+        "plan", scene.scenario(run), "--out", path, "--seed", 7, "--format", "json"
+    )
+    manifest = read_manifest(path)
+    assert manifest.problem_digest == said.document["problem_digest"]
+    assert manifest.plan.model_dump(mode="json") == said.document["plan"]
+    assert manifest.seed == 7
+    assert manifest.run is not None
+    assert manifest.run.checkpoint == "../models/tiny"
+    assert list(manifest.warnings) == said.document["warnings"]
+
+
+def test_infeasible_exits_with_4_says_what_binds_and_writes_nothing(scene: Scene) -> None:
+    path, out = scene.scenario("must_have: {mean_ttft: 1 ns}\n"), scene.folder / "m.yaml"
+    said = scene.planner("plan", path, "--out", out, "--format", "json")
+    assert said.code == 4
+    assert said.document["constraint"] == "mean_ttft_ms"
+    assert said.document["nearest"]["plan"]["pipelines"]
+    assert "error: no plan meets the must-haves" in said.stderr
+    assert "hint: " in said.stderr
+    assert not out.exists()
+    said = scene.planner("plan", path)
+    assert (said.code, said.stdout) == (4, "")
+
+
+def test_set_changes_the_scenario(scene: Scene) -> None:
+    said = scene.planner("plan", scene.scenario(), "--set", "objective=throughput", "--format=json")
+    assert said.document["objective"]["name"] == "throughput"
+    assert said.document["objective"]["direction"] == "max"
+    assert scene.planner("plan", scene.scenario(), "--set", "nonsense=1").code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["plan", "simulate"])
+def test_never_imports_torch(scene: Scene, command: str) -> None:
+    path, profiles = scene.scenario(), scene.folder / "profiles"
+    code = (
+        "import sys\n"
+        "from planner.cli.main import app\n"
+        f"app([{command!r}, {str(path)!r}, '--profiles', {str(profiles)!r}], "
+        "standalone_mode=False)\n"
+        "assert not {'torch', 'pandas'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

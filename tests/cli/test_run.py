@@ -1,0 +1,112 @@
+"""``planner run`` from the outside, with real workers."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner.core.workload import Closed
+from tests.cli.scene import Scene
+
+RUN = "run:\n  seeded: {seed: 3, dtype: fp32}\n"
+QUANT = "name: FP32\nweight_bits: 32\nlossless: true\nsource: made up\nas_of: 2026-01-01\n"
+
+
+def two_stages(scene: Scene, run: str = RUN) -> Path:
+    """A manifest whose model needs both nodes."""
+    path = scene.scenario(run)
+    text = path.read_text().replace("[bf16]", "[fp32]")
+    text = text.replace("tokens: 100}", "tokens: 9}").replace("tokens: 10}", "tokens: 6}")
+    path.write_text(text)
+    cards = scene.folder / "profiles"
+    (cards / "quants" / "fp32.yaml").write_text(QUANT)
+    model = cards / "models" / "tiny.yaml"
+    model.write_text(model.read_text().replace("vocab_size: 100", "vocab_size: 300"))
+    engine = cards / "engines" / "soft.yaml"
+    engine.write_text(engine.read_text().replace("{bf16: {b", '{"*": {b'))
+    out = scene.folder / "manifest.yaml"
+    sets = ["workload.requests=4", "nodes.a.memory=600 kB", "nodes.b.memory=600 kB"]
+    said = scene.planner("plan", path, "--out", out, *(f"--set={one}" for one in sets))
+    assert said.code == 0, said.stderr
+    return out
+
+
+@pytest.mark.slow
+def test_runs_what_was_planned_and_says_how_far_off_the_prediction_was(scene: Scene) -> None:
+    path = two_stages(scene)
+    said = scene.planner("run", path, "--format", "json")
+    assert said.code == 0, said.stderr
+    document = said.document
+    assert document["sessions"] == {"started": 4, "completed": 4, "lost": 0}
+    assert document["measured"]["completed"] == 4
+    predicted, measured = (document[key]["mean_tpot_ms"] for key in ("predicted", "measured"))
+    assert document["error"]["mean_tpot_ms"] == pytest.approx((predicted - measured) / measured)
+    assert document["analytic"]["mean_tpot_ms"] > 0
+    assert {(row["node"], row["phase"]) for row in document["stages"]} == {
+        (node, phase) for node in ("a", "b") for phase in ("prefill", "decode")
+    }
+    assert all(row["measured_ms"] > 0 for row in document["stages"] + document["hops"])
+    assert document["recoveries"] == []
+    assert document["verification"]["accused"] == []
+    made = list((scene.folder / "cache" / "planner" / "checkpoints").iterdir())
+    assert [folder.name for folder in made] == ["tiny-3-fp32"]
+
+
+@pytest.mark.slow
+def test_prompts_are_answered_and_a_large_error_fails(scene: Scene) -> None:
+    path, prompts = two_stages(scene), scene.folder / "prompts.txt"
+    prompts.write_text("Good day\n\nWho?\n")
+    checkpoint = scene.folder / "made"
+    said = scene.planner(
+        "run", path, "--checkpoint", checkpoint, "--prompts", prompts, "--max-error", 0
+    )
+    assert said.code == 6
+    assert "was off by" in said.stderr
+    assert "> Good day" in said.stdout
+    assert "> Who?" in said.stdout
+    assert "2 of 2 requests completed, 0 lost" in said.stdout
+    assert "Furthest off: " in said.stdout
+    assert (checkpoint / "model.safetensors").exists()
+
+
+def test_refuses_a_manifest_of_another_scenario(scene: Scene) -> None:
+    path = two_stages(scene)
+    other = scene.scenario("objective: throughput\n", "other.yaml")
+    assert scene.planner("run", path, "--scenario", other).code == 5
+
+
+def test_says_what_is_missing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = two_stages(scene, run="")
+    said = scene.planner("run", path)
+    assert said.code == 2
+    assert "--checkpoint DIR" in said.stderr
+    said = scene.planner("run", path, "--prompts", scene.folder / "none.txt")
+    assert said.code == 3
+    (scene.folder / "empty.txt").write_text("\n")
+    said = scene.planner("run", path, "--prompts", scene.folder / "empty.txt")
+    assert said.code == 3
+    find = importlib.util.find_spec
+
+    def without_torch(name: str, *rest: Any) -> Any:
+        return None if name == "torch" else find(name, *rest)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without_torch)
+    said = scene.planner("run", path)
+    assert said.code == 7
+    assert "pip install 'planner[run]'" in said.stderr
+
+
+def test_the_workload_is_that_of_the_manifest_unless_told(scene: Scene) -> None:
+    from planner.cli.run import _job
+    from planner.files.manifest import read_manifest
+
+    manifest = read_manifest(two_stages(scene))
+    job = _job(manifest, None, None, None, None)
+    assert job.requests == manifest.problem.workload.sample(manifest.seed)
+    job = _job(manifest, 3, 8, ["one", "two"], 5)
+    assert job.texts == ["one", "two", "one"]
+    assert job.problem.workload.arrivals == Closed(kind="closed", concurrency=3)
+    assert (len(job.requests), job.seed) == (3, 5)

@@ -1,0 +1,143 @@
+"""The report of a plan, from a plan made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from planner.core.cluster import Node
+from planner.core.plan import Pipeline, Plan, Stage
+from planner.core.problem import Problem
+from planner.core.requirements import MustHave, Requirements
+from planner.plan.infeasible import NoPlanError
+from planner.plan.predict import predict
+from planner.plan.solution import Candidate, Flip, Limit, Solution
+from planner.report.placement import token_s
+from planner.report.plan import PlanReport, infeasible_document
+from tests.core.world import problem as tiny
+
+STAGES = (
+    Stage(node="a", start=0, stop=3, quant="bf16"),
+    Stage(node="b", start=3, stop=4, quant="bf16"),
+)
+PLAN = Plan(pipelines=(Pipeline(stages=STAGES),))
+
+
+def world(**must: Any) -> Problem:
+    nodes = (
+        Node(id="a", device="chip", region="eu", usd_per_hour=0.25),
+        Node(id="b", device="chip", region="us", count=2, usd_per_hour=0.5),
+    )
+    return tiny(nodes=nodes, requirements=Requirements(must_have=MustHave.model_validate(must)))
+
+
+def report(problem: Problem, **changes: Any) -> PlanReport:
+    prediction = predict(problem, PLAN)
+    value = prediction.metrics.mean_tpot_ms
+    chosen = Candidate(
+        name="both", plan=PLAN, prediction=prediction, value=value or 0.0, chosen=True
+    )
+    values: dict[str, Any] = {
+        "plan": PLAN,
+        "prediction": prediction,
+        "value": value,
+        "bound": value,
+        "gap": 0.0,
+        "solver": "exact",
+        "candidates": (chosen,),
+        "limits": (Limit(what="latency", where="a -> b", share=0.4, text="the line is long"),),
+        "hidden_costs": {"idle_capacity": 0.125, "egress": 0.0},
+        "flips": (Flip(parameter="load", now=1, to=6.5, winner="one", text="more load: one"),),
+        "fallback_text": "without b nothing serves",
+        "warnings": ("beware",),
+    }
+    return PlanReport(problem, Solution.model_validate(values | changes), 1.5, ("old prices",))
+
+
+def read(shown: PlanReport, width: int = 200) -> str:
+    console = Console(width=width, markup=False, highlight=False, no_color=True)
+    with console.capture() as captured:
+        for part in shown.text():
+            console.print(part)
+    return captured.get()
+
+
+def test_only_a_gap_of_zero_is_called_optimal() -> None:
+    assert "proven optimal" in read(report(world()))
+    text = read(report(world(), gap=0.031, bound=10.0))
+    assert "proven optimal" not in text
+    assert "at most 3.10% from the best possible (10 ms is the bound)" in text
+
+
+def test_the_choice_comes_first_and_every_part_is_said() -> None:
+    text = read(report(world()))
+    assert text.startswith("Run tiny in bf16 on a -> b.\nPredicted mean time per output token: ")
+    for said in (
+        "Calibration tier 0",
+        "2 x chip",
+        "0 to 2",
+        "3 to 3",
+        "-> a (tokens)",
+        "the line is long",
+        "idle capacity",
+        "without b nothing serves",
+        "more load: one",
+        "beware",
+        "old prices",
+        "0.75 USD/h",
+    ):
+        assert said in text, said
+    assert "chosen" in text
+
+
+def test_how_long_the_solver_took_is_not_in_the_text() -> None:
+    slow, fast = report(world()), report(world())
+    object.__setattr__(slow, "seconds", 99.0)
+    assert read(slow) == read(fast)
+    assert slow.document()["solver"] == {"name": "exact", "seconds": 99.0}
+
+
+def test_must_haves_stand_beside_what_is_predicted() -> None:
+    text = read(
+        report(world(mean_ttft=9.0, usd_per_hour=2.0, max_nodes=3, forbid_regions=["mars"]))
+    )
+    assert "Must-haves, all met" in text
+    assert "at most 9,000 ms" in text
+    assert "at most 2 USD/h" in text
+    assert "2 used" in text
+    assert "mars" in text
+    assert "all met" not in read(report(world(mean_ttft=1e-6)))
+
+
+def test_the_parts_of_a_token_sum_to_the_step() -> None:
+    problem = world()
+    shown = report(problem)
+    (predicted,) = shown.solution.prediction.pipelines
+    # One decode step of a single user is what TPOT is.
+    tpot_s = (shown.solution.prediction.metrics.mean_tpot_ms or 0) / 1e3
+    assert token_s(problem, predicted) == pytest.approx(tpot_s, rel=1e-3)
+
+
+def test_the_document_calls_a_flip_from_and_to() -> None:
+    (flip,) = report(world()).document()["flips"]
+    assert flip == {
+        "parameter": "load",
+        "from": 1,
+        "to": 6.5,
+        "winner": "one",
+        "text": "more load: one",
+    }
+
+
+def test_narrow_terminals_lose_no_figure() -> None:
+    assert "0.75" in read(report(world()), width=40)
+
+
+def test_no_plan_as_a_document() -> None:
+    nearest = report(world()).solution
+    document = infeasible_document(NoPlanError("usd_per_hour", "none", "pay more", nearest))
+    assert document["constraint"] == "usd_per_hour"
+    assert document["nearest"]["plan"]["pipelines"][0]["stages"][1]["node"] == "b"
+    assert infeasible_document(NoPlanError("memory", "none", "add"))["nearest"] is None

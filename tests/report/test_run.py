@@ -1,0 +1,126 @@
+"""The report of a run, from steps made by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from planner.core.cost import Batch, chip, stage_time, transfer_time
+from planner.core.metrics import Metrics
+from planner.core.plan import Pipeline, Plan, Stage
+from planner.report.run import RunReport, Term, hop_terms, relative_error, stage_terms
+from planner.run.steps import Hop, Step
+from tests.core.world import problem
+
+STAGES = (
+    Stage(node="a", start=0, stop=2, quant="bf16"),
+    Stage(node="b", start=2, stop=4, quant="bf16"),
+)
+PLAN = Plan(pipelines=(Pipeline(stages=STAGES),))
+SESSIONS = {"started": 4, "completed": 3, "lost": 1}
+
+
+def report(predicted: Metrics, measured: Metrics, **changes: Any) -> RunReport:
+    values: dict[str, Any] = {
+        "analytic": predicted,
+        "predicted": predicted,
+        "measured": measured,
+        "stages": (Term("a", "decode", 0.003, 0.004, 100),),
+        "hops": (Term("a -> b", "decode", 0.020, 0.0205, 100, "a", "b"),),
+        "coordinator": (Term("coordinator", "decode", 1e-4, 2e-4, 100),),
+        "sessions": SESSIONS,
+        "threads": 1,
+    }
+    return RunReport(**(values | changes))
+
+
+def read(shown: RunReport) -> str:
+    console = Console(width=120, markup=False, highlight=False, no_color=True)
+    with console.capture() as captured:
+        for part in shown.text():
+            console.print(part)
+    return captured.get()
+
+
+def test_errors_are_signed_and_need_both_figures() -> None:
+    assert relative_error(9.0, 10.0) == pytest.approx(-0.1)
+    assert relative_error(None, 10.0) is None
+    assert relative_error(1.0, 0.0) is None
+    shown = report(
+        Metrics(mean_tpot_ms=9.0, mean_ttft_ms=1.0, usd_per_hour=1.0),
+        Metrics(mean_tpot_ms=10.0, output_throughput=5.0, usd_per_hour=2.0),
+    )
+    assert shown.error == {"mean_tpot_ms": pytest.approx(-0.1)}
+
+
+def test_what_is_unknown_is_beyond_every_limit() -> None:
+    both = {"mean_ttft_ms": 10.0, "output_throughput": 10.0}
+    shown = report(Metrics(mean_tpot_ms=9.0, **both), Metrics(mean_tpot_ms=10.0, **both))
+    assert list(shown.beyond(0.05)) == ["mean_tpot_ms"]
+    assert shown.beyond(0.15) == {}
+    unknown = report(Metrics(**both), Metrics(**both))
+    assert unknown.beyond(0.15) == {"mean_tpot_ms": None}
+
+
+def test_the_term_that_brought_most_error_is_named() -> None:
+    metrics = Metrics(mean_tpot_ms=9.0)
+    text = read(report(metrics, metrics, answers=(("Who?", "Me."),)))
+    assert "> Who?\nMe." in text
+    assert "3 of 4 requests completed, 1 lost" in text
+    assert "Furthest off: decode at a, 3 ms predicted and 4 ms measured, 100 times." in text
+
+
+def test_the_document_has_the_keys_of_the_contract() -> None:
+    metrics = Metrics(mean_tpot_ms=9.0)
+    document = report(metrics, metrics).document()
+    assert {"predicted", "measured", "error", "sessions", "recoveries", "verification"} <= set(
+        document
+    )
+    assert document["sessions"] == SESSIONS
+    assert {key: document["hops"][0][key] for key in ("src", "dst")} == {"src": "a", "dst": "b"}
+    assert document["stages"][0]["error"] == pytest.approx(-0.25)
+
+
+def test_stages_are_judged_by_the_batches_that_ran() -> None:
+    world = problem()
+    steps = [
+        Step(0, "prefill", 1, 100, 0, 0.1, 1.0, 1.5),
+        Step(1, "decode", 1, 1, 100, 0.1, 2.0, 2.1),
+        Step(2, "decode", 1, 1, 300, 0.1, 3.0, 3.3),
+    ]
+    run: Any = SimpleNamespace(stage=STAGES[0], steps=steps)
+    decode, prefill = stage_terms(world, [run])
+    assert (decode.where, decode.phase, decode.steps) == ("a", "decode", 2)
+    assert decode.measured_s == pytest.approx(0.2)
+    assert prefill.measured_s == pytest.approx(0.5)
+    times = [
+        stage_time(
+            world.model, 0, 2, world.quant("bf16"), chip(world, "a"), Batch.decode(1, tokens)
+        ).total_s
+        for tokens in (100, 300)
+    ]
+    assert decode.predicted_s == pytest.approx(sum(times) / 2)
+
+
+def test_hops_are_judged_by_what_went_over_them() -> None:
+    world = problem()
+    ways = [("a", "a"), ("a", "b"), ("b", "a")]
+    runs: list[Any] = [
+        SimpleNamespace(
+            pipeline=0,
+            src=src,
+            dst=dst,
+            hops=[Hop(0, "decode", 3, 3, 0.5), Hop(1, "decode", 3, 3, 0.7)],
+        )
+        for src, dst in ways
+    ]
+    home, there, back = hop_terms(world, PLAN, runs)
+    assert there.measured_s == pytest.approx(0.6)
+    link = world.cluster.link("a", "b")
+    hidden = 3 * 64 * 16 / 8
+    assert there.predicted_s == pytest.approx(transfer_time(link, hidden, world.engine).total_s)
+    assert home.predicted_s == pytest.approx(world.engine.hop_s)
+    assert (back.src, back.dst) == ("b", "a")
