@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from planner.core.prediction import PipelinePrediction, Prediction, StagePrediction
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave
-from planner.report.tables import GIB, bar, duration, figure, gauge, gib, grid, label, table
+from planner.report.tables import GIB, bar, duration, figure, gauge, grid, label, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -79,12 +79,13 @@ def must_have_rows(must: MustHave, prediction: Prediction) -> list[tuple[str, st
 
 
 def _stages(problem: Problem, predicted: PipelinePrediction, step_s: float) -> Table:
-    rows = table("=node", "device", "region", "layers", "quant", "=memory", ">token time", ">share")
+    rows = table("node", "device", "region", "layers", "quant", "memory", ">time", ">share")
     for number, hop in enumerate(predicted.hops):
         hop_s = sum(hop.decode_s.values())
-        way = f"  -> {hop.dst}" if number < len(predicted.stages) else f"  -> {hop.dst} (tokens)"
         if hop.src != hop.dst:
-            rows.add_row(way, "", "", "", "", "", duration(hop_s), f"{_share(hop_s, step_s):.0%}")
+            rows.add_row(
+                f"-> {hop.dst}", "", "", "", "", "", duration(hop_s), f"{_share(hop_s, step_s):.0%}"
+            )
         if number < len(predicted.stages):
             rows.add_row(*_stage_row(problem, predicted.stages[number], step_s))
     return rows
@@ -101,7 +102,7 @@ def _stage_row(problem: Problem, stage: StagePrediction, step_s: float) -> tuple
         node.region,
         f"{stage.start} to {stage.stop - 1}",
         stage.quant,
-        f"{gauge(used, stage.capacity_bytes)} {used / GIB:.2f}/{gib(stage.capacity_bytes)}",
+        f"{gauge(used, stage.capacity_bytes)} {_of(used, stage.capacity_bytes)}",
         duration(decode_s),
         f"{_share(decode_s, step_s):.0%}",
     )
@@ -127,6 +128,10 @@ def _parts(problem: Problem, predicted: PipelinePrediction, step_s: float) -> Ta
     if rest_s > 1e-9 * step_s:
         rows.add_row("  the rest", "", duration(rest_s), f"{_share(rest_s, step_s):.1%}", "")
     return rows
+
+
+def _of(used_bytes: float, whole_bytes: float) -> str:
+    return f"{used_bytes / GIB:.3g}/{whole_bytes / GIB:.3g} GiB"
 
 
 def _share(seconds: float, whole_s: float) -> float:

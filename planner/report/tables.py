@@ -37,16 +37,14 @@ LABELS: Mapping[str, str] = {
 
 
 def table(*columns: str) -> Table:
-    """A table without lines; ``>`` before a column is for figures, ``=`` for unbroken lines."""
+    """A table without lines; a column that starts with ``>`` holds figures."""
     from rich.table import Table
 
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
+        right = column.startswith(">")
         made.add_column(
-            column.lstrip(">="),
-            justify="right" if column.startswith(">") else "left",
-            no_wrap=column.startswith("="),
-            overflow="fold",
+            column.removeprefix(">"), justify="right" if right else "left", overflow="fold"
         )
     return made
 
@@ -66,7 +64,7 @@ def bar(share: float, width: int = BAR) -> str:
     return "█" * round(min(1.0, max(0.0, share)) * width)
 
 
-def gauge(used: float, whole: float, width: int = 10) -> str:
+def gauge(used: float, whole: float, width: int = 6) -> str:
     """How much of something is used up, as ``[####....]``."""
     full = round(min(1.0, used / whole if whole else 1.0) * width)
     return f"[{'#' * full}{'.' * (width - full)}]"
@@ -75,11 +73,6 @@ def gauge(used: float, whole: float, width: int = 10) -> str:
 def duration(seconds: float) -> str:
     """A time in the unit that suits it."""
     return show(seconds, "s", 3)
-
-
-def gib(size_bytes: float) -> str:
-    """A size in GiB."""
-    return f"{size_bytes / GIB:.2f} GiB"
 
 
 def figure(metric: str, value: float | None, unit: bool = True) -> str:

@@ -79,7 +79,7 @@ def test_the_choice_comes_first_and_every_part_is_said() -> None:
         "2 x chip",
         "0 to 2",
         "3 to 3",
-        "-> a (tokens)",
+        "-> a ",
         "the line is long",
         "idle capacity",
         "without b nothing serves",
@@ -132,7 +132,9 @@ def test_the_document_calls_a_flip_from_and_to() -> None:
 
 
 def test_narrow_terminals_lose_no_figure() -> None:
-    assert "0.75" in read(report(world()), width=40)
+    text = read(report(world()), width=60)
+    assert "0.75 USD/h" in text
+    assert all(node.region in text for node in world().cluster.nodes)
 
 
 def test_no_plan_as_a_document() -> None:
