@@ -50,6 +50,8 @@ class Node(Spec):
     region: str = "home"
     zone: str = ""
     """Nodes of one zone can fail together."""
+    host: str = ""
+    """Nodes of one host share its cores; empty for a machine of its own."""
     usd_per_hour: UsdPerHour = Field(default=0.0, alias="price")
     """Rent of the whole node."""
     usd_per_joule: UsdPerJoule = Field(default=0.0, alias="electricity")

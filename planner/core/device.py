@@ -44,6 +44,15 @@ class Device(Card):
     """Power with weights loaded and nothing to do."""
     threads: Count | None = None
     """CPU threads that were used when the figures were probed."""
+    host_threads: Count | None = None
+    """CPU threads of the whole host, which workers on it share."""
+
+    @property
+    def workers_at_once(self) -> int | None:
+        """Workers that can compute on one host without slowing each other; None for any number."""
+        if self.threads is None or self.host_threads is None:
+            return None
+        return max(1, self.host_threads // self.threads)
 
     def peak_flop_per_s(self, dtype: DType) -> float:
         """Dense peak for ``dtype``, or for the format a chip without it computes in (FLOP/s)."""

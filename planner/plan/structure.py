@@ -129,7 +129,7 @@ class Structure:
             state,
             lambda vector: self._judge(state, vector),
             self._exact_cost,
-            prune=not self._variable_costs,
+            prune=not (self._variable_costs or self._shared_hosts),
             limit=limit,
         )
         if found.cuts is None and math.isfinite(found.bound):
@@ -148,6 +148,11 @@ class Structure:
             if not admissible(self.problem, plan, predict(self.problem, plan)):
                 return math.inf
         return self._exact(cuts).cost
+
+    @cached_property
+    def _shared_hosts(self) -> bool:
+        """Whether stages may slow each other, which no single criterion sees."""
+        return any(node.host for node in self.problem.cluster.workers)
 
     @cached_property
     def _variable_costs(self) -> bool:

@@ -64,6 +64,7 @@ def measure_device(threads: int, workers: int = 1) -> Device:
         memory_bytes_per_s=float(f"{_streaming_bytes_per_s():.4g}"),
         flop_per_s={name: float(f"{rate:.4g}") for name, rate in compute.items()},
         threads=threads,
+        host_threads=len(os.sched_getaffinity(0)),
         source="planner probe",
         as_of=datetime.datetime.now(tz=datetime.UTC).date(),
         note=f"measured with {threads} of {os.cpu_count()} cores by torch {torch.__version__}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -59,14 +60,38 @@ class Wire:
 
 
 @dataclass(slots=True)
+class Host:
+    """The cores that several workers share: as many compute at once as it has room for."""
+
+    free_s: list[float]
+
+    def next_s(self) -> float:
+        """When the next worker can start (s)."""
+        return self.free_s[0]
+
+    def take(self, until_s: float) -> None:
+        """Occupies the place that is free first."""
+        heapq.heapreplace(self.free_s, until_s)
+
+
+@dataclass(slots=True)
 class Worker:
     """A stage on its node."""
 
     problem: Problem
     stage: Stage
     chip: Chip
+    host: Host | None = None
     server: Server = field(default_factory=Server)
     known: dict[Batch, float] = field(default_factory=dict)
+
+    def compute(self, now_s: float, batch: Batch) -> tuple[float, float]:
+        """When a step that comes now begins and ends, its host's other workers permitting (s)."""
+        if self.host is None:
+            return self.server.serve(now_s, self.step_s(batch))
+        begin_s, end_s = self.server.serve(max(now_s, self.host.next_s()), self.step_s(batch))
+        self.host.take(end_s)
+        return begin_s, end_s
 
     def step_s(self, batch: Batch) -> float:
         """Seconds of one step; equal batches are asked for once."""
@@ -96,13 +121,26 @@ class Network:
 def build(problem: Problem, plan: Plan, seed: int) -> Network:
     """The idle network of a plan; raises LookupError where a hop has no link."""
     wires: dict[tuple[str, str], Wire] = {}
+    hosts: dict[str, Host] = {}
     workers, routes = [], []
     for pipeline in plan.pipelines:
         workers.append(
-            [Worker(problem, stage, chip(problem, stage.node)) for stage in pipeline.stages]
+            [
+                Worker(problem, stage, chip(problem, stage.node), _host(problem, hosts, stage.node))
+                for stage in pipeline.stages
+            ]
         )
         routes.append([_wire(problem, wires, seed, *ends) for ends in _hops(problem, pipeline)])
     return Network(Server(), wires, workers, routes)
+
+
+def _host(problem: Problem, hosts: dict[str, Host], node: str) -> Host | None:
+    """The host a node shares with others; None for a machine of its own."""
+    name = problem.cluster.node(node).host
+    at_once = problem.cluster.device(node).workers_at_once
+    if not name or at_once is None:
+        return None
+    return hosts.setdefault(name, Host([0.0] * at_once))
 
 
 def _hops(problem: Problem, pipeline: Pipeline) -> list[tuple[str, str]]:

@@ -236,7 +236,7 @@ class _Way:
         run = self.run
         worker = run.network.pipelines[self.index][self.hop]
         now_s = run.env.now
-        began_s, ends_s = worker.server.serve(now_s, worker.step_s(self.batch))
+        began_s, ends_s = worker.compute(now_s, self.batch)
         self._note(worker.stage.node, now_s, began_s, ends_s)
         run._at(ends_s, self.next_hop)
 

@@ -158,3 +158,26 @@ def test_replications_have_intervals_and_repeat() -> None:
 )
 def test_t_quantiles_are_those_of_the_tables(degrees: int, quantile: float) -> None:
     assert t_quantile(degrees) == pytest.approx(quantile, rel=1e-4)
+
+
+def test_workers_on_one_host_wait_for_its_cores() -> None:
+    def throughput(cores: int) -> float:
+        chip = device(compute={"bf16": 1e7}, threads=1, host_threads=cores)
+        world = problem(
+            nodes=[Node(id=name, device="chip", host="box") for name in "ab"],
+            links=[link(one_way_latency=0.0)],
+            devices=[chip],
+            workload=Workload(
+                arrivals=Closed(kind="closed", concurrency=2),
+                prompt=Fixed(tokens=10),
+                output=Fixed(tokens=40),
+                requests=2,
+            ),
+        )
+        result = simulate(world, split(world, [2], seats=2, groups=2), visits=True)
+        assert violations(result, split(world, [2], seats=2, groups=2), 2) == []
+        busy = sum(result.stage_busy.values())
+        assert busy <= cores + 1e-9
+        return result.metrics.output_throughput or 0.0
+
+    assert throughput(2) > 1.5 * throughput(1)

@@ -26,6 +26,8 @@ class Traversal:
     """One more than stages: into the first stage, between stages, back to the coordinator."""
     coordinator_s: float
     """Scheduling and sampling at the coordinator."""
+    shared_s: float = 0.0
+    """Longest time that a host shared by several stages is busy with the step."""
 
     @property
     def total_s(self) -> float:
@@ -37,7 +39,8 @@ class Traversal:
     def bottleneck_s(self) -> float:
         """Longest time that one stage or one line is busy: batches cannot follow faster."""
         busiest_stage = max(stage.total_s for stage in self.stages)
-        return max(busiest_stage, *(hop.serialise_s for hop in self.transfers))
+        busiest_line = max(hop.serialise_s for hop in self.transfers)
+        return max(busiest_stage, busiest_line, self.shared_s)
 
 
 def chip(problem: Problem, node_id: str) -> Chip:
@@ -82,4 +85,16 @@ def traverse(problem: Problem, pipeline: Pipeline, batch: Batch) -> Traversal:
         transfer_time(cluster.link(src, dst), payload, problem.engine)
         for (src, dst), payload in zip(pairwise(route), payloads, strict=True)
     )
-    return Traversal(stages, transfers, problem.engine.coordinator_step_s)
+    shared_s = _shared_s(problem, pipeline, stages)
+    return Traversal(stages, transfers, problem.engine.coordinator_step_s, shared_s)
+
+
+def _shared_s(problem: Problem, pipeline: Pipeline, stages: tuple[StageTime, ...]) -> float:
+    """Work of the stages on one host over the workers it can run at once, of the fullest host."""
+    work_s: dict[str, float] = {}
+    for stage, time in zip(pipeline.stages, stages, strict=True):
+        at_once = problem.cluster.device(stage.node).workers_at_once
+        host = problem.cluster.node(stage.node).host
+        if host and at_once is not None:
+            work_s[host] = work_s.get(host, 0.0) + time.total_s / at_once
+    return max(work_s.values(), default=0.0)
