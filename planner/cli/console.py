@@ -73,6 +73,7 @@ def prepare() -> None:
 def emit(*renderables: RenderableType) -> None:
     """Writes text and tables to stdout; markup in texts is not interpreted."""
     console = _console(stderr=False)
+    console.on_broken_pipe = nobody_reads  # type: ignore[method-assign]  # rich exits with 1
     try:
         for renderable in renderables:
             console.print(renderable)

@@ -97,10 +97,11 @@ def test_an_interrupt_exits_with_130(planner: Terminal, monkeypatch: pytest.Monk
     assert planner("doctor").code == 130
 
 
-def test_a_reader_that_has_seen_enough_is_no_failure() -> None:
+@pytest.mark.parametrize("arguments", [("show", "models"), ("doctor",)], ids=["text", "table"])
+def test_a_reader_that_has_seen_enough_is_no_failure(arguments: tuple[str, ...]) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
-    command = [sys.executable, "-m", "planner", "show", "models"]
+    command = [sys.executable, "-m", "planner", *arguments]
     try:
         done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True)
     finally:
