@@ -80,6 +80,7 @@ def test_the_document_has_the_keys_of_the_contract() -> None:
         document
     )
     assert document["sessions"] == SESSIONS
+    assert document["verification"]["enabled"] is False
     assert {key: document["hops"][0][key] for key in ("src", "dst")} == {"src": "a", "dst": "b"}
     assert document["stages"][0]["error"] == pytest.approx(-0.25)
 
