@@ -74,7 +74,22 @@ def _machine() -> list[Finding]:
     return [
         Finding("cores", "ok", f"{usable} usable of {whole}"),
         Finding("memory", "ok", told),
+        _ports(),
     ]
+
+
+def _ports() -> Finding:
+    """Whether local workers can listen for each other, as ``planner run`` has them do."""
+    import socket
+
+    from planner.report.doctor import Finding
+
+    try:
+        with socket.create_server(("127.0.0.1", 0)):
+            return Finding("ports", "ok", "local workers can listen on 127.0.0.1")
+    except OSError as error:
+        hint = "planner run needs it: allow listening on 127.0.0.1"
+        return Finding("ports", "missing", error.strerror or str(error), hint)
 
 
 def _profiles(profiles: list[Path]) -> list[Finding]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import socket
 from importlib import metadata
 from pathlib import Path
 
@@ -23,6 +24,20 @@ def test_it_says_what_is_there_and_what_to_do_about_the_rest(planner: Terminal) 
     assert found["this-host"]["state"] == "missing"
     assert "planner probe" in found["this-host"]["hint"]
     assert "planner probe" in planner("doctor").stdout
+
+
+def test_ports_that_cannot_be_opened_are_told_and_end_nothing(
+    planner: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _findings(planner("doctor", "--format", "json").document)["ports"]["state"] == "ok"
+
+    def refuse(*_: object, **__: object) -> object:
+        raise PermissionError(1, "not permitted here")
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    done = planner("doctor", "--format", "json")
+    found = _findings(done.document)["ports"]
+    assert (done.code, found["state"], found["detail"]) == (0, "missing", "not permitted here")
 
 
 def test_an_old_probe_is_told(planner: Terminal, profiles: Path) -> None:
