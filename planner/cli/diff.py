@@ -23,6 +23,8 @@ def diff(
 
     Which nodes hold something else, what that does to latency and cost, and which values of the
     problem changed.
+
+    Example: `planner diff before.yaml after.yaml`
     """
     from planner.files.difference import difference
     from planner.files.manifest import read_manifest

@@ -26,6 +26,8 @@ def doctor(profiles: ProfilesOption = None, format: FormatOption = Format.text) 
 
     And what to do about what does not. Exit code 7 if something is missing that plan and
     simulate need.
+
+    Example: `planner doctor`
     """
     from planner.core.errors import RunError
     from planner.report.doctor import document, text

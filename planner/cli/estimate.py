@@ -49,6 +49,8 @@ def estimate(
     The figures, broken down into their parts, are those of the cost model that plan and simulate
     use, for one stage and no network, with the error such predictions had on data they were not
     fitted to.
+
+    Example: `planner estimate --model llama-3.1-8b --device rtx-4090`
     """
     from planner.cli.cards import card, catalogue
     from planner.core.cost import estimate as cost

@@ -23,6 +23,8 @@ def init(
 
     The scenarios that it compares itself with are written too. Nothing that is there already is
     replaced without --force.
+
+    Example: `planner init my-scenario --template two-homes`
     """
     from planner.core.errors import UsageError
     from planner.files.atomic import write_text

@@ -37,6 +37,8 @@ def plan(
     The manifest holds the problem, the plan and the prediction; simulate and run take it.
     Exit code 4 if no plan meets the must-haves: then the binding one and the nearest miss are
     printed and no manifest is written.
+
+    Example: `planner plan scenario.yaml --out manifest.yaml`
     """
     from planner.core.errors import InfeasibleError
     from planner.files.manifest import write_manifest

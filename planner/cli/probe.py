@@ -43,6 +43,8 @@ def probe(
     Times the code that `planner run` executes. Writes devices/this-host.yaml and
     engines/this-host.yaml, so that scenarios and `planner estimate --device this-host` can name
     it. Takes about a minute; let nothing else run meanwhile.
+
+    Example: `planner probe --workers 3`
     """
     from planner.core.errors import UsageError
     from planner.files.catalogue import Catalogue, user_profiles

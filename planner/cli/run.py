@@ -91,6 +91,8 @@ def run(
 
     The links of the plan are imitated between the workers. The same requests are simulated, so
     predicted and measured figures mean the same.
+
+    Example: `planner run manifest.yaml --max-error 15`
     """
     from planner.cli.extra import torch_needed
     from planner.files.manifest import check_digest, read_manifest

@@ -66,6 +66,8 @@ def simulate(
 
     All targets meet the same random numbers. A scenario is planned first; the alternatives it
     names follow as further targets, APIs at their price for the simulated tokens.
+
+    Example: `planner simulate manifest.yaml --replications 5`
     """
     from planner.cli.contest import Contest
     from planner.files.atomic import write_text

@@ -27,6 +27,8 @@ def validate(
 
     Says nothing where all are right. Every problem of every file is reported with its line.
     Exit code 3 if there is one, 5 if the one file given is a manifest of another version.
+
+    Example: `planner validate scenario.yaml`
     """
     from planner.core.errors import PlannerError
 

@@ -35,6 +35,7 @@ def test_every_command_explains_itself(planner: Terminal, command: str) -> None:
     done = planner(command, "--help")
     assert done.code == 0
     assert done.stdout.startswith(f"Usage: planner {command}")
+    assert f"`planner {command}" in done.stdout.split("Example")[1]
 
 
 def test_help_and_version(planner: Terminal) -> None:
