@@ -42,8 +42,8 @@ colour: red
         "f:7:9: memory: unit 'gib' does not fit here; did you mean GiB?",
         "f:8:1: electricty: unknown key; did you mean electricity?",
         "f:9:9: device: must be text, not a list",
-        "f:10:1: colour: unknown key; known here: id, device, count, region, zone, price, "
-        "electricity, uplink, downlink, memory, trust, churn",
+        "f:10:1: colour: unknown key; known here: id, device, count, region, zone, host, "
+        "price, electricity, uplink, downlink, memory, trust, churn",
     ]
 
 
