@@ -8,6 +8,9 @@ from itertools import product
 from planner.core.cluster import Node
 from planner.core.problem import Problem
 
+_COMPARED = 32
+"""Nodes with links of their own are compared one by one, up to so many kinds."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeClass:
@@ -23,16 +26,32 @@ class NodeClass:
 
 
 def node_classes(problem: Problem) -> tuple[NodeClass, ...]:
-    """The workers that may be used, by class, in the order of the scenario."""
-    groups: list[list[Node]] = []
+    """The workers that may be used, by class, in the order of the scenario.
+
+    Nodes that no link names are alike if everything about them but their name is.
+    """
+    cluster = problem.cluster
+    named = {end for link in cluster.links for end in (link.src, link.dst)} | {cluster.coordinator}
+    groups: dict[Node | str, list[Node]] = {}
+    with_links: list[list[Node]] = []
     for node in allowed_nodes(problem):
-        for group in groups:
-            if all(_interchangeable(problem, node, other) for other in group):
-                group.append(node)
-                break
+        if node.id not in named:
+            groups.setdefault(node.model_copy(update={"id": ""}), []).append(node)
+        elif len(with_links) < _COMPARED and (same := _like(problem, node, with_links)):
+            same.append(node)
         else:
-            groups.append([node])
-    return tuple(NodeClass(tuple(node.id for node in group)) for group in groups)
+            alone = [node]
+            groups[node.id] = alone
+            with_links.append(alone)
+    return tuple(NodeClass(tuple(node.id for node in group)) for group in groups.values())
+
+
+def _like(problem: Problem, node: Node, groups: list[list[Node]]) -> list[Node] | None:
+    """The group whose every node can be swapped with ``node``."""
+    for group in groups:
+        if all(_interchangeable(problem, node, other) for other in group):
+            return group
+    return None
 
 
 def allowed_nodes(problem: Problem) -> tuple[Node, ...]:
