@@ -14,8 +14,8 @@ from planner.plan.promise import as_cost, objective_value
 from planner.plan.solution import Candidate, Flip, Limit, Solution
 
 _FACTORS = (0.125, 0.25, 0.5, 2.0, 4.0, 8.0)
-_STEPS = 12
-_COMPARED = 5
+_STEPS = 8
+_COMPARED = 3
 
 
 def explained(

@@ -257,7 +257,7 @@ class Structure:
         start = np.full(self.shape, np.inf)
         start[(0,) * len(self.shape)] = 0.0
         layers, picks = [start], []
-        order = sorted(costs)
+        order = sorted(state for state, cost in costs.items() if math.isfinite(cost))
         for _ in range(self.replicas):
             before = layers[-1]
             after, pick = np.full(self.shape, np.inf), np.full(self.shape, -1)
