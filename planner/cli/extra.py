@@ -22,3 +22,17 @@ def torch_needed(command: str) -> Iterator[None]:
             f"{command} needs {error.name}, which is not installed",
             "pip install 'planner[run]'; plan, simulate and estimate work without it",
         ) from None
+
+
+@contextmanager
+def cryptography_needed(command: str) -> Iterator[None]:
+    """Around the imports of ``planner.receipts``; raises RunError where its library is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "cryptography":
+            raise
+        raise RunError(
+            f"{command} needs cryptography, which is not installed",
+            "pip install 'planner[verify]'",
+        ) from None

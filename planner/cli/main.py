@@ -19,6 +19,7 @@ from planner.cli import (
     show,
     simulate,
     validate,
+    verify,
 )
 from planner.core.errors import PlannerError
 
@@ -41,6 +42,7 @@ app.command("show")(show.show)
 app.command("diff")(diff.diff)
 app.command("validate")(validate.validate)
 app.command("doctor")(doctor.doctor)
+app.add_typer(verify.app, name="verify")
 
 
 def _print_version(wanted: bool) -> None:

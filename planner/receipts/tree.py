@@ -1,0 +1,141 @@
+"""Tree: a Merkle tree over what crosses a boundary between stages, grown one position at a time.
+
+Hashes are those of RFC 6962, section 2.1: a leaf is SHA-256 of 0x00 and its bytes, a node is
+SHA-256 of 0x01 and its two children, so that neither can be passed off as the other.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from hashlib import sha256
+
+from planner.core.errors import RunError
+
+Payload = bytes | bytearray | memoryview
+_PLACE = struct.Struct("<HIIB")
+HASH_BYTES = 32
+
+
+class WitnessError(RunError):
+    """A position was skipped, so that a tree would not cover what was sent."""
+
+
+def leaf(
+    session: str, boundary: int, position: int, dtype: str, shape: Sequence[int], payload: Payload
+) -> bytes:
+    """Hash of what crosses ``boundary`` at ``position`` of a session.
+
+    Boundary 0 carries token ids into the first stage, boundary s the hidden state between the
+    stages s - 1 and s, the last one the tokens out. Both neighbours see the same bytes, so both
+    compute the same leaf.
+    """
+    name, kind = session.encode(), dtype.encode()
+    place = _PLACE.pack(len(name), boundary, position, len(kind))
+    dims = struct.pack(f"<B{len(shape)}I", len(shape), *shape)
+    hashed = sha256(b"\x00" + place + name + kind + dims)
+    hashed.update(payload)
+    return hashed.digest()
+
+
+class Tree:
+    """Leaves appended in order; holds one hash per full subtree, so O(log n) memory."""
+
+    __slots__ = ("_peaks", "count")
+
+    def __init__(self) -> None:
+        self._peaks: list[bytes] = []
+        """Roots of the full subtrees, largest first: one per bit set in ``count``."""
+        self.count = 0
+
+    def append(self, added: bytes) -> None:
+        """Adds a leaf at the right."""
+        carried, position = added, self.count
+        while position & 1:
+            carried = _node(self._peaks.pop(), carried)
+            position >>= 1
+        self._peaks.append(carried)
+        self.count += 1
+
+    @property
+    def root(self) -> bytes:
+        """Hash over all leaves, as RFC 6962 defines it; that of no bytes if there are none."""
+        if not self._peaks:
+            return sha256().digest()
+        *larger, folded = self._peaks
+        for peak in reversed(larger):
+            folded = _node(peak, folded)
+        return folded
+
+
+class Witness:
+    """What one side of a boundary saw of a session: a tree over consecutive positions.
+
+    A step that is sent again after a failure is the same position again and changes nothing.
+    """
+
+    __slots__ = ("_boundary", "_session", "next_position", "tree")
+
+    def __init__(self, session: str, boundary: int, first_position: int = 0) -> None:
+        self._session = session
+        self._boundary = boundary
+        self.next_position = first_position
+        self.tree = Tree()
+
+    def see(self, position: int, dtype: str, shape: Sequence[int], payload: Payload) -> bool:
+        """Takes what crossed at ``position``; returns False if that was seen before.
+
+        Raises WitnessError if positions before it are missing.
+        """
+        if position < self.next_position:
+            return False
+        if position > self.next_position:
+            raise WitnessError(
+                f"session {self._session}: boundary {self._boundary} went from position "
+                f"{self.next_position} to {position}"
+            )
+        self.tree.append(leaf(self._session, self._boundary, position, dtype, shape, payload))
+        self.next_position += 1
+        return True
+
+
+def path(leaves: Sequence[bytes], index: int) -> list[bytes]:
+    """Siblings that lead from the leaf at ``index`` to the root, lowest first (RFC 6962, 2.1.1)."""
+    if len(leaves) == 1:
+        return []
+    half = 1 << (len(leaves) - 1).bit_length() - 1
+    if index < half:
+        return [*path(leaves[:half], index), _root(leaves[half:])]
+    return [*path(leaves[half:], index - half), _root(leaves[:half])]
+
+
+def root_by_path(start: bytes, index: int, count: int, siblings: Sequence[bytes]) -> bytes | None:
+    """Root that a leaf and its path lead to; None if no tree of ``count`` leaves has that path.
+
+    The algorithm of RFC 9162, section 2.1.3.2.
+    """
+    if not 0 <= index < count:
+        return None
+    at, last, folded = index, count - 1, start
+    for sibling in siblings:
+        if len(sibling) != HASH_BYTES or last == 0:
+            return None
+        if at & 1 or at == last:
+            folded = _node(sibling, folded)
+            while at and not at & 1:
+                at, last = at >> 1, last >> 1
+        else:
+            folded = _node(folded, sibling)
+        at, last = at >> 1, last >> 1
+    return folded if last == 0 else None
+
+
+def _root(leaves: Sequence[bytes]) -> bytes:
+    tree = Tree()
+    for added in leaves:
+        tree.append(added)
+    return tree.root
+
+
+def _node(left: bytes, right: bytes) -> bytes:
+    return sha256(b"\x01" + left + right).digest()

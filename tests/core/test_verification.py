@@ -1,0 +1,86 @@
+import math
+
+import numpy as np
+import pytest
+
+from planner.core.cost import Batch, Chip, stage_time
+from planner.core.cost.verification import (
+    audit_cost,
+    audit_probability_for,
+    detection,
+    deterring_probability,
+    session_s,
+    sessions_until_caught,
+)
+from tests.core.world import device, engine, model, quant
+
+
+def chip() -> Chip:
+    return Chip(device(), engine().calibrations[0])
+
+
+def test_an_audit_is_one_prefill_over_all_positions() -> None:
+    cost = audit_cost(model(), 1, 3, quant(), chip(), 10, 6)
+    once = stage_time(model(), 1, 3, quant(), chip(), Batch.prefill(15))
+    assert cost.compute_s == once.total_s
+    assert cost.traffic_bytes == 2 * 15 * 64 * 2
+
+
+def test_token_ids_at_the_ends_need_no_fetching() -> None:
+    first, last, whole = (
+        audit_cost(model(), start, stop, quant(), chip(), 10, 6).traffic_bytes
+        for start, stop in ((0, 2), (2, 4), (0, 4))
+    )
+    assert (first, last, whole) == (15 * 64 * 2, 15 * 64 * 2, 0)
+
+
+def test_auditing_weighs_more_the_larger_the_batch() -> None:
+    spec, audit = model(), audit_cost(model(), 1, 3, quant(), chip(), 100, 200).compute_s
+    shares = [
+        audit / session_s(spec, 1, 3, quant(), chip(), 100, 200, batch) for batch in (1, 8, 64)
+    ]
+    assert shares == sorted(shares)
+    assert shares[-1] > 10 * shares[0]
+
+
+@pytest.mark.parametrize(
+    ("probability", "share", "half", "most", "nearly_all"),
+    [(0.01, 1.0, 70, 299, 459), (0.05, 0.1, 139, 599, 920), (0.1, 0.01, 694, 2998, 4608)],
+)
+def test_sessions_until_a_cheat_is_caught(
+    probability: float, share: float, half: int, most: int, nearly_all: int
+) -> None:
+    found = [
+        math.ceil(sessions_until_caught(caught, probability, share, 0.999))
+        for caught in (0.5, 0.95, 0.99)
+    ]
+    assert found == [half, most, nearly_all]
+
+
+def test_detection_is_what_drawing_sessions_finds() -> None:
+    probability, share, power, sessions, runs = 0.05, 0.3, 0.9, 120, 20_000
+    drawn = np.random.default_rng(3).random((runs, sessions, 3)) < (probability, share, power)
+    caught = drawn.all(axis=2).any(axis=1).mean()
+    expected = detection(probability, share, power, sessions)
+    assert caught == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / runs))
+
+
+def test_the_probability_for_a_detection_gives_that_detection() -> None:
+    needed = audit_probability_for(0.99, 200, 0.5, 0.95)
+    assert needed is not None
+    assert detection(needed, 0.5, 0.95, 200) == pytest.approx(0.99, rel=1e-12)
+    assert audit_probability_for(0.99, 2, 0.1, 0.95) is None
+
+
+def test_without_audits_nobody_is_caught() -> None:
+    assert detection(0.0, 1.0, 1.0, 1000) == 0
+    assert sessions_until_caught(0.5, 0.0, 1.0, 1.0) == math.inf
+    assert detection(1.0, 1.0, 1.0, 1) == pytest.approx(1)
+
+
+def test_cheating_does_not_pay_above_the_deterring_probability() -> None:
+    gain, loss, power = 2.0, 30.0, 0.9
+    least = deterring_probability(gain, loss, power)
+    for probability, pays in ((least * 0.99, True), (least * 1.01, False)):
+        caught = probability * power
+        assert (gain * (1 - caught) - loss * caught > 0) == pays
