@@ -105,6 +105,12 @@ class Stage:
         Returns hidden states [T, H]; the last stage returns logits [1, vocabulary] of the
         prompt's last token.
         """
+        y = self.prefill_hidden(x, slot)
+        return self.logits(y[-1:]) if self.last else y
+
+    @torch.inference_mode()
+    def prefill_hidden(self, x: Tensor, slot: int) -> Tensor:
+        """As ``prefill``, but hidden states [T, H] from the last stage too."""
         cos, sin = self._cos[: x.shape[0], None], self._sin[: x.shape[0], None]
 
         def attend(layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -122,7 +128,7 @@ class Stage:
             )  # [1, N, T, D]
             return mixed[0].transpose(0, 1).flatten(1)  # [T, N D]
 
-        return self._finish(self._run(x, cos, sin, attend), last_only=True)
+        return self._run(x, cos, sin, attend)
 
     @torch.inference_mode()
     def decode(self, x: Tensor, slots: Sequence[int], positions: Sequence[int]) -> Tensor:
@@ -132,6 +138,12 @@ class Stage:
         logits [B, vocabulary] on the last stage. Sequences attend one by one: on a CPU that is
         as fast as one padded product, reads no padding and gives each the result it has alone.
         """
+        y = self.decode_hidden(x, slots, positions)
+        return self.logits(y) if self.last else y
+
+    @torch.inference_mode()
+    def decode_hidden(self, x: Tensor, slots: Sequence[int], positions: Sequence[int]) -> Tensor:
+        """As ``decode``, but hidden states [B, H] from the last stage too."""
         where = torch.tensor(slots, device=self.device)
         when = torch.tensor(positions, device=self.device)
         cos, sin = self._cos[when, None], self._sin[when, None]
@@ -153,12 +165,24 @@ class Stage:
             together = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
             return together.flatten(1)  # [B, N D]
 
-        return self._finish(self._run(x, cos, sin, attend), last_only=False)
+        return self._run(x, cos, sin, attend)
 
-    def _run(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+    def residual(self, x: Tensor) -> Tensor:
+        """What enters the first layer [rows, H]: embedded token ids, or the hidden states."""
         if self.embedding is not None:
             x = F.embedding(x, self.embedding)
-        x = x.to(self.dtype)
+        return x.to(self.dtype)
+
+    @torch.inference_mode()
+    def logits(self, y: Tensor) -> Tensor:
+        """Logits [rows, vocabulary] of hidden states [rows, H]; only the last stage has a head."""
+        assert self.head is not None
+        return self.head(
+            F.rms_norm(y, (self.config.hidden_size,), self.norm, self.config.rms_norm_eps)
+        )
+
+    def _run(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        x = self.residual(x)
         for layer in self.layers:
             x = self._step(layer, x, cos, sin, attend)
         return x
@@ -178,14 +202,6 @@ class Stage:
         h = F.rms_norm(x, (c.hidden_size,), layer.post_norm, eps)
         gate, up = layer.gate_up(h).chunk(2, -1)
         return x + layer.down(F.silu(gate) * up)
-
-    def _finish(self, x: Tensor, last_only: bool) -> Tensor:
-        if self.head is None:
-            return x
-        x = x[-1:] if last_only else x
-        return self.head(
-            F.rms_norm(x, (self.config.hidden_size,), self.norm, self.config.rms_norm_eps)
-        )
 
     def _load(self, name: str) -> Tensor:
         return self._checkpoint.tensor(name).to(self.device)
