@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from planner.cli import console
 from planner.cli.console import Format, FormatOption
+
+if TYPE_CHECKING:
+    from planner.files.manifest import Manifest
+    from planner.run.separation import Separation
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -72,3 +77,122 @@ def _digest(manifest: Path) -> str:
     except OSError as error:
         problem = FileProblem(str(manifest), f"cannot be read: {error.strerror}")
         raise InvalidFileError([problem]) from None
+
+
+@app.command("calibrate")
+def calibrate(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="What planner plan wrote.")],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="DIR",
+            help="Hugging Face model directory.  [default: the manifest's]",
+        ),
+    ] = None,
+    sessions: Annotated[
+        int, typer.Option("--sessions", min=4, help="Honest sessions for each stage.")
+    ] = 32,
+    prompt: Annotated[int, typer.Option("--prompt", min=1, help="Prompt tokens.")] = 32,
+    output: Annotated[int, typer.Option("--output", min=20, help="Output tokens.")] = 64,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Thresholds file to write."),
+    ] = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Measure where honest noise ends and other weights begin.
+
+    Runs the manifest's stages honestly, with several kernels and number formats, and with cheaper
+    weights, and sets for every stage the distances from which an audit accepts and rejects. Says
+    "not separable" where honest noise hides a way to cheat.
+
+    Example: `planner verify calibrate build/demo/manifest.yaml --out thresholds.yaml`
+    """
+    from planner.cli.extra import torch_needed
+    from planner.core.errors import RunError
+    from planner.files.manifest import read_manifest
+    from planner.report import separation as report
+
+    read = read_manifest(manifest)
+    with torch_needed("planner verify calibrate"):
+        from planner.cli.checkpoint import choose
+        from planner.run.checkpoint import open_checkpoint
+        from planner.run.separation import separate
+    opened = open_checkpoint(choose(read, manifest, checkpoint))
+    found = []
+    for pipeline in read.plan.pipelines:
+        quants = {stage.quant for stage in pipeline.stages}
+        if len(quants) > 1:
+            raise RunError(
+                f"a pipeline mixes {', '.join(sorted(quants))}",
+                "audits are calibrated for pipelines of one quantization",
+            )
+        ends = [(stage.start, stage.stop) for stage in pipeline.stages]
+        with console.progress("comparing honest and cheaper stages", 1.0) as advance:
+            found.append(
+                separate(
+                    opened,
+                    ends,
+                    quants.pop(),
+                    sessions=sessions,
+                    prompt_tokens=prompt,
+                    output_tokens=output,
+                    seed=read.seed,
+                    done=advance,
+                )
+            )
+    if out is not None:
+        _write(out, read, found, sessions)
+    together = [one for pipeline in found for one in pipeline]
+    if format is Format.json:
+        console.emit_json(report.document(together))
+    else:
+        console.emit(*report.text(together))
+
+
+def _write(
+    path: Path, manifest: Manifest, found: Sequence[Sequence[Separation]], sessions: int
+) -> None:
+    """Writes the thresholds of all stages that can be told from cheaper ones."""
+    import datetime
+
+    from planner.files.thresholds import StageThresholds, Thresholds, write_thresholds
+    from planner.receipts.record import NumericClass, Threshold
+
+    stages = []
+    for pipeline, separations in zip(manifest.plan.pipelines, found, strict=True):
+        for index, stage in enumerate(pipeline.stages):
+            mine = [one for one in separations if one.stage == index]
+            stages.append(
+                StageThresholds(
+                    start=stage.start,
+                    stop=stage.stop,
+                    quant=stage.quant,
+                    thresholds=tuple(
+                        Threshold(
+                            prover=NumericClass(
+                                dtype=one.pair.dtype, quant=stage.quant, kernel=one.pair.kernel
+                            ),
+                            verifier=NumericClass(
+                                dtype=stage.quant, quant=stage.quant, kernel="sdpa"
+                            ),
+                            accept=one.accept,
+                            reject=one.reject,
+                            token_gap=one.token_gap or 0.0,
+                        )
+                        for one in mine
+                        if one.reject is not None
+                    ),
+                    not_separable=tuple(sorted({how for one in mine for how in one.not_separable})),
+                )
+            )
+    thresholds = Thresholds(
+        model=manifest.problem.model.id,
+        source=f"planner verify calibrate --sessions {sessions}",
+        as_of=datetime.date.today(),
+        sessions=sessions,
+        stages=tuple(stages),
+    )
+    write_thresholds(path, thresholds)
+    console.note(f"wrote {path}")

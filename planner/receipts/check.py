@@ -84,6 +84,8 @@ def _stranger(book: Book, told: Receipt) -> str:
         return f"layers {told.start}-{told.stop} signed, {seat.start}-{seat.stop} planned"
     if told.weights != seat.weights:
         return "other weights signed than planned"
+    if (told.root_hidden is None) == (seat == book.stages_of(seat.pipeline)[-1]):
+        return "the last stage, and no other, signs the hidden states behind its tokens"
     holder = next((holder for holder in seat.holders if holder.node == told.node), None)
     if holder is None:
         return "the node does not hold this stage"

@@ -105,6 +105,8 @@ class Receipt(Spec):
     count: Count
     root_in: Hash
     root_out: Hash
+    root_hidden: Hash | None = None
+    """On the last stage, over the hidden states that its tokens were picked from."""
     sampler: Name = "greedy"
     seed: Count = 0
     previous: Hash | None = None

@@ -1,4 +1,4 @@
-"""Picks the next token of each sequence from its logits."""
+"""Picks the next token of each sequence, so that anyone with the logits can pick it again."""
 
 from __future__ import annotations
 
@@ -20,19 +20,25 @@ def pick(logits: Tensor, seats: Sequence[Seat], new_tokens: int) -> Tensor:
     picked = logits.argmax(-1).to("cpu", torch.int32)
     for row, seat in enumerate(seats):
         if seat.temperature > 0:
-            uniform = stream(seat.seed, "token", seat.position + new_tokens).random()
-            picked[row] = _draw(logits[row], seat.temperature, seat.top_p, uniform)
+            picked[row] = int(scores(logits[row], seat, seat.position + new_tokens).argmax())
     return picked
 
 
-def _draw(logits: Tensor, temperature: float, top_p: float, uniform: float) -> int:
-    """One draw from the smallest set of likeliest tokens that holds ``top_p`` of the weight.
+def scores(logits: Tensor, seat: Seat, place: int) -> Tensor:
+    """Scores [vocabulary] whose largest is the token at ``place`` of a sequence.
 
-    Nucleus sampling (arXiv 1904.09751); ``uniform`` in [0, 1) is looked up in the cumulative sum.
+    The logits themselves without a temperature. With one, the Gumbel-max trick: logits over the
+    temperature plus seeded Gumbel noise, whose largest entry is distributed as the softmax
+    (Gumbel 1954). A little noise in the logits then moves scores by a little, which a cumulative
+    sum would not do. Tokens outside the nucleus (arXiv 1904.09751) score minus infinity.
     """
-    weights, tokens = torch.sort((logits.double() / temperature).softmax(-1), descending=True)
-    before = weights.cumsum(0) - weights
-    weights[before >= top_p] = 0.0
-    cumulative = weights.cumsum(0)
-    index = int(torch.searchsorted(cumulative, uniform * cumulative[-1], right=True))
-    return int(tokens[min(index, len(tokens) - 1)])
+    if seat.temperature <= 0:
+        return logits.float()
+    scaled = logits.double().cpu() / seat.temperature
+    generator = torch.Generator().manual_seed(stream(seat.seed, "token", place).getrandbits(63))
+    uniform = torch.rand(scaled.shape[0], generator=generator, dtype=torch.float64)
+    noise = -torch.log(-torch.log(uniform.clamp_min(torch.finfo(torch.float64).tiny)))
+    if seat.top_p < 1:
+        weights, tokens = torch.sort(scaled.softmax(-1), descending=True)
+        scaled[tokens[weights.cumsum(0) - weights >= seat.top_p]] = -torch.inf
+    return scaled + noise

@@ -174,6 +174,7 @@ TAMPERINGS: list[tuple[Callable[[Told], None], str, str]] = [
     ),
     (lambda told: change(told, 2, stage=1, start=2, stop=4), "a", "signed"),
     (lambda told: change(told, 2, session="session-1"), "a", "before it is missing"),
+    (lambda told: change(told, 4, root_hidden=None), "c", "hidden states behind its tokens"),
     (resigned_output, "b or c", "b sent other bytes than c received"),
     (swap_prompt, "a", "other tokens than the coordinator sent"),
     (swap_tokens, "c", "other tokens than the coordinator received"),

@@ -98,6 +98,7 @@ def receipts(session: str, deployment: Deployment) -> list[Receipt]:
                 count=count,
                 root_in=roots(session, seat.stage, count),
                 root_out=roots(session, seat.stage + 1, count, out),
+                root_hidden=roots(session, 9, count) if seat.stage == 2 else None,
                 previous=previous.get(node),
                 final=count == COUNT,
             )
