@@ -85,7 +85,7 @@ def _measure(threads: int, workers: int) -> tuple[Device, Engine]:
     device = measure_device(threads, workers)
     with console.progress("timing steps", 1.0) as advance:
         steps = measure_steps(device, quants, done=lambda _step, of: advance(1 / of))
-    console.note("running a small model on three local workers")
+    console.note("running a small model on one and on three local workers")
     found = measure_overheads(device, next(quant for quant in quants if quant.id == "bf16"))
     overheads = Overheads(found.hop_s, found.coordinator_step_s, found.worker_steps)
     return device, host_engine(device, steps, overheads)

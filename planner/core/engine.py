@@ -78,6 +78,9 @@ class Calibration(Spec):
     """Launches and Python per layer and step."""
     step_overhead_s: Seconds = Field(default=0.0, alias="step_overhead")
     """Fixed time of a stage per step."""
+    wake_s: Seconds = Field(default=0.0, alias="wake")
+    """What a step takes more where the stage waits for others between its steps: a processor
+    that has slept comes back slower, and finds less in its caches."""
     sequence_overhead_s: Seconds = Field(default=0.0, alias="sequence_overhead")
     """Time of a stage per sequence in the step."""
     sequence_layer_overhead_s: Seconds = Field(default=0.0, alias="sequence_layer_overhead")

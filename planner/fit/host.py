@@ -25,7 +25,7 @@ class Overheads:
     hop_s: float
     coordinator_step_s: float
     worker_steps: Sequence[MeasuredStep] = ()
-    """Steps as real workers took them, which wake up and unpack a frame for each."""
+    """Steps of real workers, of one alone and of a pipeline: each unpacks a frame first."""
 
 
 def host_engine(device: Device, steps: Sequence[MeasuredStep], overheads: Overheads) -> Engine:
@@ -35,11 +35,9 @@ def host_engine(device: Device, steps: Sequence[MeasuredStep], overheads: Overhe
     other shapes only.
     """
     calibration = host_calibration(device, steps)
-    late_s = [step.seconds - step.predicted_s(calibration) for step in overheads.worker_steps]
-    if late_s:
-        more_s = max(0.0, percentile(sorted(late_s), 50))
-        whole_s = float(f"{calibration.step_overhead_s + more_s:.4g}")
-        calibration = calibration.model_copy(update={"step_overhead_s": whole_s})
+    for name, alone in (("step_overhead_s", True), ("wake_s", False)):
+        mine = [step for step in overheads.worker_steps if step.is_whole == alone]
+        calibration = _later(calibration, name, mine)
     return Engine(
         id=device.id,
         name="planner runtime",
@@ -53,6 +51,15 @@ def host_engine(device: Device, steps: Sequence[MeasuredStep], overheads: Overhe
         as_of=device.as_of,
         note=f"{len(steps)} timed steps; the reserve is what torch and Python take per worker",
     )
+
+
+def _later(calibration: Calibration, name: str, steps: Sequence[MeasuredStep]) -> Calibration:
+    """A constant raised by what steps of real workers take more than predicted, in the median."""
+    if not steps:
+        return calibration
+    late_s = percentile(sorted(step.seconds - step.predicted_s(calibration) for step in steps), 50)
+    raised_s = max(0.0, getattr(calibration, name) + late_s)
+    return calibration.model_copy(update={name: float(f"{raised_s:.4g}")})
 
 
 def host_calibration(device: Device, steps: Sequence[MeasuredStep]) -> Calibration:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.core.cost import Batch, Chip, chip, hidden_payload_bytes, transfer_time
-from planner.core.cost.compute import embedding_time, head_time, layer_time
+from planner.core.cost import Batch, chip, hidden_payload_bytes, transfer_time
+from planner.core.cost.compute import Chip, embedding_time, fixed_s, head_time, layer_time
 from planner.core.cost.transfer import token_payload_bytes
 from planner.core.model import Layer
 from planner.core.problem import Problem
@@ -178,11 +178,9 @@ def _stage_table(problem: Problem, quant: QuantScheme, chip: Chip, over: Over) -
             by_layer[id(layer)] = one_layer(layer)
         prefix[index + 1] = prefix[index] + by_layer[id(layer)]
     table = prefix[None, :] - prefix[:, None]
-    table += over(
-        lambda batch: (
-            calibration.step_overhead_s + batch.sequences * calibration.sequence_overhead_s
-        )
-    )
+    whole = table[0, -1]
+    table += over(lambda batch: fixed_s(calibration, batch, alone=False))
+    table[0, -1] = whole + over(lambda batch: fixed_s(calibration, batch, alone=True))
     table[0, :] += over(lambda batch: embedding_time(model, quant, chip, batch).total_s)
     table[:, -1] += over(lambda batch: head_time(model, quant, chip, batch).total_s)
     return table

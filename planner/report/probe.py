@@ -39,6 +39,7 @@ class ProbeReport:
             "flop_per_s": dict(self.device.flop_per_s),
             "layer_overhead_ms": calibration.layer_overhead_s * 1e3,
             "step_overhead_ms": calibration.step_overhead_s * 1e3,
+            "wake_ms": calibration.wake_s * 1e3,
             "hop_ms": self.engine.hop_s * 1e3,
             "coordinator_step_ms": self.engine.coordinator_step_s * 1e3,
             "efficiency": {
@@ -67,6 +68,8 @@ class ProbeReport:
             table.add_row(f"{dtype} products", show(flop_per_s, "flop_per_s"), "square matrices")
         table.add_row("Per layer", show(calibration.layer_overhead_s, "s"), "overhead")
         table.add_row("Per step", show(calibration.step_overhead_s, "s"), "overhead of a stage")
+        wake = show(calibration.wake_s, "s")
+        table.add_row("Waking up", wake, "per step of a stage that waits for others")
         table.add_row("Per hop", show(engine.hop_s, "s"), "software between two workers")
         table.add_row("Coordinator", show(engine.coordinator_step_s, "s"), "per step of a batch")
         yield table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,10 @@ from planner.run.execute import Measurement, execute
 from planner.run.probe import SHAPES, probe_model
 from planner.run.seeded import make_checkpoint
 
-_CUTS = ((0, 3), (3, 6), (6, 8))
+_ALONE = ((0, 8),)
+_PIPELINE = ((0, 3), (3, 6), (6, 8))
 _PROMPT, _OUTPUT, _REQUESTS, _USERS = 32, 48, 4, 2
+_NODES = ("a", "b", "c")
 _FAST_BYTES_PER_S = 1e12
 
 
@@ -32,36 +35,41 @@ class MeasuredOverheads:
     hop_s: float
     coordinator_step_s: float
     worker_steps: list[MeasuredStep]
-    """One per stage and kind of batch: the median over the run."""
+    """One per stage and kind of batch: the median over its run."""
 
 
 def measure_overheads(device: Device, quant: QuantScheme) -> MeasuredOverheads:
-    """Runs a tiny model over three local workers; raises RunError if that fails."""
-    problem, plan = _tiny(device, quant)
+    """Runs a tiny model on one local worker and on three; raises RunError if that fails."""
+    problem = _tiny(device, quant)
+    requests = problem.workload.sample(0)
     with tempfile.TemporaryDirectory() as folder:
         path = make_checkpoint(Path(folder) / "tiny", problem.model)
-        requests = problem.workload.sample(0)
-        run = execute(problem, plan, requests, path, threads=device.threads)
-    between = [hop.seconds for way in run.hops for hop in way.hops if hop.phase == "decode"]
-    own = [step.compute_s for steps in run.coordinator for step in steps]
+        alone, pipeline = (
+            execute(problem, _plan(quant, cuts), requests, path, threads=device.threads)
+            for cuts in (_ALONE, _PIPELINE)
+        )
+    between = [hop.seconds for way in pipeline.hops for hop in way.hops if hop.phase == "decode"]
+    own = [step.compute_s for steps in pipeline.coordinator for step in steps]
     return MeasuredOverheads(
         hop_s=statistics.median(between),
         coordinator_step_s=statistics.median(own),
-        worker_steps=_typical(device, problem, quant, run),
+        worker_steps=[
+            step for run in (alone, pipeline) for step in _typical(device, problem, quant, run)
+        ],
     )
 
 
-def _tiny(device: Device, quant: QuantScheme) -> tuple[Problem, Plan]:
-    """The smallest probed model on three workers, without any network between them."""
+def _tiny(device: Device, quant: QuantScheme) -> Problem:
+    """The smallest probed model and three nodes without any network between them."""
     guess = Calibration(efficiency={"*": Efficiency(bandwidth=1, compute=1)}, source="not used")
-    nodes = tuple(Node(id=name, device=device.id) for name in ("a", "b", "c"))
-    problem = Problem(
+    nodes = tuple(Node(id=name, device=device.id) for name in _NODES)
+    return Problem(
         name="overheads",
         cluster=Cluster(
             devices=(device,),
             nodes=nodes,
             links=(Link(src="*", dst="*", one_way_latency_s=0, bytes_per_s=_FAST_BYTES_PER_S),),
-            coordinator="a",
+            coordinator=_NODES[0],
         ),
         model=probe_model(*SHAPES[0]),
         engine=Engine(
@@ -80,11 +88,15 @@ def _tiny(device: Device, quant: QuantScheme) -> tuple[Problem, Plan]:
             requests=_REQUESTS,
         ),
     )
+
+
+def _plan(quant: QuantScheme, cuts: Sequence[tuple[int, int]]) -> Plan:
+    """The tiny model cut between as many nodes."""
     stages = tuple(
-        Stage(node=node.id, start=start, stop=stop, quant=quant.id)
-        for node, (start, stop) in zip(nodes, _CUTS, strict=True)
+        Stage(node=node, start=start, stop=stop, quant=quant.id)
+        for node, (start, stop) in zip(_NODES, cuts, strict=False)
     )
-    return problem, Plan(pipelines=(Pipeline(stages=stages, max_num_seqs=_USERS),))
+    return Plan(pipelines=(Pipeline(stages=stages, max_num_seqs=_USERS),))
 
 
 def _typical(

@@ -45,8 +45,6 @@ PREFILLS = (8, 32, 128, 512)
 _SLOTS, _SLOT_TOKENS = 16, 1024
 _POINT_BUDGET_S = 0.3
 _LEAST_REPEATS = 5
-_IDLE_S = 0.008
-"""Pause before each timed step: a stage of a pipeline mostly waits, and wakes up slower."""
 
 
 def measure_device(threads: int, workers: int = 1) -> Device:
@@ -78,8 +76,8 @@ def measure_steps(
 ) -> list[MeasuredStep]:
     """Timed steps of small random models under each scheme; calls ``done(step, of)`` after each.
 
-    Every point is the median of several runs after a warm-up, each after a pause and with
-    weights cold in cache, as a stage that waits for its neighbours meets them.
+    Every point is the median of several runs after a warm-up, with weights cold in cache, as
+    those of a model are that does not fit into it.
     """
     total = len(quants) * len(SHAPES) * (len(DECODES) + len(PREFILLS))
     steps: list[MeasuredStep] = []
@@ -155,14 +153,13 @@ def _sampled(logits: Tensor) -> list[int]:
 
 
 def _median_s(step: Callable[[], object]) -> float:
-    """Median seconds of a step after a pause, its data cold in cache."""
+    """Median seconds of a step on a processor that is awake, its data cold in cache."""
     cold = torch.ones(EVICT_BYTES // 4)
     step()
     taken_s: list[float] = []
     begun_s = time.perf_counter()
     while len(taken_s) < _LEAST_REPEATS or time.perf_counter() - begun_s < _POINT_BUDGET_S:
         cold.sum()
-        time.sleep(_IDLE_S)
         start_s = time.perf_counter()
         step()
         taken_s.append(time.perf_counter() - start_s)

@@ -46,6 +46,15 @@ def test_the_head_is_paid_by_the_last_stage_and_the_embedding_by_the_first() -> 
     assert first - middle == pytest.approx(2 * 64 * 2 / 100e9, rel=1e-6)
 
 
+def test_only_a_stage_that_waits_for_others_wakes_up() -> None:
+    calibration = engine().calibrations[0].model_copy(update={"wake_s": 7e-4})
+    sleepy, step = Chip(device(), calibration), Batch.decode(2, 50)
+    for start, stop, more_s in ((0, 4, 0.0), (0, 3, 7e-4), (1, 4, 7e-4)):
+        slow = stage_time(model(), start, stop, quant(), sleepy, step).total_s
+        fast = stage_time(model(), start, stop, quant(), chip(), step).total_s
+        assert slow - fast == pytest.approx(more_s, abs=1e-12)
+
+
 @given(
     cut=st.integers(1, 3),
     sequences=st.integers(1, 64),

@@ -81,9 +81,8 @@ def stage_time(
     its products, and likewise for attention over the KV cache, plus the engine's overheads.
     The first stage adds the embedding rows, the last one the head for one token per sequence.
     """
-    calibration = chip.calibration
-    fixed = calibration.step_overhead_s + batch.sequences * calibration.sequence_overhead_s
-    total = StageTime(overhead_s=fixed)
+    alone = start == 0 and stop == model.num_hidden_layers
+    total = StageTime(overhead_s=fixed_s(chip.calibration, batch, alone))
     for layer, times in _runs(model, start, stop):
         total += layer_time(model, layer, quant, chip, batch) * times
     if start == 0:
@@ -91,6 +90,12 @@ def stage_time(
     if stop == model.num_hidden_layers:
         total += head_time(model, quant, chip, batch)
     return total
+
+
+def fixed_s(calibration: Calibration, batch: Batch, alone: bool) -> float:
+    """Time of a step whatever its layers (s); a stage ``alone`` in its pipeline never sleeps."""
+    time_s = calibration.step_overhead_s + batch.sequences * calibration.sequence_overhead_s
+    return time_s if alone else time_s + calibration.wake_s
 
 
 def layer_time(

@@ -26,6 +26,11 @@ class MeasuredStep:
     count: int = 1
     """Devices that worked on it together."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it ran through all layers."""
+        return self.start == 0 and self.stop == self.model.num_hidden_layers
+
     def predicted_s(self, calibration: Calibration) -> float:
         """What the cost model says under a calibration (s)."""
         chip = Chip(self.device, calibration, self.count)
