@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -27,6 +27,10 @@ def plan(
             "--out", metavar="MANIFEST", help="File to write the plan to, with all it rests on."
         ),
     ] = None,
+    algorithm: Annotated[
+        Literal["auto", "even", "memory", "greedy", "fixed-order"],
+        typer.Option(help="Search for the best plan, or make the one a simpler planner makes."),
+    ] = "auto",
     seed: SeedOption = 0,
     overrides: SetOption = None,
     profiles: ProfilesOption = None,
@@ -43,14 +47,18 @@ def plan(
     from planner.core.errors import InfeasibleError
     from planner.files.manifest import write_manifest
     from planner.files.scenario import load_scenario
-    from planner.plan.solve import solve
+    from planner.plan.solve import solve, solve_simply
     from planner.report.plan import PlanReport, infeasible_document
 
     loaded = load_scenario(scenario, profiles or [], overrides or [])
     began_s = time.perf_counter()
     try:
         with console.progress(f"planning {loaded.name}"):
-            solution = solve(loaded.problem)
+            solution = (
+                solve(loaded.problem)
+                if algorithm == "auto"
+                else solve_simply(loaded.problem, algorithm)
+            )
     except InfeasibleError as error:
         if format is Format.json:
             console.emit_json(

@@ -70,6 +70,15 @@ def no_room(problem: Problem) -> NoPlanError:
     )
 
 
+def nothing_simple(name: str) -> NoPlanError:
+    """A baseline that finds no plan; the search may."""
+    return NoPlanError(
+        "algorithm",
+        f"{name} makes no plan that fits, is linked and meets the must-haves",
+        "leave --algorithm out: the search looks at every plan",
+    )
+
+
 def relaxed_problem(problem: Problem) -> Problem:
     """The problem without bounds on numbers; regions and quality stay."""
     must = problem.requirements.must_have

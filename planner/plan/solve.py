@@ -1,7 +1,7 @@
 """solve: Problem -> Solution: every number of replicas, quantization and seats, each exactly.
 
 What is chosen: disjoint pipelines, for each its nodes, their order and layer ranges; one
-quantization for all; as many seats as the load needs, or as memory holds.
+quantization for all; how many seats each has.
 """
 
 from __future__ import annotations
@@ -10,24 +10,25 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from planner.core.plan import Plan
 from planner.core.problem import Problem
-from planner.core.quant import QuantScheme
+from planner.plan.baselines import Baseline, baseline
+from planner.plan.choices import good_enough, most_replicas, seats_to_try
 from planner.plan.classes import NodeClass, allowed_nodes, node_classes, states
 from planner.plan.costs import criteria
 from planner.plan.explain import explained
 from planner.plan.infeasible import (
     missed_bounds,
     no_nodes,
-    no_quality,
     no_room,
+    nothing_simple,
     relaxed_problem,
     with_objective,
 )
-from planner.plan.predict import load_of
-from planner.plan.promise import as_cost, promise
-from planner.plan.room import capacity_bytes, needs
+from planner.plan.predict import load_of, predict
+from planner.plan.promise import as_cost, objective_value, promise
 from planner.plan.solution import Candidate, Solution
-from planner.plan.structure import Best, Structure
+from planner.plan.structure import Best, Structure, admissible
 from planner.plan.tables import State, relaxed
 from planner.plan.trim import trimmed
 
@@ -74,6 +75,47 @@ def solve(problem: Problem, *, expansions: int = 200_000) -> Solution:
 _TRIMMED = "the exact search took the most promising nodes only; the gap is to a bound over all"
 
 
+def solve_simply(problem: Problem, name: Baseline) -> Solution:
+    """What a simpler planner would choose, with a proven bound on how far off it is.
+
+    Its seats and quantization are the best for it. Raises NoPlanError where its plans miss the
+    must-haves.
+    """
+    if not allowed_nodes(problem):
+        raise no_nodes(problem)
+    found: list[Candidate] = []
+    for quant in good_enough(problem):
+        for replicas in range(1, most_replicas(problem, quant) + 1):
+            for seats in seats_to_try(problem, replicas):
+                plan = baseline(problem, name, quant, seats)
+                if plan is None or len(plan.pipelines) < replicas:
+                    continue
+                plan = Plan(pipelines=plan.pipelines[:replicas])
+                prediction = predict(problem, plan)
+                value = objective_value(problem, prediction.metrics)
+                if value is not None and admissible(problem, plan, prediction):
+                    said = f"{_count(replicas)}, {quant.id}, {seats} seats"
+                    found.append(
+                        Candidate(name=said, plan=plan, prediction=prediction, value=value)
+                    )
+    if not found:
+        raise nothing_simple(name)
+    found.sort(key=lambda one: as_cost(problem, one.value))
+    best = found[0]
+    bound = min(_relaxed_bound(problem), cost := as_cost(problem, best.value))
+    solution = Solution(
+        plan=best.plan,
+        prediction=best.prediction,
+        value=best.value,
+        bound=as_cost(problem, bound),
+        gap=(cost - bound) / abs(cost) if cost else 0.0,
+        solver=f"baseline {name}",
+        candidates=tuple(found),
+        warnings=best.prediction.warnings,
+    )
+    return explained(problem, solution, _without(problem, solution, 200_000))
+
+
 def _candidates(problem: Problem, limit: int) -> tuple[list[Candidate], float, bool]:
     """The best plan of each structure, best first; a bound over all; whether it is proven."""
     pool = _pool(problem)
@@ -96,52 +138,18 @@ def _candidates(problem: Problem, limit: int) -> tuple[list[Candidate], float, b
 
 
 def _solved(problem: Problem, pool: _Pool, limit: int) -> Iterator[tuple[str, Best, bool]]:
-    """Every structure with its best plan; with fewer seats where more do not fit or serve."""
-    for quant in _good_enough(problem):
-        for replicas in range(1, _most_replicas(problem, quant) + 1):
-            ladder = _seats(problem, replicas)
+    """Every structure with its best plan."""
+    for quant in good_enough(problem):
+        for replicas in range(1, most_replicas(problem, quant) + 1):
+            ladder = seats_to_try(problem, replicas)
             for seats in ladder:
                 structure = Structure(problem, pool.classes, pool.every, replicas, quant, seats)
                 best = structure.best(limit)
-                count = f"{replicas} replicas" if replicas > 1 else "1 pipeline"
-                yield f"{count}, {quant.id}, {seats} seats", best, structure.holds
-                if problem.workload.concurrency is not None and best.plan is not None:
-                    break
+                yield f"{_count(replicas)}, {quant.id}, {seats} seats", best, structure.holds
 
 
-def _good_enough(problem: Problem) -> list[QuantScheme]:
-    """The schemes that keep the quality asked for; unknown keeps none."""
-    floor = problem.requirements.must_have.quality
-    if floor is None:
-        return list(problem.quants)
-    kept = [
-        quant
-        for quant in problem.quants
-        if (quality := quant.quality_for(problem.model.family)) is not None and quality >= floor
-    ]
-    if not kept:
-        raise no_quality(problem)
-    return kept
-
-
-def _most_replicas(problem: Problem, quant: QuantScheme) -> int:
-    """Replicas that memory, nodes and users could allow."""
-    nodes = allowed_nodes(problem)
-    room = sum(capacity_bytes(problem, node.id) for node in nodes)
-    one = needs(problem, 0, problem.model.num_hidden_layers, quant.id, 1).total_bytes
-    users = problem.workload.concurrency or len(nodes)
-    return max(1, min(len(nodes), users, int(room / one)))
-
-
-def _seats(problem: Problem, replicas: int) -> list[int]:
-    """Seats per pipeline to try: what the load needs and halves of it, or a ladder."""
-    most = problem.serving.max_num_seqs or problem.engine.max_num_seqs
-    users = problem.workload.concurrency
-    if users is not None:
-        seats = min(most, math.ceil(users / replicas))
-        return [max(1, seats >> power) for power in range(seats.bit_length())]
-    ladder = [4**power for power in range(5) if 4**power < min(most, 256)]
-    return [*ladder, min(most, 256)]
+def _count(replicas: int) -> str:
+    return f"{replicas} replicas" if replicas > 1 else "1 pipeline"
 
 
 def _pool(problem: Problem) -> _Pool:
@@ -156,9 +164,9 @@ def _pool(problem: Problem) -> _Pool:
 def _relaxed_bound(problem: Problem) -> float:
     """A bound over the whole cluster, nodes being used again and again."""
     classes, bound = node_classes(problem), math.inf
-    for quant in _good_enough(problem):
-        for replicas in range(1, _most_replicas(problem, quant) + 1):
-            for seats in _seats(problem, replicas):
+    for quant in good_enough(problem):
+        for replicas in range(1, most_replicas(problem, quant) + 1):
+            for seats in seats_to_try(problem, replicas):
                 share = 1 / replicas
                 groups = min(problem.serving.micro_batches, seats)
                 load = load_of(problem, seats, groups, share)
@@ -216,7 +224,7 @@ def _best_alone(problem: Problem, quant_id: str, limit: int) -> Candidate | None
     if not allowed_nodes(problem):
         return None
     pool = _pool(problem)
-    for seats in _seats(problem, 1):
+    for seats in seats_to_try(problem, 1):
         structure = Structure(problem, pool.classes, pool.every, 1, problem.quant(quant_id), seats)
         best = structure.best(limit)
         if best.plan is not None and best.prediction is not None:

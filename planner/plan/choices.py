@@ -1,0 +1,46 @@
+"""Choices: the quantizations, numbers of replicas and seats that are worth a search."""
+
+from __future__ import annotations
+
+import math
+
+from planner.core.problem import Problem
+from planner.core.quant import QuantScheme
+from planner.plan.classes import allowed_nodes
+from planner.plan.infeasible import no_quality
+from planner.plan.room import capacity_bytes, needs
+
+
+def good_enough(problem: Problem) -> list[QuantScheme]:
+    """The schemes that keep the quality asked for; unknown keeps none."""
+    floor = problem.requirements.must_have.quality
+    if floor is None:
+        return list(problem.quants)
+    kept = [
+        quant
+        for quant in problem.quants
+        if (quality := quant.quality_for(problem.model.family)) is not None and quality >= floor
+    ]
+    if not kept:
+        raise no_quality(problem)
+    return kept
+
+
+def most_replicas(problem: Problem, quant: QuantScheme) -> int:
+    """Replicas that memory, nodes and users could allow."""
+    nodes = allowed_nodes(problem)
+    room = sum(capacity_bytes(problem, node.id) for node in nodes)
+    one = needs(problem, 0, problem.model.num_hidden_layers, quant.id, 1).total_bytes
+    users = problem.workload.concurrency or len(nodes)
+    return max(1, min(len(nodes), users, int(room / one)))
+
+
+def seats_to_try(problem: Problem, replicas: int) -> list[int]:
+    """Seats per pipeline to try: what the load needs and halves of it, or a ladder."""
+    most = problem.serving.max_num_seqs or problem.engine.max_num_seqs
+    users = problem.workload.concurrency
+    if users is not None:
+        seats = min(most, math.ceil(users / replicas))
+        return [max(1, seats >> power) for power in range(seats.bit_length())]
+    ladder = [4**power for power in range(5) if 4**power < min(most, 256)]
+    return [*ladder, min(most, 256)]

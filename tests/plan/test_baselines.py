@@ -1,0 +1,80 @@
+"""The search is never worse than what simpler planners make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from planner.core.cluster import Node
+from planner.core.problem import Problem
+from planner.core.requirements import Requirements
+from planner.files.scenario import load_scenario
+from planner.plan.baselines import Baseline, baseline
+from planner.plan.infeasible import NoPlanError
+from planner.plan.promise import as_cost
+from planner.plan.solve import solve, solve_simply
+from tests.core.world import device, model, problem, quant
+from tests.plan.worlds import problems
+
+NAMES: tuple[Baseline, ...] = get_args(Baseline)
+SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
+
+
+def never_better(world: Problem) -> None:
+    try:
+        best = as_cost(world, solve(world).value)
+    except NoPlanError:
+        for name in NAMES:
+            with pytest.raises(NoPlanError):
+                solve_simply(world, name)
+        return
+    for name in NAMES:
+        try:
+            simple = solve_simply(world, name)
+        except NoPlanError:
+            continue
+        cost = as_cost(world, simple.value)
+        assert cost >= best - 1e-9 * abs(best)
+        assert as_cost(world, simple.bound) <= best + 1e-9 * abs(best)
+
+
+@settings(
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+@given(problems(bounds=True))
+def test_no_baseline_beats_the_search_on_random_clusters(world: Problem) -> None:
+    never_better(world)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_no_baseline_beats_the_search_on_bundled_scenarios(path: Path) -> None:
+    never_better(load_scenario(path, [], []).problem)
+
+
+def layers_of(world: Problem, name: Baseline) -> list[tuple[str, int, int]]:
+    plan = baseline(world, name, world.quants[0], 1)
+    assert plan is not None
+    return [(stage.node, stage.start, stage.stop) for one in plan.pipelines for stage in one.stages]
+
+
+def test_each_baseline_cuts_in_its_own_way() -> None:
+    kinds = [device("small", memory=1e6), device("large", memory=3e6, memory_bandwidth=1e9)]
+    nodes = [Node(id="a", device="small"), Node(id="b", device="large")]
+    world = problem(nodes=nodes, devices=kinds, model=model(num_hidden_layers=8))
+    assert layers_of(world, "even") == [("a", 0, 4), ("b", 4, 8)]
+    assert layers_of(world, "memory") == [("a", 0, 2), ("b", 2, 8)]
+    assert layers_of(world, "greedy") == [("a", 0, 8), ("b", 0, 8)]
+    assert layers_of(world, "fixed-order") == [("a", 0, 8)]
+
+
+def test_a_baseline_that_fits_nothing_says_so() -> None:
+    world = problem(devices=[device(memory=1e4)], quants=(quant(),), requirements=Requirements())
+    for name in NAMES:
+        with pytest.raises(NoPlanError, match=name):
+            solve_simply(world, name)
