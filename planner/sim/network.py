@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -59,22 +59,27 @@ class Wire:
         return begin_s, self.last_s
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Host:
     """The cores that several workers share: as many compute at once as it has room for."""
 
-    free_s: list[float]
+    free: int
+    """Workers that can still start."""
+    waiting: deque[Worker] = field(default_factory=deque)
+    """Workers with a job and no core, the longest waiting first."""
 
-    def next_s(self) -> float:
-        """When the next worker can start (s)."""
-        return self.free_s[0]
-
-    def take(self, until_s: float) -> None:
-        """Occupies the place that is free first."""
-        heapq.heapreplace(self.free_s, until_s)
+    def start_waiting(self, now_s: float) -> None:
+        """Gives every free core to the worker that has waited longest for one."""
+        while self.free and self.waiting:
+            self.free -= 1
+            self.waiting.popleft().begin(now_s)
 
 
-@dataclass(slots=True)
+Started = Callable[[float, float], None]
+"""Told when a step begins and ends (s)."""
+
+
+@dataclass(slots=True, eq=False)
 class Worker:
     """A stage on its node."""
 
@@ -83,15 +88,34 @@ class Worker:
     chip: Chip
     host: Host | None = None
     server: Server = field(default_factory=Server)
+    line: deque[tuple[Batch, Started]] = field(default_factory=deque)
+    """Jobs of a worker that shares its host: the one it computes, then those that wait."""
     known: dict[Batch, float] = field(default_factory=dict)
 
-    def compute(self, now_s: float, batch: Batch) -> tuple[float, float]:
-        """When a step that comes now begins and ends, its host's other workers permitting (s)."""
+    def compute(self, now_s: float, batch: Batch, started: Started) -> None:
+        """Takes on a step that comes now; a core is asked for only once the stage is idle."""
         if self.host is None:
-            return self.server.serve(now_s, self.step_s(batch))
-        begin_s, end_s = self.server.serve(max(now_s, self.host.next_s()), self.step_s(batch))
-        self.host.take(end_s)
-        return begin_s, end_s
+            started(*self.server.serve(now_s, self.step_s(batch)))
+            return
+        self.line.append((batch, started))
+        if len(self.line) == 1:
+            self.host.waiting.append(self)
+            self.host.start_waiting(now_s)
+
+    def begin(self, now_s: float) -> None:
+        """Computes the first step in line on the core it was given."""
+        batch, started = self.line[0]
+        started(*self.server.serve(now_s, self.step_s(batch)))
+
+    def end(self, now_s: float) -> None:
+        """Gives the core back after a step."""
+        if self.host is None:
+            return
+        self.line.popleft()
+        self.host.free += 1
+        if self.line:
+            self.host.waiting.append(self)
+        self.host.start_waiting(now_s)
 
     def step_s(self, batch: Batch) -> float:
         """Seconds of one step; equal batches are asked for once."""
@@ -140,7 +164,7 @@ def _host(problem: Problem, hosts: dict[str, Host], node: str) -> Host | None:
     at_once = problem.cluster.device(node).workers_at_once
     if not name or at_once is None:
         return None
-    return hosts.setdefault(name, Host([0.0] * at_once))
+    return hosts.setdefault(name, Host(at_once))
 
 
 def _hops(problem: Problem, pipeline: Pipeline) -> list[tuple[str, str]]:

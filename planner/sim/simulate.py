@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -74,6 +75,8 @@ class _Run:
     seated: list[int] = field(default_factory=list)
     most_seated: list[int] = field(default_factory=list)
     closed: bool = False
+    lasted_s: float = 0.0
+    """When the last thing happened, or the horizon if something was still to happen."""
 
     def replay(self, requests: Sequence[Request], concurrency: int | None) -> None:
         """Lets every request arrive and runs until nothing is left to happen."""
@@ -89,11 +92,15 @@ class _Run:
             self._expect_next()
         for _ in range(concurrency or 0):
             self._next_of_user()
-        self.env.run(until=self.problem.workload.horizon_s)
+        end_s = self.problem.workload.horizon_s
+        while self.env.peek() < (math.inf if end_s is None else end_s):
+            self.env.step()
+        still_running = self.env.peek() < math.inf
+        self.lasted_s = end_s if still_running and end_s is not None else self.env.now
 
     def result(self) -> SimResult:
         """Metrics, costs and utilisation of what happened."""
-        now_s = max(self.env.now, 1e-12)
+        now_s = max(self.lasted_s, 1e-12)
         parts = usd_per_hour(self.problem, self.plan, self.network, now_s)
         counted = self.records[self.problem.workload.warmup_requests :]
         must = self.problem.requirements.must_have
@@ -104,7 +111,7 @@ class _Run:
             metrics=metrics,
             cost=parts,
             events={"failures": 0, "failovers": 0, "retries": 0},
-            simulated_s=self.env.now,
+            simulated_s=self.lasted_s,
             event_count=self.events,
             stage_busy=stages,
             link_busy=links,
@@ -136,11 +143,12 @@ class _Run:
             self._at(request.arrival_s, arrive)
 
     def _next_of_user(self) -> None:
-        if self.coming:
-            self._arrive(self.coming.popleft())
+        """Sends a user's next request; one that is refused is followed by another at once."""
+        while self.coming and not self._arrive(self.coming.popleft()):
+            pass
 
-    def _arrive(self, request: Request) -> None:
-        """Routes a request and has it wait once it is tokenised."""
+    def _arrive(self, request: Request) -> bool:
+        """Routes a request and has it wait once it is tokenised; False if it can never fit."""
         index = route(self.plan, self.assigned)
         self.assigned[index] += 1
         record = RequestRecord(request.id, index, request.prompt_tokens, self.env.now)
@@ -151,9 +159,7 @@ class _Run:
             record.reason = (
                 f"{needed} tokens do not fit a seat of {self.problem.tokens_per_request}"
             )
-            if self.closed:
-                self._next_of_user()
-            return
+            return False
         sequence = _Sequence(record, request.output_tokens)
         ready_s = self.env.now + self.problem.engine.request_s
 
@@ -162,6 +168,7 @@ class _Run:
             self._decide(index)
 
         self._at(ready_s, wait)
+        return True
 
     def _decide(self, index: int) -> None:
         """Sends what can start, once everything that happens at this moment has happened."""
@@ -235,10 +242,17 @@ class _Way:
         """Waits for the stage and has it compute."""
         run = self.run
         worker = run.network.pipelines[self.index][self.hop]
-        now_s = run.env.now
-        began_s, ends_s = worker.compute(now_s, self.batch)
-        self._note(worker.stage.node, now_s, began_s, ends_s)
-        run._at(ends_s, self.next_hop)
+        came_s = run.env.now
+
+        def computed() -> None:
+            worker.end(run.env.now)
+            self.next_hop()
+
+        def started(began_s: float, ends_s: float) -> None:
+            self._note(worker.stage.node, came_s, began_s, ends_s)
+            run._at(ends_s, computed)
+
+        worker.compute(came_s, self.batch, started)
 
     def return_home(self) -> None:
         """Brings the tokens to the coordinator."""

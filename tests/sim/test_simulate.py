@@ -7,8 +7,10 @@ import pytest
 from planner.core.cluster import Node
 from planner.core.cost import Batch, traverse
 from planner.core.plan import Pipeline, Plan, Stage
+from planner.core.problem import Problem
 from planner.core.workload import Closed, Fixed, Poisson, Request, Workload
 from planner.sim.invariants import violations
+from planner.sim.network import build
 from planner.sim.replicate import replicate, t_quantile
 from planner.sim.simulate import simulate
 from tests.core.world import device, engine, link, problem
@@ -16,6 +18,12 @@ from tests.test_laws import jittery, split
 
 CALM = engine(hop=0, coordinator_step=0, request=0, frame=0)
 ALONE = [Node(id="a", device="chip")]
+
+
+def twice(world: Problem) -> Plan:
+    """The whole model on each of the first two nodes."""
+    stages = [Stage(node=node.id, start=0, stop=4, quant="bf16") for node in world.cluster.nodes]
+    return Plan(pipelines=tuple(Pipeline(stages=(stage,)) for stage in stages[:2]))
 
 
 def test_prompts_go_first_and_the_group_waits_for_all_of_them() -> None:
@@ -181,3 +189,36 @@ def test_workers_on_one_host_wait_for_its_cores() -> None:
         return result.metrics.output_throughput or 0.0
 
     assert throughput(2) > 1.5 * throughput(1)
+
+
+def test_an_idle_core_takes_a_job_while_another_stage_is_busy() -> None:
+    chip = device(threads=1, host_threads=2)
+    world = problem(
+        nodes=[Node(id=name, device="chip", host="box") for name in "ab"], devices=[chip]
+    )
+    begun: list[tuple[str, float]] = []
+    busy, idle = (workers[0] for workers in build(world, twice(world), 0).pipelines)
+    step = Batch.decode(1, 10)
+    busy.compute(0.0, step, lambda began_s, _: begun.append(("first", began_s)))
+    busy.compute(0.0, step, lambda began_s, _: begun.append(("second", began_s)))
+    idle.compute(0.0, step, lambda began_s, _: begun.append(("other stage", began_s)))
+    step_s = busy.step_s(step)
+    busy.end(step_s)
+    assert begun == [("first", 0.0), ("other stage", 0.0), ("second", step_s)]
+
+
+def test_a_thousand_users_whose_requests_never_fit_are_all_answered() -> None:
+    world = problem()
+    long = [Request(number, 0.0, 100, 5000) for number in range(3000)]
+    records = simulate(world, split(world, [2]), requests=long).records
+    assert [record.status for record in records] == ["failed"] * 3000
+
+
+@pytest.mark.parametrize("horizon_s", [0.0, 0.05, 1000.0])
+def test_the_clock_ends_with_the_last_event_or_the_horizon(horizon_s: float) -> None:
+    world = problem()
+    whole = simulate(world, split(world, [2]))
+    workload = world.workload.model_copy(update={"horizon_s": horizon_s})
+    result = simulate(world.model_copy(update={"workload": workload}), split(world, [2]))
+    assert result.simulated_s == min(horizon_s, whole.simulated_s)
+    assert violations(result, split(world, [2]), 4) == []
