@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from planner.core.cluster import Node
 from planner.core.cost import Batch, traverse
 from planner.core.plan import Pipeline, Plan, Stage
-from planner.core.problem import Problem
+from planner.core.problem import Problem, Serving
+from planner.core.speculation import Speculation
 from planner.core.workload import Closed, Fixed, Poisson, Workload
 from planner.plan.predict import predict
 from planner.plan.times import over_steps
@@ -51,12 +52,22 @@ def worlds(draw: st.DrawFn) -> tuple[Problem, Plan]:
     }
     shape = model(num_hidden_layers=layers, **(windowed if draw(st.booleans()) else {}))
     nodes = [Node(id=f"n{i}", device="chip") for i in range(count)]
-    ways = [link(one_way_latency=draw(st.floats(0, 0.1)), bandwidth=draw(st.floats(1e4, 1e9)))]
+    ways = [
+        link(
+            one_way_latency=draw(st.floats(0, 0.1)),
+            bandwidth=draw(st.floats(1e4, 1e9)),
+            loss=draw(st.sampled_from([0, 1e-3])),
+            window=draw(st.sampled_from([None, 65536])),
+            initial_window=draw(st.sampled_from([None, 14600])),
+            relay=draw(st.sampled_from([0, 4e-3])),
+        )
+    ]
     world = problem(
         nodes=nodes,
         links=ways,
         devices=[device(memory_bandwidth=draw(st.sampled_from([1e8, 1e11])))],
         model=shape,
+        serving=Serving(return_path=draw(st.sampled_from(["direct", "relayed"]))),
         workload=Workload(
             arrivals=Closed(kind="closed", concurrency=1),
             prompt=Fixed(tokens=draw(st.integers(1, 200))),
@@ -88,6 +99,48 @@ def test_one_request_alone_takes_what_the_cost_model_says(made: tuple[Problem, P
         assert getattr(predicted, name) == (
             simulated if simulated is None else pytest.approx(simulated, rel=1e-9)
         )
+
+
+@settings(max_examples=50, deadline=None)
+@given(worlds(), st.integers(1, 4), st.integers(1, 3), st.integers(1, 8))
+def test_drafts_that_are_all_accepted_are_predicted_exactly(
+    made: tuple[Problem, Plan], drafts: int, checks: int, rounds: int
+) -> None:
+    world, plan = made
+    sure = Speculation(draft_tokens=drafts, acceptance=1, draft_token=2e-3, checks_in_flight=checks)
+    output = Fixed(tokens=1 + rounds * (drafts * checks + 1))
+    changes = {
+        "serving": world.serving.model_copy(update={"speculation": sure}),
+        "workload": world.workload.model_copy(update={"output": output}),
+    }
+    world = Problem.model_validate(dict(world) | changes)
+    result, predicted = simulate(world, plan), predict(world, plan)
+    for name in ("mean_ttft_ms", "mean_tpot_ms", "mean_e2el_ms", "output_throughput"):
+        simulated = getattr(result.metrics, name)
+        assert getattr(predicted.metrics, name) == pytest.approx(simulated, rel=1e-9)
+
+
+def test_drawn_acceptance_comes_to_what_is_predicted() -> None:
+    base = problem()
+    some = Speculation(draft_tokens=4, acceptance=0.7, draft_token=2e-3)
+    world = Problem.model_validate(
+        dict(base)
+        | {
+            "serving": Serving(speculation=some),
+            "workload": Workload(
+                arrivals=Closed(kind="closed", concurrency=1),
+                prompt=Fixed(tokens=20),
+                output=Fixed(tokens=600),
+                requests=40,
+            ),
+        }
+    )
+    plan = split(world, [2])
+    result = simulate(world, plan)
+    assert predict(world, plan).metrics.mean_tpot_ms == pytest.approx(
+        result.metrics.mean_tpot_ms, rel=0.02
+    )
+    assert not violations(result, plan, 40)
 
 
 @settings(max_examples=50, deadline=None)

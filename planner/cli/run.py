@@ -101,6 +101,7 @@ def run(
     planned = read_manifest(manifest)
     if scenario is not None:
         check_digest(planned, load_scenario(scenario, profiles or []).problem)
+    _refuse_unknown(planned.problem)
     texts = None if prompts is None else _texts(prompts)
     job = _job(planned, requests, concurrency, texts, seed)
     with torch_needed("planner run"):
@@ -126,6 +127,21 @@ def run(
         console.emit(*report.text())
     if max_error is not None:
         _check(report, max_error)
+
+
+def _refuse_unknown(problem: Problem) -> None:
+    """Raises UsageError where the plan counts on something the local workers do not do."""
+    from planner.core.errors import UsageError
+
+    serving = problem.serving
+    if serving.speculation is not None:
+        raise UsageError(
+            "planner run does not draft tokens", "plan again without serving.speculation"
+        )
+    if serving.return_path != "direct":
+        raise UsageError(
+            "planner run answers on the direct path", "plan again with serving.return_path: direct"
+        )
 
 
 def _texts(path: Path) -> list[str]:

@@ -74,6 +74,13 @@ class Line(Spec):
     jitter_s: Seconds = Field(default=0.0, alias="jitter")
     """Standard deviation of the one-way latency."""
     loss: Fraction = 0.0
+    """Share of segments lost at random, which limits what one connection reaches."""
+    window_bytes: Bytes | None = Field(default=None, alias="window", gt=0)
+    """Most bytes one connection has under way (its socket buffer); None where it grows freely."""
+    initial_window_bytes: Bytes | None = Field(default=None, alias="initial_window", gt=0)
+    """What a connection that was idle sends before the first answer; None where it stays warm."""
+    relay_s: Seconds = Field(default=0.0, alias="relay")
+    """Software on the way, such as a tunnel in user space."""
     usd_per_byte: UsdPerByte = Field(default=0.0, alias="egress")
     """What the sender's provider charges."""
 

@@ -121,6 +121,8 @@ class Engine(Card):
     calibrations: tuple[Calibration, ...] = Field(min_length=1)
     hop_s: Seconds = Field(default=0.0, alias="hop")
     """Software time of one hop: encode, system calls, decode (relays included)."""
+    own_hop_s: Seconds | None = Field(default=None, alias="own_hop")
+    """The same between coordinator and a stage on its own node; as any hop where absent."""
     coordinator_step_s: Seconds = Field(default=0.0, alias="coordinator_step")
     """Scheduling and sampling at the coordinator per step of a batch."""
     request_s: Seconds = Field(default=0.0, alias="request")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cached_property
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -14,6 +15,7 @@ from planner.core.model import ModelSpec
 from planner.core.quant import QuantScheme
 from planner.core.requirements import Requirements
 from planner.core.spec import Spec
+from planner.core.speculation import Speculation
 from planner.core.units import Count
 from planner.core.workload import Workload
 
@@ -25,6 +27,20 @@ class Serving(Spec):
     """Most sequences a pipeline serves at once; the engine's own limit where absent."""
     micro_batches: Count = 1
     """Groups of sequences in flight through a pipeline."""
+    return_path: Literal["direct", "relayed"] = "direct"
+    """Whether the last stage answers the coordinator itself or back through all stages."""
+    speculation: Speculation | None = None
+    """Drafting by a small model at the coordinator; None where every token takes a traversal."""
+
+    @property
+    def tokens_per_round(self) -> float:
+        """Expected tokens that one decode step brings each sequence."""
+        return self.speculation.tokens_per_round if self.speculation else 1.0
+
+    @property
+    def checked_tokens(self) -> int:
+        """Tokens of each sequence in a decode step: the latest one and the drafts after it."""
+        return 1 + (self.speculation.draft_tokens if self.speculation else 0)
 
 
 class Problem(Spec):

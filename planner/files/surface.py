@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from planner.core.cluster import Node
+from planner.core.cluster import Line, Node
 from planner.core.problem import Serving
 from planner.core.requirements import MustHave, Objective
 from planner.core.spec import Spec
 from planner.core.units import (
+    Bytes,
     BytesPerSecond,
     Count,
     Fraction,
@@ -46,6 +47,9 @@ class LineEntry(Spec):
     bytes_per_s: BytesPerSecond | None = Field(default=None, alias="bandwidth")
     jitter_s: Seconds | None = Field(default=None, alias="jitter")
     loss: Fraction | None = None
+    window_bytes: Bytes | None = Field(default=None, alias="window", gt=0)
+    initial_window_bytes: Bytes | None = Field(default=None, alias="initial_window", gt=0)
+    relay_s: Seconds | None = Field(default=None, alias="relay")
     usd_per_byte: UsdPerByte | None = Field(default=None, alias="egress")
 
     @field_validator("bytes_per_s")
@@ -64,8 +68,9 @@ class LineEntry(Spec):
 
     def figures(self) -> dict[str, float]:
         """The figures given here, by field of core's Line."""
-        names = ("one_way_latency_s", "bytes_per_s", "jitter_s", "loss", "usd_per_byte")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        return {
+            name: value for name in Line.model_fields if (value := getattr(self, name)) is not None
+        }
 
 
 def _profile_name(value: Any) -> Any:

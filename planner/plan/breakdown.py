@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.core.cost import Cost, StageTime, Transfer, Traversal
+from planner.core.cost.traversal import route
 from planner.core.metrics import Metrics
 from planner.core.plan import Pipeline
 from planner.core.prediction import HopPrediction, PipelinePrediction, StagePrediction
@@ -31,8 +32,6 @@ class Served:
 
 def broken_down(problem: Problem, one: Served) -> PipelinePrediction:
     """One pipeline's steps, memory and metrics, stage by stage and hop by hop."""
-    home = problem.cluster.coordinator
-    route = (home, *one.pipeline.nodes, home)
     stages = []
     for stage, prompt, step in zip(
         one.pipeline.stages, one.prefill.stages, one.decode.stages, strict=True
@@ -57,13 +56,13 @@ def broken_down(problem: Problem, one: Served) -> PipelinePrediction:
         )
     hops = tuple(
         HopPrediction(
-            src=route[index],
-            dst=route[index + 1],
+            src=src,
+            dst=dst,
             decode_s=parts(one.decode.transfers[index]),
             prefill_s=parts(one.prefill.transfers[index]),
             usd_per_hour=one.egress_usd_per_hour[index],
         )
-        for index in range(len(route) - 1)
+        for index, (src, dst) in enumerate(route(problem, one.pipeline))
     )
     metrics = {
         f"{statistic}_{name}_ms": 1e3 * value
@@ -101,6 +100,7 @@ _CAUSES = {
     "serialise": "the rate of the link {where}",
     "propagate": "the latency of the link {where}",
     "relay": "software of the hop {where}",
+    "ramp": "slow start of the link {where}",
 }
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from planner.core.cost import Batch, chip, hidden_payload_bytes, transfer_time
 from planner.core.cost.compute import Chip, embedding_time, fixed_s, head_time, layer_time
 from planner.core.cost.transfer import token_payload_bytes
+from planner.core.cost.traversal import coordinator_s
 from planner.core.model import Layer
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
@@ -136,7 +137,7 @@ def _criterion(
     count = len(classes)
     hop = np.full((count, count), np.inf)
     enter, leave = np.full(count, np.inf), np.full(count, np.inf)
-    home, coordinator_s = problem.cluster.coordinator, problem.engine.coordinator_step_s
+    home, relayed = problem.cluster.coordinator, problem.serving.return_path == "relayed"
 
     def message_s(src: str, dst: str, payload: Callable[[Batch], float]) -> float:
         if not problem.cluster.connected(src, dst):
@@ -144,23 +145,32 @@ def _criterion(
         link = problem.cluster.link(src, dst)
 
         def seconds(batch: Batch) -> float:
-            moved = transfer_time(link, payload(batch), problem.engine)
-            return moved.serialise_s if longest else moved.total_s
+            moved = transfer_time(link, payload(batch), problem.engine, batch.phase)
+            return moved.busy_s if longest else moved.total_s
 
         return over(seconds)
 
     def hidden(batch: Batch) -> float:
         return hidden_payload_bytes(problem.model, quant, batch.new_tokens)
 
-    own_s = over(lambda batch: coordinator_s)
+    def answer(batch: Batch) -> float:
+        return token_payload_bytes(batch.sampled_tokens)
+
+    def both(there_s: float, back_s: float) -> float:
+        return max(there_s, back_s) if longest else there_s + back_s
+
+    own_s = over(lambda batch: coordinator_s(problem, batch))
     for i, a in enumerate(classes):
         inward = message_s(home, a.example, lambda batch: token_payload_bytes(batch.new_tokens))
-        enter[i] = max(own_s, inward) if longest else own_s + inward
-        leave[i] = message_s(a.example, home, lambda batch: token_payload_bytes(batch.sequences))
+        back_s = message_s(a.example, home, answer)
+        enter[i] = both(both(own_s, inward), back_s if relayed else 0.0)
+        leave[i] = 0.0 if relayed else back_s
         for j, b in enumerate(classes):
             other = b.nodes[1] if i == j and len(b.nodes) > 1 else b.example
             if other != a.example:
                 hop[i, j] = message_s(a.example, other, hidden)
+                if relayed:
+                    hop[i, j] = both(hop[i, j], message_s(other, a.example, answer))
     return Criterion(stage + room, hop, enter, leave, longest)
 
 

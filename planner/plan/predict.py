@@ -8,7 +8,7 @@ from collections.abc import Callable
 from planner.core.cluster import Churn
 from planner.core.cost import Batch, Cost, Traversal, Usage, price, traverse
 from planner.core.cost.money import energy_joule
-from planner.core.cost.traversal import payloads_bytes
+from planner.core.cost.traversal import payloads_bytes, route
 from planner.core.metrics import Metrics, usd_per_million
 from planner.core.plan import Pipeline, Plan
 from planner.core.prediction import Prediction
@@ -60,6 +60,8 @@ def load_of(problem: Problem, seats: int, groups: int, share: float) -> Load:
         None if users is None else users * share,
         None if rate is None else rate * share,
         problem.engine.request_s,
+        problem.serving.tokens_per_round,
+        problem.serving.checked_tokens,
     )
 
 
@@ -104,14 +106,13 @@ def _egress_usd_per_hour(
     problem: Problem, pipeline: Pipeline, load: Load, result: Felt, batch: float
 ) -> tuple[float, ...]:
     """What the bytes of each hop cost at the predicted rate."""
-    home = problem.cluster.coordinator
-    route = (home, *pipeline.nodes, home)
     prompt = payloads_bytes(problem, pipeline, Batch.prefill(load.prompt_tokens))
     step = payloads_bytes(problem, pipeline, decode_batch(load, batch, 1))
     spent = []
-    for index, (prompt_bytes, step_bytes) in enumerate(zip(prompt, step, strict=True)):
-        link = problem.cluster.link(route[index], route[index + 1])
-        frame = problem.engine.frame_bytes
+    frame = problem.engine.frame_bytes
+    ways = route(problem, pipeline)
+    for ends, prompt_bytes, step_bytes in zip(ways, prompt, step, strict=True):
+        link = problem.cluster.link(*ends)
         request_bytes = prompt_bytes + frame + load.steps * (step_bytes + frame) / batch
         charged = link.usd_per_byte if link else 0.0
         usage = Usage(

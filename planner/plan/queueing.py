@@ -40,6 +40,10 @@ class Load:
     requests_per_s: float | None
     request_s: float
     """From arrival until a request can be scheduled."""
+    tokens_per_step: float = 1.0
+    """Expected tokens that a decode step brings each sequence."""
+    checked_tokens: int = 1
+    """Tokens of each sequence that a decode step computes."""
 
     @property
     def prompt_tokens(self) -> float:
@@ -49,6 +53,11 @@ class Load:
     @property
     def steps(self) -> float:
         """Expected decode steps of a request."""
+        return self.later_tokens / self.tokens_per_step
+
+    @property
+    def later_tokens(self) -> float:
+        """Expected output tokens of a request after the first."""
         return max(0.0, self.workload.output.mean_tokens - 1)
 
     @property
@@ -100,7 +109,7 @@ def _waves(load: Load, steps: Steps, users: float) -> Felt:
     waited_s = max(0.0, users - active) / active * wave_s
     first_s = load.request_s + steps.prefill_s + waited_s
     ttft = [first_s + min(k * steps.prefill_gap_s, last_s) for k in behind]
-    ends_s, count = waited_s + wave_s, load.steps
+    ends_s, count = waited_s + wave_s, load.later_tokens
     tpot = [(ends_s - value) / count for value in ttft] if count else []
     e2el = [ends_s] if count else ttft
     return Felt(_statistics(ttft), _statistics(tpot), _statistics(e2el), active / wave_s, active)
@@ -119,7 +128,7 @@ def _staggered(load: Load, steps: Steps, users: float) -> Felt:
     waited_s = max(0.0, users - active) * each_s
     ttft_s = load.request_s + waited_s + halt_s + steps.prefill_s
     whole_s = max(users * each_s, ttft_s + rounds_s)
-    tpot_s = (whole_s - ttft_s) / load.steps if load.steps else None
+    tpot_s = (whole_s - ttft_s) / load.later_tokens if load.steps else None
     return _spread(load, ttft_s - halt_s - waited_s, halt_s + waited_s, tpot_s, rate, active)
 
 
@@ -148,12 +157,12 @@ def _open(load: Load, steps: Steps) -> Felt:
         else:
             high = middle
     running = high
-    token_s = decode_s(running) / load.steps if load.steps else None
+    token_s = decode_s(running) / load.later_tokens if load.steps else None
     used = rate / capacity
     service_s = steps.prefill_s + decode_s(running)
     seat_s = used ** (math.sqrt(2 * (load.seats + 1)) - 1) / (load.seats * (1 - used)) * service_s
     prompt_s = busy * steps.prefill_s / (2 * (1 - busy))
-    halt_s = (1 - math.exp(-running)) * (token_s or 0.0) / 2
+    halt_s = (1 - math.exp(-running)) * (token_s or 0.0) * load.tokens_per_step / 2
     base_s = load.request_s + steps.prefill_s
     waits_s = halt_s + prompt_s + seat_s / 2
     return _spread(load, base_s, waits_s, token_s, rate, max(1.0, running))

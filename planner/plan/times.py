@@ -12,7 +12,8 @@ _EXACT = 1e-12
 
 def decode_batch(load: Load, batch: float, step: float) -> Batch:
     """The ``step``-th decode step (from 1) of ``batch`` sequences of expected length."""
-    return Batch.decode(batch, batch * (load.prompt_tokens + step - 1))
+    cached = load.prompt_tokens + (step - 1) * load.tokens_per_step
+    return Batch.decode(batch, batch * cached, load.checked_tokens)
 
 
 def over_steps(time_s: Callable[[float], float], steps: float) -> float:

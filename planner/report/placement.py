@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from planner.core.cost import Batch
+from planner.core.cost.traversal import coordinator_s
 from planner.core.prediction import PipelinePrediction, Prediction, StagePrediction
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave
@@ -26,6 +28,7 @@ _HOP_CAUSES = {
     "serialise": "sending",
     "propagate": "latency",
     "relay": "software of the hop",
+    "ramp": "slow start",
 }
 _SMALLEST = 0.005
 
@@ -52,7 +55,7 @@ def token_s(problem: Problem, predicted: PipelinePrediction) -> float:
     """Seconds of one expected decode step, nothing being in its way."""
     stages = sum(sum(stage.decode_s.values()) for stage in predicted.stages)
     hops = sum(sum(hop.decode_s.values()) for hop in predicted.hops)
-    return stages + hops + problem.engine.coordinator_step_s
+    return stages + hops + coordinator_s(problem, Batch.decode(predicted.batch, 0))
 
 
 def must_have_rows(must: MustHave, prediction: Prediction) -> list[tuple[str, str, str]]:
@@ -110,7 +113,8 @@ def _stage_row(problem: Problem, stage: StagePrediction, step_s: float) -> tuple
 
 def _parts(problem: Problem, predicted: PipelinePrediction, step_s: float) -> Table:
     """Parts of a decode step that matter, largest first; the rest in one line."""
-    found = [(problem.engine.coordinator_step_s, "scheduling and sampling", "coordinator")]
+    own_s = coordinator_s(problem, Batch.decode(predicted.batch, 0))
+    found = [(own_s, "scheduling and sampling", "coordinator")]
     for stage in predicted.stages:
         found += [
             (s, _STAGE_CAUSES.get(name, name), stage.node) for name, s in stage.decode_s.items()

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import planner
 from planner.core.cluster import Cluster
+from planner.core.cost.transfer import stream_bytes_per_s
 from planner.core.errors import FileProblem, InvalidFileError, RunError
 from planner.core.plan import Plan, Stage
 from planner.core.rng import stream
@@ -200,7 +201,14 @@ class Fleet:
         if link is None:
             return None
         seed = stream(self._settings.seed, "link", src, dst).getrandbits(62)
-        return LinkShape(link.one_way_latency_s, link.bytes_per_s, link.jitter_s, seed)
+        return LinkShape(
+            link.one_way_latency_s,
+            stream_bytes_per_s(link),
+            link.jitter_s,
+            seed,
+            link.relay_s,
+            link.initial_window_bytes,
+        )
 
     def _ask(self, worker: Worker, message: dict[str, Any]) -> dict[str, Any]:
         self._tell(worker, message)

@@ -13,10 +13,12 @@ import threading
 import time
 from dataclasses import dataclass
 
+from planner.core.cost.transfer import ramp_s
 from planner.core.rng import stream
 from planner.run.frames import (
     Frame,
     FrameError,
+    Kind,
     PeerLostError,
     control,
     encode,
@@ -42,6 +44,10 @@ class LinkShape:
     jitter_s: float = 0.0
     """Standard deviation of the latency."""
     seed: int = 0
+    relay_s: float = 0.0
+    """Software on the way, the same for every message."""
+    initial_window_bytes: float | None = None
+    """What is sent before the first acknowledgement; None for a connection that stays warm."""
 
 
 class Line:
@@ -57,14 +63,17 @@ class Line:
         self._free_s = 0.0
         self._last_s = 0.0
 
-    def due_s(self, now_s: float, size_bytes: int) -> float:
-        """When a message handed over at ``now_s`` reaches the other end."""
+    def due_s(self, now_s: float, size_bytes: int, kind: Kind = Kind.DECODE) -> float:
+        """When a message handed over at ``now_s`` reaches the other end; prompts ramp up."""
         shape = self._shape
-        self._free_s = max(now_s, self._free_s) + size_bytes / shape.bytes_per_s
+        round_trip_s = 2 * shape.one_way_latency_s
+        initial_bytes = shape.initial_window_bytes if kind is Kind.PREFILL else None
+        ramp = ramp_s(size_bytes, initial_bytes, round_trip_s, shape.bytes_per_s)
+        self._free_s = max(now_s, self._free_s) + size_bytes / shape.bytes_per_s + ramp
         delay_s = shape.one_way_latency_s
         if shape.jitter_s:
             delay_s = max(0.0, self._draws.gauss(delay_s, shape.jitter_s))
-        self._last_s = max(self._last_s, self._free_s + delay_s)
+        self._last_s = max(self._last_s, self._free_s + delay_s + shape.relay_s)
         return self._last_s
 
 
@@ -96,7 +105,7 @@ class Channel:
         parts = encode(frame)
         now_s = due_s = time.monotonic()
         if self._line:
-            due_s = self._line.due_s(now_s, sum(map(len, parts)))
+            due_s = self._line.due_s(now_s, sum(map(len, parts)), frame.kind)
         if due_s - now_s < _AT_ONCE_S and self._queued == self._sent:
             parts = send_some(self._sock, parts)
         if parts:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from planner.core.cluster import Link
 from planner.core.cost import Batch, Chip, StageTime, chip, stage_time, transfer_time
-from planner.core.plan import Pipeline, Plan, Stage
+from planner.core.cost.batch import Phase
+from planner.core.cost.traversal import route
+from planner.core.plan import Plan, Stage
 from planner.core.problem import Problem
 from planner.core.rng import stream
 
@@ -49,10 +50,12 @@ class Wire:
     """When the message before arrived: none overtakes another."""
     sent_bytes: float = 0.0
 
-    def send(self, problem: Problem, now_s: float, payload_bytes: float) -> tuple[float, float]:
+    def send(
+        self, problem: Problem, now_s: float, payload_bytes: float, phase: Phase
+    ) -> tuple[float, float]:
         """When a message handed over now begins to be sent, and when it has arrived (s)."""
-        moved = transfer_time(self.link, payload_bytes, problem.engine)
-        begin_s, sent_s = self.server.serve(now_s, moved.serialise_s)
+        moved = transfer_time(self.link, payload_bytes, problem.engine, phase)
+        begin_s, sent_s = self.server.serve(now_s, moved.busy_s)
         away_s = moved.propagate_s if self.latency_s is None else self.latency_s()
         self.last_s = max(self.last_s, sent_s + away_s + moved.relay_s)
         self.sent_bytes += payload_bytes + problem.engine.frame_bytes
@@ -139,7 +142,7 @@ class Network:
     wires: dict[tuple[str, str], Wire]
     pipelines: list[list[Worker]]
     routes: list[list[Wire]]
-    """By pipeline: coordinator to first stage, between stages, last stage to coordinator."""
+    """By pipeline: coordinator to first stage, between stages, back to the coordinator."""
 
 
 def build(problem: Problem, plan: Plan, seed: int) -> Network:
@@ -154,7 +157,7 @@ def build(problem: Problem, plan: Plan, seed: int) -> Network:
                 for stage in pipeline.stages
             ]
         )
-        routes.append([_wire(problem, wires, seed, *ends) for ends in _hops(problem, pipeline)])
+        routes.append([_wire(problem, wires, seed, *ends) for ends in route(problem, pipeline)])
     return Network(Server(), wires, workers, routes)
 
 
@@ -165,12 +168,6 @@ def _host(problem: Problem, hosts: dict[str, Host], node: str) -> Host | None:
     if not name or at_once is None:
         return None
     return hosts.setdefault(name, Host(at_once))
-
-
-def _hops(problem: Problem, pipeline: Pipeline) -> list[tuple[str, str]]:
-    home = problem.cluster.coordinator
-    way = [home, *pipeline.nodes, home]
-    return list(pairwise(way))
 
 
 def _wire(

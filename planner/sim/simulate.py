@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,11 @@ from typing import Any
 import simpy
 
 from planner.core.cost import Batch
-from planner.core.cost.traversal import payloads_bytes
+from planner.core.cost.traversal import coordinator_s, payloads_bytes
 from planner.core.metrics import RequestRecord, summarise
 from planner.core.plan import Plan
 from planner.core.problem import Problem
+from planner.core.rng import stream
 from planner.core.schedule import Job, PipelineSchedule, route
 from planner.core.workload import Request
 from planner.sim.accounts import busy_shares, usd_per_hour
@@ -34,6 +36,8 @@ class _Sequence:
     cached_tokens: int = 0
     slot: int = -1
     group: int = -1
+    luck: random.Random | None = None
+    """Decides which drafts are accepted."""
 
 
 def simulate(
@@ -49,7 +53,7 @@ def simulate(
     plan has no link.
     """
     given = problem.workload.sample(seed) if requests is None else requests
-    run = _Run(problem, plan, build(problem, plan, seed), visits)
+    run = _Run(problem, plan, build(problem, plan, seed), visits, seed)
     run.replay(given, problem.workload.concurrency)
     return run.result()
 
@@ -62,6 +66,7 @@ class _Run:
     plan: Plan
     network: Network
     keep_visits: bool
+    seed: int = 0
     env: simpy.Environment = field(default_factory=simpy.Environment)
     records: list[RequestRecord] = field(default_factory=list)
     visits: list[Visit] = field(default_factory=list)
@@ -183,8 +188,8 @@ class _Run:
                 self.seated[index] += 1
                 self.most_seated[index] = max(self.most_seated[index], self.seated[index])
             self.jobs += 1
-            way = _Way(self, index, job, self.jobs, _batch(job))
-            own_s = self.problem.engine.coordinator_step_s
+            way = _Way(self, index, job, self.jobs, self._batch(job))
+            own_s = coordinator_s(self.problem, way.batch)
             _, ready_s = self.network.coordinator.serve(self.env.now, own_s)
             self._at(ready_s, way.next_hop)
 
@@ -194,9 +199,10 @@ class _Run:
         schedule.back(job)
         for sequence in job.sequences:
             record = sequence.record
-            record.token_s.append(self.env.now)
-            sequence.left -= 1
-            sequence.cached_tokens += record.prompt_tokens if job.phase == "prefill" else 1
+            tokens = 1 if job.phase == "prefill" else self._tokens(sequence)
+            record.token_s.extend([self.env.now] * tokens)
+            sequence.left -= tokens
+            sequence.cached_tokens += record.prompt_tokens if job.phase == "prefill" else tokens
             if sequence.left == 0:
                 record.status = "completed"
                 schedule.leave(sequence)
@@ -205,11 +211,20 @@ class _Run:
                     self._next_of_user()
         self._decide(index)
 
+    def _batch(self, job: Job[_Sequence]) -> Batch:
+        if job.phase == "prefill":
+            return Batch.prefill(job.sequences[0].record.prompt_tokens)
+        cached = sum(sequence.cached_tokens for sequence in job.sequences)
+        return Batch.decode(len(job.sequences), cached, self.problem.serving.checked_tokens)
 
-def _batch(job: Job[_Sequence]) -> Batch:
-    if job.phase == "prefill":
-        return Batch.prefill(job.sequences[0].record.prompt_tokens)
-    return Batch.decode(len(job.sequences), sum(s.cached_tokens for s in job.sequences))
+    def _tokens(self, sequence: _Sequence) -> int:
+        """Tokens that a decode step brings a sequence."""
+        speculation = self.problem.serving.speculation
+        if speculation is None:
+            return 1
+        if sequence.luck is None:
+            sequence.luck = stream(self.seed, "speculation", str(sequence.record.id))
+        return min(sequence.left, speculation.draw(sequence.luck))
 
 
 @dataclass(slots=True)
@@ -233,10 +248,11 @@ class _Way:
         self.hop += 1
         wire = run.network.routes[self.index][self.hop]
         now_s = run.env.now
-        began_s, arrives_s = wire.send(run.problem, now_s, self.payloads[self.hop])
+        began_s, arrives_s = wire.send(
+            run.problem, now_s, self.payloads[self.hop], self.batch.phase
+        )
         self._note(f"{wire.src} -> {wire.dst}", now_s, began_s, arrives_s)
-        last = self.hop == len(run.network.pipelines[self.index])
-        run._at(arrives_s, self.return_home if last else self.compute)
+        run._at(arrives_s, self._next(run))
 
     def compute(self) -> None:
         """Waits for the stage and has it compute."""
@@ -253,6 +269,13 @@ class _Way:
             run._at(ends_s, computed)
 
         worker.compute(came_s, self.batch, started)
+
+    def _next(self, run: _Run) -> Callable[[], None]:
+        """What follows the hop just made: a stage, a relay, or home."""
+        if self.hop < len(run.network.pipelines[self.index]):
+            return self.compute
+        last = self.hop == len(run.network.routes[self.index]) - 1
+        return self.return_home if last else self.next_hop
 
     def return_home(self) -> None:
         """Brings the tokens to the coordinator."""

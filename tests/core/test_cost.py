@@ -1,7 +1,12 @@
+from __future__ import annotations
+
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planner.core.cluster import Node
 from planner.core.cost import (
     Batch,
     Chip,
@@ -13,8 +18,11 @@ from planner.core.cost import (
     traverse,
 )
 from planner.core.cost.money import energy_joule
+from planner.core.cost.transfer import stream_bytes_per_s
+from planner.core.cost.traversal import route
 from planner.core.engine import Calibration, Efficiency
 from planner.core.plan import Pipeline, Stage
+from planner.core.problem import Serving
 from tests.core.world import device, engine, link, model, problem, quant
 
 
@@ -163,3 +171,39 @@ def test_parts_of_a_price_sum_to_the_total() -> None:
     assert cost.parts() == pytest.approx({"rent": 1.0, "energy": 0.3, "egress": 0.18})
     assert cost.total_usd == pytest.approx(sum(cost.parts().values()))
     assert energy_joule(10, 100, 300, 20) == 10 * 300 + 90 * 20
+
+
+def test_loss_and_window_limit_what_one_connection_reaches() -> None:
+    """1460 B / 20 ms x sqrt(3 / (2 x 0.01)) = 0.894 MB/s; 64 kB / 20 ms = 3.2 MB/s."""
+    assert stream_bytes_per_s(link()) == 10e6
+    assert stream_bytes_per_s(link(loss=0.01)) == pytest.approx(1460 / 0.02 * math.sqrt(150))
+    assert stream_bytes_per_s(link(window=64e3)) == pytest.approx(3.2e6)
+    assert stream_bytes_per_s(link(window=64e3, one_way_latency=0)) == 10e6
+
+
+def test_a_prompt_waits_for_the_window_to_grow() -> None:
+    """10 kB, 20 kB, 40 kB windows at 10 MB/s take 1, 2, 4 ms of a round trip of 20 ms."""
+    slow = link(initial_window=10e3)
+    calm = engine(frame=0)
+    waits = [transfer_time(slow, size, calm, "prefill").ramp_s for size in (10e3, 11e3, 60e3)]
+    assert waits == pytest.approx([0, 0.019, 0.019 + 0.018])
+    assert transfer_time(slow, 60e3, calm, "decode").ramp_s == 0
+    grown = transfer_time(slow, 100e6, calm, "prefill").ramp_s
+    assert grown == pytest.approx(sum(0.02 - 1e-3 * 2**k for k in range(5)))
+
+
+def test_a_relay_on_the_way_and_a_coordinator_in_the_same_process() -> None:
+    relayed = transfer_time(link(relay=4e-3), 100, engine(hop=1e-3))
+    assert relayed.relay_s == pytest.approx(5e-3)
+    assert transfer_time(None, 100, engine(own_hop=0)).total_s == 0
+
+
+def test_an_answer_that_is_relayed_takes_the_way_back_through_every_stage() -> None:
+    base = problem(nodes=[Node(id=name, device="chip") for name in "cab"])
+    stages = (
+        Stage(node="a", start=0, stop=2, quant="bf16"),
+        Stage(node="b", start=2, stop=4, quant="bf16"),
+    )
+    world = base.model_copy(update={"serving": Serving(return_path="relayed")})
+    assert route(base, Pipeline(stages=stages)) == (("c", "a"), ("a", "b"), ("b", "c"))
+    assert route(world, Pipeline(stages=stages))[2:] == (("b", "a"), ("a", "c"))

@@ -28,9 +28,14 @@ class Batch:
         return cls("prefill", 1, tokens, cached)
 
     @classmethod
-    def decode(cls, sequences: float, context_tokens: float) -> Batch:
-        """One new token for each of ``sequences`` sequences with that much context in all."""
-        return cls("decode", sequences, sequences, context_tokens)
+    def decode(cls, sequences: float, context_tokens: float, each: int = 1) -> Batch:
+        """``each`` new tokens for each of ``sequences`` sequences with that much context in all."""
+        return cls("decode", sequences, sequences * each, context_tokens)
+
+    @property
+    def sampled_tokens(self) -> float:
+        """Tokens the head is asked about: the last of a prompt, all of a decode step."""
+        return self.sequences if self.phase == "prefill" else self.new_tokens
 
     def read_tokens(self, window: int | None) -> float:
         """Cached tokens that attention reads, over all sequences."""

@@ -120,10 +120,10 @@ def embedding_time(model: ModelSpec, quant: QuantScheme, chip: Chip, batch: Batc
 
 
 def head_time(model: ModelSpec, quant: QuantScheme, chip: Chip, batch: Batch) -> StageTime:
-    """Seconds of the output head for the last token of each sequence."""
+    """Seconds of the output head for the tokens that are sampled."""
     head_bytes = model.head_params * quant.head_bits / 8
     wide = quant.head_bits >= 16 > quant.weight_bits
-    return _products(quant, chip, head_bytes, model.head_params, batch.sequences, wide)
+    return _products(quant, chip, head_bytes, model.head_params, batch.sampled_tokens, wide)
 
 
 def _runs(model: ModelSpec, start: int, stop: int) -> list[tuple[Layer, int]]:

@@ -23,9 +23,9 @@ class Traversal:
 
     stages: tuple[StageTime, ...]
     transfers: tuple[Transfer, ...]
-    """One more than stages: into the first stage, between stages, back to the coordinator."""
+    """One for every hop of the route: into the first stage, between stages, and back."""
     coordinator_s: float
-    """Scheduling and sampling at the coordinator."""
+    """Scheduling, sampling and drafting at the coordinator."""
     shared_s: float = 0.0
     """Longest time that a host shared by several stages is busy with the step."""
 
@@ -39,7 +39,7 @@ class Traversal:
     def bottleneck_s(self) -> float:
         """Longest time that one stage or one line is busy: batches cannot follow faster."""
         busiest_stage = max(stage.total_s for stage in self.stages)
-        busiest_line = max(hop.serialise_s for hop in self.transfers)
+        busiest_line = max(hop.busy_s for hop in self.transfers)
         return max(busiest_stage, busiest_line, self.shared_s)
 
 
@@ -58,11 +58,23 @@ def payloads_bytes(problem: Problem, pipeline: Pipeline, batch: Batch) -> tuple[
         hidden_payload_bytes(problem.model, problem.quant(stage.quant), batch.new_tokens)
         for stage in pipeline.stages[:-1]
     ]
-    return (
-        token_payload_bytes(batch.new_tokens),
-        *between,
-        token_payload_bytes(batch.sequences),
-    )
+    back = len(route(problem, pipeline)) - len(pipeline.stages)
+    answer = token_payload_bytes(batch.sampled_tokens)
+    return (token_payload_bytes(batch.new_tokens), *between, *(back * (answer,)))
+
+
+def coordinator_s(problem: Problem, batch: Batch) -> float:
+    """What the coordinator itself does for a step; drafts are made for decode steps only."""
+    speculation = problem.serving.speculation
+    drafting_s = speculation.draft_s if speculation and batch.phase == "decode" else 0.0
+    return problem.engine.coordinator_step_s + drafting_s
+
+
+def route(problem: Problem, pipeline: Pipeline) -> tuple[tuple[str, str], ...]:
+    """The hops of a step by their ends: one per stage, then home at once or back through all."""
+    home, nodes = problem.cluster.coordinator, pipeline.nodes
+    back = nodes[-1:] if problem.serving.return_path == "direct" else nodes[::-1]
+    return (*pairwise((home, *nodes)), *pairwise((*back, home)))
 
 
 def traverse(problem: Problem, pipeline: Pipeline, batch: Batch) -> Traversal:
@@ -79,14 +91,13 @@ def traverse(problem: Problem, pipeline: Pipeline, batch: Batch) -> Traversal:
         )
         for stage in pipeline.stages
     )
-    route = (cluster.coordinator, *pipeline.nodes, cluster.coordinator)
     payloads = payloads_bytes(problem, pipeline, batch)
     transfers = tuple(
-        transfer_time(cluster.link(src, dst), payload, problem.engine)
-        for (src, dst), payload in zip(pairwise(route), payloads, strict=True)
+        transfer_time(cluster.link(*ends), payload, problem.engine, batch.phase)
+        for ends, payload in zip(route(problem, pipeline), payloads, strict=True)
     )
-    shared_s = _shared_s(problem, pipeline, stages)
-    return Traversal(stages, transfers, problem.engine.coordinator_step_s, shared_s)
+    own_s = coordinator_s(problem, batch)
+    return Traversal(stages, transfers, own_s, _shared_s(problem, pipeline, stages))
 
 
 def _shared_s(problem: Problem, pipeline: Pipeline, stages: tuple[StageTime, ...]) -> float:

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import random
+import statistics
+
+import pytest
+
+from planner.core.cost import Batch, traverse
+from planner.core.plan import Pipeline, Stage
+from planner.core.problem import Problem, Serving
+from planner.core.speculation import Speculation
+from tests.core.world import problem
+
+
+def test_tokens_of_a_round_are_the_geometric_sum() -> None:
+    four = Speculation(draft_tokens=4, acceptance=0.5, draft_token=0.01)
+    assert four.tokens_per_round == pytest.approx(1 + 0.5 + 0.25 + 0.125 + 0.0625)
+    assert four.draft_s == pytest.approx(0.04)
+    assert Speculation(draft_tokens=3, acceptance=1).tokens_per_round == 4
+    assert Speculation(draft_tokens=3, acceptance=0).tokens_per_round == 1
+
+
+def test_several_checks_in_flight_waste_no_time_of_the_draft() -> None:
+    both = Speculation(draft_tokens=4, acceptance=0.5, draft_token=0.01, checks_in_flight=2)
+    assert both.tokens_per_round == pytest.approx((1 - 0.5**9) / 0.5)
+    assert both.draft_s == pytest.approx(0.01 * (both.tokens_per_round - 1))
+
+
+def test_draws_have_the_expected_mean() -> None:
+    four = Speculation(draft_tokens=4, acceptance=0.7)
+    rng = random.Random(1)
+    drawn = [four.draw(rng) for _ in range(20_000)]
+    assert (min(drawn), max(drawn)) == (1, 5)
+    assert statistics.fmean(drawn) == pytest.approx(four.tokens_per_round, rel=0.02)
+
+
+def test_a_check_computes_and_sends_all_drafts() -> None:
+    some = Speculation(draft_tokens=4, acceptance=0.7, draft_token=0.01)
+    world: Problem = problem(serving=Serving(speculation=some))
+    stages = (
+        Stage(node="a", start=0, stop=2, quant="bf16"),
+        Stage(node="b", start=2, stop=4, quant="bf16"),
+    )
+    way = traverse(world, Pipeline(stages=stages), Batch.decode(2, 200, 5))
+    assert way.transfers[1].serialise_s == pytest.approx((10 * 64 * 2 + 64) / 10e6)
+    assert way.transfers[2].serialise_s == pytest.approx((10 * 4 + 64) / 10e6)
+    assert way.coordinator_s == pytest.approx(0.04 + 2e-4)
