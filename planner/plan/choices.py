@@ -44,3 +44,9 @@ def seats_to_try(problem: Problem, replicas: int) -> list[int]:
         return [max(1, seats >> power) for power in range(seats.bit_length())]
     ladder = [4**power for power in range(5) if 4**power < min(most, 256)]
     return [*ladder, min(most, 256)]
+
+
+def structure_name(replicas: int, quant_id: str, seats: int) -> str:
+    """What a structure is called in tables of candidates."""
+    count = f"{replicas} replicas" if replicas > 1 else "1 pipeline"
+    return f"{count}, {quant_id}, {seats} seats"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.core.cluster import Link
 from planner.core.cost import Batch, chip, hidden_payload_bytes, transfer_time
 from planner.core.cost.compute import Chip, embedding_time, fixed_s, head_time, layer_time
 from planner.core.cost.transfer import token_payload_bytes
@@ -27,6 +28,8 @@ from planner.plan.room import capacity_bytes, needs
 from planner.plan.times import decode_batch, over_steps
 
 Array = NDArray[np.float64]
+Kinds = NDArray[np.int64]
+"""Numbers of lines; -1 where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +48,57 @@ class Criterion:
     """Whether parts combine by maximum instead of sum."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Which lines lie between classes; most of a large cluster's are alike."""
+
+    kinds: tuple[Link | None, ...]
+    """The last one stands for no line at all."""
+    hop: Kinds
+    enter: Kinds
+    leave: Kinds
+
+
+def lines(problem: Problem, classes: tuple[NodeClass, ...]) -> Lines:
+    """The lines between all classes, and to and from the coordinator."""
+    cluster, home = problem.cluster, problem.cluster.coordinator
+    known: dict[object, int] = {}
+    kinds: list[Link | None] = []
+
+    def kind(src: str, dst: str) -> int:
+        if not cluster.connected(src, dst):
+            return -1
+        link = cluster.link(src, dst)
+        key = link and (link.one_way_latency_s, link.bytes_per_s)
+        if key not in known:
+            known[key] = len(kinds)
+            kinds.append(link)
+        return known[key]
+
+    def between(a: NodeClass, b: NodeClass) -> int:
+        other = b.nodes[1] if a is b and len(b.nodes) > 1 else b.example
+        return -1 if other == a.example else kind(a.example, other)
+
+    return Lines(
+        hop=np.array([[between(a, b) for b in classes] for a in classes]),
+        enter=np.array([kind(home, entry.example) for entry in classes]),
+        leave=np.array([kind(entry.example, home) for entry in classes]),
+        kinds=(*kinds, None),
+    )
+
+
 def criteria(
-    problem: Problem, classes: tuple[NodeClass, ...], quant: QuantScheme, load: Load
+    problem: Problem,
+    classes: tuple[NodeClass, ...],
+    quant: QuantScheme,
+    load: Load,
+    between: Lines | None = None,
 ) -> list[Criterion]:
     """Prompt, gap between prompts, decode at each batch, and the gap of decode if groups need it.
 
     The order is that of the fields of ``Steps``.
     """
+    between = between or lines(problem, classes)
     room = _fits(problem, classes, quant, load.seats)
     prefill = Batch.prefill(load.prompt_tokens)
 
@@ -59,8 +106,8 @@ def criteria(
         return time_s(prefill)
 
     result = [
-        _criterion(problem, classes, quant, room, once, longest=False),
-        _criterion(problem, classes, quant, room, once, longest=True),
+        _criterion(problem, classes, quant, room, between, once, longest=False),
+        _criterion(problem, classes, quant, room, between, once, longest=True),
     ]
     kinds = (False, True) if load.groups > 1 else (False,)
     for longest in kinds:
@@ -69,7 +116,7 @@ def criteria(
             def steps(time_s: Callable[[Batch], float], batch: float = batch) -> float:
                 return over_steps(lambda step: time_s(decode_batch(load, batch, step)), load.steps)
 
-            result.append(_criterion(problem, classes, quant, room, steps, longest))
+            result.append(_criterion(problem, classes, quant, room, between, steps, longest))
     return result
 
 
@@ -128,27 +175,29 @@ def _criterion(
     classes: tuple[NodeClass, ...],
     quant: QuantScheme,
     room: Array,
+    between: Lines,
     over: Over,
     longest: bool,
 ) -> Criterion:
-    stage = np.stack(
-        [_stage_table(problem, quant, chip(problem, entry.example), over) for entry in classes]
-    )
-    count = len(classes)
-    hop = np.full((count, count), np.inf)
-    enter, leave = np.full(count, np.inf), np.full(count, np.inf)
-    home, relayed = problem.cluster.coordinator, problem.serving.return_path == "relayed"
+    alike: dict[tuple[object, ...], Array] = {}
+    for entry in classes:
+        node = problem.cluster.node(entry.example)
+        kind = (node.device, node.count, node.host)
+        if kind not in alike:
+            alike[kind] = _stage_table(problem, quant, chip(problem, node.id), over)
+    kinds = [problem.cluster.node(entry.example) for entry in classes]
+    stage = np.stack([alike[node.device, node.count, node.host] for node in kinds])
+    relayed = problem.serving.return_path == "relayed"
 
-    def message_s(src: str, dst: str, payload: Callable[[Batch], float]) -> float:
-        if not problem.cluster.connected(src, dst):
-            return float("inf")
-        link = problem.cluster.link(src, dst)
+    def messages_s(kinds: Kinds, payload: Callable[[Batch], float]) -> Array:
+        def one(link: Link | None) -> float:
+            def seconds(batch: Batch) -> float:
+                moved = transfer_time(link, payload(batch), problem.engine, batch.phase)
+                return moved.busy_s if longest else moved.total_s
 
-        def seconds(batch: Batch) -> float:
-            moved = transfer_time(link, payload(batch), problem.engine, batch.phase)
-            return moved.busy_s if longest else moved.total_s
+            return over(seconds)
 
-        return over(seconds)
+        return np.array([*map(one, between.kinds[:-1]), np.inf])[kinds]
 
     def hidden(batch: Batch) -> float:
         return hidden_payload_bytes(problem.model, quant, batch.new_tokens)
@@ -156,21 +205,17 @@ def _criterion(
     def answer(batch: Batch) -> float:
         return token_payload_bytes(batch.sampled_tokens)
 
-    def both(there_s: float, back_s: float) -> float:
-        return max(there_s, back_s) if longest else there_s + back_s
+    def both(there_s: Array, back_s: Array) -> Array:
+        joined: Array = np.maximum(there_s, back_s) if longest else there_s + back_s
+        return joined
 
-    own_s = over(lambda batch: coordinator_s(problem, batch))
-    for i, a in enumerate(classes):
-        inward = message_s(home, a.example, lambda batch: token_payload_bytes(batch.new_tokens))
-        back_s = message_s(a.example, home, answer)
-        enter[i] = both(both(own_s, inward), back_s if relayed else 0.0)
-        leave[i] = 0.0 if relayed else back_s
-        for j, b in enumerate(classes):
-            other = b.nodes[1] if i == j and len(b.nodes) > 1 else b.example
-            if other != a.example:
-                hop[i, j] = message_s(a.example, other, hidden)
-                if relayed:
-                    hop[i, j] = both(hop[i, j], message_s(other, a.example, answer))
+    own_s = np.array(over(lambda batch: coordinator_s(problem, batch)))
+    inward_s = messages_s(between.enter, lambda batch: token_payload_bytes(batch.new_tokens))
+    enter, leave = both(own_s, inward_s), messages_s(between.leave, answer)
+    hop = messages_s(between.hop, hidden)
+    if relayed:
+        enter, leave = both(enter, leave), np.zeros_like(leave)
+        hop = both(hop, messages_s(between.hop.T, answer))
     return Criterion(stage + room, hop, enter, leave, longest)
 
 

@@ -33,6 +33,15 @@ def promise(
     problem: Problem, load: Load, vector: Sequence[float], nodes: Sequence[Node], share: float
 ) -> Promise:
     """The best a pipeline over ``nodes`` can give, if its criteria are at least ``vector``."""
+    home = problem.cluster.coordinator
+    rent = sum(node.usd_per_hour for node in nodes if node.id != home)
+    return promise_at(problem, load, vector, rent, share)
+
+
+def promise_at(
+    problem: Problem, load: Load, vector: Sequence[float], rent: float, share: float
+) -> Promise:
+    """The same for nodes that cost ``rent`` (USD/h), the coordinator's own left out."""
     if not all(map(math.isfinite, vector)):
         return REFUSED
     batches = len(load.batches)
@@ -41,7 +50,6 @@ def promise(
     if result.overloaded or not _within(problem, result):
         return REFUSED
     home = problem.cluster.node(problem.cluster.coordinator)
-    rent = sum(node.usd_per_hour for node in nodes if node.id != home.id)
     shared = rent + share * home.usd_per_hour
     return Promise(pipeline_cost(problem, result, share, shared), result.requests_per_s, rent)
 

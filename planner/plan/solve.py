@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.plan.baselines import Baseline, baseline
-from planner.plan.choices import good_enough, most_replicas, seats_to_try
+from planner.plan.choices import good_enough, most_replicas, seats_to_try, structure_name
 from planner.plan.classes import NodeClass, allowed_nodes, node_classes, states
 from planner.plan.costs import criteria
 from planner.plan.explain import explained
@@ -29,11 +29,11 @@ from planner.plan.predict import load_of, predict
 from planner.plan.promise import as_cost, objective_value, promise
 from planner.plan.solution import Candidate, Solution
 from planner.plan.structure import Best, Structure, admissible
+from planner.plan.survey import surveyed
 from planner.plan.tables import State, relaxed
-from planner.plan.trim import trimmed
 
 STATES = 1024
-"""Most multisets of nodes that are searched exactly; beyond, the pool of nodes is trimmed."""
+"""Most multisets of nodes that are searched exactly; beyond, chains are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class _Pool:
     classes: tuple[NodeClass, ...]
     every: list[State]
     whole: bool
-    """Whether no node had to be left out."""
+    """Whether the exact search can take all multisets."""
 
 
 def solve(problem: Problem, *, expansions: int = 200_000) -> Solution:
@@ -65,14 +65,11 @@ def solve(problem: Problem, *, expansions: int = 200_000) -> Solution:
         value=best.value,
         bound=best.value if gap == 0 else as_cost(problem, bound),
         gap=gap,
-        solver="exact" if whole else "exact on a trimmed pool of nodes",
+        solver="exact" if whole else "chains with a Lagrangian bound",
         candidates=tuple(candidates),
-        warnings=best.prediction.warnings + (() if whole else (_TRIMMED,)),
+        warnings=best.prediction.warnings,
     )
     return explained(problem, solution, _without(problem, solution, expansions))
-
-
-_TRIMMED = "the exact search took the most promising nodes only; the gap is to a bound over all"
 
 
 def solve_simply(problem: Problem, name: Baseline) -> Solution:
@@ -94,7 +91,7 @@ def solve_simply(problem: Problem, name: Baseline) -> Solution:
                 prediction = predict(problem, plan)
                 value = objective_value(problem, prediction.metrics)
                 if value is not None and admissible(problem, plan, prediction):
-                    said = f"{_count(replicas)}, {quant.id}, {seats} seats"
+                    said = structure_name(replicas, quant.id, seats)
                     found.append(
                         Candidate(name=said, plan=plan, prediction=prediction, value=value)
                     )
@@ -121,7 +118,8 @@ def _candidates(problem: Problem, limit: int) -> tuple[list[Candidate], float, b
     pool = _pool(problem)
     found: list[tuple[float, int, str, Candidate]] = []
     bound, held = math.inf, False
-    for name, best, holds in _solved(problem, pool, limit):
+    solved = _solved(problem, pool, limit) if pool.whole else surveyed(problem)
+    for name, best, holds in solved:
         held, bound = held or holds, min(bound, best.bound)
         if best.plan is not None and best.prediction is not None:
             value = as_cost(problem, best.cost)
@@ -131,8 +129,6 @@ def _candidates(problem: Problem, limit: int) -> tuple[list[Candidate], float, b
             found.append((best.cost, len(best.plan.nodes), name, candidate))
     if not held:
         raise no_room(problem)
-    if not pool.whole:
-        bound = min(bound, _relaxed_bound(problem))
     found.sort(key=lambda entry: entry[:3])
     return [candidate for *_, candidate in found], bound, pool.whole
 
@@ -145,20 +141,17 @@ def _solved(problem: Problem, pool: _Pool, limit: int) -> Iterator[tuple[str, Be
             for seats in ladder:
                 structure = Structure(problem, pool.classes, pool.every, replicas, quant, seats)
                 best = structure.best(limit)
-                yield f"{_count(replicas)}, {quant.id}, {seats} seats", best, structure.holds
-
-
-def _count(replicas: int) -> str:
-    return f"{replicas} replicas" if replicas > 1 else "1 pipeline"
+                yield structure_name(replicas, quant.id, seats), best, structure.holds
 
 
 def _pool(problem: Problem) -> _Pool:
     if not allowed_nodes(problem):
         raise no_nodes(problem)
     classes = node_classes(problem)
-    fewer = trimmed(problem, classes, STATES)
-    every = states(tuple(len(entry.nodes) for entry in fewer))
-    return _Pool(fewer, every, whole=fewer == classes)
+    counts = tuple(len(entry.nodes) for entry in classes)
+    if math.prod(count + 1 for count in counts) > STATES:
+        return _Pool(classes, [], whole=False)
+    return _Pool(classes, states(counts), whole=True)
 
 
 def _relaxed_bound(problem: Problem) -> float:
@@ -224,6 +217,11 @@ def _best_alone(problem: Problem, quant_id: str, limit: int) -> Candidate | None
     if not allowed_nodes(problem):
         return None
     pool = _pool(problem)
+    if not pool.whole:
+        found, _, _ = _candidates(
+            problem.model_copy(update={"quants": (problem.quant(quant_id),)}), limit
+        )
+        return found[0] if found else None
     for seats in seats_to_try(problem, 1):
         structure = Structure(problem, pool.classes, pool.every, 1, problem.quant(quant_id), seats)
         best = structure.best(limit)

@@ -50,18 +50,14 @@ def least(criterion: Criterion, table: Array) -> float:
 def relaxed(criterion: Criterion) -> float:
     """A bound that lets nodes be used again and again: a shortest path over layers."""
     classes, _, width = criterion.stage.shape
-    table = np.full((classes, width), np.inf)
+    arrived = np.full((classes, width), np.inf)
+    arrived[:, 0] = criterion.enter
+    here = np.full(classes, np.inf)
     for placed in range(1, width):
-        first = _join(criterion, criterion.enter, criterion.stage[:, 0, placed])
-        best = first
-        if placed > 1:
-            arrived = _join(criterion, table[:, None, :placed], criterion.hop[:, :, None]).min(
-                axis=0
-            )
-            ways = _join(criterion, arrived, criterion.stage[:, :placed, placed]).min(axis=1)
-            best = np.minimum(first, ways)
-        table[:, placed] = best
-    return least(criterion, table)
+        ways = _join(criterion, arrived[:, :placed], criterion.stage[:, :placed, placed])
+        here = ways.min(axis=1)
+        arrived[:, placed] = _join(criterion, here[:, None], criterion.hop).min(axis=0)
+    return float(_join(criterion, here, criterion.leave).min())
 
 
 def _join(criterion: Criterion, one: Array, two: Array) -> Array:

@@ -1,0 +1,320 @@
+"""Large: one structure (replicas, quantization, seats) on clusters beyond the exact search.
+
+Sets, variables, objective and constraints are those of ``structure``. Pipelines are looked for as
+chains that use no node twice, one after another; the bound comes from chains that may use nodes
+again, at a price for each use (Lagrangian relaxation of "no node twice"), within intervals of the
+longest stage, because what users feel depends on sums and on that maximum.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.core.plan import Pipeline, Plan, Stage
+from planner.core.problem import Problem
+from planner.core.quant import QuantScheme
+from planner.plan.chain import Lengths, cheapest, distinct, lengths
+from planner.plan.classes import NodeClass
+from planner.plan.costs import Array, Criterion, Lines, criteria
+from planner.plan.floor import floor
+from planner.plan.pipeline import Cut
+from planner.plan.predict import load_of, predict
+from planner.plan.promise import as_cost, objective_value, promise_at
+from planner.plan.structure import Best, admissible
+from planner.plan.tables import relaxed
+
+_GAP = 1
+"""Where the gap between prompts stands among the criteria."""
+_PIECES, _LONGEST = 48, 4.0
+"""Intervals of the length of one of several pipelines, up to so many times the shortest."""
+_ITERATIONS = 60
+"""Most price updates in one interval."""
+_ENOUGH = 2e-3
+"""A bound this close to the best plan is not pursued further."""
+
+
+@dataclass
+class Large:
+    """The chains of one structure over classes of nodes."""
+
+    problem: Problem
+    classes: tuple[NodeClass, ...]
+    replicas: int
+    quant: QuantScheme
+    seats: int
+    between: Lines
+
+    def __post_init__(self) -> None:
+        groups = min(self.problem.serving.micro_batches, self.seats)
+        self.load = load_of(self.problem, self.seats, groups, 1 / self.replicas)
+        home = self.problem.cluster.coordinator
+        self.criteria = criteria(self.problem, self.classes, self.quant, self.load, self.between)
+        rents = [
+            0.0 if entry.example == home else self.problem.cluster.node(entry.example).usd_per_hour
+            for entry in self.classes
+        ]
+        self.criteria.append(_rent(self.criteria[0], np.array(rents)))
+        self.counts = np.array([float(len(entry.nodes)) for entry in self.classes])
+        self.low = tuple(relaxed(criterion) for criterion in self.criteria)
+        self.incumbent = self.found = math.inf
+        self.plan: Plan | None = None
+        self.solved = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether any chain of nodes can hold the model with these seats."""
+        return math.isfinite(self.low[0])
+
+    @property
+    def quick_bound(self) -> float:
+        """A bound on the whole structure that costs nothing."""
+        return self.replicas * self._cost(self.low)
+
+    def best(self, incumbent: float, effort: int) -> Best:
+        """A good plan, and a bound; ``effort`` is how many relaxations are solved at most."""
+        self.incumbent = incumbent
+        weights = self._weights(self.low)
+        self._build(lengths(self.criteria, weights, math.inf), np.zeros(len(self.classes)))
+        if self.replicas == 1:
+            return self._answer(self._bound(weights, effort))
+        return self._answer(max(self.quick_bound, self._coupled(weights)))
+
+    def first(self) -> Best:
+        """A plan and a bound without much ado."""
+        if math.isfinite(self._cost(self.low)):
+            given = lengths(self.criteria, self._weights(self.low), math.inf)
+            self._build(given, np.zeros(len(self.classes)))
+        return self._answer(self.quick_bound)
+
+    def _answer(self, bound: float) -> Best:
+        if self.plan is None:
+            return Best(None, None, math.inf, bound, self.solved)
+        prediction = predict(self.problem, self.plan)
+        return Best(self.plan, prediction, self.found, min(bound, self.found), self.solved)
+
+    def _coupled(self, weights: list[float]) -> float:
+        """A bound on the sum over all pipelines, which compete for nodes at a price for each use.
+
+        What a pipeline costs is at least ``least[k]`` while its length lies in interval k; prices
+        of its nodes are at least what a shortest chain at some exchange rate of length says.
+        """
+        given = lengths(self.criteria, weights, math.inf)
+        shortest, _, _ = cheapest(given, np.zeros(len(self.classes)))
+        self.solved += 1
+        if not math.isfinite(shortest):
+            return math.inf
+        sums = [0.0 if c.longest else w for c, w in zip(self.criteria, weights, strict=True)]
+        ends = shortest * np.geomspace(1.0, _LONGEST, _PIECES + 1)
+        least = np.array([floor(self._cost, self.low, sums, float(end)) for end in ends])
+        served = np.isfinite(least)
+        if not served.any():
+            return math.inf
+        ends, least = ends[: served.sum() + 1], least[served]
+        rates = [
+            (least[k + 8] - least[k]) / (ends[k + 8] - ends[k])
+            for k in range(0, len(least) - 8, 8)
+            if least[k + 8] > least[k]
+        ]
+        bound, prices, theta = self.replicas * float(least[0]), np.zeros(len(self.classes)), 1.0
+        for _ in range(_ITERATIONS // 2 if rates else 0):
+            chains = [cheapest(given, prices / rate) for rate in rates]
+            self.solved += len(rates)
+            paid = np.zeros((len(rates) + 1, len(least)))
+            for row, (rate, (value, _, _)) in enumerate(zip(rates, chains, strict=True)):
+                paid[row, : len(ends) - 1] = rate * (value - ends[1:])[: len(least)]
+            if len(ends) == len(least):
+                paid[:-1, -1] = 0.0
+            total = least + paid.max(axis=0)
+            worst = int(total.argmin())
+            value = self.replicas * float(total[worst]) - float(prices @ self.counts)
+            theta = theta if value > bound else theta * 0.9
+            bound = max(bound, value)
+            aim = min(self.incumbent, self.found)
+            if bound >= aim - _ENOUGH * abs(aim):
+                break
+            row = int(paid[:-1, worst].argmax())
+            excess = self.replicas * chains[row][1] - self.counts
+            moved = (excess > 0) | (prices > 0)
+            span = float((excess[moved] ** 2).sum())
+            if not span:
+                break
+            aim = aim if math.isfinite(aim) else value + 0.1 * abs(value)
+            step = theta * max(0.0, aim - value) / span
+            prices = np.maximum(0.0, prices + step * np.where(moved, excess, 0.0))
+            scale = 1 / float(np.median(rates))
+        if prices.any():
+            self._build(given, prices * scale)
+        return bound
+
+    def _cost(self, vector: Sequence[float]) -> float:
+        """Cost of a pipeline with these criteria, the last of which is its rent."""
+        share = 1 / self.replicas
+        return promise_at(self.problem, self.load, vector[:-1], vector[-1], share).cost
+
+    def _weights(self, vector: Sequence[float]) -> list[float]:
+        """How much cost grows with each criterion, near ``vector``."""
+        base, weights = self._cost(vector), []
+        for index, value in enumerate(vector):
+            step = 1e-3 * value if math.isfinite(value) else 0.0
+            more = self._cost([*vector[:index], value + step, *vector[index + 1 :]])
+            grown = more - base if math.isfinite(more) else 0.0
+            weights.append(max(0.0, grown / step) if step else 0.0)
+        return weights
+
+    def _bound(self, weights: list[float], effort: int) -> float:
+        """A bound over all pipelines: intervals of the longest stage, the worst one halved."""
+        if not math.isfinite(self._cost(self.low)):
+            return math.inf
+        gap = self.criteria[_GAP]
+        parts = [part.ravel() for part in (gap.stage, gap.hop, gap.enter, gap.leave)]
+        every = np.concatenate(parts)
+        top = float(every[np.isfinite(every)].max())
+        sensitive = weights[_GAP] > 0
+        first = self._interval(weights, self.low[_GAP], top)
+        intervals = [(first, self.low[_GAP], top)]
+        while sensitive and self.solved < effort:
+            best = min(self.found, self.incumbent)
+            bound, low, high = intervals[0]
+            if bound >= best - _ENOUGH * abs(best) or high <= low * 1.002:
+                break
+            heapq.heappop(intervals)
+            middle = math.sqrt(low * high)
+            for one in ((low, middle), (middle, high)):
+                heapq.heappush(intervals, (self._interval(weights, *one), *one))
+        return max(self.quick_bound, intervals[0][0])
+
+    def _interval(self, weights: list[float], low_s: float, high_s: float) -> float:
+        """A bound on plans whose longest stage lies in an interval; looks for plans as well."""
+        given = lengths(self.criteria, weights, high_s)
+        prices = np.zeros(len(self.classes))
+        lower = (*self.low[:_GAP], max(low_s, self.low[_GAP]), *self.low[_GAP + 1 :])
+        sums = [0.0 if c.longest else w for c, w in zip(self.criteria, weights, strict=True)]
+
+        def one(total: float) -> float:
+            return floor(self._cost, lower, sums, total)
+
+        length, used, cuts = cheapest(given, prices)
+        self.solved += 1
+        if not math.isfinite(length):
+            return math.inf
+        bound = one(length)
+        reached = self._build(given, prices)
+        if bound >= self.incumbent:
+            return bound
+        once: list[int] = []
+        theta, dual, stuck = 1.0, length, 0
+        for turn in range(_ITERATIONS):
+            best = min(self.found, self.incumbent)
+            if bound >= best - _ENOUGH * abs(best):
+                break
+            excess = used - self.counts
+            if not (excess > 0).any():
+                self._offer([cuts])
+                reached = min(reached, _length(given, cuts))
+                if not prices.any():
+                    break
+            moved = (excess > 0) | (prices > 0)
+            span = float((excess[moved] ** 2).sum())
+            if stuck >= 6 and len(once) < self._remembered:
+                twice = [int(kind) for kind in np.argsort(-excess, kind="stable")]
+                once += [
+                    kind
+                    for kind in twice
+                    if excess[kind] > 0 and self.counts[kind] == 1 and kind not in once
+                ][:1]
+                stuck = 0
+            elif span:
+                aim = max(reached, dual * 1.01) if math.isfinite(reached) else dual * 1.05
+                step = theta * max(0.0, aim - dual) / span
+                prices = np.maximum(0.0, prices + step * np.where(moved, excess, 0.0))
+            value, used, cuts = cheapest(given, prices, once)
+            self.solved += 1
+            value -= float(prices @ self.counts)
+            stuck, theta = (0, theta) if value > dual * (1 + 1e-4) else (stuck + 1, theta * 0.95)
+            if value > dual:
+                dual = value
+                bound = max(bound, one(dual))
+            if turn % 12 == 11:
+                reached = min(reached, self._build(given, prices))
+        self._build(given, prices)
+        return bound
+
+    def _build(self, given: Lengths, prices: Array) -> float:
+        """Disjoint pipelines one after another; keeps the plan if it is the best so far.
+
+        Returns the length of the first one.
+        """
+        left, taken, most = self.counts.copy(), list[tuple[Cut, ...]](), self._most_nodes
+        for _ in range(self.replicas):
+            width = 1 if len(self.classes) > 400 or self.replicas > 8 else 4
+            found = distinct(given, prices, left, width, most)
+            if not found:
+                return math.inf
+            if self.replicas == 1:
+                for cuts in found:
+                    self._offer([cuts])
+                return min(_length(given, cuts) for cuts in found)
+            taken.append(found[0])
+            for kind, _, _ in found[0]:
+                left[kind] -= 1
+            if most is not None:
+                most -= len(found[0])
+        self._offer(taken)
+        return _length(given, taken[0])
+
+    @property
+    def _remembered(self) -> int:
+        """Nodes whose use labels remember; each doubles the work."""
+        return 8 if len(self.classes) <= 40 else 5 if len(self.classes) <= 120 else 3
+
+    @property
+    def _most_nodes(self) -> int | None:
+        return self.problem.requirements.must_have.max_nodes
+
+    def _offer(self, pipelines: list[tuple[Cut, ...]]) -> None:
+        plan = self._assembled(pipelines)
+        prediction = predict(self.problem, plan)
+        value = objective_value(self.problem, prediction.metrics)
+        if value is None or not admissible(self.problem, plan, prediction):
+            return
+        cost = as_cost(self.problem, value)
+        if cost < self.found:
+            self.plan, self.found = plan, cost
+
+    def _assembled(self, pipelines: list[tuple[Cut, ...]]) -> Plan:
+        left = [list(entry.nodes) for entry in self.classes]
+        return Plan(
+            pipelines=tuple(
+                Pipeline(
+                    stages=tuple(
+                        Stage(node=left[kind].pop(0), start=start, stop=stop, quant=self.quant.id)
+                        for kind, start, stop in cuts
+                    ),
+                    max_num_seqs=self.seats,
+                    micro_batches=self.load.groups,
+                )
+                for cuts in pipelines
+            )
+        )
+
+
+def _length(given: Lengths, cuts: tuple[Cut, ...]) -> float:
+    """Length of one pipeline, no prices in it."""
+    total = given.enter[cuts[0][0]] + given.leave[cuts[-1][0]]
+    total += sum(given.stage[stop, kind, start] for kind, start, stop in cuts)
+    total += sum(given.hop[a[0], b[0]] for a, b in itertools.pairwise(cuts))
+    return float(total)
+
+
+def _rent(like: Criterion, usd_per_hour: Array) -> Criterion:
+    """Rent as a sum over stages."""
+    stage = np.where(np.isfinite(like.stage), usd_per_hour[:, None, None], np.inf)
+    free = np.zeros_like(like.enter)
+    hop = np.where(np.isfinite(like.hop), 0.0, np.inf)
+    return Criterion(stage, hop, free, free, longest=False)

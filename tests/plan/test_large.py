@@ -1,0 +1,118 @@
+"""Chains: their plans are plans, their bounds are bounds."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from planner.core.problem import Problem
+from planner.plan.chain import Lengths, cheapest, distinct
+from planner.plan.floor import floor
+from planner.plan.infeasible import NoPlanError
+from planner.plan.promise import as_cost
+from planner.plan.room import overfull
+from planner.plan.solve import solve
+from planner.plan.structure import admissible
+from planner.plan.survey import surveyed
+from tests.plan.worlds import problems
+
+RELAXED = settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
+
+
+def check_against_exact(world: Problem) -> None:
+    try:
+        optimum = as_cost(world, solve(world).value)
+    except NoPlanError:
+        optimum = np.inf
+    found = [best for _, best, _ in surveyed(world)]
+    slack = 1e-9 * abs(optimum) if np.isfinite(optimum) else 0.0
+    assert min(best.bound for best in found) <= optimum + slack
+    for best in found:
+        assert best.cost >= optimum - slack
+        if best.plan is not None and best.prediction is not None:
+            assert not overfull(world, best.plan)
+            assert admissible(world, best.plan, best.prediction)
+
+
+@settings(RELAXED, max_examples=30)
+@given(problems())
+def test_bounds_hold_and_plans_do_not_beat_the_optimum(world: Problem) -> None:
+    check_against_exact(world)
+
+
+@pytest.mark.slow
+@settings(RELAXED, max_examples=150)
+@given(problems(bounds=True))
+def test_bounds_hold_under_must_haves_many_times(world: Problem) -> None:
+    check_against_exact(world)
+
+
+def random_lengths(seed: int) -> Lengths:
+    rng = np.random.default_rng(seed)
+    classes, layers = 4, 5
+    stage = rng.uniform(1, 2, (layers + 1, classes, layers + 1))
+    for stop, start in itertools.product(range(layers + 1), repeat=2):
+        stage[stop, :, start] *= stop - start if 0 < stop - start <= 2 else np.inf
+    stage[np.isnan(stage)] = np.inf
+    hop = rng.uniform(0, 3, (classes, classes))
+    np.fill_diagonal(hop, np.inf)
+    return Lengths(stage, hop, rng.uniform(0, 1, classes), rng.uniform(0, 1, classes))
+
+
+def every_chain(given: Lengths, prices: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+    """Least length of all chains that use no class twice."""
+    layers, classes = given.stage.shape[0] - 1, given.stage.shape[1]
+    best = np.inf
+    for size in range(1, classes + 1):
+        for order in itertools.permutations(range(classes), size):
+            for cuts in itertools.combinations(range(1, layers), size - 1):
+                ends = (0, *cuts, layers)
+                total = given.enter[order[0]] + given.leave[order[-1]] + prices[list(order)].sum()
+                total += sum(
+                    given.stage[ends[i + 1], kind, ends[i]] for i, kind in enumerate(order)
+                )
+                total += sum(given.hop[a, b] for a, b in itertools.pairwise(order))
+                best = min(best, float(total))
+    return best
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_chains_that_remember_every_node_are_optimal(seed: int) -> None:
+    given, prices = random_lengths(seed), np.linspace(0.0, 0.5, 4)
+    optimum = every_chain(given, prices)
+    free, _, _ = cheapest(given, prices)
+    whole, used, cuts = cheapest(given, prices, once=range(4))
+    assert free <= optimum + 1e-12
+    assert whole == pytest.approx(optimum)
+    assert used.max() == 1
+    assert [cut[1] for cut in cuts[1:]] == [cut[2] for cut in cuts[:-1]]
+    greedy = distinct(given, prices, np.ones(4), width=4)
+    assert greedy
+    for chain in greedy:
+        assert len({kind for kind, *_ in chain}) == len(chain)
+
+
+@given(
+    st.lists(st.floats(0.1, 2.0), min_size=2, max_size=3),
+    st.lists(st.floats(0.0, 3.0), min_size=3, max_size=3),
+    st.floats(1.0, 20.0),
+)
+def test_the_floor_is_below_the_cost_everywhere_above_the_plane(
+    weights: list[float], spread: list[float], total: float
+) -> None:
+    low = [1.0] * len(weights)
+
+    def cost(point: object) -> float:
+        values = list(point)  # type: ignore[call-overload]
+        return float(sum(value**0.5 for value in values) + max(values))
+
+    point = [1.0 + more for more in spread[: len(weights)]]
+    reached = sum(weight * value for weight, value in zip(weights, point, strict=True))
+    if reached >= total:
+        assert floor(cost, low, weights, total) <= cost(point) + 1e-9
