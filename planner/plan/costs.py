@@ -69,7 +69,7 @@ def lines(problem: Problem, classes: tuple[NodeClass, ...]) -> Lines:
         if not cluster.connected(src, dst):
             return -1
         link = cluster.link(src, dst)
-        key = link and (link.one_way_latency_s, link.bytes_per_s)
+        key = link and tuple(value for name, value in link if name not in ("src", "dst"))
         if key not in known:
             known[key] = len(kinds)
             kinds.append(link)
