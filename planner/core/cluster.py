@@ -28,15 +28,28 @@ REGION = "region:"
 class Churn(Card):
     """How long a node stays and how long it is away."""
 
-    distribution: Literal["exponential", "weibull"]
-    up_scale_s: Seconds = Field(alias="up_scale")
+    distribution: Literal["exponential", "weibull", "recorded"]
+    up_scale_s: Seconds = Field(default=0.0, alias="up_scale")
     """Scale of the time a node stays up (the mean, for exponential)."""
     up_shape: Positive = 1.0
     """Weibull shape; below 1 means that young sessions end soonest."""
-    down_scale_s: Seconds = Field(alias="down_scale")
+    down_scale_s: Seconds = Field(default=0.0, alias="down_scale")
     down_shape: Positive = 1.0
     always_on: Fraction = 0.0
     """Share of such nodes that never leave."""
+    recorded: tuple[bool, ...] = ()
+    """Whether the node was there, step by step; repeats after its end."""
+    step_s: Seconds = Field(default=0.0, alias="step")
+    """How long each recorded step lasts."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Churn:
+        if self.distribution == "recorded":
+            if not self.recorded or not self.step_s:
+                raise ValueError("recorded churn needs recorded: [true, false, ...] and step:")
+        elif self.recorded or not self.up_scale_s or not self.down_scale_s:
+            raise ValueError(f"{self.distribution} churn needs up_scale and down_scale above zero")
+        return self
 
 
 class Node(Spec):
@@ -49,7 +62,7 @@ class Node(Spec):
     """Devices of that kind in the node, used together by tensor parallelism."""
     region: str = "home"
     zone: str = ""
-    """Nodes of one zone can fail together."""
+    """Nodes of one zone and one churn profile go and come together."""
     host: str = ""
     """Nodes of one host share its cores; empty for a machine of its own."""
     usd_per_hour: UsdPerHour = Field(default=0.0, alias="price")

@@ -16,7 +16,7 @@ from planner.core.quant import QuantScheme
 from planner.core.requirements import Requirements
 from planner.core.spec import Spec
 from planner.core.speculation import Speculation
-from planner.core.units import Count
+from planner.core.units import Count, Seconds
 from planner.core.workload import Workload
 
 
@@ -31,6 +31,10 @@ class Serving(Spec):
     """Whether the last stage answers the coordinator itself or back through all stages."""
     speculation: Speculation | None = None
     """Drafting by a small model at the coordinator; None where every token takes a traversal."""
+    detect_s: Seconds = Field(default=5.0, alias="detect")
+    """Deadline after which a node that does not answer counts as lost."""
+    patience_s: Seconds = Field(default=60.0, alias="patience")
+    """How long requests wait for a lost node that nothing replaces, before they fail."""
 
     @property
     def tokens_per_round(self) -> float:

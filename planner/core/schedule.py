@@ -45,6 +45,11 @@ class PipelineSchedule(Generic[S]):
         self._under_way = [0] * groups
 
     @property
+    def seated(self) -> list[S]:
+        """Sequences that have a seat, group by group."""
+        return [sequence for group in self._running for sequence in group]
+
+    @property
     def idle(self) -> bool:
         """Whether nobody waits and nothing runs."""
         return not self._waiting and not any(self._running)
@@ -53,10 +58,26 @@ class PipelineSchedule(Generic[S]):
         """Puts a sequence at the end of the line."""
         self._waiting.append(sequence)
 
+    def withdraw(self, sequence: S) -> bool:
+        """Takes a sequence out of the line; False if it is not waiting."""
+        if sequence not in self._waiting:
+            return False
+        self._waiting.remove(sequence)
+        return True
+
     def leave(self, sequence: S) -> None:
         """Frees the seat of a finished sequence."""
         self._running[sequence.group].remove(sequence)
         heapq.heappush(self._free, sequence.slot)
+
+    def evict(self) -> list[S]:
+        """Empties the pipeline: everybody who was in it, those with a seat first."""
+        everyone = [*self.seated, *self._waiting]
+        for sequence in self.seated:
+            self.leave(sequence)
+        self._waiting.clear()
+        self._under_way = [0] * len(self._running)
+        return everyone
 
     def back(self, job: Job[S]) -> None:
         """Notes that a job's tokens have arrived."""
@@ -85,10 +106,10 @@ class PipelineSchedule(Generic[S]):
         return jobs
 
 
-def route(plan: Plan, assigned: Sequence[int]) -> int:
-    """Pipeline of the next request: the one furthest behind its share, the first among equals."""
-    shares = [
-        (count + 1) / pipeline.weight
-        for count, pipeline in zip(assigned, plan.pipelines, strict=True)
-    ]
-    return shares.index(min(shares))
+def route(plan: Plan, assigned: Sequence[int], among: Sequence[int] | None = None) -> int:
+    """Pipeline of the next request: the one furthest behind its share, the first among equals.
+
+    ``among`` names the pipelines to choose from; all of them where it is absent.
+    """
+    open_to = range(len(plan.pipelines)) if among is None else among
+    return min(open_to, key=lambda index: (assigned[index] + 1) / plan.pipelines[index].weight)

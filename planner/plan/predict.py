@@ -210,6 +210,8 @@ def up_share(churn: Churn) -> float:
 
     The mean of a Weibull distribution is scale x Gamma(1 + 1/shape).
     """
+    if churn.recorded:
+        return sum(churn.recorded) / len(churn.recorded)
     up_s = churn.up_scale_s * math.gamma(1 + 1 / churn.up_shape)
     down_s = churn.down_scale_s * math.gamma(1 + 1 / churn.down_shape)
     return churn.always_on + (1 - churn.always_on) * up_s / (up_s + down_s)
@@ -237,7 +239,10 @@ def _warnings(problem: Problem, plan: Plan, served: list[Served]) -> list[str]:
                 used = needs(problem, stage.start, stage.stop, stage.quant, pipeline.max_num_seqs)
                 if used.total_bytes > 0.95 * room:
                     said.append(f"{name} is {used.total_bytes / room:.0%} full")
-        if node.churn:
+        if node.churn and not any(
+            standby.node != name and plan.pipelines[standby.pipeline].nodes[standby.stage] == name
+            for standby in plan.standbys
+        ):
             said.append(f"{name} comes and goes ({node.churn}); no standby takes over")
     if any(problem.calibration(name).tier == 0 for name in plan.nodes):
         said.append("some speeds are datasheet figures with engine defaults, not measured ones")

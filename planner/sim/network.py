@@ -10,7 +10,7 @@ from planner.core.cluster import Link
 from planner.core.cost import Batch, Chip, StageTime, chip, stage_time, transfer_time
 from planner.core.cost.batch import Phase
 from planner.core.cost.traversal import route
-from planner.core.plan import Plan, Stage
+from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
 from planner.core.rng import stream
 
@@ -33,6 +33,11 @@ class Server:
         self.free_s = begin_s + service_s
         self.promised_s += service_s
         return begin_s, self.free_s
+
+    def stop(self, now_s: float) -> None:
+        """Drops what it has yet to do."""
+        self.promised_s = self.busy_s(now_s)
+        self.free_s = min(self.free_s, now_s)
 
 
 @dataclass(slots=True)
@@ -94,6 +99,8 @@ class Worker:
     line: deque[tuple[Batch, Started]] = field(default_factory=deque)
     """Jobs of a worker that shares its host: the one it computes, then those that wait."""
     known: dict[Batch, float] = field(default_factory=dict)
+    lives: int = 0
+    """How often its node was lost; what it computed before is of no use."""
 
     def compute(self, now_s: float, batch: Batch, started: Started) -> None:
         """Takes on a step that comes now; a core is asked for only once the stage is idle."""
@@ -120,6 +127,19 @@ class Worker:
             self.host.waiting.append(self)
         self.host.start_waiting(now_s)
 
+    def lose(self, now_s: float) -> None:
+        """Drops all its work because its node is gone."""
+        self.lives += 1
+        self.server.stop(now_s)
+        if self.host is None:
+            return
+        if self in self.host.waiting:
+            self.host.waiting.remove(self)
+        elif self.line:
+            self.host.free += 1
+        self.line.clear()
+        self.host.start_waiting(now_s)
+
     def step_s(self, batch: Batch) -> float:
         """Seconds of one step; equal batches are asked for once."""
         seconds = self.known.get(batch)
@@ -138,46 +158,62 @@ class Worker:
 class Network:
     """Everything that can be busy in one run."""
 
-    coordinator: Server
-    wires: dict[tuple[str, str], Wire]
-    pipelines: list[list[Worker]]
-    routes: list[list[Wire]]
+    problem: Problem
+    seed: int
+    coordinator: Server = field(default_factory=Server)
+    wires: dict[tuple[str, str], Wire] = field(default_factory=dict)
+    servers: dict[str, Server] = field(default_factory=dict)
+    """What every node that ever held a stage computed."""
+    hosts: dict[str, Host] = field(default_factory=dict)
+    pipelines: list[list[Worker]] = field(default_factory=list)
+    routes: list[list[Wire]] = field(default_factory=list)
     """By pipeline: coordinator to first stage, between stages, back to the coordinator."""
+
+    def worker(self, stage: Stage) -> Worker:
+        """A worker for a stage, on its node's one server."""
+        server = self.servers.setdefault(stage.node, Server())
+        device = chip(self.problem, stage.node)
+        return Worker(self.problem, stage, device, self._host(stage.node), server)
+
+    def hand_over(self, index: int, stage: int, node: str) -> Worker:
+        """Gives a stage to another node; raises LookupError where it has no link."""
+        workers = self.pipelines[index]
+        stages = [worker.stage for worker in workers]
+        stages[stage] = stages[stage].model_copy(update={"node": node})
+        self.routes[index] = self._route(Pipeline(stages=tuple(stages)))
+        workers[stage] = self.worker(stages[stage])
+        return workers[stage]
+
+    def wire(self, src: str, dst: str) -> Wire:
+        """The one wire between two nodes, shared by all pipelines that use it."""
+        if (src, dst) not in self.wires:
+            link = self.problem.cluster.link(src, dst)
+            self.wires[src, dst] = Wire(src, dst, link, _latency(link, self.seed))
+        return self.wires[src, dst]
+
+    def add(self, pipeline: Pipeline) -> None:
+        """Puts the stages of a pipeline on their nodes."""
+        self.pipelines.append([self.worker(stage) for stage in pipeline.stages])
+        self.routes.append(self._route(pipeline))
+
+    def _route(self, pipeline: Pipeline) -> list[Wire]:
+        return [self.wire(*ends) for ends in route(self.problem, pipeline)]
+
+    def _host(self, node: str) -> Host | None:
+        """The host a node shares with others; None for a machine of its own."""
+        name = self.problem.cluster.node(node).host
+        at_once = self.problem.cluster.device(node).workers_at_once
+        if not name or at_once is None:
+            return None
+        return self.hosts.setdefault(name, Host(at_once))
 
 
 def build(problem: Problem, plan: Plan, seed: int) -> Network:
     """The idle network of a plan; raises LookupError where a hop has no link."""
-    wires: dict[tuple[str, str], Wire] = {}
-    hosts: dict[str, Host] = {}
-    workers, routes = [], []
+    network = Network(problem, seed)
     for pipeline in plan.pipelines:
-        workers.append(
-            [
-                Worker(problem, stage, chip(problem, stage.node), _host(problem, hosts, stage.node))
-                for stage in pipeline.stages
-            ]
-        )
-        routes.append([_wire(problem, wires, seed, *ends) for ends in route(problem, pipeline)])
-    return Network(Server(), wires, workers, routes)
-
-
-def _host(problem: Problem, hosts: dict[str, Host], node: str) -> Host | None:
-    """The host a node shares with others; None for a machine of its own."""
-    name = problem.cluster.node(node).host
-    at_once = problem.cluster.device(node).workers_at_once
-    if not name or at_once is None:
-        return None
-    return hosts.setdefault(name, Host(at_once))
-
-
-def _wire(
-    problem: Problem, wires: dict[tuple[str, str], Wire], seed: int, src: str, dst: str
-) -> Wire:
-    """The one wire between two nodes, shared by all pipelines that use it."""
-    if (src, dst) not in wires:
-        link = problem.cluster.link(src, dst)
-        wires[src, dst] = Wire(src, dst, link, _latency(link, seed))
-    return wires[src, dst]
+        network.add(pipeline)
+    return network
 
 
 def _latency(link: Link | None, seed: int) -> Callable[[], float] | None:

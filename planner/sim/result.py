@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from planner.core.metrics import Metrics, RequestRecord
 
@@ -17,6 +17,19 @@ class Visit:
     came_s: float
     began_s: float
     ended_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """A lost stage that works again (s)."""
+
+    pipeline: int
+    stage: int
+    node: str
+    """The node that holds it now."""
+    lost_s: float
+    detected_s: float
+    recovered_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,5 +51,9 @@ class SimResult:
     """Share of the time each link was sending."""
     most_seated: tuple[int, ...]
     """Most sequences that were in each pipeline at once."""
+    recoveries: tuple[Recovery, ...] = ()
+    """Lost stages that came to work again, in that order."""
+    away_s: dict[str, float] = field(default_factory=dict)
+    """How long each node of the plan was away."""
     visits: tuple[Visit, ...] = ()
     """Every job at every place, if asked for, in order of beginning."""
