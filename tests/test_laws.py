@@ -67,7 +67,7 @@ def worlds(draw: st.DrawFn) -> tuple[Problem, Plan]:
         links=ways,
         devices=[device(memory_bandwidth=draw(st.sampled_from([1e8, 1e11])))],
         model=shape,
-        serving=Serving(return_path=draw(st.sampled_from(["direct", "relayed"]))),
+        serving=Serving(return_path=draw(st.sampled_from(["direct", "relayed", "star"]))),
         workload=Workload(
             arrivals=Closed(kind="closed", concurrency=1),
             prompt=Fixed(tokens=draw(st.integers(1, 200))),

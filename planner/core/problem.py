@@ -27,8 +27,9 @@ class Serving(Spec):
     """Most sequences a pipeline serves at once; the engine's own limit where absent."""
     micro_batches: Count = 1
     """Groups of sequences in flight through a pipeline."""
-    return_path: Literal["direct", "relayed"] = "direct"
-    """Whether the last stage answers the coordinator itself or back through all stages."""
+    return_path: Literal["direct", "relayed", "star"] = "direct"
+    """Whether the last stage answers the coordinator itself, or back through all stages, or every
+    stage answers the coordinator, which sends on."""
     speculation: Speculation | None = None
     """Drafting by a small model at the coordinator; None where every token takes a traversal."""
     detect_s: Seconds = Field(default=5.0, alias="detect")

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from planner.core.cost import Batch, chip, stage_time
+from planner.core.cost.traversal import route
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
@@ -174,8 +175,7 @@ def _most_layers(problem: Problem, quant: QuantScheme, seats: int, name: str) ->
 
 
 def _linked(problem: Problem, names: list[str]) -> bool:
-    home = problem.cluster.coordinator
-    return all(problem.cluster.connected(*way) for way in itertools.pairwise((home, *names, home)))
+    return all(problem.cluster.connected(*ends) for ends in route(problem, names))
 
 
 _MAKERS: dict[Baseline, Callable[[Problem, QuantScheme, int], list[Spans]]] = {

@@ -62,7 +62,7 @@ def broken_down(problem: Problem, one: Served) -> PipelinePrediction:
             prefill_s=parts(one.prefill.transfers[index]),
             usd_per_hour=one.egress_usd_per_hour[index],
         )
-        for index, (src, dst) in enumerate(route(problem, one.pipeline))
+        for index, (src, dst) in enumerate(route(problem, one.pipeline.nodes))
     )
     metrics = {
         f"{statistic}_{name}_ms": 1e3 * value

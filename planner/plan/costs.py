@@ -187,7 +187,7 @@ def _criterion(
             alike[kind] = _stage_table(problem, quant, chip(problem, node.id), over)
     kinds = [problem.cluster.node(entry.example) for entry in classes]
     stage = np.stack([alike[node.device, node.count, node.host] for node in kinds])
-    relayed = problem.serving.return_path == "relayed"
+    path = problem.serving.return_path
 
     def messages_s(kinds: Kinds, payload: Callable[[Batch], float]) -> Array:
         def one(link: Link | None) -> float:
@@ -213,7 +213,10 @@ def _criterion(
     inward_s = messages_s(between.enter, lambda batch: token_payload_bytes(batch.new_tokens))
     enter, leave = both(own_s, inward_s), messages_s(between.leave, answer)
     hop = messages_s(between.hop, hidden)
-    if relayed:
+    if path == "star":
+        up_s, down_s = messages_s(between.leave, hidden), messages_s(between.enter, hidden)
+        hop = both(up_s[:, None], down_s[None, :])
+    elif path == "relayed":
         enter, leave = both(enter, leave), np.zeros_like(leave)
         hop = both(hop, messages_s(between.hop.T, answer))
     return Criterion(stage + room, hop, enter, leave, longest)

@@ -110,7 +110,7 @@ def _egress_usd_per_hour(
     step = payloads_bytes(problem, pipeline, decode_batch(load, batch, 1))
     spent = []
     frame = problem.engine.frame_bytes
-    ways = route(problem, pipeline)
+    ways = route(problem, pipeline.nodes)
     for ends, prompt_bytes, step_bytes in zip(ways, prompt, step, strict=True):
         link = problem.cluster.link(*ends)
         request_bytes = prompt_bytes + frame + load.steps * (step_bytes + frame) / batch

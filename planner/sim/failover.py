@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from planner.core.cost import Batch, transfer_time
 from planner.core.cost.memory import stage_memory
 from planner.core.cost.transfer import hidden_payload_bytes, token_payload_bytes
+from planner.core.cost.traversal import arrivals
 from planner.core.plan import Plan, Stage
 from planner.core.problem import Problem
 from planner.sim.churn import Outage, outages
@@ -219,7 +220,8 @@ class Failover:
         problem, worker = self.problem, self.network.pipelines[index][stage]
         self.holding[worker.stage.node].add(place)
         quant = problem.quant(self.network.pipelines[index][stage - 1].stage.quant)
-        wire = self.network.routes[index][stage]
+        hop = arrivals(problem, self.plan.pipelines[index])[stage]
+        wire = self.network.routes[index][hop]
         waiting = []
         for tokens in self.service.cached(index):
             sent_bytes = (

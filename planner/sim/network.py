@@ -197,7 +197,7 @@ class Network:
         self.routes.append(self._route(pipeline))
 
     def _route(self, pipeline: Pipeline) -> list[Wire]:
-        return [self.wire(*ends) for ends in route(self.problem, pipeline)]
+        return [self.wire(*ends) for ends in route(self.problem, pipeline.nodes)]
 
     def _host(self, node: str) -> Host | None:
         """The host a node shares with others; None for a machine of its own."""

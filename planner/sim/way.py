@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from planner.core.cost import Batch
-from planner.core.cost.traversal import payloads_bytes
+from planner.core.cost.traversal import arrivals, payloads_bytes
 from planner.core.metrics import RequestRecord
 from planner.core.schedule import Job
 from planner.sim.result import Visit
@@ -77,7 +77,7 @@ class Way:
         run = self.run
         if self.number not in run.flying[self.index]:
             return
-        worker = run.network.pipelines[self.index][self.hop]
+        worker = run.network.pipelines[self.index][self._stops().index(self.hop)]
         came_s, life = run.env.now, worker.lives
 
         def computed() -> None:
@@ -93,10 +93,13 @@ class Way:
 
     def _next(self, run: Run) -> Callable[[], None]:
         """What follows the hop just made: a stage, a relay, or home."""
-        if self.hop < len(run.network.pipelines[self.index]):
+        if self.hop in self._stops():
             return self.compute
         last = self.hop == len(run.network.routes[self.index]) - 1
         return self.return_home if last else self.next_hop
+
+    def _stops(self) -> range:
+        return arrivals(self.run.problem, self.run.plan.pipelines[self.index])
 
     def return_home(self) -> None:
         """Brings the tokens to the coordinator."""

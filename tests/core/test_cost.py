@@ -200,10 +200,6 @@ def test_a_relay_on_the_way_and_a_coordinator_in_the_same_process() -> None:
 
 def test_an_answer_that_is_relayed_takes_the_way_back_through_every_stage() -> None:
     base = problem(nodes=[Node(id=name, device="chip") for name in "cab"])
-    stages = (
-        Stage(node="a", start=0, stop=2, quant="bf16"),
-        Stage(node="b", start=2, stop=4, quant="bf16"),
-    )
     world = base.model_copy(update={"serving": Serving(return_path="relayed")})
-    assert route(base, Pipeline(stages=stages)) == (("c", "a"), ("a", "b"), ("b", "c"))
-    assert route(world, Pipeline(stages=stages))[2:] == (("b", "a"), ("a", "c"))
+    assert route(base, "ab") == (("c", "a"), ("a", "b"), ("b", "c"))
+    assert route(world, "ab")[2:] == (("b", "a"), ("a", "c"))

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from planner.core.cluster import Node
+from planner.core.cost.traversal import route
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem, Serving
 from planner.core.requirements import OBJECTIVES, MustHave, Requirements
@@ -69,11 +70,10 @@ def plans(
 
 
 def linked(world: Problem, plan: Plan) -> bool:
-    home = world.cluster.coordinator
     return all(
         world.cluster.connected(src, dst)
         for pipeline in plan.pipelines
-        for src, dst in itertools.pairwise((home, *pipeline.nodes, home))
+        for src, dst in route(world, pipeline.nodes)
     )
 
 

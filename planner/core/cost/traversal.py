@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -54,11 +55,13 @@ def chip(problem: Problem, node_id: str) -> Chip:
 
 def payloads_bytes(problem: Problem, pipeline: Pipeline, batch: Batch) -> tuple[float, ...]:
     """Bytes of each hop of a step: token ids in, hidden states between, token ids out."""
+    star = problem.serving.return_path == "star"
     between = [
         hidden_payload_bytes(problem.model, problem.quant(stage.quant), batch.new_tokens)
         for stage in pipeline.stages[:-1]
+        for _ in range(2 if star else 1)
     ]
-    back = len(route(problem, pipeline)) - len(pipeline.stages)
+    back = len(route(problem, pipeline.nodes)) - len(between) - 1
     answer = token_payload_bytes(batch.sampled_tokens)
     return (token_payload_bytes(batch.new_tokens), *between, *(back * (answer,)))
 
@@ -70,11 +73,19 @@ def coordinator_s(problem: Problem, batch: Batch) -> float:
     return problem.engine.coordinator_step_s + drafting_s
 
 
-def route(problem: Problem, pipeline: Pipeline) -> tuple[tuple[str, str], ...]:
-    """The hops of a step by their ends: one per stage, then home at once or back through all."""
-    home, nodes = problem.cluster.coordinator, pipeline.nodes
+def route(problem: Problem, nodes: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The hops of a step by their ends: to every stage, then home as the engine answers."""
+    home = problem.cluster.coordinator
+    if problem.serving.return_path == "star":
+        return tuple(ends for node in nodes for ends in ((home, node), (node, home)))
     back = nodes[-1:] if problem.serving.return_path == "direct" else nodes[::-1]
     return (*pairwise((home, *nodes)), *pairwise((*back, home)))
+
+
+def arrivals(problem: Problem, pipeline: Pipeline) -> range:
+    """Which hops of the route end at a stage, in the order of the stages."""
+    apart = 2 if problem.serving.return_path == "star" else 1
+    return range(0, apart * len(pipeline.stages), apart)
 
 
 def traverse(problem: Problem, pipeline: Pipeline, batch: Batch) -> Traversal:
@@ -94,7 +105,7 @@ def traverse(problem: Problem, pipeline: Pipeline, batch: Batch) -> Traversal:
     payloads = payloads_bytes(problem, pipeline, batch)
     transfers = tuple(
         transfer_time(cluster.link(*ends), payload, problem.engine, batch.phase)
-        for ends, payload in zip(route(problem, pipeline), payloads, strict=True)
+        for ends, payload in zip(route(problem, pipeline.nodes), payloads, strict=True)
     )
     own_s = coordinator_s(problem, batch)
     return Traversal(stages, transfers, own_s, _shared_s(problem, pipeline, stages))
