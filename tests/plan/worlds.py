@@ -7,8 +7,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from planner.core.cluster import Link, Node
-from planner.core.problem import Problem
+from planner.core.problem import Problem, Serving
 from planner.core.requirements import OBJECTIVES, MustHave, Requirements
+from planner.core.speculation import Speculation
 from planner.core.workload import Closed, Fixed, Workload
 from tests.core.world import device, engine, link, model, problem, quant
 
@@ -47,6 +48,7 @@ def problems(draw: st.DrawFn, bounds: bool = False) -> Problem:
         objective=objective,
         must_have=draw(must_haves()) if bounds else MustHave(),
     )
+    drafts = Speculation(draft_tokens=2, acceptance=0.6, draft_token=1e-3)
     return problem(
         nodes=nodes,
         links=draw(links(nodes)),
@@ -55,6 +57,10 @@ def problems(draw: st.DrawFn, bounds: bool = False) -> Problem:
         quants=tuple(schemes),
         engine=engine(kv_block_tokens=1),
         requirements=requirements,
+        serving=Serving(
+            return_path=draw(st.sampled_from(["direct", "direct", "relayed", "star"])),
+            speculation=draw(st.sampled_from([None, None, drafts])),
+        ),
         workload=Workload(
             arrivals=Closed(kind="closed", concurrency=draw(st.integers(1, 4))),
             prompt=Fixed(tokens=draw(st.sampled_from([1, 40]))),
@@ -76,7 +82,16 @@ def links(draw: st.DrawFn, nodes: list[Node]) -> list[Link]:
             if src is not dst and draw(st.integers(0, 9)):
                 latency = draw(st.sampled_from([1e-4, 5e-3, 0.03]))
                 rate = draw(st.sampled_from([1e5, 1e7]))
-                made.append(link(src.id, dst.id, one_way_latency=latency, bandwidth=rate))
+                window = draw(st.sampled_from([None, 2e3]))
+                made.append(
+                    link(
+                        src.id,
+                        dst.id,
+                        one_way_latency=latency,
+                        bandwidth=rate,
+                        initial_window=window,
+                    )
+                )
     return made or [link()]
 
 
