@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner.cli import console
+from planner.cli import console, peers
 from planner.cli.console import Format, FormatOption
 
 if TYPE_CHECKING:
@@ -36,6 +36,20 @@ def probe(
             help="Profiles folder to write to.  [default: the user's own, which is searched]",
         ),
     ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--peer",
+            metavar="HOST:PORT",
+            help="Measure the link to a host that listens, instead of this host. Repeatable.",
+        ),
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            "--listen", metavar="HOST:PORT", help="Be the other end of such a measurement."
+        ),
+    ] = None,
     format: FormatOption = Format.text,
 ) -> None:
     """Measure this host into profiles.
@@ -44,6 +58,10 @@ def probe(
     engines/this-host.yaml, so that scenarios and `planner estimate --device this-host` can name
     it. Takes about a minute; let nothing else run meanwhile.
 
+    With --peer the links to other hosts are measured instead: round trips, throughput of one
+    stream and of several each way, segments sent again. Their figures are printed as `links:` of a
+    scenario, or written to links.yaml with --out. Those hosts run `planner probe --listen`.
+
     Example: `planner probe --workers 3`
     """
     from planner.core.errors import UsageError
@@ -51,6 +69,14 @@ def probe(
     from planner.files.readable import write_card
     from planner.report.probe import ProbeReport
 
+    if listen is not None and peer:
+        raise UsageError("--listen and --peer are the two ends of a link; give one of them")
+    if listen is not None:
+        peers.listen(listen)
+        return
+    if peer:
+        peers.measure(peer, out, format)
+        return
     cores = len(os.sched_getaffinity(0))
     if workers > cores:
         console.warn(f"{workers} workers have only {cores} cores; they will wait for each other")

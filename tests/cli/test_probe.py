@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from planner.files.surface import LinkEntry
+from planner.files.yamlfile import read_yaml
+from planner.run.peers import PeerListener
 from tests.cli.world import Terminal
 
 
@@ -42,3 +46,31 @@ def test_what_it_writes_can_be_named(planner: Terminal, tmp_path: Path) -> None:
         "--format", "json",
     ).document  # fmt: skip
     assert (named["engine"], named["quant"], named["tier"]) == ("this-host", "bf16", 2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--peer", "nowhere"),
+        ("--peer", "host:0"),
+        ("--listen", "127.0.0.1:70000"),
+        ("--listen", "127.0.0.1:0", "--peer", "host:1"),
+    ],
+)
+def test_addresses_are_checked(planner: Terminal, arguments: tuple[str, ...]) -> None:
+    assert planner("probe", *arguments).code == 2
+
+
+@pytest.mark.slow
+def test_the_links_it_prints_go_into_a_scenario(planner: Terminal, tmp_path: Path) -> None:
+    listener = PeerListener("127.0.0.1", 0)
+    threading.Thread(target=listener.serve, daemon=True).start()
+    done = planner(
+        "probe", "--peer", f"127.0.0.1:{listener.port}", "--out", tmp_path, "--format", "json"
+    )
+    listener.close()
+    (found,) = done.document["peers"]
+    assert 0 < found["rtt_min_ms"] <= found["rtt_p50_ms"] <= found["rtt_p95_ms"]
+    assert found["there"]["single_bytes_per_s"] > 1e6
+    entries = read_yaml(tmp_path / "links.yaml").value["links"]
+    assert [LinkEntry.model_validate(entry).dst for entry in entries[:1]] == ["127.0.0.1"]
