@@ -35,6 +35,8 @@ _PIECES, _LONGEST = 48, 4.0
 """Intervals of the length of one of several pipelines, up to so many times the shortest."""
 _ITERATIONS = 60
 """Most price updates in one interval."""
+_NOISE = 1e-9
+"""Growth of a cost that is rounding."""
 _ENOUGH = 2e-3
 """A bound this close to the best plan is not pursued further."""
 
@@ -164,7 +166,8 @@ class Large:
             step = 1e-3 * value if math.isfinite(value) else 0.0
             more = self._cost([*vector[:index], value + step, *vector[index + 1 :]])
             grown = more - base if math.isfinite(more) else 0.0
-            weights.append(max(0.0, grown / step) if step else 0.0)
+            felt = step and grown > _NOISE * abs(base)
+            weights.append(grown / step if felt else 0.0)
         return weights
 
     def _bound(self, weights: list[float], effort: int) -> float:
@@ -208,7 +211,7 @@ class Large:
         if bound >= self.incumbent:
             return bound
         once: list[int] = []
-        theta, dual, stuck = 1.0, length, 0
+        theta, dual = 1.0, length
         for turn in range(_ITERATIONS):
             best = min(self.found, self.incumbent)
             if bound >= best - _ENOUGH * abs(best):
@@ -221,22 +224,23 @@ class Large:
                     break
             moved = (excess > 0) | (prices > 0)
             span = float((excess[moved] ** 2).sum())
-            if stuck >= 6 and len(once) < self._remembered:
-                twice = [int(kind) for kind in np.argsort(-excess, kind="stable")]
-                once += [
-                    kind
-                    for kind in twice
-                    if excess[kind] > 0 and self.counts[kind] == 1 and kind not in once
-                ][:1]
-                stuck = 0
+            again = [
+                int(kind)
+                for kind in np.argsort(-excess, kind="stable")
+                if excess[kind] > 0 and self.counts[kind] == 1
+            ]
+            if again and len(once) < self._remembered:
+                once.append(again[0])
             elif span:
                 aim = max(reached, dual * 1.01) if math.isfinite(reached) else dual * 1.05
                 step = theta * max(0.0, aim - dual) / span
                 prices = np.maximum(0.0, prices + step * np.where(moved, excess, 0.0))
+            else:
+                break
             value, used, cuts = cheapest(given, prices, once)
             self.solved += 1
             value -= float(prices @ self.counts)
-            stuck, theta = (0, theta) if value > dual * (1 + 1e-4) else (stuck + 1, theta * 0.95)
+            theta = theta if value > dual * (1 + 1e-4) else theta * 0.95
             if value > dual:
                 dual = value
                 bound = max(bound, one(dual))
@@ -252,7 +256,7 @@ class Large:
         """
         left, taken, most = self.counts.copy(), list[tuple[Cut, ...]](), self._most_nodes
         for _ in range(self.replicas):
-            width = 1 if len(self.classes) > 400 or self.replicas > 8 else 4
+            width = 1 if len(self.classes) > 400 or self.replicas > 8 else self._width
             found = distinct(given, prices, left, width, most)
             if not found:
                 return math.inf
@@ -269,9 +273,14 @@ class Large:
         return _length(given, taken[0])
 
     @property
+    def _width(self) -> int:
+        """Labels that are kept at each point."""
+        return 16 if len(self.classes) <= 120 and self.replicas == 1 else 4
+
+    @property
     def _remembered(self) -> int:
         """Nodes whose use labels remember; each doubles the work."""
-        return 8 if len(self.classes) <= 40 else 5 if len(self.classes) <= 120 else 3
+        return 10 if len(self.classes) <= 50 else 7 if len(self.classes) <= 120 else 4
 
     @property
     def _most_nodes(self) -> int | None:

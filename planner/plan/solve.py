@@ -15,7 +15,7 @@ from planner.core.problem import Problem
 from planner.plan.baselines import Baseline, baseline
 from planner.plan.choices import good_enough, most_replicas, seats_to_try, structure_name
 from planner.plan.classes import NodeClass, allowed_nodes, node_classes, states
-from planner.plan.costs import criteria
+from planner.plan.costs import criteria, lines
 from planner.plan.explain import explained
 from planner.plan.infeasible import (
     missed_bounds,
@@ -25,6 +25,7 @@ from planner.plan.infeasible import (
     relaxed_problem,
     with_objective,
 )
+from planner.plan.large import Large
 from planner.plan.predict import load_of, predict
 from planner.plan.promise import as_cost, objective_value, promise
 from planner.plan.solution import Candidate, Solution
@@ -217,14 +218,13 @@ def _best_alone(problem: Problem, quant_id: str, limit: int) -> Candidate | None
     if not allowed_nodes(problem):
         return None
     pool = _pool(problem)
-    if not pool.whole:
-        found, _, _ = _candidates(
-            problem.model_copy(update={"quants": (problem.quant(quant_id),)}), limit
-        )
-        return found[0] if found else None
+    quant = problem.quant(quant_id)
+    between = None if pool.whole else lines(problem, pool.classes)
     for seats in seats_to_try(problem, 1):
-        structure = Structure(problem, pool.classes, pool.every, 1, problem.quant(quant_id), seats)
-        best = structure.best(limit)
+        if between is None:
+            best = Structure(problem, pool.classes, pool.every, 1, quant, seats).best(limit)
+        else:
+            best = Large(problem, pool.classes, 1, quant, seats, between).first()
         if best.plan is not None and best.prediction is not None:
             value = as_cost(problem, best.cost)
             return Candidate(
