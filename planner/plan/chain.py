@@ -41,7 +41,8 @@ def lengths(criteria: Sequence[Criterion], weights: Sequence[float], longest_s: 
 
     def mixed(name: str) -> Array:
         total: Array = sum((w * getattr(c, name) for c, w in sums), start=np.zeros(()))
-        result: Array = np.where(getattr(gap, name) <= cap, total, np.inf)
+        each = getattr(gap, name)
+        result: Array = np.where(np.isfinite(each) & (each <= cap), total, np.inf)
         return result
 
     stage = np.ascontiguousarray(mixed("stage").transpose(2, 0, 1))

@@ -107,8 +107,14 @@ class Large:
         of its nodes are at least what a shortest chain at some exchange rate of length says.
         """
         given = lengths(self.criteria, weights, math.inf)
-        shortest, _, _ = cheapest(given, np.zeros(len(self.classes)))
-        self.solved += 1
+        once: list[int] = []
+        while True:
+            shortest, used, _ = cheapest(given, np.zeros(len(self.classes)), once)
+            self.solved += 1
+            again = np.flatnonzero((used > 1) & (self.counts == 1))
+            if not again.size or len(once) >= self._remembered // 2:
+                break
+            once.append(int(again[used[again].argmax()]))
         if not math.isfinite(shortest):
             return math.inf
         sums = [0.0 if c.longest else w for c, w in zip(self.criteria, weights, strict=True)]
@@ -119,13 +125,13 @@ class Large:
             return math.inf
         ends, least = ends[: served.sum() + 1], least[served]
         rates = [
-            (least[k + 8] - least[k]) / (ends[k + 8] - ends[k])
-            for k in range(0, len(least) - 8, 8)
-            if least[k + 8] > least[k]
+            (least[k + 12] - least[k]) / (ends[k + 12] - ends[k])
+            for k in range(0, len(least) - 12, 12)
+            if least[k + 12] > least[k]
         ]
         bound, prices, theta = self.replicas * float(least[0]), np.zeros(len(self.classes)), 1.0
-        for _ in range(_ITERATIONS // 2 if rates else 0):
-            chains = [cheapest(given, prices / rate) for rate in rates]
+        for _ in range(_ITERATIONS // 3 if rates else 0):
+            chains = [cheapest(given, prices / rate, once) for rate in rates]
             self.solved += len(rates)
             paid = np.zeros((len(rates) + 1, len(least)))
             for row, (rate, (value, _, _)) in enumerate(zip(rates, chains, strict=True)):
