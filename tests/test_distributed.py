@@ -34,7 +34,8 @@ def test_speed_is_predicted_where_stage_times_are_known(case: Case) -> None:
 @needs_data
 def test_the_table_of_the_page_is_the_one_that_is_printed() -> None:
     page = (Path(__file__).parent.parent / "docs/model.md").read_text(encoding="utf-8")
-    assert "\n".join(distributed.table(distributed.read(DATA))) in page
+    table = "\n".join(distributed.table(distributed.read(DATA)))
+    assert table in page, "run python benchmarks/distributed.py --write"
 
 
 def test_fewer_fatter_hosts_beat_more_thin_ones() -> None:

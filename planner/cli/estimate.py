@@ -41,6 +41,16 @@ def estimate(
     prompt: Annotated[int, typer.Option("--prompt", min=1, help="Prompt tokens.")] = 512,
     output: Annotated[int, typer.Option("--output", min=1, help="Output tokens.")] = 128,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Requests decoded together.")] = 1,
+    draft_tokens: Annotated[
+        int, typer.Option("--draft-tokens", min=0, help="Tokens a draft model proposes per step.")
+    ] = 0,
+    acceptance: Annotated[
+        float,
+        typer.Option("--acceptance", min=0, max=1, help="Chance that a drafted token is right."),
+    ] = 0.7,
+    draft_ms: Annotated[
+        float, typer.Option("--draft-ms", min=0, help="Milliseconds to draft one token.")
+    ] = 0.0,
     profiles: ProfilesOption = None,
     format: FormatOption = Format.text,
 ) -> None:
@@ -59,6 +69,7 @@ def estimate(
     from planner.core.errors import UsageError
     from planner.core.model import ModelSpec
     from planner.core.quant import QuantScheme
+    from planner.core.speculation import Speculation
     from planner.report.estimate import EstimateReport
 
     known = catalogue(profiles)
@@ -69,9 +80,14 @@ def estimate(
     chosen_quant = card(known, "quants", wanted_quant, QuantScheme)
     chosen_model = card(known, "models", model, ModelSpec)
     load = cost.Load(prompt, output, batch)
+    drafts = None
+    if draft_tokens:
+        drafts = Speculation(
+            draft_tokens=draft_tokens, acceptance=acceptance, draft_token_s=draft_ms / 1e3
+        )
     try:
         values = cost.estimate(
-            chosen_model, chosen_quant, chosen_device, count, chosen_engine, load
+            chosen_model, chosen_quant, chosen_device, count, chosen_engine, load, drafts
         )
     except ValueError as error:
         hint = _ways_out(known, chosen_engine, chosen_device, chosen_quant)

@@ -29,6 +29,7 @@ _TIME_MEANING = {
     "sync": "all-reduces between devices",
     "overhead": "launches and fixed cost",
     "coordinator": "scheduling and sampling",
+    "draft": "the draft model",
 }
 _MEMORY_MEANING = {
     "weights": "parameters",
@@ -74,7 +75,8 @@ class EstimateReport:
             "capacity_gib": values.capacity_bytes / GIB,
             "fits": values.fits,
             "kv_capacity_tokens": values.kv_capacity_tokens,
-            "breakdown": self._step(values.decode),
+            "tokens_per_step": values.tokens_per_step,
+            "breakdown": self._decode(),
             "prefill_breakdown": self._step(values.prefill),
             "memory_breakdown_gib": {
                 name: size / GIB for name, size in _parts(values.memory, "_bytes").items()
@@ -95,8 +97,10 @@ class EstimateReport:
         yield ""
         yield self._figures()
         yield ""
-        rows = self._step(values.decode)
-        yield _bars(f"One decode step, {_duration(values.tpot_s)}", rows, _duration, _TIME_MEANING)
+        whole = f"One decode step, {_duration(values.step_s)}"
+        if values.tokens_per_step != 1:
+            whole += f", of {values.tokens_per_step:.3g} tokens"
+        yield _bars(whole, self._decode(), _duration, _TIME_MEANING)
         yield ""
         rows = self._step(values.prefill)
         whole = f"One prompt, {_duration(sum(rows.values()))}"
@@ -108,6 +112,11 @@ class EstimateReport:
         yield _bars(whole, memory | ({"free": left} if left > 0 else {}), _gib, _MEMORY_MEANING)
         yield ""
         yield self._trust()
+
+    def _decode(self) -> dict[str, float]:
+        """Seconds of a decode step by cause."""
+        rows = self._step(self.values.decode)
+        return rows | ({"draft": self.values.draft_s} if self.values.draft_s else {})
 
     def _figures(self) -> Table:
         from rich.table import Table

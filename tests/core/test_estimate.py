@@ -6,6 +6,7 @@ import pytest
 
 from planner.core.cost import Batch, Chip, stage_time
 from planner.core.cost.estimate import Load, estimate
+from planner.core.speculation import Speculation
 from tests.core.world import problem
 
 PROBLEM = problem()
@@ -41,3 +42,13 @@ def test_what_fills_the_cache_just_fits() -> None:
 
 def test_more_devices_hold_more() -> None:
     assert _estimate(count=2).capacity_bytes == 2 * _estimate().capacity_bytes
+
+
+def test_drafts_bring_several_tokens_per_step() -> None:
+    """One draft of 1 s that is right half the time: 1.5 tokens per step."""
+    some = Speculation(draft_tokens=1, acceptance=0.5, draft_token=1.0)
+    plain = _estimate()
+    found = estimate(PROBLEM.model, PROBLEM.quants[0], DEVICE, 1, ENGINE, LOAD, some)
+    assert found.ttft_s == plain.ttft_s
+    assert found.tpot_s == pytest.approx((found.decode.total_s + 1.25) / 1.5)
+    assert found.decode.total_s > plain.decode.total_s

@@ -11,6 +11,7 @@ from planner.core.device import Device
 from planner.core.engine import Engine
 from planner.core.model import ModelSpec
 from planner.core.quant import QuantScheme
+from planner.core.speculation import Speculation
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,10 @@ class Estimate:
     memory: StageMemory
     capacity_bytes: float
     """Memory the engine may use on the node."""
+    tokens_per_step: float = 1.0
+    """Expected tokens that a decode step brings each request."""
+    draft_s: float = 0.0
+    """Time of the draft model per decode step."""
 
     @property
     def ttft_s(self) -> float:
@@ -45,9 +50,14 @@ class Estimate:
         return self.request_s + self.prefill.total_s + self.coordinator_s
 
     @property
+    def step_s(self) -> float:
+        """Seconds of one decode step."""
+        return self.decode.total_s + self.coordinator_s + self.draft_s
+
+    @property
     def tpot_s(self) -> float:
         """Seconds per output token after the first."""
-        return self.decode.total_s + self.coordinator_s
+        return self.step_s / self.tokens_per_step
 
     @property
     def prefill_tokens_per_s(self) -> float:
@@ -73,7 +83,13 @@ class Estimate:
 
 
 def estimate(
-    model: ModelSpec, quant: QuantScheme, device: Device, count: int, engine: Engine, load: Load
+    model: ModelSpec,
+    quant: QuantScheme,
+    device: Device,
+    count: int,
+    engine: Engine,
+    load: Load,
+    speculation: Speculation | None = None,
 ) -> Estimate:
     """What the cost model says of ``model`` on ``count`` devices that share every layer.
 
@@ -83,7 +99,9 @@ def estimate(
     chip = Chip(device, engine.calibration(device), count)
     layers = model.num_hidden_layers
     context_tokens = load.batch * (load.prompt_tokens + load.output_tokens / 2)
-    decode = Batch.decode(load.batch, context_tokens)
+    checked = 1 + (speculation.draft_tokens if speculation else 0)
+    decode = Batch.decode(load.batch, context_tokens, checked)
+    draft_s = speculation.draft_s if speculation else 0.0
     return Estimate(
         load=load,
         prefill=stage_time(model, 0, layers, quant, chip, Batch.prefill(load.prompt_tokens)),
@@ -101,4 +119,6 @@ def estimate(
             max(load.prompt_tokens, load.batch),
         ),
         capacity_bytes=engine.memory_fraction * device.memory_bytes * count,
+        tokens_per_step=speculation.tokens_per_round if speculation else 1.0,
+        draft_s=draft_s,
     )
