@@ -15,6 +15,7 @@ from planner.cli.console import Format, FormatOption, ProfilesOption, SetOption
 if TYPE_CHECKING:
     from planner.cli.contest import Contestant
     from planner.core.requirements import MustHave
+    from planner.core.workload import Request
     from planner.files.manifest import Manifest
     from planner.files.scenario import Api, Scenario
     from planner.report.simulate import Target
@@ -43,6 +44,19 @@ def simulate(
         int | None,
         typer.Option("--requests", min=1, help="Requests of a run.  [default: the workload's]"),
     ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace",
+            metavar="FILE",
+            help="Recorded requests to replay instead: arrival_s, prompt_tokens, output_tokens as "
+            "CSV, or an Azure, BurstGPT or Mooncake trace.",
+        ),
+    ] = None,
+    trace_speed: Annotated[
+        float,
+        typer.Option("--trace-speed", min=1e-6, help="How many times as fast the trace comes."),
+    ] = 1.0,
     records: Annotated[
         Path | None,
         typer.Option("--records", metavar="FILE.csv", help="Where to write a row per request."),
@@ -77,13 +91,14 @@ def simulate(
     began_s = time.perf_counter()
     loaded = _load(targets, scenario, profiles or [], overrides or [])
     first_seed = _seed(loaded, seed)
+    replayed = _trace(trace, trace_speed, requests) if trace else None
     contest = Contest(loaded, requests)
     found: list[Target] = []
     runs: list[Replications] = []
     seeds = range(first_seed, first_seed + replications)
     with console.progress("simulating", len(contest.contestants)) as advance:
         for contestant in contest.contestants:
-            target, run = _simulate(contestant, seeds)
+            target, run = _simulate(contestant, seeds, replayed)
             found.append(target)
             runs.append(run)
             advance(1)
@@ -145,11 +160,23 @@ def _seed(loaded: Sequence[Scenario | Manifest], given: int | None) -> int:
     return loaded[0].seed if isinstance(loaded[0], Manifest) else 0
 
 
-def _simulate(contestant: Contestant, seeds: Sequence[int]) -> tuple[Target, Replications]:
+def _trace(path: Path, speed: float, most: int | None) -> Sequence[Request]:
+    """The requests of a trace; says how many of its rows are none."""
+    from planner.files.trace import read_trace
+
+    trace = read_trace(path, speed, most)
+    if trace.left_out:
+        console.warn(f"{path}: {trace.left_out} rows without prompt or answer are left out")
+    return trace.requests
+
+
+def _simulate(
+    contestant: Contestant, seeds: Sequence[int], requests: Sequence[Request] | None
+) -> tuple[Target, Replications]:
     from planner.report.simulate import Target
     from planner.sim.replicate import replicate
 
-    run = replicate(contestant.problem, contestant.plan, seeds)
+    run = replicate(contestant.problem, contestant.plan, seeds, requests)
     target = Target(
         name=contestant.name,
         kind=contestant.kind,

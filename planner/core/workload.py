@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from planner.core.arrivals import Diurnal, Gamma, OnOff, Weibull
 from planner.core.metrics import percentile
 from planner.core.rng import stream
 from planner.core.spec import Spec
@@ -125,12 +127,23 @@ class Poisson(Spec):
     kind: Literal["poisson"]
     requests_per_s: RequestsPerSecond = Field(alias="rate", gt=0)
 
+    def times(self, rng: random.Random) -> Iterator[float]:
+        """When requests come (s), without end."""
+        now_s = 0.0
+        while True:
+            now_s += rng.expovariate(self.requests_per_s)
+            yield now_s
+
 
 class Constant(Spec):
     """One request after the other at equal gaps."""
 
     kind: Literal["constant"]
     requests_per_s: RequestsPerSecond = Field(alias="rate", gt=0)
+
+    def times(self, rng: random.Random) -> Iterator[float]:
+        """When requests come (s), without end; the first at 0."""
+        return (index / self.requests_per_s for index in itertools.count())
 
 
 class Closed(Spec):
@@ -140,7 +153,9 @@ class Closed(Spec):
     concurrency: Count
 
 
-Arrivals = Annotated[Poisson | Constant | Closed, Field(discriminator="kind")]
+Arrivals = Annotated[
+    Poisson | Constant | Gamma | Weibull | OnOff | Diurnal | Closed, Field(discriminator="kind")
+]
 
 
 class Workload(Spec):
@@ -171,18 +186,14 @@ class Workload(Spec):
     def sample(self, seed: int) -> Sequence[Request]:
         """The requests of one replication; arrivals of a closed loop are all at 0."""
         prompts, outputs = stream(seed, "prompt"), stream(seed, "output")
-        gaps = stream(seed, "arrivals")
-        now_s = 0.0
-        requests = []
-        for index in range(self.requests):
-            if isinstance(self.arrivals, Poisson):
-                now_s += gaps.expovariate(self.arrivals.requests_per_s)
-            elif isinstance(self.arrivals, Constant):
-                now_s = index / self.arrivals.requests_per_s
-            requests.append(
-                Request(index, now_s, self.prompt.draw(prompts), self.output.draw(outputs))
-            )
-        return tuple(requests)
+        rng = stream(seed, "arrivals")
+        times = (
+            itertools.repeat(0.0) if isinstance(self.arrivals, Closed) else self.arrivals.times(rng)
+        )
+        return tuple(
+            Request(index, next(times), self.prompt.draw(prompts), self.output.draw(outputs))
+            for index in range(self.requests)
+        )
 
 
 def _normal_cdf(x: float) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from planner.core.metrics import Metrics
 from planner.core.plan import Plan
 from planner.core.problem import Problem
+from planner.core.workload import Request
 from planner.sim.result import SimResult
 from planner.sim.simulate import simulate
 
@@ -31,9 +32,14 @@ class Replications:
     """By metric; empty for a single replication."""
 
 
-def replicate(problem: Problem, plan: Plan, seeds: Sequence[int]) -> Replications:
-    """One simulation per seed; other plans under the same seeds see the same requests."""
-    results = [simulate(problem, plan, seed) for seed in seeds]
+def replicate(
+    problem: Problem, plan: Plan, seeds: Sequence[int], requests: Sequence[Request] | None = None
+) -> Replications:
+    """One simulation per seed; other plans under the same seeds see the same requests.
+
+    ``requests`` replace those of the workload.
+    """
+    results = [simulate(problem, plan, seed, requests) for seed in seeds]
     if len(results) == 1:
         return Replications(results, results[0].metrics, {})
     means: dict[str, float] = {}

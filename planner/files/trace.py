@@ -1,0 +1,109 @@
+"""Trace: recorded requests, in the formats in which they are published."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from planner.core.errors import FileProblem, InvalidFileError
+from planner.core.workload import Request
+
+_Row = Mapping[str, Any]
+
+
+def _moment_s(text: Any) -> float:
+    """Seconds of a date and time with up to seven decimals, as in the Azure traces."""
+    whole, _, rest = str(text).partition(".")
+    digits = rest.partition("+")[0]
+    return datetime.fromisoformat(whole[:19] + "+00:00").timestamp() + float(f"0.{digits or 0}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    arrival: str
+    prompt: str
+    output: str
+    seconds: Callable[[Any], float] = float
+
+
+_FORMATS = (
+    _Format("arrival_s", "prompt_tokens", "output_tokens"),
+    _Format("t_s", "in_tokens", "out_tokens"),
+    _Format("arrive_s", "in_tokens", "out_tokens"),
+    _Format("TIMESTAMP", "ContextTokens", "GeneratedTokens", _moment_s),
+    _Format("Timestamp", "Request tokens", "Response tokens"),
+    _Format("timestamp", "input_length", "output_length", lambda value: float(value) / 1000),
+)
+"""Planner's own, short names, Azure LLM inference, BurstGPT, Mooncake (milliseconds)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Requests in order of arrival, the first one at 0."""
+
+    requests: tuple[Request, ...]
+    left_out: int
+    """Rows without a prompt or an answer, such as calls that failed when they were recorded."""
+
+
+def read_trace(path: Path, speed: float = 1.0, most: int | None = None) -> Trace:
+    """The requests of a CSV or JSON-lines file, coming ``speed`` times as fast as recorded.
+
+    ``most`` keeps the first requests only. Raises InvalidFileError.
+    """
+    found: list[tuple[float, int, int]] = []
+    left_out = 0
+    try:
+        for line, row in _rows(path):
+            try:
+                arrival_s, prompt, output = _cells(row)
+            except (ValueError, TypeError) as error:
+                raise _invalid(path, f"no request: {error}", line) from error
+            if prompt < 1 or output < 1:
+                left_out += 1
+            else:
+                found.append((arrival_s, prompt, output))
+    except (OSError, ValueError) as error:
+        raise _invalid(path, f"cannot be read: {error}") from error
+    if not found:
+        raise _invalid(path, "has no requests")
+    found.sort(key=lambda one: one[0])
+    start_s = found[0][0]
+    requests = (
+        Request(index, (arrival_s - start_s) / speed, prompt, output)
+        for index, (arrival_s, prompt, output) in enumerate(found[:most])
+    )
+    return Trace(tuple(requests), left_out)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, _Row]]:
+    """Line numbers and rows; lines that start with # are comments."""
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = [
+            (number, line)
+            for number, line in enumerate(file, 1)
+            if line.strip() and not line.startswith("#")
+        ]
+    if lines and lines[0][1].startswith("{"):
+        yield from ((number, json.loads(line)) for number, line in lines)
+        return
+    rows = csv.DictReader(line for _, line in lines)
+    yield from zip((number for number, _ in lines[1:]), rows, strict=False)
+
+
+def _cells(row: _Row) -> tuple[float, int, int]:
+    for known in _FORMATS:
+        if {known.arrival, known.prompt, known.output} <= row.keys():
+            arrival_s = known.seconds(row[known.arrival])
+            return arrival_s, int(float(row[known.prompt])), int(float(row[known.output]))
+    raise ValueError("columns are not those of a known format")
+
+
+def _invalid(path: Path, message: str, line: int | None = None) -> InvalidFileError:
+    hint = "columns: arrival_s,prompt_tokens,output_tokens, or an Azure, BurstGPT, Mooncake trace"
+    return InvalidFileError([FileProblem(str(path), message, line=line)], hint)

@@ -1,0 +1,69 @@
+"""Traces in the formats in which they are published."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from planner.core.errors import InvalidFileError
+from planner.files.trace import read_trace
+
+FORMATS = {
+    "own": "# made up\narrival_s,prompt_tokens,output_tokens\n1.5,10,5\n2.0,20,6\n",
+    "short": "t_s,in_tokens,out_tokens\n1.5,10,5\n2.0,20,6\n",
+    "azure": "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+    "2023-11-16 18:17:03.5000000,10,5\n2023-11-16 18:17:04.0000000,20,6\n",
+    "azure 2024": "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+    "2024-05-10 00:00:00.500000+00:00,10,5\n2024-05-10 00:00:01+00:00,20,6\n",
+    "burstgpt": "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+    "5,ChatGPT,10,5,15,Conversation log\n5.5,ChatGPT,20,6,26,API log\n",
+    "mooncake": '{"timestamp": 0, "input_length": 10, "output_length": 5, "hash_ids": [1]}\n'
+    '{"timestamp": 500, "input_length": 20, "output_length": 6, "hash_ids": [1, 2]}\n',
+}
+
+
+@pytest.mark.parametrize("text", FORMATS.values(), ids=FORMATS)
+def test_every_format_gives_the_same_requests(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "trace"
+    path.write_text(text)
+    found = [(r.arrival_s, r.prompt_tokens, r.output_tokens) for r in read_trace(path).requests]
+    assert found == [(0.0, 10, 5), (0.5, 20, 6)]
+
+
+def test_a_trace_can_come_faster_and_in_part(tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    path.write_text(FORMATS["own"])
+    assert [request.arrival_s for request in read_trace(path, speed=2).requests] == [0.0, 0.25]
+    assert len(read_trace(path, most=1).requests) == 1
+
+
+def test_rows_without_an_answer_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    path.write_text(FORMATS["own"] + "3.0,7,0\n")
+    assert read_trace(path).left_out == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,b\n1,2\n", "trace:2: no request: columns are not those of a known format"),
+        ("t_s,in_tokens,out_tokens\nsoon,1,1\n", "trace:2: no request"),
+        ("t_s,in_tokens,out_tokens\n", "has no requests"),
+        ("{nonsense\n", "cannot be read"),
+    ],
+)
+def test_what_is_no_trace_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "trace"
+    path.write_text(text)
+    with pytest.raises(InvalidFileError, match=said):
+        read_trace(path)
+
+
+def test_the_azure_conversation_trace_is_read() -> None:
+    data = Path(os.environ.get("PLANNER_TEST_DATA", "../shared/data"))
+    path = data / "traces" / "azure2023_conv.csv"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    assert len(read_trace(path).requests) == 19_366
