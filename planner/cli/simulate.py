@@ -61,6 +61,12 @@ def simulate(
         Path | None,
         typer.Option("--records", metavar="FILE.csv", help="Where to write a row per request."),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Exit with 6 if a run breaks an invariant of docs/invariants."
+        ),
+    ] = False,
     fail_on_slo: Annotated[
         bool,
         typer.Option("--fail-on-slo", help="Exit with 6 if the first target misses a must-have."),
@@ -98,7 +104,7 @@ def simulate(
     seeds = range(first_seed, first_seed + replications)
     with console.progress("simulating", len(contest.contestants)) as advance:
         for contestant in contest.contestants:
-            target, run = _simulate(contestant, seeds, replayed)
+            target, run = _simulate(contestant, seeds, replayed, check)
             found.append(target)
             runs.append(run)
             advance(1)
@@ -171,12 +177,15 @@ def _trace(path: Path, speed: float, most: int | None) -> Sequence[Request]:
 
 
 def _simulate(
-    contestant: Contestant, seeds: Sequence[int], requests: Sequence[Request] | None
+    contestant: Contestant, seeds: Sequence[int], requests: Sequence[Request] | None, check: bool
 ) -> tuple[Target, Replications]:
     from planner.report.simulate import Target
     from planner.sim.replicate import replicate
 
-    run = replicate(contestant.problem, contestant.plan, seeds, requests)
+    run = replicate(contestant.problem, contestant.plan, seeds, requests, check)
+    if check:
+        asked = contestant.problem.workload.requests if requests is None else len(requests)
+        _check_invariants(contestant, run, asked)
     target = Target(
         name=contestant.name,
         kind=contestant.kind,
@@ -212,6 +221,17 @@ def _apis(apis: Sequence[Api], first: Target, run: Replications, must: MustHave)
     ]
     unique = dict.fromkeys((api.price, api.prices) for api in apis)
     return [api_target(price, prices, served, first.metrics, must) for price, prices in unique]
+
+
+def _check_invariants(contestant: Contestant, run: Replications, requests: int) -> None:
+    from planner.core.errors import CheckFailedError
+    from planner.sim.invariants import violations
+
+    for number, result in enumerate(run.results):
+        broken = violations(result, contestant.plan, requests)
+        if broken:
+            said = "; ".join(broken[:5])
+            raise CheckFailedError(f"{contestant.name}, replication {number}: {said}")
 
 
 def _check(first: Target) -> None:

@@ -33,13 +33,17 @@ class Replications:
 
 
 def replicate(
-    problem: Problem, plan: Plan, seeds: Sequence[int], requests: Sequence[Request] | None = None
+    problem: Problem,
+    plan: Plan,
+    seeds: Sequence[int],
+    requests: Sequence[Request] | None = None,
+    visits: bool = False,
 ) -> Replications:
     """One simulation per seed; other plans under the same seeds see the same requests.
 
     ``requests`` replace those of the workload.
     """
-    results = [simulate(problem, plan, seed, requests) for seed in seeds]
+    results = [simulate(problem, plan, seed, requests, visits) for seed in seeds]
     if len(results) == 1:
         return Replications(results, results[0].metrics, {})
     means: dict[str, float] = {}

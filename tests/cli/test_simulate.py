@@ -94,3 +94,13 @@ def test_a_manifest_of_another_scenario_is_refused(scene: Scene) -> None:
     same, other = scene.scenario(), scene.scenario(HASTE, "other.yaml")
     assert scene.planner("simulate", path, "--scenario", same).code == 0
     assert scene.planner("simulate", path, "--scenario", other).code == 5
+
+
+def test_a_trace_is_replayed_and_checked(scene: Scene) -> None:
+    trace = scene.folder / "trace.csv"
+    trace.write_text("t_s,in_tokens,out_tokens\n0,100,10\n1,100,5\n2,100,5000\n3,100,0\n")
+    path = scene.manifest()
+    done = scene.planner("simulate", path, "--trace", trace, "--check", "--format", "json")
+    (target,) = done.document["targets"]
+    assert (target["metrics"]["completed"], target["metrics"]["failed"]) == (2, 1)
+    assert "1 rows without prompt or answer are left out" in done.stderr

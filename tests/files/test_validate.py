@@ -55,7 +55,7 @@ output: {kind: fixed, tokens: many, tokns: 1}
 """
     assert said(Workload, text) == [
         "f:1:18: arrivals.kind: 'close' is unknown; did you mean closed? "
-        "(choose from poisson, constant, closed)",
+        "(choose from poisson, constant, gamma, weibull, on_off, diurnal, closed)",
         "f:2:9: prompt.kind: is missing; it says which keys may follow",
         "f:3:31: output.tokens: must be a whole number, not 'many'",
         "f:3:37: output.tokns: unknown key; did you mean tokens?",
