@@ -245,6 +245,8 @@ class Large:
                 break
             value, used, cuts = cheapest(given, prices, once)
             self.solved += 1
+            if not math.isfinite(value):
+                return math.inf
             value -= float(prices @ self.counts)
             theta = theta if value > dual * (1 + 1e-4) else theta * 0.95
             if value > dual:
