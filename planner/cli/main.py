@@ -12,6 +12,7 @@ from planner.cli import (
     diff,
     doctor,
     estimate,
+    export,
     init,
     plan,
     probe,
@@ -39,6 +40,7 @@ app.command("plan")(plan.plan)
 app.command("simulate")(simulate.simulate)
 app.command("run")(run.run)
 app.command("show")(show.show)
+app.command("export")(export.export)
 app.command("diff")(diff.diff)
 app.command("validate")(validate.validate)
 app.command("doctor")(doctor.doctor)

@@ -19,6 +19,7 @@ COMMANDS = [
     "simulate",
     "run",
     "show",
+    "export",
     "diff",
     "validate",
     "doctor",
