@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from planner.cli import console
+from planner.cli.console import Format, FormatOption
 
 
 class Target(StrEnum):
@@ -22,6 +23,7 @@ def export(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="What planner plan wrote.")],
     to: Annotated[Target, typer.Option("--to", help="Engine to write for.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")],
+    format: FormatOption = Format.text,
 ) -> None:
     """Write launch scripts of another engine; what it cannot express is a warning.
 
@@ -35,6 +37,10 @@ def export(
     made = vllm(planned) if to is Target.vllm else llama_cpp(planned)
     for name, text in made.files.items():
         write_text(out / name, text)
-        console.emit(str(out / name))
+    written = [str(out / name) for name in made.files]
+    if format is Format.json:
+        console.emit_json({"engine": to.value, "files": written, "warnings": list(made.warnings)})
+    else:
+        console.emit(*written)
     for warning in made.warnings:
         console.warn(warning)
