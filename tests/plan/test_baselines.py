@@ -18,6 +18,7 @@ from planner.plan.promise import as_cost
 from planner.plan.solve import solve, solve_simply
 from tests.core.world import device, model, problem, quant
 from tests.plan.worlds import problems
+from tests.test_scenarios import probed
 
 NAMES: tuple[Baseline, ...] = get_args(Baseline)
 SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml"))
@@ -53,8 +54,8 @@ def test_no_baseline_beats_the_search_on_random_clusters(world: Problem) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
-def test_no_baseline_beats_the_search_on_bundled_scenarios(path: Path) -> None:
-    never_better(load_scenario(path, [], []).problem)
+def test_no_baseline_beats_the_search_on_bundled_scenarios(path: Path, tmp_path: Path) -> None:
+    never_better(load_scenario(path, [probed(tmp_path)], []).problem)
 
 
 def layers_of(world: Problem, name: Baseline) -> list[tuple[str, int, int]]:
