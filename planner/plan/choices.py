@@ -36,7 +36,11 @@ def most_replicas(problem: Problem, quant: QuantScheme) -> int:
 
 
 def seats_to_try(problem: Problem, replicas: int) -> list[int]:
-    """Seats per pipeline to try: what the load needs and halves of it, or a ladder."""
+    """Seats per pipeline to try: what the load needs and halves of it, or a ladder.
+
+    In a closed loop users are served at once where memory allows: fewer seats would answer each
+    faster, and let the others wait.
+    """
     most = problem.serving.max_num_seqs or problem.engine.max_num_seqs
     users = problem.workload.concurrency
     if users is not None:

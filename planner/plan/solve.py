@@ -76,8 +76,8 @@ def solve(problem: Problem, *, expansions: int = 200_000) -> Solution:
 def solve_simply(problem: Problem, name: Baseline) -> Solution:
     """What a simpler planner would choose, with a proven bound on how far off it is.
 
-    Its seats and quantization are the best for it. Raises NoPlanError where its plans miss the
-    must-haves.
+    Its quantization is the best for it, its seats as many as users where they fit. Raises
+    NoPlanError where its plans miss the must-haves.
     """
     if not allowed_nodes(problem):
         raise no_nodes(problem)
@@ -96,6 +96,8 @@ def solve_simply(problem: Problem, name: Baseline) -> Solution:
                     found.append(
                         Candidate(name=said, plan=plan, prediction=prediction, value=value)
                     )
+                    if problem.workload.concurrency is not None:
+                        break
     if not found:
         raise nothing_simple(name)
     found.sort(key=lambda one: as_cost(problem, one.value))
@@ -135,7 +137,7 @@ def _candidates(problem: Problem, limit: int) -> tuple[list[Candidate], float, b
 
 
 def _solved(problem: Problem, pool: _Pool, limit: int) -> Iterator[tuple[str, Best, bool]]:
-    """Every structure with its best plan."""
+    """Every structure with its best plan; with fewer seats than users where more do not fit."""
     for quant in good_enough(problem):
         for replicas in range(1, most_replicas(problem, quant) + 1):
             ladder = seats_to_try(problem, replicas)
@@ -143,6 +145,8 @@ def _solved(problem: Problem, pool: _Pool, limit: int) -> Iterator[tuple[str, Be
                 structure = Structure(problem, pool.classes, pool.every, replicas, quant, seats)
                 best = structure.best(limit)
                 yield structure_name(replicas, quant.id, seats), best, structure.holds
+                if problem.workload.concurrency is not None and best.plan is not None:
+                    break
 
 
 def _pool(problem: Problem) -> _Pool:
@@ -156,8 +160,12 @@ def _pool(problem: Problem) -> _Pool:
 
 
 def _relaxed_bound(problem: Problem) -> float:
-    """A bound over the whole cluster, nodes being used again and again."""
+    """A bound over the whole cluster, nodes being used again and again.
+
+    Costs of pipelines add up, but a price per token does not: it is at least the least of theirs.
+    """
     classes, bound = node_classes(problem), math.inf
+    additive = problem.requirements.objective != "usd_per_million_output_tokens"
     for quant in good_enough(problem):
         for replicas in range(1, most_replicas(problem, quant) + 1):
             for seats in seats_to_try(problem, replicas):
@@ -167,7 +175,7 @@ def _relaxed_bound(problem: Problem) -> float:
                 vector = [relaxed(entry) for entry in criteria(problem, classes, quant, load)]
                 given = promise(problem, load, vector, [], share)
                 if math.isfinite(given.cost):
-                    bound = min(bound, given.cost * replicas)
+                    bound = min(bound, given.cost * (replicas if additive else 1))
     return bound
 
 

@@ -22,25 +22,28 @@ _EFFORT = 200
 
 
 def surveyed(problem: Problem) -> Iterator[tuple[str, Best, bool]]:
-    """Every structure with a good plan and a bound.
+    """Every structure with a good plan and a bound; fewer seats than users if more do not fit.
 
     All get a plan; then, again and again, the one with the least bound is looked at closely, until
     that is one that was looked at before.
     """
     classes = node_classes(problem)
     between = lines(problem, classes)
-    structures: list[tuple[int, QuantScheme, int]] = [
-        (replicas, quant, seats)
+    structures: list[tuple[int, QuantScheme, int]] = []
+    found, holds, incumbent = list[Best](), list[bool](), math.inf
+    for quant, replicas in (
+        (quant, replicas)
         for quant in good_enough(problem)
         for replicas in range(1, most_replicas(problem, quant) + 1)
-        for seats in seats_to_try(problem, replicas)
-    ]
-    found, holds, incumbent = list[Best](), list[bool](), math.inf
-    for structure in structures:
-        one = Large(problem, classes, *structure, between)
-        found.append(one.first())
-        holds.append(one.holds)
-        incumbent = min(incumbent, found[-1].cost)
+    ):
+        for seats in seats_to_try(problem, replicas):
+            structures.append((replicas, quant, seats))
+            one = Large(problem, classes, *structures[-1], between)
+            found.append(one.first())
+            holds.append(one.holds)
+            incumbent = min(incumbent, found[-1].cost)
+            if problem.workload.concurrency is not None and found[-1].plan is not None:
+                break
     bounds = [(best.bound, index) for index, best in enumerate(found)]
     heapq.heapify(bounds)
     looked_at: set[int] = set()

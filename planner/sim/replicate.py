@@ -41,9 +41,12 @@ def replicate(
 ) -> Replications:
     """One simulation per seed; other plans under the same seeds see the same requests.
 
-    ``requests`` replace those of the workload.
+    ``requests`` replace those of the workload and come at their own times.
     """
-    results = [simulate(problem, plan, seed, requests, visits) for seed in seeds]
+    results = [
+        simulate(problem, plan, seed, requests, visits, own_times=requests is not None)
+        for seed in seeds
+    ]
     if len(results) == 1:
         return Replications(results, results[0].metrics, {})
     means: dict[str, float] = {}

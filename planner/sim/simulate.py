@@ -33,17 +33,19 @@ def simulate(
     seed: int = 0,
     requests: Sequence[Request] | None = None,
     visits: bool = False,
+    *,
+    own_times: bool = False,
 ) -> SimResult:
     """What becomes of ``requests`` (the workload's own, by default) under ``plan``.
 
-    Requests that are given come at their own times, also where the workload is a closed loop.
+    ``own_times`` lets requests come at their own times where the workload is a closed loop.
 
     The same problem, plan and seed give the same result. Raises LookupError where a hop of the
     plan has no link.
     """
     given = problem.workload.sample(seed) if requests is None else requests
     run = Run(problem, plan, build(problem, plan, seed), visits)
-    run.replay(given, problem.workload.concurrency if requests is None else None)
+    run.replay(given, None if own_times else problem.workload.concurrency)
     return run.result()
 
 

@@ -78,7 +78,7 @@ def linked(world: Problem, plan: Plan) -> bool:
 
 
 def brute_force(world: Problem) -> float:
-    """Least cost over every replica count and scheme and number of seats."""
+    """Least cost over every replica count and scheme, with as many seats as fit and serve."""
     must, best = world.requirements.must_have, math.inf
     names = [
         node.id
@@ -103,6 +103,7 @@ def brute_force(world: Problem) -> float:
                 ]
                 if costs:
                     best = min(best, *costs)
+                    break
     return best
 
 

@@ -222,3 +222,12 @@ def test_the_clock_ends_with_the_last_event_or_the_horizon(horizon_s: float) -> 
     result = simulate(world.model_copy(update={"workload": workload}), split(world, [2]))
     assert result.simulated_s == min(horizon_s, whole.simulated_s)
     assert violations(result, split(world, [2]), 4) == []
+
+
+def test_requests_that_are_given_keep_the_loop_closed_unless_told_otherwise() -> None:
+    world = problem()
+    given = world.workload.sample(0)
+    plan = split(world, [2])
+    assert simulate(world, plan, requests=given).records == simulate(world, plan).records
+    own = simulate(world, plan, requests=given, own_times=True)
+    assert [record.arrival_s for record in own.records] == [one.arrival_s for one in given]
