@@ -31,11 +31,12 @@ def surveyed(problem: Problem) -> Iterator[tuple[str, Best, bool]]:
     between = lines(problem, classes)
     structures: list[tuple[int, QuantScheme, int]] = []
     found, holds, incumbent = list[Best](), list[bool](), math.inf
-    for quant, replicas in (
+    shapes = [
         (quant, replicas)
         for quant in good_enough(problem)
         for replicas in range(1, most_replicas(problem, quant) + 1)
-    ):
+    ]
+    for quant, replicas in shapes:
         for seats in seats_to_try(problem, replicas):
             structures.append((replicas, quant, seats))
             one = Large(problem, classes, *structures[-1], between)
