@@ -29,6 +29,11 @@ class Lengths:
     enter: Array
     leave: Array
 
+    def bare(self) -> Lengths:
+        """The same parts without length."""
+        parts = (self.stage, self.hop, self.enter, self.leave)
+        return Lengths(*(np.where(np.isfinite(part), 0.0, np.inf) for part in parts))
+
 
 def lengths(criteria: Sequence[Criterion], weights: Sequence[float], longest_s: float) -> Lengths:
     """Weighted sum of the criteria that are sums; parts above ``longest_s`` are left out.

@@ -3,48 +3,63 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Sequence
+
+Cost = Callable[[Sequence[float]], float]
+_Box = tuple[float, tuple[float, ...], tuple[float, ...]]
+"""Cost of the lower corner, and both corners."""
 
 _CLOSE = 1e-3
 _BOXES = 200
 
 
-def floor(
-    cost: Callable[[Sequence[float]], float],
-    low: Sequence[float],
-    weights: Sequence[float],
-    total: float,
-) -> float:
-    """A lower bound on ``cost(x)`` over ``x >= low`` with ``weights . x >= total``.
+def floor(cost: Cost, low: Sequence[float], weights: Sequence[float], total: float) -> float:
+    """A lower bound on ``cost(x)`` over ``x >= low`` with ``weights . x >= total``."""
+    return Floor(cost, low, weights, total).at_least(math.inf)
+
+
+class Floor:
+    """The same, looked at only as closely as needed.
 
     ``cost`` never falls as any part of ``x`` grows. Boxes that cover the plane are halved, the
     cheapest lower corner first; every value that is returned is below the cost of all that is left.
     """
-    axes = [axis for axis, weight in enumerate(weights) if weight > 0]
-    lacking = total - sum(weights[axis] * low[axis] for axis in axes)
-    if lacking <= 0 or not axes:
-        return cost(low)
-    high = {axis: low[axis] + lacking / weights[axis] for axis in axes}
-    beyond = min(cost([*low[:axis], high[axis], *low[axis + 1 :]]) for axis in axes)
-    start = (cost(low), tuple(low), tuple(high.get(axis, low[axis]) for axis in range(len(low))))
-    boxes = [start]
-    for _ in range(_BOXES):
-        if not boxes:
-            return beyond
-        value, lower, upper = boxes[0]
-        if value >= beyond - _CLOSE * abs(beyond):
-            return min(value, beyond)
-        heapq.heappop(boxes)
-        axis = max(axes, key=lambda one: weights[one] * (upper[one] - lower[one]))
-        middle = (lower[axis] + upper[axis]) / 2
-        for side in (
-            (lower, (*upper[:axis], middle, *upper[axis + 1 :])),
-            ((*lower[:axis], middle, *lower[axis + 1 :]), upper),
-        ):
-            corner = _tight(weights, axes, total, *side)
-            if corner is not None:
-                heapq.heappush(boxes, (cost(corner), corner, side[1]))
-    return min(boxes[0][0] if boxes else beyond, beyond)
+
+    def __init__(
+        self, cost: Cost, low: Sequence[float], weights: Sequence[float], total: float
+    ) -> None:
+        self._cost, self._weights, self._total = cost, weights, total
+        self._axes = [axis for axis, weight in enumerate(weights) if weight > 0]
+        lacking = total - sum(weights[axis] * low[axis] for axis in self._axes)
+        self._beyond, self._boxes, self._left = cost(low), list[_Box](), 0
+        if lacking <= 0 or not self._axes:
+            return
+        high = {axis: low[axis] + lacking / weights[axis] for axis in self._axes}
+        bottom = self._beyond
+        self._beyond = min(cost([*low[:axis], high[axis], *low[axis + 1 :]]) for axis in self._axes)
+        upper = tuple(high.get(axis, low[axis]) for axis in range(len(low)))
+        self._boxes, self._left = [(bottom, tuple(low), upper)], _BOXES
+
+    def at_least(self, enough: float) -> float:
+        """A lower bound, as tight as it gets or beyond ``enough``."""
+        weights, boxes = self._weights, self._boxes
+        while boxes and self._left:
+            value, lower, upper = boxes[0]
+            if value >= min(enough, self._beyond - _CLOSE * abs(self._beyond)):
+                break
+            self._left -= 1
+            heapq.heappop(boxes)
+            axis = max(self._axes, key=lambda one: weights[one] * (upper[one] - lower[one]))
+            middle = (lower[axis] + upper[axis]) / 2
+            for side in (
+                (lower, (*upper[:axis], middle, *upper[axis + 1 :])),
+                ((*lower[:axis], middle, *lower[axis + 1 :]), upper),
+            ):
+                corner = _tight(weights, self._axes, self._total, *side)
+                if corner is not None:
+                    heapq.heappush(boxes, (self._cost(corner), corner, side[1]))
+        return min(boxes[0][0], self._beyond) if boxes else self._beyond
 
 
 def _tight(

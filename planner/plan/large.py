@@ -12,7 +12,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,23 +21,25 @@ from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.plan.chain import Lengths, cheapest, distinct, lengths
 from planner.plan.classes import NodeClass
+from planner.plan.columns import Columns
 from planner.plan.costs import Array, Criterion, Lines, criteria
+from planner.plan.coupled import Coupled
 from planner.plan.floor import floor
 from planner.plan.pipeline import Cut
 from planner.plan.predict import load_of, predict
-from planner.plan.promise import as_cost, objective_value, promise_at
+from planner.plan.promise import as_cost, judge, objective_value
 from planner.plan.structure import Best, admissible
 from planner.plan.tables import relaxed
 
 _GAP = 1
 """Where the gap between prompts stands among the criteria."""
-_PIECES, _LONGEST = 48, 4.0
-"""Intervals of the length of one of several pipelines, up to so many times the shortest."""
+_GATHERED = 12
+"""Turns in which replicas gather further pipelines to choose from."""
 _ITERATIONS = 60
 """Most price updates in one interval."""
 _NOISE = 1e-9
 """Growth of a cost that is rounding."""
-_ENOUGH = 2e-3
+ENOUGH = 2e-3
 """A bound this close to the best plan is not pursued further."""
 
 
@@ -51,21 +53,26 @@ class Large:
     quant: QuantScheme
     seats: int
     between: Lines
+    pool: dict[tuple[Cut, ...], None] = field(default_factory=dict)
+    """Pipelines that were found, here or in other structures."""
 
     def __post_init__(self) -> None:
         groups = min(self.problem.serving.micro_batches, self.seats)
         self.load = load_of(self.problem, self.seats, groups, 1 / self.replicas)
+        self.judge = judge(self.problem, self.load, 1 / self.replicas)
         home = self.problem.cluster.coordinator
         self.criteria = criteria(self.problem, self.classes, self.quant, self.load, self.between)
         rents = [
             0.0 if entry.example == home else self.problem.cluster.node(entry.example).usd_per_hour
             for entry in self.classes
         ]
-        self.criteria.append(_rent(self.criteria[0], np.array(rents)))
+        self.rents = np.array(rents)
+        self.criteria.append(_rent(self.criteria[0], self.rents))
         self.counts = np.array([float(len(entry.nodes)) for entry in self.classes])
         self.low = tuple(relaxed(criterion) for criterion in self.criteria)
         self.incumbent = self.found = math.inf
         self.plan: Plan | None = None
+        self.coupled: Coupled | None = None
         self.solved = 0
 
     @property
@@ -74,9 +81,14 @@ class Large:
         return math.isfinite(self.low[0])
 
     @property
+    def settled(self) -> bool:
+        """Whether another look would find nothing new."""
+        return self.coupled is None or self.coupled.settled
+
+    @property
     def quick_bound(self) -> float:
         """A bound on the whole structure that costs nothing."""
-        return self.replicas * self._cost(self.low)
+        return self._cost(self.low) * (self.replicas if self._additive else 1)
 
     def best(self, incumbent: float, effort: int) -> Best:
         """A good plan, and a bound; ``effort`` is how many relaxations are solved at most."""
@@ -85,7 +97,7 @@ class Large:
         self._build(lengths(self.criteria, weights, math.inf), np.zeros(len(self.classes)))
         if self.replicas == 1:
             return self._answer(self._bound(weights, effort))
-        return self._answer(max(self.quick_bound, self._coupled(weights)))
+        return self._answer(max(self.quick_bound, self._side_by_side(weights, effort)))
 
     def first(self) -> Best:
         """A plan and a bound without much ado."""
@@ -100,70 +112,45 @@ class Large:
         prediction = predict(self.problem, self.plan)
         return Best(self.plan, prediction, self.found, min(bound, self.found), self.solved)
 
-    def _coupled(self, weights: list[float]) -> float:
-        """A bound on the sum over all pipelines, which compete for nodes at a price for each use.
-
-        What a pipeline costs is at least ``least[k]`` while its length lies in interval k; prices
-        of its nodes are at least what a shortest chain at some exchange rate of length says.
-        """
-        given = lengths(self.criteria, weights, math.inf)
-        once: list[int] = []
-        while True:
-            shortest, used, _ = cheapest(given, np.zeros(len(self.classes)), once)
-            self.solved += 1
-            again = np.flatnonzero((used > 1) & (self.counts == 1))
-            if not again.size or len(once) >= self._remembered // 2:
-                break
-            once.append(int(again[used[again].argmax()]))
-        if not math.isfinite(shortest):
-            return math.inf
-        sums = [0.0 if c.longest else w for c, w in zip(self.criteria, weights, strict=True)]
-        ends = shortest * np.geomspace(1.0, _LONGEST, _PIECES + 1)
-        least = np.array([floor(self._cost, self.low, sums, float(end)) for end in ends])
-        served = np.isfinite(least)
-        if not served.any():
-            return math.inf
-        ends, least = ends[: served.sum() + 1], least[served]
-        rates = [
-            (least[k + 12] - least[k]) / (ends[k + 12] - ends[k])
-            for k in range(0, len(least) - 12, 12)
-            if least[k + 12] > least[k]
-        ]
-        bound, prices, theta = self.replicas * float(least[0]), np.zeros(len(self.classes)), 1.0
-        for _ in range(_ITERATIONS // 3 if rates else 0):
-            chains = [cheapest(given, prices / rate, once) for rate in rates]
-            self.solved += len(rates)
-            paid = np.zeros((len(rates) + 1, len(least)))
-            for row, (rate, (value, _, _)) in enumerate(zip(rates, chains, strict=True)):
-                paid[row, : len(ends) - 1] = rate * (value - ends[1:])[: len(least)]
-            if len(ends) == len(least):
-                paid[:-1, -1] = 0.0
-            total = least + paid.max(axis=0)
-            worst = int(total.argmin())
-            value = self.replicas * float(total[worst]) - float(prices @ self.counts)
-            theta = theta if value > bound else theta * 0.9
-            bound = max(bound, value)
+    def _side_by_side(self, weights: list[float], turns: int) -> float:
+        """A bound over replicas that compete for nodes; looks for a plan first."""
+        if self.coupled is None:
+            columns = Columns(self.counts, self.replicas)
+            self.coupled = Coupled(self.criteria, self.low, weights, self._cost, columns)
+        coupled, before = self.coupled, self.coupled.solved
+        for cuts in self.pool:
+            coupled.seed(cuts)
+        if self._additive:
             aim = min(self.incumbent, self.found)
-            if bound >= aim - _ENOUGH * abs(aim):
-                break
-            row = int(paid[:-1, worst].argmax())
-            excess = self.replicas * chains[row][1] - self.counts
-            moved = (excess > 0) | (prices > 0)
-            span = float((excess[moved] ** 2).sum())
-            if not span:
-                break
-            aim = aim if math.isfinite(aim) else value + 0.1 * abs(value)
-            step = theta * max(0.0, aim - value) / span
-            prices = np.maximum(0.0, prices + step * np.where(moved, excess, 0.0))
-            scale = 1 / float(np.median(rates))
-        if prices.any():
-            self._build(given, prices * scale)
+            bound = coupled.tighten(turns, self._remembered // 2, aim)
+        else:
+            bound = coupled.least()
+        coupled.gather(_GATHERED, self._width)
+        picked = coupled.columns.chosen(self._limits())
+        if picked is not None:
+            self._offer(picked)
+        self.pool |= {cuts: None for _, cuts in coupled.columns.known.values()}
+        self.solved += coupled.solved - before
         return bound
+
+    def _limits(self) -> list[tuple[Array, float]]:
+        """What must-haves say about all pipelines together: rent, and how many nodes."""
+        must, limits = self.problem.requirements.must_have, list[tuple[Array, float]]()
+        if must.max_nodes is not None:
+            limits.append((np.ones(len(self.classes)), must.max_nodes))
+        if must.usd_per_hour is not None:
+            home = self.problem.cluster.node(self.problem.cluster.coordinator)
+            limits.append((self.rents, must.usd_per_hour - home.usd_per_hour))
+        return limits
+
+    @property
+    def _additive(self) -> bool:
+        """Whether costs of pipelines add up; a price per token is at least the least of theirs."""
+        return self.problem.requirements.objective != "usd_per_million_output_tokens"
 
     def _cost(self, vector: Sequence[float]) -> float:
         """Cost of a pipeline with these criteria, the last of which is its rent."""
-        share = 1 / self.replicas
-        return promise_at(self.problem, self.load, vector[:-1], vector[-1], share).cost
+        return self.judge(vector[:-1], vector[-1]).cost
 
     def _weights(self, vector: Sequence[float]) -> list[float]:
         """How much cost grows with each criterion, near ``vector``."""
@@ -190,7 +177,7 @@ class Large:
         while sensitive and self.solved < effort:
             best = min(self.found, self.incumbent)
             bound, low, high = intervals[0]
-            if bound >= best - _ENOUGH * abs(best) or high <= low * 1.002:
+            if bound >= best - ENOUGH * abs(best) or high <= low * 1.002:
                 break
             heapq.heappop(intervals)
             middle = math.sqrt(low * high)
@@ -220,7 +207,7 @@ class Large:
         theta, dual = 1.0, length
         for turn in range(_ITERATIONS):
             best = min(self.found, self.incumbent)
-            if bound >= best - _ENOUGH * abs(best):
+            if bound >= best - ENOUGH * abs(best):
                 break
             excess = used - self.counts
             if not (excess > 0).any():
@@ -273,6 +260,7 @@ class Large:
                     self._offer([cuts])
                 return min(_length(given, cuts) for cuts in found)
             taken.append(found[0])
+            self.pool[found[0]] = None
             for kind, _, _ in found[0]:
                 left[kind] -= 1
             if most is not None:
@@ -283,7 +271,8 @@ class Large:
     @property
     def _width(self) -> int:
         """Labels that are kept at each point."""
-        return 16 if len(self.classes) <= 120 and self.replicas == 1 else 4
+        few = 50 if self.replicas > 1 else 120
+        return 16 if len(self.classes) <= few else 4
 
     @property
     def _remembered(self) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from planner.core.cluster import Node
 from planner.core.metrics import Metrics, usd_per_million
 from planner.core.problem import Problem
-from planner.core.requirements import OBJECTIVES
-from planner.plan.queueing import Felt, Load, Steps, felt
+from planner.core.requirements import OBJECTIVES, MustHave
+from planner.plan.queueing import STATISTICS, Felt, Load, Steps, felt
 
 _LATENCY_OBJECTIVES = {"tpot": "tpot_s", "ttft": "ttft_s", "e2el": "e2el_s"}
 
@@ -26,32 +25,37 @@ class Promise:
     """Without the rent of the coordinator, which is paid in any case."""
 
 
+Judge = Callable[[Sequence[float], float], Promise]
+
 REFUSED = Promise(math.inf, 0.0, math.inf)
 
 
-def promise(
-    problem: Problem, load: Load, vector: Sequence[float], nodes: Sequence[Node], share: float
-) -> Promise:
-    """The best a pipeline over ``nodes`` can give, if its criteria are at least ``vector``."""
-    home = problem.cluster.coordinator
-    rent = sum(node.usd_per_hour for node in nodes if node.id != home)
-    return promise_at(problem, load, vector, rent, share)
+def judge(problem: Problem, load: Load, share: float) -> Judge:
+    """Tells the best a pipeline can give, by criteria it has at least and rent (USD/h) it costs.
 
-
-def promise_at(
-    problem: Problem, load: Load, vector: Sequence[float], rent: float, share: float
-) -> Promise:
-    """The same for nodes that cost ``rent`` (USD/h), the coordinator's own left out."""
-    if not all(map(math.isfinite, vector)):
-        return REFUSED
-    batches = len(load.batches)
-    gaps = tuple(vector[2 + batches :]) or (0.0,) * batches
-    result = felt(load, Steps(vector[0], vector[1], tuple(vector[2 : 2 + batches]), gaps))
-    if result.overloaded or not _within(problem, result):
-        return REFUSED
+    The rent is without the coordinator's own.
+    """
     home = problem.cluster.node(problem.cluster.coordinator)
-    shared = rent + share * home.usd_per_hour
-    return Promise(pipeline_cost(problem, result, share, shared), result.requests_per_s, rent)
+    home_usd, batches = share * home.usd_per_hour, len(load.batches)
+    bounds_s = _bounds_s(problem.requirements.must_have)
+    names = {statistic for _, statistic, _ in bounds_s}
+    if problem.requirements.objective in _LATENCY_OBJECTIVES:
+        names.add("mean")
+    wanted = {name: percent for name, percent in STATISTICS.items() if name in names}
+    no_gaps = (0.0,) * batches
+
+    def promise(vector: Sequence[float], rent: float) -> Promise:
+        if not all(map(math.isfinite, vector)):
+            return REFUSED
+        gaps = tuple(vector[2 + batches :]) or no_gaps
+        steps = Steps(vector[0], vector[1], tuple(vector[2 : 2 + batches]), gaps)
+        result = felt(load, steps, wanted)
+        if result.overloaded or not _within(bounds_s, result):
+            return REFUSED
+        cost = pipeline_cost(problem, result, share, rent + home_usd)
+        return Promise(cost, result.requests_per_s, rent)
+
+    return promise
 
 
 def objective_value(problem: Problem, metrics: Metrics) -> float | None:
@@ -83,13 +87,20 @@ def pipeline_cost(problem: Problem, result: Felt, share: float, usd_per_hour: fl
     return -output if objective == "throughput" else usd_per_million(usd_per_hour, output)
 
 
-def _within(problem: Problem, result: Felt) -> bool:
+def _within(bounds_s: Sequence[tuple[str, str, float]], result: Felt) -> bool:
     """Whether the pipeline meets every latency bound."""
-    must = problem.requirements.must_have
-    for name in ("ttft", "tpot", "e2el"):
-        sample = getattr(result, f"{name}_s")
-        for statistic, seconds in sample.items():
-            bound = getattr(must, f"{statistic}_{name}_s", None)
-            if bound is not None and seconds > bound * (1 + 1e-9):
-                return False
+    for name, statistic, bound_s in bounds_s:
+        seconds = getattr(result, name).get(statistic)
+        if seconds is not None and seconds > bound_s * (1 + 1e-9):
+            return False
     return True
+
+
+def _bounds_s(must: MustHave) -> tuple[tuple[str, str, float], ...]:
+    """The latencies that are bounded: sample, statistic, bound."""
+    every = ((name, statistic) for name in ("ttft", "tpot", "e2el") for statistic in STATISTICS)
+    return tuple(
+        (f"{name}_s", statistic, bound_s)
+        for name, statistic in every
+        if (bound_s := getattr(must, f"{statistic}_{name}_s", None)) is not None
+    )

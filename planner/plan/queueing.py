@@ -83,19 +83,22 @@ class Felt:
     overloaded: bool = False
 
 
-STATISTICS = {"mean": None, "median": 50.0, "p95": 95.0, "p99": 99.0}
+Statistics = dict[str, float | None]
+"""Percentages of percentiles by name; None for the mean."""
+
+STATISTICS: Statistics = {"mean": None, "median": 50.0, "p95": 95.0, "p99": 99.0}
 
 
-def felt(load: Load, steps: Steps) -> Felt:
+def felt(load: Load, steps: Steps, wanted: Statistics = STATISTICS) -> Felt:
     """What users of a pipeline feel, given its step times."""
     if load.users is None:
-        return _open(load, steps)
+        return _open(load, steps, wanted)
     if isinstance(load.workload.prompt, Fixed) and isinstance(load.workload.output, Fixed):
-        return _waves(load, steps, load.users)
-    return _staggered(load, steps, load.users)
+        return _waves(load, steps, load.users, wanted)
+    return _staggered(load, steps, load.users, wanted)
 
 
-def _waves(load: Load, steps: Steps, users: float) -> Felt:
+def _waves(load: Load, steps: Steps, users: float, wanted: Statistics) -> Felt:
     """Equal requests start and end together: all prompts back to back, then all decode steps.
 
     The k-th of identical jobs leaves a line of first-come-first-served servers k - 1 times the
@@ -112,10 +115,11 @@ def _waves(load: Load, steps: Steps, users: float) -> Felt:
     ends_s, count = waited_s + wave_s, load.later_tokens
     tpot = [(ends_s - value) / count for value in ttft] if count else []
     e2el = [ends_s] if count else ttft
-    return Felt(_statistics(ttft), _statistics(tpot), _statistics(e2el), active / wave_s, active)
+    ttft_s, tpot_s, e2el_s = (_statistics(sample, wanted) for sample in (ttft, tpot, e2el))
+    return Felt(ttft_s, tpot_s, e2el_s, active / wave_s, active)
 
 
-def _staggered(load: Load, steps: Steps, users: float) -> Felt:
+def _staggered(load: Load, steps: Steps, users: float, wanted: Statistics) -> Felt:
     """Requests of different lengths: each newcomer's prompt halts its group once.
 
     One completed request takes its prompt's way through and its share of the decode rounds.
@@ -129,10 +133,12 @@ def _staggered(load: Load, steps: Steps, users: float) -> Felt:
     ttft_s = load.request_s + waited_s + halt_s + steps.prefill_s
     whole_s = max(users * each_s, ttft_s + rounds_s)
     tpot_s = (whole_s - ttft_s) / load.later_tokens if load.steps else None
-    return _spread(load, ttft_s - halt_s - waited_s, halt_s + waited_s, tpot_s, rate, active)
+    return _spread(
+        load, ttft_s - halt_s - waited_s, halt_s + waited_s, tpot_s, rate, active, wanted
+    )
 
 
-def _open(load: Load, steps: Steps) -> Felt:
+def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
     """Requests come on their own: Little's law fixes how many are in the system.
 
     Prompts take a share of the time from decoding. Waits: half a step for the group to come
@@ -165,7 +171,7 @@ def _open(load: Load, steps: Steps) -> Felt:
     halt_s = (1 - math.exp(-running)) * (token_s or 0.0) * load.tokens_per_step / 2
     base_s = load.request_s + steps.prefill_s
     waits_s = halt_s + prompt_s + seat_s / 2
-    return _spread(load, base_s, waits_s, token_s, rate, max(1.0, running))
+    return _spread(load, base_s, waits_s, token_s, rate, max(1.0, running), wanted)
 
 
 def _rounds_s(load: Load, steps: Steps, index: int) -> float:
@@ -193,10 +199,11 @@ def _spread(
     token_s: float | None,
     rate: float,
     batch: float,
+    wanted: Statistics,
 ) -> Felt:
     """Percentiles from an exponential wait and the distribution of output lengths."""
     ttft, tpot, e2el = {}, {}, {}
-    for name, percent in STATISTICS.items():
+    for name, percent in wanted.items():
         tail = 1.0 if percent is None else -math.log(1 - percent / 100)
         tokens = load.workload.output.mean_tokens
         if percent is not None:
@@ -210,12 +217,12 @@ def _spread(
     return Felt(ttft, tpot, e2el, rate, batch)
 
 
-def _statistics(sample_s: Sequence[float]) -> dict[str, float]:
+def _statistics(sample_s: Sequence[float], wanted: Statistics) -> dict[str, float]:
     if not sample_s:
         return {}
     ordered = sorted(sample_s)
     mean = math.fsum(ordered) / len(ordered)
     return {
         name: mean if percent is None else percentile(ordered, percent)
-        for name, percent in STATISTICS.items()
+        for name, percent in wanted.items()
     }

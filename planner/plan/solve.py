@@ -27,7 +27,7 @@ from planner.plan.infeasible import (
 )
 from planner.plan.large import Large
 from planner.plan.predict import load_of, predict
-from planner.plan.promise import as_cost, objective_value, promise
+from planner.plan.promise import as_cost, judge, objective_value
 from planner.plan.solution import Candidate, Solution
 from planner.plan.structure import Best, Structure, admissible
 from planner.plan.survey import surveyed
@@ -173,7 +173,7 @@ def _relaxed_bound(problem: Problem) -> float:
                 groups = min(problem.serving.micro_batches, seats)
                 load = load_of(problem, seats, groups, share)
                 vector = [relaxed(entry) for entry in criteria(problem, classes, quant, load)]
-                given = promise(problem, load, vector, [], share)
+                given = judge(problem, load, share)(vector, 0.0)
                 if math.isfinite(given.cost):
                     bound = min(bound, given.cost * (replicas if additive else 1))
     return bound

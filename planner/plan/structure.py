@@ -33,9 +33,9 @@ from planner.plan.promise import (
     Promise,
     as_cost,
     combined,
+    judge,
     objective_value,
     pipeline_cost,
-    promise,
 )
 from planner.plan.tables import State, least, reach
 
@@ -78,6 +78,7 @@ class Structure:
         share = 1 / self.replicas
         groups = min(self.problem.serving.micro_batches, self.seats)
         self.load = load_of(self.problem, self.seats, groups, share)
+        self.judge = judge(self.problem, self.load, share)
         self.criteria = criteria(self.problem, self.classes, self.quant, self.load)
         self.tables = [reach(criterion, self.every) for criterion in self.criteria]
         for state in self.every:
@@ -177,7 +178,9 @@ class Structure:
         return Promise(cost, one.felt.requests_per_s, usd)
 
     def _judge(self, state: State, vector: Sequence[float]) -> Promise:
-        return promise(self.problem, self.load, vector, self._nodes(state), 1 / self.replicas)
+        home = self.problem.cluster.coordinator
+        rent = sum(node.usd_per_hour for node in self._nodes(state) if node.id != home)
+        return self.judge(vector, rent)
 
     def _least(self, state: State) -> list[float]:
         return [

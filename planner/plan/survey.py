@@ -12,13 +12,18 @@ from planner.core.quant import QuantScheme
 from planner.plan.choices import good_enough, most_replicas, seats_to_try, structure_name
 from planner.plan.classes import node_classes
 from planner.plan.costs import lines
-from planner.plan.large import Large
+from planner.plan.large import ENOUGH, Large
+from planner.plan.pipeline import Cut
 from planner.plan.structure import Best
 
-_LOOKS = 16
-"""Structures that are looked at closely."""
+_LOOKS = 24
+"""Looks at structures in all, the one with the least bound first."""
 _EFFORT = 200
-"""Relaxations solved for one structure."""
+"""Relaxations solved for one pipeline, which is looked at once."""
+_TURNS = 5
+"""Turns of column generation for replicas in one look."""
+_KEPT = 400
+"""Classes of nodes up to which what a look has found is kept for the next."""
 
 
 def surveyed(problem: Problem) -> Iterator[tuple[str, Best, bool]]:
@@ -45,20 +50,25 @@ def surveyed(problem: Problem) -> Iterator[tuple[str, Best, bool]]:
             incumbent = min(incumbent, found[-1].cost)
             if problem.workload.concurrency is not None and found[-1].plan is not None:
                 break
+    pool: dict[tuple[Cut, ...], None] = {}
+    kept, done = dict[int, Large](), set[int]()
     bounds = [(best.bound, index) for index, best in enumerate(found)]
     heapq.heapify(bounds)
-    looked_at: set[int] = set()
-    while bounds[0][0] < incumbent and bounds[0][1] not in looked_at:
-        if len(looked_at) >= _LOOKS:
+    for _ in range(_LOOKS):
+        before, index = bounds[0]
+        if before >= incumbent - ENOUGH * abs(incumbent) or index in done:
             break
-        _, index = heapq.heappop(bounds)
-        one = Large(problem, classes, *structures[index], between)
-        best = one.best(incumbent, _EFFORT)
+        once = structures[index][0] == 1 or len(classes) > _KEPT
+        if index not in kept:
+            kept[index] = Large(problem, classes, *structures[index], between, pool)
+        best = kept[index].best(incumbent, _EFFORT if structures[index][0] == 1 else _TURNS)
         found[index] = min(best, found[index], key=lambda one: one.cost)
-        bound = max(best.bound, found[index].bound)
-        found[index] = replace(found[index], bound=min(bound, found[index].cost))
+        bound = min(max(before, best.bound), found[index].cost)
+        found[index] = replace(found[index], bound=bound)
         incumbent = min(incumbent, found[index].cost)
-        looked_at.add(index)
-        heapq.heappush(bounds, (bound, index))
+        heapq.heapreplace(bounds, (bound, index))
+        if once or kept[index].settled:
+            done.add(index)
+            del kept[index]
     for (replicas, quant, seats), best, held in zip(structures, found, holds, strict=True):
         yield structure_name(replicas, quant.id, seats), best, held

@@ -1,0 +1,116 @@
+"""Columns: which of many pipelines run side by side, each node in at most one.
+
+Sets: the pipelines found so far; rows are classes of nodes.
+Variables: how often each pipeline runs.
+Objective: the sum of their costs.
+Constraints: as many pipelines as replicas; no more nodes of a class than there are.
+
+The linear program tells what a node is worth (its prices lead to further pipelines: column
+generation, Gilmore and Gomory 1961); the integer program picks a plan among those that use no node
+twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
+
+from planner.plan.costs import Array
+from planner.plan.pipeline import Cut
+
+_BRANCHES = 2000
+"""Nodes of the branch-and-bound tree of one integer program at most."""
+
+
+@dataclass
+class Columns:
+    """Pipelines with their costs; of those over the same nodes only the cheapest."""
+
+    counts: Array
+    """Nodes of each class."""
+    replicas: int
+    known: dict[tuple[int, ...], tuple[float, tuple[Cut, ...]]] = field(default_factory=dict)
+
+    def add(self, cuts: tuple[Cut, ...], cost: float) -> bool:
+        """Whether the pipeline is new and worth keeping."""
+        nodes = tuple(sorted(kind for kind, _, _ in cuts))
+        if not math.isfinite(cost) or (nodes in self.known and self.known[nodes][0] <= cost):
+            return False
+        self.known[nodes] = cost, cuts
+        return True
+
+    def drop(self, again: Sequence[int]) -> None:
+        """Forgets the pipelines that use one of these classes more than once."""
+        kept = {
+            nodes: entry
+            for nodes, entry in self.known.items()
+            if all(nodes.count(kind) <= 1 for kind in again)
+        }
+        self.known = kept
+
+    def used(self, cuts: tuple[Cut, ...]) -> Array:
+        """How many nodes of each class a pipeline takes."""
+        kinds = [kind for kind, _, _ in cuts]
+        return np.bincount(kinds, minlength=len(self.counts)).astype(float)
+
+    def prices(self, real: bool = False) -> tuple[float, Array]:
+        """The least cost of fractions of pipelines, and what one more node of a class would save.
+
+        ``real`` leaves out pipelines that use a node twice.
+
+        A replica may stay out at a cost far above that of any pipeline, so there is an answer.
+        """
+        columns = [
+            (cost, cuts)
+            for cost, cuts in self.known.values()
+            if not real or (self.used(cuts) <= self.counts).all()
+        ]
+        if not columns:
+            return math.inf, np.zeros(len(self.counts))
+        costs = np.array([cost for cost, _ in columns])
+        dear = costs.max() + 2 * np.abs(costs).max()
+        uses = np.array([self.used(cuts) for _, cuts in columns]).T
+        solved = linprog(
+            np.append(costs, dear),
+            A_ub=np.hstack([uses, np.zeros((len(self.counts), 1))]),
+            b_ub=self.counts,
+            A_eq=np.ones((1, len(columns) + 1)),
+            b_eq=[self.replicas],
+            method="highs",
+        )
+        prices: Array = np.maximum(0.0, -solved.ineqlin.marginals)
+        return float(solved.fun), prices
+
+    def chosen(self, limits: Sequence[tuple[Array, float]] = ()) -> list[tuple[Cut, ...]] | None:
+        """The cheapest disjoint pipelines; each limit is what a class counts, and the most of it.
+
+        None where none are known to fit together.
+        """
+        columns = [
+            (cost, cuts, used)
+            for cost, cuts in self.known.values()
+            if (used := self.used(cuts) <= self.counts).all()
+        ]
+        if not columns:
+            return None
+        uses = np.array([self.used(cuts) for _, cuts, _ in columns]).T
+        rows = [LinearConstraint(uses, -np.inf, self.counts)]
+        rows.append(LinearConstraint(np.ones((1, len(columns))), self.replicas, self.replicas))
+        rows += [LinearConstraint(weights @ uses, -np.inf, most) for weights, most in limits]
+        solved = milp(
+            [cost for cost, _, _ in columns],
+            constraints=rows,
+            integrality=np.ones(len(columns)),
+            bounds=Bounds(0, self.replicas),
+            options={"node_limit": _BRANCHES},
+        )
+        if solved.x is None:
+            return None
+        picked: list[tuple[Cut, ...]] = []
+        for often, (_, cuts, _) in zip(np.rint(solved.x).astype(int), columns, strict=True):
+            picked += [cuts] * int(often)
+        return picked

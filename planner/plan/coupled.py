@@ -1,0 +1,260 @@
+"""Coupled: pipelines side by side that compete for nodes, by column generation with a bound.
+
+Prices of nodes come from ``columns``; the pipeline that costs least at these prices is looked for
+among chains that may use nodes again, so what it costs bounds all. The sum of that over all
+replicas, less what the nodes that exist are worth, bounds every plan (Lagrange). Costs need not be
+linear: a pipeline's length lies in some interval, its longest stage in another, and in each the
+cost and the prices are bounded apart.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from planner.plan.chain import Lengths, cheapest, distinct, lengths
+from planner.plan.columns import Columns
+from planner.plan.costs import Array, Criterion
+from planner.plan.floor import Cost, Floor
+from planner.plan.pipeline import Cut
+
+_GAP = 1
+"""Where the gap between prompts stands among the criteria."""
+_LONGEST = 16.0
+"""Lengths up to so many times the shortest are told apart."""
+_FINE = 1.006
+"""Intervals of length this narrow are not halved."""
+_TRIED = (1.1, 1.5, 2.2)
+"""Lengths, in shortest ones, at whose rates pipelines are looked for."""
+_ALIKE = 1.25
+"""Rates that lie closer together are not both tried."""
+_CLOSE = 1e-3
+"""Bounds that much apart are not told apart."""
+_LEVELS = 8
+"""Intervals of the longest stage at most."""
+
+
+@dataclass(eq=False)
+class Level:
+    """Pipelines whose longest stage lies in an interval."""
+
+    given: Lengths
+    low: tuple[float, ...]
+    """Least criteria."""
+    high_s: float
+    """Longest stage at most."""
+    shortest: float
+    """Length of the shortest chain."""
+    least: dict[float, Floor] = field(default_factory=dict)
+    """Least cost by least length."""
+
+
+@dataclass
+class Coupled:
+    """Replicas of one structure."""
+
+    criteria: list[Criterion]
+    low: tuple[float, ...]
+    weights: list[float]
+    """How much the cost grows with each criterion."""
+    cost: Cost
+    columns: Columns
+    bound: float = -math.inf
+    """No plan of this structure costs less."""
+    once: list[int] = field(default_factory=list)
+    """Classes of which chains remember that they used them."""
+    mixed: bool = True
+    """Whether prices are mixed with the best so far, against swings; not where that stood still."""
+    settled: bool = False
+    """Whether further turns would change nothing."""
+    solved: int = 0
+    levels: list[Level] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        gap = self.criteria[_GAP]
+        parts = [part.ravel() for part in (gap.stage, gap.hop, gap.enter, gap.leave)]
+        every = np.concatenate(parts)
+        every = every[np.isfinite(every) & (every > self.low[_GAP])]
+        self.gaps_s = np.unique(np.append(every, self.low[_GAP]))
+        self.prices = np.zeros(len(self.columns.counts))
+        self._add_level(self.low[_GAP], float(self.gaps_s[-1]))
+        if self.levels:
+            level = self.levels[0]
+            self.bare = level.given.bare()
+            lows = [level.shortest * factor for factor in _TRIED]
+            rates = [self._rate(level, low, low * _ALIKE) for low in lows]
+            self.rates = [rate for rate in rates if rate]
+
+    def seed(self, cuts: tuple[Cut, ...]) -> bool:
+        """Whether a pipeline is new and admissible; it joins the columns."""
+        if any(sum(kind == cut[0] for cut in cuts) > 1 for kind in self.once):
+            return False
+        return self.columns.add(cuts, self.cost(self._vector(cuts)))
+
+    def tighten(self, turns: int, remembered: int, aim: float) -> float:
+        """The bound on the sum of all pipelines' costs after some more turns; columns gather.
+
+        Ends early where the bound passes ``aim`` or has met the linear program. Chains remember
+        up to ``remembered`` of the nodes they use.
+        """
+        counts, replicas = self.columns.counts, self.columns.replicas
+        for _ in range(turns if self.levels else 0):
+            if self.bound >= aim - _CLOSE * abs(aim):
+                break
+            value, prices = self.columns.prices()
+            if self.mixed:
+                prices = (prices + self.prices) / 2
+            near = 0.1 * (value - self.bound) / replicas if math.isfinite(self.bound) else 0.0
+            least, chains, worst = self._reduced(prices, near)
+            dual = replicas * least - float(prices @ counts)
+            self.mixed = dual > self.bound
+            if self.mixed:
+                self.bound, self.prices = dual, prices
+            grown = [self.seed(cuts) for cuts in chains]
+            again = self._again(chains)[: min(2, remembered - len(self.once))]
+            self.once += again
+            self.columns.drop(again)
+            split = self._split(worst)
+            if not again and not split and not any(grown) and near < _CLOSE * abs(value):
+                self.settled = True
+                break
+        return self.bound if self.levels else math.inf
+
+    def least(self) -> float:
+        """The least that one pipeline costs, whatever the others take."""
+        if not self.levels:
+            return math.inf
+        least, _, _ = self._reduced(np.zeros(len(self.columns.counts)), 0.0)
+        return least
+
+    def gather(self, turns: int, width: int) -> None:
+        """Adds pipelines that use no node twice, at the prices of those that are known.
+
+        Prices of two turns are mixed in every other one: they swing.
+        """
+        before = np.zeros(len(self.columns.counts))
+        for turn in range(turns if self.levels else 0):
+            _, prices = self.columns.prices(real=True)
+            prices = (prices + before) / 2 if turn % 2 else prices
+            before = prices
+            grown = [
+                self.seed(cuts)
+                for level in self.levels
+                for rate in self.rates
+                for cuts in distinct(level.given, prices / rate, self.columns.counts, width)
+            ]
+            if not any(grown):
+                break
+
+    def _again(self, chains: list[tuple[Cut, ...]]) -> list[int]:
+        """The single nodes that chains use again, the most used first."""
+        over = np.zeros(len(self.columns.counts))
+        for cuts in chains:
+            over += np.maximum(0.0, self.columns.used(cuts) - 1)
+        over[self.columns.counts > 1] = 0.0
+        return [int(kind) for kind in np.argsort(-over, kind="stable")[: int((over > 0).sum())]]
+
+    def _split(self, level: Level) -> bool:
+        """Whether the interval of a level's longest stage was wide, and is now halved."""
+        low_s, high_s = level.low[_GAP], level.high_s
+        if len(self.levels) >= _LEVELS:
+            return False
+        raised = (*level.low[:_GAP], high_s, *level.low[_GAP + 1 :])
+        bottom, top = self.cost(level.low), self.cost(raised)
+        if top - bottom < 5 * _CLOSE * abs(bottom):
+            return False
+        self.levels.remove(level)
+        middle = int(np.searchsorted(self.gaps_s, (low_s + high_s) / 2, side="right"))
+        self._add_level(low_s, float(self.gaps_s[middle - 1]))
+        self._add_level(float(self.gaps_s[middle]), high_s)
+        return True
+
+    def _add_level(self, low_s: float, high_s: float) -> None:
+        given = lengths(self.criteria, self.weights, high_s)
+        shortest, _, _ = cheapest(given, np.zeros(len(self.columns.counts)))
+        self.solved += 1
+        low = (*self.low[:_GAP], low_s, *self.low[_GAP + 1 :])
+        if math.isfinite(shortest) and math.isfinite(self.cost(low)):
+            self.levels.append(Level(given, low, high_s, shortest))
+
+    def _reduced(self, prices: Array, near: float) -> tuple[float, list[tuple[Cut, ...]], Level]:
+        """The least that cost and prices of a chain sum up to, chains that come near it, and where.
+
+        Intervals of length cover all chains of a level, and so do levels; the worst one is looked
+        at closer. At any rate, the prices of a chain are at least the rate times what its length
+        falls short of the least of length plus prices over rate. Ends within ``near``.
+        """
+        bare, _, any_chain = cheapest(self.bare, prices, self.once)
+        found = [any_chain]
+        known: list[list[tuple[float, float]]] = [[] for _ in self.levels]
+        reached = math.inf
+
+        def value(index: int, low: float, high: float) -> float:
+            paid = max([bare, *(rate * (least - high) for rate, least in known[index])])
+            tolerance = max(near, _CLOSE * abs(reached)) if math.isfinite(reached) else 0.0
+            return self._least(self.levels[index], low, reached - tolerance - paid) + paid
+
+        heap: list[tuple[float, int, float, float]] = []
+        for index, level in enumerate(self.levels):
+            end = level.shortest * _LONGEST
+            heap.append((-math.inf, index, level.shortest, end))
+            heap.append((-math.inf, index, end, math.inf))
+        while heap:
+            old, index, low, high = heapq.heappop(heap)
+            now = value(index, low, high)
+            if now > old and heap and now > heap[0][0]:
+                heapq.heappush(heap, (now, index, low, high))
+                continue
+            if (
+                now >= reached - max(near, _CLOSE * abs(reached))
+                or high <= low * _FINE
+                or math.isinf(high)
+            ):
+                return min(now, reached), found, self.levels[index]
+            level = self.levels[index]
+            rate = self._rate(level, low, high)
+            if rate and not any(1 / _ALIKE < rate / one < _ALIKE for one, _ in known[index]):
+                least, _, cuts = cheapest(level.given, prices / rate, self.once)
+                self.solved += 1
+                known[index].append((rate, least))
+                if cuts:
+                    found.append(cuts)
+                    whole = self.cost(self._vector(cuts)) + float(prices @ self.columns.used(cuts))
+                    reached = min(reached, whole)
+                heapq.heappush(heap, (now, index, low, high))
+                continue
+            middle = math.sqrt(low * high)
+            heapq.heappush(heap, (now, index, low, middle))
+            heapq.heappush(heap, (now, index, middle, high))
+        return math.inf, found, self.levels[0]
+
+    def _rate(self, level: Level, low: float, high: float) -> float:
+        """How fast the least cost grows over an interval of length; 0 where it does not."""
+        before, after = self._least(level, low, math.inf), self._least(level, high, math.inf)
+        if math.isinf(after):
+            return 0.0
+        return max(0.0, (after - before) / (high - low))
+
+    def _least(self, level: Level, total: float, enough: float) -> float:
+        """The least cost of a pipeline at least that long, or a bound on it beyond ``enough``."""
+        if total not in level.least:
+            sums = [
+                0.0 if criterion.longest else weight
+                for criterion, weight in zip(self.criteria, self.weights, strict=True)
+            ]
+            level.least[total] = Floor(self.cost, level.low, sums, total)
+        return level.least[total].at_least(enough)
+
+    def _vector(self, cuts: tuple[Cut, ...]) -> list[float]:
+        """The criteria of a pipeline."""
+        result = []
+        for criterion in self.criteria:
+            parts = [criterion.enter[cuts[0][0]], criterion.leave[cuts[-1][0]]]
+            parts += [criterion.stage[kind, start, stop] for kind, start, stop in cuts]
+            parts += [criterion.hop[a[0], b[0]] for a, b in itertools.pairwise(cuts)]
+            result.append(float(max(parts) if criterion.longest else sum(parts)))
+        return result
