@@ -28,13 +28,15 @@ _LONGEST = 16.0
 """Lengths up to so many times the shortest are told apart."""
 _FINE = 1.006
 """Intervals of length this narrow are not halved."""
-_TRIED = (1.1, 1.5, 2.2)
+_TRIED = (1.1, 1.6)
 """Lengths, in shortest ones, at whose rates pipelines are looked for."""
-_ALIKE = 1.25
+_ALIKE = 1.4
 """Rates that lie closer together are not both tried."""
 _CLOSE = 1e-3
 """Bounds that much apart are not told apart."""
-_LEVELS = 8
+_MET = 1e-2
+"""Bounds that close to the linear program are not pursued."""
+_LEVELS = 4
 """Intervals of the longest stage at most."""
 
 
@@ -63,6 +65,8 @@ class Coupled:
     """How much the cost grows with each criterion."""
     cost: Cost
     columns: Columns
+    prices: Array
+    """Of each class; those of the best bound once there is one."""
     bound: float = -math.inf
     """No plan of this structure costs less."""
     once: list[int] = field(default_factory=list)
@@ -80,7 +84,6 @@ class Coupled:
         every = np.concatenate(parts)
         every = every[np.isfinite(every) & (every > self.low[_GAP])]
         self.gaps_s = np.unique(np.append(every, self.low[_GAP]))
-        self.prices = np.zeros(len(self.columns.counts))
         self._add_level(self.low[_GAP], float(self.gaps_s[-1]))
         if self.levels:
             level = self.levels[0]
@@ -111,15 +114,16 @@ class Coupled:
             near = 0.1 * (value - self.bound) / replicas if math.isfinite(self.bound) else 0.0
             least, chains, worst = self._reduced(prices, near)
             dual = replicas * least - float(prices @ counts)
-            self.mixed = dual > self.bound
-            if self.mixed:
+            self.mixed = dual > self.bound + _CLOSE * abs(dual)
+            if dual > self.bound:
                 self.bound, self.prices = dual, prices
             grown = [self.seed(cuts) for cuts in chains]
             again = self._again(chains)[: min(2, remembered - len(self.once))]
             self.once += again
             self.columns.drop(again)
             split = self._split(worst)
-            if not again and not split and not any(grown) and near < _CLOSE * abs(value):
+            met = value - self.bound < _MET * abs(value)
+            if not again and not split and (met or not (any(grown) or self.mixed)):
                 self.settled = True
                 break
         return self.bound if self.levels else math.inf

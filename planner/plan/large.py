@@ -1,9 +1,9 @@
 """Large: one structure (replicas, quantization, seats) on clusters beyond the exact search.
 
 Sets, variables, objective and constraints are those of ``structure``. Pipelines are looked for as
-chains that use no node twice, one after another; the bound comes from chains that may use nodes
-again, at a price for each use (Lagrangian relaxation of "no node twice"), within intervals of the
-longest stage, because what users feel depends on sums and on that maximum.
+chains that use no node twice (replicas: ``coupled``); the bound comes from chains that may use
+nodes again, at a price for each use (Lagrangian relaxation of "no node twice"), within intervals of
+the longest stage, because what users feel depends on sums and on that maximum.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from planner.plan.tables import relaxed
 
 _GAP = 1
 """Where the gap between prompts stands among the criteria."""
-_GATHERED = 12
+_GATHERED = 4
 """Turns in which replicas gather further pipelines to choose from."""
 _ITERATIONS = 60
 """Most price updates in one interval."""
@@ -41,6 +41,15 @@ _NOISE = 1e-9
 """Growth of a cost that is rounding."""
 ENOUGH = 2e-3
 """A bound this close to the best plan is not pursued further."""
+
+
+@dataclass
+class Known:
+    """What structures learn from each other."""
+
+    pipelines: dict[tuple[Cut, ...], None] = field(default_factory=dict)
+    prices: Array | None = None
+    """Of nodes by class."""
 
 
 @dataclass
@@ -53,8 +62,7 @@ class Large:
     quant: QuantScheme
     seats: int
     between: Lines
-    pool: dict[tuple[Cut, ...], None] = field(default_factory=dict)
-    """Pipelines that were found, here or in other structures."""
+    known: Known
 
     def __post_init__(self) -> None:
         groups = min(self.problem.serving.micro_batches, self.seats)
@@ -91,7 +99,11 @@ class Large:
         return self._cost(self.low) * (self.replicas if self._additive else 1)
 
     def best(self, incumbent: float, effort: int) -> Best:
-        """A good plan, and a bound; ``effort`` is how many relaxations are solved at most."""
+        """A good plan, and a bound.
+
+        ``effort`` is how many relaxations are solved at most for one pipeline, and how many turns
+        of column generation replicas get.
+        """
         self.incumbent = incumbent
         weights = self._weights(self.low)
         self._build(lengths(self.criteria, weights, math.inf), np.zeros(len(self.classes)))
@@ -114,11 +126,13 @@ class Large:
 
     def _side_by_side(self, weights: list[float], turns: int) -> float:
         """A bound over replicas that compete for nodes; looks for a plan first."""
+        known = self.known
         if self.coupled is None:
             columns = Columns(self.counts, self.replicas)
-            self.coupled = Coupled(self.criteria, self.low, weights, self._cost, columns)
+            prices = np.zeros(len(self.counts)) if known.prices is None else known.prices
+            self.coupled = Coupled(self.criteria, self.low, weights, self._cost, columns, prices)
         coupled, before = self.coupled, self.coupled.solved
-        for cuts in self.pool:
+        for cuts in known.pipelines:
             coupled.seed(cuts)
         if self._additive:
             aim = min(self.incumbent, self.found)
@@ -129,7 +143,8 @@ class Large:
         picked = coupled.columns.chosen(self._limits())
         if picked is not None:
             self._offer(picked)
-        self.pool |= {cuts: None for _, cuts in coupled.columns.known.values()}
+        known.pipelines |= {cuts: None for _, cuts in coupled.columns.known.values()}
+        known.prices = coupled.prices
         self.solved += coupled.solved - before
         return bound
 
@@ -260,7 +275,7 @@ class Large:
                     self._offer([cuts])
                 return min(_length(given, cuts) for cuts in found)
             taken.append(found[0])
-            self.pool[found[0]] = None
+            self.known.pipelines[found[0]] = None
             for kind, _, _ in found[0]:
                 left[kind] -= 1
             if most is not None:

@@ -25,7 +25,7 @@ from planner.plan.infeasible import (
     relaxed_problem,
     with_objective,
 )
-from planner.plan.large import Large
+from planner.plan.large import Known, Large
 from planner.plan.predict import load_of, predict
 from planner.plan.promise import as_cost, judge, objective_value
 from planner.plan.solution import Candidate, Solution
@@ -232,7 +232,7 @@ def _best_alone(problem: Problem, quant_id: str, limit: int) -> Candidate | None
         if between is None:
             best = Structure(problem, pool.classes, pool.every, 1, quant, seats).best(limit)
         else:
-            best = Large(problem, pool.classes, 1, quant, seats, between).first()
+            best = Large(problem, pool.classes, 1, quant, seats, between, Known()).first()
         if best.plan is not None and best.prediction is not None:
             value = as_cost(problem, best.cost)
             return Candidate(

@@ -12,8 +12,7 @@ from planner.core.quant import QuantScheme
 from planner.plan.choices import good_enough, most_replicas, seats_to_try, structure_name
 from planner.plan.classes import node_classes
 from planner.plan.costs import lines
-from planner.plan.large import ENOUGH, Large
-from planner.plan.pipeline import Cut
+from planner.plan.large import ENOUGH, Known, Large
 from planner.plan.structure import Best
 
 _LOOKS = 24
@@ -33,7 +32,7 @@ def surveyed(problem: Problem) -> Iterator[tuple[str, Best, bool]]:
     that is one that was looked at before.
     """
     classes = node_classes(problem)
-    between = lines(problem, classes)
+    between, known = lines(problem, classes), Known()
     structures: list[tuple[int, QuantScheme, int]] = []
     found, holds, incumbent = list[Best](), list[bool](), math.inf
     shapes = [
@@ -44,13 +43,12 @@ def surveyed(problem: Problem) -> Iterator[tuple[str, Best, bool]]:
     for quant, replicas in shapes:
         for seats in seats_to_try(problem, replicas):
             structures.append((replicas, quant, seats))
-            one = Large(problem, classes, *structures[-1], between)
+            one = Large(problem, classes, *structures[-1], between, known)
             found.append(one.first())
             holds.append(one.holds)
             incumbent = min(incumbent, found[-1].cost)
             if problem.workload.concurrency is not None and found[-1].plan is not None:
                 break
-    pool: dict[tuple[Cut, ...], None] = {}
     kept, done = dict[int, Large](), set[int]()
     bounds = [(best.bound, index) for index, best in enumerate(found)]
     heapq.heapify(bounds)
@@ -60,7 +58,7 @@ def surveyed(problem: Problem) -> Iterator[tuple[str, Best, bool]]:
             break
         once = structures[index][0] == 1 or len(classes) > _KEPT
         if index not in kept:
-            kept[index] = Large(problem, classes, *structures[index], between, pool)
+            kept[index] = Large(problem, classes, *structures[index], between, known)
         best = kept[index].best(incumbent, _EFFORT if structures[index][0] == 1 else _TURNS)
         found[index] = min(best, found[index], key=lambda one: one.cost)
         bound = min(max(before, best.bound), found[index].cost)

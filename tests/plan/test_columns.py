@@ -1,0 +1,63 @@
+"""Columns: the linear program bounds the integer one, which is the best disjoint choice."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from planner.plan.columns import Columns
+
+
+def random_columns(seed: int) -> Columns:
+    rng = np.random.default_rng(seed)
+    columns = Columns(np.array([1.0, 1.0, 1.0, 2.0, 1.0]), replicas=2)
+    for _ in range(12):
+        kinds = rng.choice(5, size=int(rng.integers(1, 4)))
+        cuts = tuple((int(kind), place, place + 1) for place, kind in enumerate(kinds))
+        columns.add(cuts, float(rng.uniform(1, 9)) - 5)
+    return columns
+
+
+def best_by_hand(columns: Columns) -> float:
+    best = np.inf
+    for pair in itertools.combinations_with_replacement(columns.known.values(), 2):
+        if (sum(columns.used(cuts) for _, cuts in pair) <= columns.counts).all():
+            best = min(best, sum(cost for cost, _ in pair))
+    return best
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_choice_is_the_best_and_the_linear_program_is_below(seed: int) -> None:
+    columns = random_columns(seed)
+    costs = {cuts: cost for cost, cuts in columns.known.values()}
+    picked, best = columns.chosen(), best_by_hand(columns)
+    assert (picked is None) == np.isinf(best)
+    value, prices = columns.prices()
+    assert (prices >= 0).all()
+    if picked is not None:
+        assert sum(costs[cuts] for cuts in picked) == pytest.approx(best)
+        assert value <= best + 1e-9
+
+
+def test_limits_over_all_pipelines_hold() -> None:
+    columns = Columns(np.ones(4), replicas=2)
+    for kind, cost in enumerate((-9.0, -8.0, -2.0, -1.0)):
+        columns.add(((kind, 0, 1),), cost)
+    assert columns.chosen() == [((0, 0, 1),), ((1, 0, 1),)]
+    rents = np.array([5.0, 1.0, 1.0, 1.0])
+    assert columns.chosen([(rents, 2.0)]) == [((1, 0, 1),), ((2, 0, 1),)]
+    assert columns.chosen([(rents, 1.0)]) is None
+
+
+def test_only_the_cheapest_of_equal_nodes_is_kept_and_reuse_can_be_dropped() -> None:
+    columns = Columns(np.ones(2), replicas=1)
+    assert columns.add(((0, 0, 1), (1, 1, 2)), 3.0)
+    assert not columns.add(((1, 0, 1), (0, 1, 2)), 4.0)
+    assert columns.add(((1, 0, 1), (0, 1, 2)), 2.0)
+    assert not columns.add(((0, 0, 2),), np.inf)
+    assert columns.add(((0, 0, 1), (1, 1, 2), (0, 2, 3)), 1.0)
+    columns.drop([0])
+    assert [cost for cost, _ in columns.known.values()] == [2.0]
+    assert columns.prices(real=True)[0] == pytest.approx(2.0)
