@@ -26,6 +26,18 @@ _BRANCHES = 2000
 """Nodes of the branch-and-bound tree of one integer program at most."""
 
 
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """What the linear program says."""
+
+    value: float
+    """Least cost of fractions of pipelines."""
+    prices: Array
+    """What one more node of a class would save."""
+    again: Array
+    """How often single nodes are used again by the pipelines that use them."""
+
+
 @dataclass
 class Columns:
     """Pipelines with their costs; of those over the same nodes only the cheapest."""
@@ -57,23 +69,21 @@ class Columns:
         kinds = [kind for kind, _, _ in cuts]
         return np.bincount(kinds, minlength=len(self.counts)).astype(float)
 
-    def prices(self, real: bool = False) -> tuple[float, Array]:
-        """The least cost of fractions of pipelines, and what one more node of a class would save.
-
-        ``real`` leaves out pipelines that use a node twice.
+    def priced(self, real: bool = False) -> Priced:
+        """Fractions of pipelines at the least cost; ``real`` leaves out those that reuse nodes.
 
         A replica may stay out at a cost far above that of any pipeline, so there is an answer.
         """
         columns = [
-            (cost, cuts)
-            for cost, cuts in self.known.values()
-            if not real or (self.used(cuts) <= self.counts).all()
+            (cost, used)
+            for cost, used in ((cost, self.used(cuts)) for cost, cuts in self.known.values())
+            if not real or (used <= self.counts).all()
         ]
         if not columns:
-            return math.inf, np.zeros(len(self.counts))
+            return Priced(math.inf, np.zeros(len(self.counts)), np.zeros(len(self.counts)))
         costs = np.array([cost for cost, _ in columns])
         dear = costs.max() + 2 * np.abs(costs).max()
-        uses = np.array([self.used(cuts) for _, cuts in columns]).T
+        uses = np.array([used for _, used in columns]).T
         solved = linprog(
             np.append(costs, dear),
             A_ub=np.hstack([uses, np.zeros((len(self.counts), 1))]),
@@ -83,7 +93,9 @@ class Columns:
             method="highs",
         )
         prices: Array = np.maximum(0.0, -solved.ineqlin.marginals)
-        return float(solved.fun), prices
+        again: Array = np.maximum(0.0, uses - 1) @ solved.x[:-1]
+        again[self.counts > 1] = 0.0
+        return Priced(float(solved.fun), prices, again)
 
     def chosen(self, limits: Sequence[tuple[Array, float]] = ()) -> list[tuple[Cut, ...]] | None:
         """The cheapest disjoint pipelines; each limit is what a class counts, and the most of it.

@@ -36,6 +36,8 @@ _CLOSE = 1e-3
 """Bounds that much apart are not told apart."""
 _MET = 1e-2
 """Bounds that close to the linear program are not pursued."""
+_SOON = 0.15
+"""Nodes are remembered once the bound is that close to the linear program."""
 _LEVELS = 4
 """Intervals of the longest stage at most."""
 
@@ -108,7 +110,8 @@ class Coupled:
         for _ in range(turns if self.levels else 0):
             if self.bound >= aim - _CLOSE * abs(aim):
                 break
-            value, prices = self.columns.prices()
+            told = self.columns.priced()
+            value, prices = told.value, told.prices
             if self.mixed:
                 prices = (prices + self.prices) / 2
             near = 0.1 * (value - self.bound) / replicas if math.isfinite(self.bound) else 0.0
@@ -118,7 +121,11 @@ class Coupled:
             if dual > self.bound:
                 self.bound, self.prices = dual, prices
             grown = [self.seed(cuts) for cuts in chains]
-            again = self._again(chains)[: min(2, remembered - len(self.once))]
+            again: list[int] = []
+            if value - self.bound < _SOON * abs(value):
+                worst_first = np.argsort(-told.again, kind="stable")
+                again = [int(kind) for kind in worst_first[:2] if told.again[kind] > 0]
+                again = again[: remembered - len(self.once)]
             self.once += again
             self.columns.drop(again)
             split = self._split(worst)
@@ -142,7 +149,7 @@ class Coupled:
         """
         before = np.zeros(len(self.columns.counts))
         for turn in range(turns if self.levels else 0):
-            _, prices = self.columns.prices(real=True)
+            prices = self.columns.priced(real=True).prices
             prices = (prices + before) / 2 if turn % 2 else prices
             before = prices
             grown = [
@@ -153,14 +160,6 @@ class Coupled:
             ]
             if not any(grown):
                 break
-
-    def _again(self, chains: list[tuple[Cut, ...]]) -> list[int]:
-        """The single nodes that chains use again, the most used first."""
-        over = np.zeros(len(self.columns.counts))
-        for cuts in chains:
-            over += np.maximum(0.0, self.columns.used(cuts) - 1)
-        over[self.columns.counts > 1] = 0.0
-        return [int(kind) for kind in np.argsort(-over, kind="stable")[: int((over > 0).sum())]]
 
     def _split(self, level: Level) -> bool:
         """Whether the interval of a level's longest stage was wide, and is now halved."""

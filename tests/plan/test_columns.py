@@ -34,11 +34,11 @@ def test_the_choice_is_the_best_and_the_linear_program_is_below(seed: int) -> No
     costs = {cuts: cost for cost, cuts in columns.known.values()}
     picked, best = columns.chosen(), best_by_hand(columns)
     assert (picked is None) == np.isinf(best)
-    value, prices = columns.prices()
-    assert (prices >= 0).all()
+    told = columns.priced()
+    assert (told.prices >= 0).all()
     if picked is not None:
         assert sum(costs[cuts] for cuts in picked) == pytest.approx(best)
-        assert value <= best + 1e-9
+        assert told.value <= best + 1e-9
 
 
 def test_limits_over_all_pipelines_hold() -> None:
@@ -60,4 +60,4 @@ def test_only_the_cheapest_of_equal_nodes_is_kept_and_reuse_can_be_dropped() -> 
     assert columns.add(((0, 0, 1), (1, 1, 2), (0, 2, 3)), 1.0)
     columns.drop([0])
     assert [cost for cost, _ in columns.known.values()] == [2.0]
-    assert columns.prices(real=True)[0] == pytest.approx(2.0)
+    assert columns.priced(real=True).value == pytest.approx(2.0)
