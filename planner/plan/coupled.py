@@ -36,8 +36,8 @@ _CLOSE = 1e-3
 """Bounds that much apart are not told apart."""
 _MET = 1e-2
 """Bounds that close to the linear program are not pursued."""
-_SOON = 0.15
-"""Nodes are remembered once the bound is that close to the linear program."""
+_NEAR = 0.15
+"""A bound that close to the linear program is worth remembering nodes, and plans a search."""
 _LEVELS = 4
 """Intervals of the longest stage at most."""
 
@@ -75,6 +75,8 @@ class Coupled:
     """Classes of which chains remember that they used them."""
     mixed: bool = True
     """Whether prices are mixed with the best so far, against swings; not where that stood still."""
+    near: bool = False
+    """Whether the bound has come near the linear program."""
     settled: bool = False
     """Whether further turns would change nothing."""
     solved: int = 0
@@ -122,7 +124,8 @@ class Coupled:
                 self.bound, self.prices = dual, prices
             grown = [self.seed(cuts) for cuts in chains]
             again: list[int] = []
-            if value - self.bound < _SOON * abs(value):
+            self.near = value - self.bound < _NEAR * abs(value)
+            if self.near:
                 worst_first = np.argsort(-told.again, kind="stable")
                 again = [int(kind) for kind in worst_first[:2] if told.again[kind] > 0]
                 again = again[: remembered - len(self.once)]

@@ -139,10 +139,11 @@ class Large:
             bound = coupled.tighten(turns, self._remembered // 2, aim)
         else:
             bound = coupled.least()
-        coupled.gather(_GATHERED, self._width)
-        picked = coupled.columns.chosen(self._limits())
-        if picked is not None:
-            self._offer(picked)
+        if coupled.near or not self._additive:
+            coupled.gather(_GATHERED, self._width)
+            picked = coupled.columns.chosen(self._limits())
+            if picked is not None:
+                self._offer(picked)
         known.pipelines |= {cuts: None for _, cuts in coupled.columns.known.values()}
         known.prices = coupled.prices
         self.solved += coupled.solved - before
