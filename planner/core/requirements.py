@@ -39,6 +39,8 @@ class MustHave(Spec):
     """Budget."""
     usd_per_million_output_tokens: Usd | None = None
     """Highest price of a million output tokens."""
+    availability: Fraction | None = None
+    """Least share of the time that every stage of a request's pipeline has a node."""
     quality: Fraction | None = None
     """Least share of the unquantised quality; unknown quality never meets it."""
     regions: tuple[str, ...] | None = None
@@ -93,6 +95,7 @@ _BOUNDED: dict[str, Literal[1, -1]] = {
     "usd_per_hour": 1,
     "usd_per_million_output_tokens": 1,
     "output_throughput": -1,
+    "availability": -1,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import product
 
@@ -63,6 +64,22 @@ def allowed_nodes(problem: Problem) -> tuple[Node, ...]:
         if (must.regions is None or node.region in must.regions)
         and node.region not in must.forbid_regions
     )
+
+
+def without_nodes(problem: Problem, names: Collection[str]) -> Problem:
+    """The problem without some nodes; the coordinator stays, without layers."""
+    home = problem.cluster.coordinator
+    nodes = tuple(
+        node.model_copy(update={"device": None}) if node.id in names else node
+        for node in problem.cluster.nodes
+        if node.id not in names or node.id == home
+    )
+    gone = {*names} - {home}
+    links = tuple(
+        link for link in problem.cluster.links if link.src not in gone and link.dst not in gone
+    )
+    values = dict(problem.cluster) | {"nodes": nodes, "links": links}
+    return problem.model_copy(update={"cluster": type(problem.cluster)(**values)})
 
 
 def states(counts: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
-from planner.core.cluster import Churn
 from planner.core.cost import Batch, Cost, Traversal, Usage, price, traverse
+from planner.core.cost.availability import pipeline_availability
 from planner.core.cost.money import energy_joule
 from planner.core.cost.traversal import payloads_bytes, route
 from planner.core.metrics import Metrics, usd_per_million
@@ -185,36 +184,14 @@ def _metrics(
         "request_throughput": rate,
         "output_throughput": output,
         "total_token_throughput": output + rate * problem.workload.prompt.mean_tokens,
-        "availability": _availability(problem, plan, shares),
+        "availability": sum(
+            share * pipeline_availability(problem.cluster, plan, index)
+            for index, share in enumerate(shares)
+        ),
         "usd_per_hour": cost.total_usd,
         "usd_per_million_output_tokens": usd_per_million(cost.total_usd, output),
     }
     return Metrics.model_validate(values)
-
-
-def _availability(problem: Problem, plan: Plan, shares: list[float]) -> float:
-    """Share of the time that the pipeline of a request has all its nodes, none repaired."""
-    profiles = {churn.id: churn for churn in problem.cluster.churn}
-    total = 0.0
-    for pipeline, share in zip(plan.pipelines, shares, strict=True):
-        up = 1.0
-        for name in pipeline.nodes:
-            churn = problem.cluster.node(name).churn
-            up *= up_share(profiles[churn]) if churn else 1.0
-        total += share * up
-    return total
-
-
-def up_share(churn: Churn) -> float:
-    """Long-run share of the time a node is up: alternating renewal, mean up over mean cycle.
-
-    The mean of a Weibull distribution is scale x Gamma(1 + 1/shape).
-    """
-    if churn.recorded:
-        return sum(churn.recorded) / len(churn.recorded)
-    up_s = churn.up_scale_s * math.gamma(1 + 1 / churn.up_shape)
-    down_s = churn.down_scale_s * math.gamma(1 + 1 / churn.down_shape)
-    return churn.always_on + (1 - churn.always_on) * up_s / (up_s + down_s)
 
 
 def _warnings(problem: Problem, plan: Plan, served: list[Served]) -> list[str]:
@@ -240,7 +217,7 @@ def _warnings(problem: Problem, plan: Plan, served: list[Served]) -> list[str]:
                 if used.total_bytes > 0.95 * room:
                     said.append(f"{name} is {used.total_bytes / room:.0%} full")
         if node.churn and not any(
-            standby.node != name and plan.pipelines[standby.pipeline].nodes[standby.stage] == name
+            plan.pipelines[standby.pipeline].nodes[standby.stage] == name
             for standby in plan.standbys
         ):
             said.append(f"{name} comes and goes ({node.churn}); no standby takes over")

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.plan.baselines import Baseline, baseline
 from planner.plan.choices import good_enough, most_replicas, seats_to_try, structure_name
-from planner.plan.classes import NodeClass, allowed_nodes, node_classes, states
+from planner.plan.classes import NodeClass, allowed_nodes, node_classes, states, without_nodes
 from planner.plan.costs import criteria, lines
 from planner.plan.explain import explained
 from planner.plan.infeasible import (
+    NoPlanError,
     missed_bounds,
     no_nodes,
     no_room,
@@ -29,6 +31,7 @@ from planner.plan.large import Known, Large
 from planner.plan.predict import load_of, predict
 from planner.plan.promise import as_cost, judge, objective_value
 from planner.plan.solution import Candidate, Solution
+from planner.plan.standby import protected, steadier, unprotected
 from planner.plan.structure import Best, Structure, admissible
 from planner.plan.survey import surveyed
 from planner.plan.tables import State, relaxed
@@ -117,7 +120,39 @@ def solve_simply(problem: Problem, name: Baseline) -> Solution:
 
 
 def _candidates(problem: Problem, limit: int) -> tuple[list[Candidate], float, bool]:
-    """The best plan of each structure, best first; a bound over all; whether it is proven."""
+    """The best plan of each structure, best first; a bound over all; whether it is proven.
+
+    Standbys are added afterwards, as availability asks for them; where that does not do, plans
+    without the least reliable nodes are tried. The bound is that of plans without standbys.
+    """
+    if problem.requirements.must_have.availability is None:
+        return _searched(problem, limit)
+    free = unprotected(problem)
+    found, bound, whole = _searched(free, limit)
+    kept = _with_standbys(problem, found)
+    for smaller in steadier(free):
+        if kept:
+            break
+        with suppress(NoPlanError):
+            kept = _with_standbys(problem, _searched(smaller, limit)[0])
+    return kept, bound, whole
+
+
+def _with_standbys(problem: Problem, found: list[Candidate]) -> list[Candidate]:
+    """The candidates that can be kept available as asked, best first."""
+    kept: list[tuple[float, int, Candidate]] = []
+    for rank, one in enumerate(found):
+        plan = protected(problem, one.plan)
+        prediction = predict(problem, plan)
+        value = objective_value(problem, prediction.metrics)
+        if value is not None and admissible(problem, plan, prediction):
+            changes = {"plan": plan, "prediction": prediction, "value": value}
+            kept.append((as_cost(problem, value), rank, one.model_copy(update=changes)))
+    return [one for *_, one in sorted(kept, key=lambda entry: entry[:2])]
+
+
+def _searched(problem: Problem, limit: int) -> tuple[list[Candidate], float, bool]:
+    """The same where availability does not matter."""
     pool = _pool(problem)
     found: list[tuple[float, int, str, Candidate]] = []
     bound, held = math.inf, False
@@ -190,9 +225,10 @@ def _nearest(problem: Problem, limit: int) -> Solution:
         better, _, _ = _candidates(with_objective(free, misses[0].metric), limit)
         found = better or found
     best = found[0]
+    plan = protected(problem, best.plan)
     return Solution(
-        plan=best.plan,
-        prediction=best.prediction,
+        plan=plan,
+        prediction=predict(problem, plan),
         value=best.value,
         bound=best.value,
         gap=0.0,
@@ -213,10 +249,7 @@ def _without(problem: Problem, solution: Solution, limit: int) -> dict[str, Cand
     for name in looked_at:
         if name == problem.cluster.coordinator:
             continue
-        nodes = tuple(node for node in problem.cluster.nodes if node.id != name)
-        links = tuple(link for link in problem.cluster.links if name not in (link.src, link.dst))
-        cluster = problem.cluster.model_copy(update={"nodes": nodes, "links": links})
-        smaller = problem.model_copy(update={"cluster": type(cluster)(**dict(cluster))})
+        smaller = unprotected(without_nodes(problem, {name}))
         found[name] = _best_alone(smaller, first.stages[0].quant, limit)
     return found
 

@@ -68,7 +68,9 @@ def must_have_rows(must: MustHave, prediction: Prediction) -> list[tuple[str, st
             continue
         metric = name.removesuffix("_s") + "_ms" if name.endswith("_s") else name
         scale = 1e3 if name.endswith("_s") else 1.0
-        least = "at least" if name in ("output_throughput", "quality") else "at most"
+        least = (
+            "at least" if name in ("output_throughput", "availability", "quality") else "at most"
+        )
         if name == "max_nodes":
             used = len([stage for one in prediction.pipelines for stage in one.stages])
             rows.append(("nodes", f"at most {bound}", f"{used} used"))

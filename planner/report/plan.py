@@ -78,6 +78,10 @@ class PlanReport:
                 self.problem, solution.prediction, index, _pipeline_title(solution.plan, index)
             )
             yield from _running(pipeline)
+        if solution.plan.standbys:
+            yield ""
+            yield "Standbys"
+            yield from _standbys(solution.plan)
         if solution.limits:
             yield ""
             yield "What keeps it from being better"
@@ -230,6 +234,21 @@ def _running(pipeline: Pipeline) -> Sequence[str]:
     if pipeline.micro_batches > 1:
         said += f" in {pipeline.micro_batches} groups"
     return (said,)
+
+
+def _standbys(plan: Plan) -> Iterator[str]:
+    """Each standby: what it holds, and for whom else it would load weights."""
+    for name in dict.fromkeys(standby.node for standby in plan.standbys):
+        told = []
+        for state in ("hot", "cold"):
+            backed = [
+                plan.pipelines[one.pipeline].nodes[one.stage]
+                for one in plan.standbys
+                if one.node == name and one.state == state
+            ]
+            if backed:
+                told.append(f"{state} for {', '.join(backed)}")
+        yield f"  {name}: {'; '.join(told)}"
 
 
 def _limits(solution: Solution) -> Table:
