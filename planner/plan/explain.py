@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from planner.core.plan import Plan
 from planner.core.problem import Problem
@@ -16,6 +17,8 @@ from planner.plan.solution import Candidate, Flip, Limit, Solution
 _FACTORS = (0.125, 0.25, 0.5, 2.0, 4.0, 8.0)
 _STEPS = 8
 _COMPARED = 3
+_FELT = 0.005
+"""Shares of a token below this are not worth a line."""
 
 
 def explained(
@@ -61,6 +64,7 @@ def _limits(solution: Solution) -> tuple[Limit, ...]:
     limits = [
         Limit(what="time", where=where, share=share, text=f"{text}: {share:.0%} of a token")
         for share, text, where in limiting_parts(list(slowest.stages), slowest.hops, 0.0)[:3]
+        if share >= _FELT
     ]
     for pipeline in solution.prediction.pipelines:
         for stage in pipeline.stages:
@@ -123,19 +127,30 @@ def _flips(problem: Problem, candidates: tuple[Candidate, ...]) -> tuple[Flip, .
     if len(candidates) < 2:
         return ()
     flips = []
-    for parameter, now, changed in _inputs(problem):
+    for varied in _inputs(problem):
         for factors in (_FACTORS[2::-1], _FACTORS[3:]):
-            flip = _flip(parameter, now, changed, candidates, factors)
+            flip = _flip(varied, candidates, factors)
             if flip is not None:
                 flips.append(flip)
     return tuple(flips)
 
 
-Changed = Callable[[float], Problem]
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """An uncertain input."""
+
+    name: str
+    now: float
+    told: str
+    """How a value of it is said."""
+    changed: Callable[[float], Problem]
+    """The problem with the input times a factor."""
+    whole: bool = False
+    """Whether there are only whole values."""
 
 
-def _inputs(problem: Problem) -> list[tuple[str, float, Changed]]:
-    """Uncertain inputs: name, today's value, the problem with the input times a factor."""
+def _inputs(problem: Problem) -> list[_Input]:
+    """Load, and latency and bandwidth of all links."""
 
     def latency(factor: float) -> Problem:
         links = tuple(
@@ -163,9 +178,11 @@ def _inputs(problem: Problem) -> list[tuple[str, float, Changed]]:
 
     users, rate = problem.workload.concurrency, problem.workload.requests_per_s
     return [
-        ("load", float(users if users is not None else rate or 0.0), load),
-        ("link latency (x today's)", 1.0, latency),
-        ("link bandwidth (x today's)", 1.0, bandwidth),
+        _Input("load", rate or 0.0, "{:.3g} requests/s", load)
+        if users is None
+        else _Input("load", float(users), "{:.0f} users", load, whole=True),
+        _Input("link latency (x today's)", 1.0, "{:.3g} times today's link latency", latency),
+        _Input("link bandwidth (x today's)", 1.0, "{:.3g} times today's link bandwidth", bandwidth),
     ]
 
 
@@ -175,16 +192,12 @@ def _with_cluster(problem: Problem, changes: dict[str, object]) -> Problem:
 
 
 def _flip(
-    parameter: str,
-    now: float,
-    changed: Changed,
-    candidates: tuple[Candidate, ...],
-    factors: tuple[float, ...],
+    varied: _Input, candidates: tuple[Candidate, ...], factors: tuple[float, ...]
 ) -> Flip | None:
     """The nearest value in one direction at which the winner changes, by bisection."""
 
     def winner(factor: float) -> int:
-        problem = changed(factor)
+        problem = varied.changed(factor)
         costs = []
         for candidate in candidates:
             metrics = predict(problem, candidate.plan).metrics
@@ -204,7 +217,14 @@ def _flip(
         else:
             inside = middle
     name = candidates[winner(outside)].name
-    to = now * outside
-    side = "above" if outside > 1 else "below"
-    text = f"{side} {to:.3g} {parameter} the better plan is: {name} (now {now:.3g})"
-    return Flip(parameter=parameter, now=now, to=to, winner=name, text=text)
+    to = varied.now * outside
+    if varied.whole:
+        to = float(max(1, round(to)))
+        if to == varied.now:
+            return None
+    side = "from {} on" if outside > 1 else "down from {}"
+    value, now = varied.told.format(to), varied.told.format(varied.now)
+    text = f"{side.format(value)} the better plan is: {name}"
+    if varied.name == "load":
+        text += f" (now {now})"
+    return Flip(parameter=varied.name, now=varied.now, to=to, winner=name, text=text)
