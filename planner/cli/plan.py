@@ -31,6 +31,20 @@ def plan(
         Literal["auto", "even", "memory", "greedy", "fixed-order"],
         typer.Option(help="Search for the best plan, or make the one a simpler planner makes."),
     ] = "auto",
+    before: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="MANIFEST",
+            help="Start from the plan that runs: mend it, or move where that pays.",
+        ),
+    ] = None,
+    min_gain: Annotated[
+        float,
+        typer.Option(
+            min=0.0, metavar="PCT", help="Gain for which --from moves weights, in percent."
+        ),
+    ] = 5.0,
     seed: SeedOption = 0,
     overrides: SetOption = None,
     profiles: ProfilesOption = None,
@@ -42,20 +56,24 @@ def plan(
     Exit code 4 if no plan meets the must-haves: then the binding one and the nearest miss are
     printed and no manifest is written.
 
+    After a node joined, left or slowed down, `--from` starts with the plan that runs: it says what
+    moves and what that costs, and keeps what runs unless a plan is better by `--min-gain`.
+
     Example: `planner plan scenario.yaml --out manifest.yaml`
     """
     from planner.core.errors import InfeasibleError
-    from planner.files.manifest import write_manifest
+    from planner.files.manifest import read_manifest, write_manifest
     from planner.files.scenario import load_scenario
     from planner.plan.solve import solve, solve_simply
     from planner.report.plan import PlanReport, infeasible_document
 
     loaded = load_scenario(scenario, profiles or [], overrides or [])
+    running = read_manifest(before).plan if before else None
     began_s = time.perf_counter()
     try:
         with console.progress(f"planning {loaded.name}"):
             solution = (
-                solve(loaded.problem)
+                solve(loaded.problem, before=running, least_gain=min_gain / 100)
                 if algorithm == "auto"
                 else solve_simply(loaded.problem, algorithm)
             )

@@ -39,6 +39,27 @@ class Flip(Spec):
     text: str
 
 
+class Move(Spec):
+    """What a node has to load."""
+
+    node: str
+    layers: int
+    bytes: float
+    seconds: float
+    """From the coordinator's host, nothing else on the way."""
+
+
+class Moves(Spec):
+    """What it takes to get from the running plan to the new one."""
+
+    loads: tuple[Move, ...]
+    released: tuple[str, ...]
+    """Nodes that the new plan does without."""
+    bytes: float
+    seconds: float
+    """Until the last node has loaded, all at once."""
+
+
 class Solution(Spec):
     """What ``solve`` answers; ``gap`` 0 means proven optimal."""
 
@@ -54,4 +75,6 @@ class Solution(Spec):
     flips: tuple[Flip, ...] = ()
     fallback: Candidate | None = None
     fallback_text: str = ""
+    moves: Moves | None = None
+    """Where another plan ran before."""
     warnings: tuple[str, ...] = ()

@@ -30,10 +30,11 @@ from planner.plan.infeasible import (
 from planner.plan.large import Known, Large
 from planner.plan.predict import load_of, predict
 from planner.plan.promise import as_cost, judge, objective_value
+from planner.plan.replan import kept
 from planner.plan.solution import Candidate, Solution
 from planner.plan.standby import protected, steadier, unprotected
 from planner.plan.structure import Best, Structure, admissible
-from planner.plan.survey import surveyed
+from planner.plan.survey import LOOKS, surveyed
 from planner.plan.tables import State, relaxed
 
 STATES = 1024
@@ -50,13 +51,21 @@ class _Pool:
     """Whether the exact search can take all multisets."""
 
 
-def solve(problem: Problem, *, expansions: int = 200_000) -> Solution:
+def solve(
+    problem: Problem,
+    *,
+    expansions: int = 200_000,
+    before: Plan | None = None,
+    least_gain: float = 0.05,
+) -> Solution:
     """The best plan, with a bound that no plan passes.
 
     ``expansions`` limits the labels of each structure's search; where it ends a search, the gap
-    says how far from the optimum the answer can be. Raises NoPlanError.
+    says how far from the optimum the answer can be. With a plan that runs ``before``, the search
+    on a large cluster is a short one, and what runs stays or is mended unless a plan is better by
+    ``least_gain``, a share of the objective. Raises NoPlanError.
     """
-    candidates, bound, whole = _candidates(problem, expansions)
+    candidates, bound, whole = _candidates(problem, expansions, LOOKS if before is None else 0)
     if not candidates:
         raise missed_bounds(problem, _nearest(problem, expansions))
     best = candidates[0]
@@ -73,6 +82,8 @@ def solve(problem: Problem, *, expansions: int = 200_000) -> Solution:
         candidates=tuple(candidates),
         warnings=best.prediction.warnings,
     )
+    if before is not None:
+        solution = kept(problem, before, solution, least_gain)
     return explained(problem, solution, _without(problem, solution, expansions))
 
 
@@ -119,22 +130,24 @@ def solve_simply(problem: Problem, name: Baseline) -> Solution:
     return explained(problem, solution, _without(problem, solution, 200_000))
 
 
-def _candidates(problem: Problem, limit: int) -> tuple[list[Candidate], float, bool]:
+def _candidates(
+    problem: Problem, limit: int, looks: int = LOOKS
+) -> tuple[list[Candidate], float, bool]:
     """The best plan of each structure, best first; a bound over all; whether it is proven.
 
     Standbys are added afterwards, as availability asks for them; where that does not do, plans
     without the least reliable nodes are tried. The bound is that of plans without standbys.
     """
     if problem.requirements.must_have.availability is None:
-        return _searched(problem, limit)
+        return _searched(problem, limit, looks)
     free = unprotected(problem)
-    found, bound, whole = _searched(free, limit)
+    found, bound, whole = _searched(free, limit, looks)
     kept = _with_standbys(problem, found)
     for smaller in steadier(free):
         if kept:
             break
         with suppress(NoPlanError):
-            kept = _with_standbys(problem, _searched(smaller, limit)[0])
+            kept = _with_standbys(problem, _searched(smaller, limit, looks)[0])
     return kept, bound, whole
 
 
@@ -151,12 +164,12 @@ def _with_standbys(problem: Problem, found: list[Candidate]) -> list[Candidate]:
     return [one for *_, one in sorted(kept, key=lambda entry: entry[:2])]
 
 
-def _searched(problem: Problem, limit: int) -> tuple[list[Candidate], float, bool]:
+def _searched(problem: Problem, limit: int, looks: int) -> tuple[list[Candidate], float, bool]:
     """The same where availability does not matter."""
     pool = _pool(problem)
     found: list[tuple[float, int, str, Candidate]] = []
     bound, held = math.inf, False
-    solved = _solved(problem, pool, limit) if pool.whole else surveyed(problem)
+    solved = _solved(problem, pool, limit) if pool.whole else surveyed(problem, looks)
     for name, best, holds in solved:
         held, bound = held or holds, min(bound, best.bound)
         if best.plan is not None and best.prediction is not None:

@@ -15,7 +15,7 @@ from planner.plan.costs import lines
 from planner.plan.large import ENOUGH, Known, Large
 from planner.plan.structure import Best
 
-_LOOKS = 24
+LOOKS = 24
 """Looks at structures in all, the one with the least bound first."""
 _EFFORT = 200
 """Relaxations solved for one pipeline, which is looked at once."""
@@ -25,7 +25,7 @@ _KEPT = 400
 """Classes of nodes up to which what a look has found is kept for the next."""
 
 
-def surveyed(problem: Problem) -> Iterator[tuple[str, Best, bool]]:
+def surveyed(problem: Problem, looks: int = LOOKS) -> Iterator[tuple[str, Best, bool]]:
     """Every structure with a good plan and a bound; fewer seats than users if more do not fit.
 
     All get a plan; then, again and again, the one with the least bound is looked at closely, until
@@ -52,7 +52,7 @@ def surveyed(problem: Problem) -> Iterator[tuple[str, Best, bool]]:
     kept, done = dict[int, Large](), set[int]()
     bounds = [(best.bound, index) for index, best in enumerate(found)]
     heapq.heapify(bounds)
-    for _ in range(_LOOKS):
+    for _ in range(looks):
         before, index = bounds[0]
         if before >= incumbent - ENOUGH * abs(incumbent) or index in done:
             break

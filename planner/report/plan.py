@@ -10,7 +10,8 @@ from planner.core.plan import Pipeline, Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.requirements import OBJECTIVES
-from planner.plan.solution import Candidate, Solution
+from planner.core.units import show
+from planner.plan.solution import Candidate, Moves, Solution
 from planner.report import placement
 from planner.report.tables import cost_rows, figure, grid, label, plain_metrics, table, trust
 
@@ -66,6 +67,7 @@ class PlanReport:
                 "text": solution.fallback_text,
             },
             "warnings": list(self.warnings),
+            "moves": solution.moves.model_dump(mode="json") if solution.moves else None,
         }
 
     def text(self) -> Iterator[RenderableType]:
@@ -78,6 +80,9 @@ class PlanReport:
                 self.problem, solution.prediction, index, _pipeline_title(solution.plan, index)
             )
             yield from _running(pipeline)
+        if solution.moves is not None:
+            yield ""
+            yield from _moves(solution.moves)
         if solution.plan.standbys:
             yield ""
             yield "Standbys"
@@ -234,6 +239,24 @@ def _running(pipeline: Pipeline) -> Sequence[str]:
     if pipeline.micro_batches > 1:
         said += f" in {pipeline.micro_batches} groups"
     return (said,)
+
+
+def _moves(moves: Moves) -> Iterator[RenderableType]:
+    """What is loaded where, and which nodes are free."""
+    if moves.loads:
+        yield (
+            f"What moves: {show(moves.bytes, 'bytes')} in all, {show(moves.seconds, 's')} until "
+            "the last node has them"
+        )
+        rows = grid("<", ">", ">", ">")
+        for one in moves.loads:
+            layers = f"{one.layers} layer" + ("s" if one.layers != 1 else "")
+            rows.add_row(f"  {one.node}", layers, show(one.bytes, "bytes"), show(one.seconds, "s"))
+        yield rows
+    else:
+        yield "What moves: nothing"
+    if moves.released:
+        yield f"  no longer used: {', '.join(moves.released)}"
 
 
 def _standbys(plan: Plan) -> Iterator[str]:

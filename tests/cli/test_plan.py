@@ -24,6 +24,7 @@ KEYS = [
     "flips",
     "fallback",
     "warnings",
+    "moves",
 ]
 
 
@@ -112,3 +113,13 @@ def test_never_imports_torch(scene: Scene, command: str) -> None:
         "assert not {'torch', 'pandas'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_from_a_plan_that_runs_says_what_moves(scene: Scene) -> None:
+    path, manifest = scene.scenario(MUST), scene.folder / "running.yaml"
+    assert scene.planner("plan", path, "--out", manifest).code == 0
+    said = scene.planner("plan", path, "--from", manifest)
+    assert said.code == 0
+    assert "What moves: nothing" in said.stdout
+    told = scene.planner("plan", path, "--from", manifest, "--format", "json")
+    assert '"moves": {' in told.stdout
