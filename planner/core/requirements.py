@@ -64,7 +64,7 @@ class MustHave(Spec):
     def missed(self, metrics: Metrics) -> list[Miss]:
         """The metric bounds that ``metrics`` break, each with its value and its bound."""
         misses = []
-        for name, sign in _BOUNDED.items():
+        for name, sign in BOUNDED.items():
             field = name.removesuffix("_ms") + "_s" if name.endswith("_ms") else name
             bound, value = getattr(self, field, None), getattr(metrics, name)
             if bound is None:
@@ -83,7 +83,7 @@ class Miss(Spec):
     bound: float
 
 
-_BOUNDED: dict[str, Literal[1, -1]] = {
+BOUNDED: dict[str, Literal[1, -1]] = {
     "mean_ttft_ms": 1,
     "p95_ttft_ms": 1,
     "p99_ttft_ms": 1,
@@ -97,6 +97,7 @@ _BOUNDED: dict[str, Literal[1, -1]] = {
     "output_throughput": -1,
     "availability": -1,
 }
+"""Metrics that must-haves bound; 1 where the bound is the most, -1 where it is the least."""
 
 
 class Requirements(Spec):

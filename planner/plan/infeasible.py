@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from planner.core.errors import InfeasibleError
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave, Requirements
@@ -10,16 +12,25 @@ from planner.plan.classes import allowed_nodes
 from planner.plan.room import capacity_bytes, needs
 from planner.plan.solution import Solution
 
+if TYPE_CHECKING:
+    from planner.plan.mend import Mend
+
 
 class NoPlanError(InfeasibleError):
     """No plan meets the must-haves; carries the binding constraint and the nearest miss."""
 
     def __init__(
-        self, constraint: str, message: str, hint: str, nearest: Solution | None = None
+        self,
+        constraint: str,
+        message: str,
+        hint: str,
+        nearest: Solution | None = None,
+        mend: Mend | None = None,
     ) -> None:
         super().__init__(message, hint)
         self.constraint = constraint
         self.nearest = nearest
+        self.mend = mend
 
 
 def no_nodes(problem: Problem) -> NoPlanError:
@@ -106,8 +117,8 @@ def with_objective(problem: Problem, metric: str) -> Problem:
     return problem.model_copy(update={"requirements": requirements})
 
 
-def missed_bounds(problem: Problem, nearest: Solution) -> NoPlanError:
-    """The nearest plan, and which bounds to move for it to be one."""
+def missed_bounds(problem: Problem, nearest: Solution, mend: Mend | None) -> NoPlanError:
+    """The nearest plan, which bounds it misses, and the smallest change that helps."""
     must = problem.requirements.must_have
     misses = must.missed(nearest.prediction.metrics)
     changes = [
@@ -122,9 +133,7 @@ def missed_bounds(problem: Problem, nearest: Solution) -> NoPlanError:
     first = misses[0].metric if misses else "max_nodes"
     where = " and ".join(" -> ".join(pipeline.nodes) for pipeline in nearest.plan.pipelines)
     what = "; ".join(changes) or "each pipeline alone misses a bound"
-    return NoPlanError(
-        first,
-        f"no plan meets the must-haves; {first} binds",
-        f"the nearest plan is {where}: {what}",
-        nearest,
-    )
+    hint = f"the nearest plan is {where}: {what}"
+    hint += f"; the smallest change that makes a plan possible: {mend.text}" if mend else ""
+    message = f"no plan meets the must-haves; {first} binds"
+    return NoPlanError(first, message, hint, nearest, mend)

@@ -28,6 +28,7 @@ from planner.plan.infeasible import (
     with_objective,
 )
 from planner.plan.large import Known, Large
+from planner.plan.mend import cheapest_mend
 from planner.plan.predict import load_of, predict
 from planner.plan.promise import as_cost, judge, objective_value
 from planner.plan.replan import kept
@@ -67,7 +68,8 @@ def solve(
     """
     candidates, bound, whole = _candidates(problem, expansions, LOOKS if before is None else 0)
     if not candidates:
-        raise missed_bounds(problem, _nearest(problem, expansions))
+        mend = cheapest_mend(problem, lambda one: _candidates(one, expansions, 0)[0])
+        raise missed_bounds(problem, _nearest(problem, expansions), mend)
     best = candidates[0]
     cost = as_cost(problem, best.value)
     gap = max(0.0, cost - bound) / abs(cost) if cost else 0.0

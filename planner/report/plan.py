@@ -218,6 +218,9 @@ def infeasible_document(error: InfeasibleError) -> dict[str, Any]:
     document: dict[str, Any] = {"error": error.message, "hint": error.hint}
     document["constraint"] = getattr(error, "constraint", None)
     document["nearest"] = None
+    mend = getattr(error, "mend", None)
+    change = {"must_have": mend.name, "from": mend.before, "to": mend.value} if mend else None
+    document["change"] = change
     if isinstance(nearest, Solution):
         document["nearest"] = {
             "plan": plan_document(nearest.plan),

@@ -1,0 +1,61 @@
+"""Mends: the change that is proposed, applied, gives a plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from planner.core.cluster import Node
+from planner.core.problem import Problem
+from planner.core.requirements import MustHave, Requirements
+from planner.plan.infeasible import NoPlanError
+from planner.plan.solve import solve
+from tests.core.world import device, problem
+
+
+def world(**must: Any) -> Problem:
+    """Three workers of 1 USD/h that hold two of the four layers each."""
+    nodes = [Node(id="home")]
+    nodes += [Node(id=f"n{index}", device="chip", price=1.0) for index in range(3)]
+    asked = MustHave.model_validate(must)
+    return problem(
+        nodes,
+        devices=[device(memory=4.5e5)],
+        requirements=Requirements(objective="tpot", must_have=asked),
+    )
+
+
+@pytest.mark.parametrize(
+    "must",
+    [
+        {"p95_ttft": 1e-4},
+        {"mean_tpot": 1e-3},
+        {"mean_e2el": 0.05},
+        {"usd_per_hour": 0.5},
+        {"usd_per_million_output_tokens": 0.01},
+        {"output_throughput": 1e6},
+        {"max_nodes": 1},
+        {"mean_tpot": 1e-3, "usd_per_hour": 100.0},
+        {"p95_ttft": 1e-4, "max_nodes": 3},
+    ],
+    ids=lambda must: "+".join(must),
+)
+def test_the_proposed_change_makes_it_feasible(must: dict[str, float]) -> None:
+    with pytest.raises(NoPlanError) as caught:
+        solve(world(**must))
+    mend = caught.value.mend
+    assert mend is not None
+    assert mend.name in must
+    assert mend.text in caught.value.hint
+    solution = solve(mend.applied(world(**must)))
+    assert not mend.applied(world(**must)).requirements.must_have.missed(
+        solution.prediction.metrics
+    )
+
+
+def test_two_impossible_bounds_have_no_single_mend() -> None:
+    with pytest.raises(NoPlanError) as caught:
+        solve(world(mean_tpot=1e-3, usd_per_hour=0.5))
+    assert caught.value.mend is None
+    assert caught.value.nearest is not None
