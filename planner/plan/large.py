@@ -136,7 +136,7 @@ class Large:
             coupled.seed(cuts)
         if self._additive:
             aim = min(self.incumbent, self.found)
-            bound = coupled.tighten(turns, self._remembered // 2, aim)
+            bound = coupled.tighten(turns, self._remembered, aim)
         else:
             bound = coupled.least()
         if coupled.near or not self._additive:
@@ -293,7 +293,9 @@ class Large:
     @property
     def _remembered(self) -> int:
         """Nodes whose use labels remember; each doubles the work."""
-        return 10 if len(self.classes) <= 50 else 7 if len(self.classes) <= 120 else 4
+        if self.replicas > 1:
+            return 5 if len(self.classes) <= 50 else 3 if len(self.classes) <= 120 else 2
+        return 7 if len(self.classes) <= 120 else 4
 
     @property
     def _most_nodes(self) -> int | None:
