@@ -30,6 +30,10 @@ def card(known: Catalogue, kind: Kind, name: str, of: type[C]) -> C:
     if kind == "models" and known.find(kind, name) is None and Path(name, "config.json").is_file():
         name = f"./{name}"
     if known.find(kind, name) is None:
+        from planner.files.names import resolve
+
+        name = resolve(known, kind, name) or name
+    if known.find(kind, name) is None:
         message, hint = known.missing(kind, name)
         raise UsageError(message, hint)
     found, _ = known.get(kind, name)

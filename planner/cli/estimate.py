@@ -12,12 +12,14 @@ from planner.cli.console import Format, FormatOption, ProfilesOption
 if TYPE_CHECKING:
     from planner.core.device import Device
     from planner.core.engine import Engine
+    from planner.core.model import ModelSpec
     from planner.core.quant import QuantScheme
     from planner.files.catalogue import Catalogue
 
 _THIS_HOST = "this-host"
-_DEFAULT_ENGINE = "llama.cpp"
-_DEFAULT_QUANTS = {"llama.cpp": "q4_k_m", "llama.cpp-2024": "q4_k_m"}
+_GGUF_ENGINE, _SERVER = "llama.cpp", "vllm"
+_SERVER_CLASSES = ("nvidia_datacenter", "nvidia_datacenter_gddr", "amd_instinct")
+_ALSO_SERVE = ("nvidia_geforce", "nvidia_rtx_pro", "nvidia_gb10")
 
 
 def estimate(
@@ -30,7 +32,10 @@ def estimate(
     ] = 1,
     engine: Annotated[
         str | None,
-        typer.Option("--engine", help="Engine profile.  [default: llama.cpp]"),
+        typer.Option(
+            "--engine",
+            help="Engine profile.  [default: vllm on datacentre GPUs, llama.cpp on others]",
+        ),
     ] = None,
     quant: Annotated[
         str | None,
@@ -51,6 +56,15 @@ def estimate(
     draft_ms: Annotated[
         float, typer.Option("--draft-ms", min=0, help="Milliseconds to draft one token.")
     ] = 0.0,
+    cached: Annotated[
+        int, typer.Option("--cached", min=0, help="Tokens that are in the KV cache already.")
+    ] = 0,
+    kv_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--kv-memory", help="Memory for the KV cache, such as 8 GiB.  [default: what is left]"
+        ),
+    ] = None,
     profiles: ProfilesOption = None,
     format: FormatOption = Format.text,
 ) -> None:
@@ -70,16 +84,18 @@ def estimate(
     from planner.core.model import ModelSpec
     from planner.core.quant import QuantScheme
     from planner.core.speculation import Speculation
+    from planner.files.names import scheme_of
     from planner.report.estimate import EstimateReport
 
     known = catalogue(profiles)
     chosen_device = card(known, "devices", device, Device)
-    wanted = engine or (_THIS_HOST if device == _THIS_HOST else _DEFAULT_ENGINE)
-    chosen_engine = card(known, "engines", wanted, Engine)
-    wanted_quant = quant or _DEFAULT_QUANTS.get(chosen_engine.id, "bf16")
-    chosen_quant = card(known, "quants", wanted_quant, QuantScheme)
     chosen_model = card(known, "models", model, ModelSpec)
-    load = cost.Load(prompt, output, batch)
+    chosen_engine = card(known, "engines", engine or _engine(chosen_device, quant), Engine)
+    wanted_quant = quant or _quant(chosen_engine, chosen_model)
+    wanted_quant = scheme_of(known, wanted_quant, chosen_model.id, chosen_engine.id) or wanted_quant
+    chosen_quant = card(known, "quants", wanted_quant, QuantScheme)
+    load = cost.Load(prompt, output, batch, cached)
+    kv_bytes = _bytes(kv_memory)
     drafts = None
     if draft_tokens:
         drafts = Speculation(
@@ -87,7 +103,7 @@ def estimate(
         )
     try:
         values = cost.estimate(
-            chosen_model, chosen_quant, chosen_device, count, chosen_engine, load, drafts
+            chosen_model, chosen_quant, chosen_device, count, chosen_engine, load, drafts, kv_bytes
         )
     except ValueError as error:
         hint = _ways_out(known, chosen_engine, chosen_device, chosen_quant)
@@ -102,6 +118,37 @@ def estimate(
             f"{prompt + output} tokens are more than the {chosen_model.max_position_embeddings} "
             f"that {chosen_model.id} was made for"
         )
+
+
+def _engine(device: Device, quant: str | None) -> str:
+    """What most people run on such a device, for weights in such a scheme."""
+    if device.id == _THIS_HOST:
+        return _THIS_HOST
+    named = (quant or "").casefold()
+    gguf = named.startswith(("q", "f16", "ud-", "i1-")) or named.endswith("gguf")
+    if device.device_class in _SERVER_CLASSES:
+        return _GGUF_ENGINE if gguf else _SERVER
+    return _GGUF_ENGINE if gguf or not named or device.device_class not in _ALSO_SERVE else _SERVER
+
+
+def _quant(engine: Engine, model: ModelSpec) -> str:
+    """The scheme in which an engine's users mostly have a model."""
+    if model.id.startswith("gpt-oss"):
+        return "mxfp4"
+    return "q4_k_m" if engine.id.startswith(_GGUF_ENGINE) else "bf16"
+
+
+def _bytes(text: str | None) -> float | None:
+    """A size as people write it; raises UsageError."""
+    from planner.core.errors import UsageError
+    from planner.core.units import parse
+
+    if text is None:
+        return None
+    try:
+        return parse(text, "bytes")
+    except ValueError as error:
+        raise UsageError(f"--kv-memory {text}: {error}", "write it as 8 GiB") from None
 
 
 def _ways_out(known: Catalogue, engine: Engine, device: Device, quant: QuantScheme) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from planner.cli import (
+    calibrate,
     console,
     diff,
     doctor,
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command("init")(init.init)
 app.command("probe")(probe.probe)
 app.command("estimate")(estimate.estimate)
+app.command("calibrate")(calibrate.calibrate)
 app.command("plan")(plan.plan)
 app.command("simulate")(simulate.simulate)
 app.command("run")(run.run)

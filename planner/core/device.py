@@ -38,6 +38,8 @@ class Device(Card):
     """Peak memory bandwidth (datasheet), or a streaming read (probed)."""
     flop_per_s: dict[DType, FlopPerSecond] = Field(alias="compute", min_length=1)
     """Dense peak by number format; sparse rates do not count."""
+    interconnect_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="interconnect")
+    """What a device sends to others of its node, one way (NVLink, PCIe)."""
     tdp_w: Watts | None = Field(default=None, alias="tdp")
     """Board power under load."""
     idle_w: Watts | None = Field(default=None, alias="idle")

@@ -12,6 +12,9 @@ from planner.core.device import Device
 from planner.core.spec import Card, Spec
 from planner.core.units import Bytes, Count, Fraction, Positive, Seconds
 
+Split = Literal["tensor", "layer"]
+"""How devices of one node share a stage: every layer together, or each its own layers."""
+
 Curve = tuple[tuple[Positive, Positive], ...]
 """Points (tokens in the step, efficiency), tokens rising."""
 
@@ -23,6 +26,8 @@ class Efficiency(Spec):
     """Share of the peak memory bandwidth that weight reads reach."""
     compute: Positive | Curve
     """Share of the peak FLOP/s that matrix products reach, constant or by tokens in the step."""
+    experts: Positive = 1.0
+    """Share of ``compute`` that grouped products of routed experts reach."""
     layer_overhead_s: Seconds = Field(default=0.0, alias="layer_overhead")
     """Overhead per layer and step that these kernels add to the calibration's own."""
 
@@ -87,6 +92,10 @@ class Calibration(Spec):
     """Time per sequence and layer, where an engine attends sequence by sequence."""
     sync_s: Seconds = Field(default=0.0, alias="sync")
     """Latency of one all-reduce between the devices of a node (two per layer)."""
+    sync_bandwidth: Positive = 0.3
+    """Share of the interconnect's bandwidth that all-reduces of activations reach."""
+    expert_tile: Annotated[float, Field(ge=0)] = 0.0
+    """Rows to which grouped products pad the tokens of an expert; 0 for none."""
     tier: Literal[0, 1, 2] = 0
     """0 datasheet and defaults, 1 fitted to timed steps, 2 to kernel points of our runtime."""
     error_band: ErrorBand | None = None
@@ -112,12 +121,24 @@ class Calibration(Spec):
         return 1 + sum(weight for mine, _, weight in wanted if mine)
 
 
+class MeasuredAs(Spec):
+    """Which rows of benchmark tables are about an engine."""
+
+    backend: str
+    """Text in the name that tables give the engine, whatever its case."""
+    since: str = ""
+    """Earliest date of a row, as the tables write it: year first."""
+    until: str = ""
+    """Last date of a row."""
+
+
 class Engine(Card):
     """A serving engine at one version: its calibrations and its habits."""
 
     name: str
     version: str
     """Version, build or date of the software that was measured."""
+    measured_as: MeasuredAs | None = None
     calibrations: tuple[Calibration, ...] = Field(min_length=1)
     hop_s: Seconds = Field(default=0.0, alias="hop")
     """Software time of one hop: encode, system calls, decode (relays included)."""
@@ -137,6 +158,11 @@ class Engine(Card):
     """Most sequences a pipeline decodes together."""
     kv_block_tokens: Count = 16
     """KV cache is handed out in blocks of this many tokens."""
+    split: Split = "tensor"
+    prefill_chunk: Count | None = None
+    """Tokens of a prompt that are computed at a time; all of them where it is absent."""
+    admission_steps: Annotated[float, Field(ge=0)] = 0.5
+    """Decode steps of others that a newcomer's first token waits for."""
 
     def calibration(self, device: Device) -> Calibration:
         """The closest calibration for a device; raises ValueError where none fits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -170,6 +171,21 @@ class ModelSpec(Card):
         ends = self.embedding_params + (0 if self.tie_word_embeddings else self.head_params)
         return ends + self.hidden_size + sum(layer.total_params for layer in self.layers)
 
+    def runs(self, start: int, stop: int) -> tuple[tuple[Layer, int], ...]:
+        """Distinct layers of a range with how often each occurs, in order of first appearance."""
+        if start == 0 and stop == self.num_hidden_layers:
+            return self._all_runs
+        return _runs(self.layers[start:stop])
+
+    @cached_property
+    def _all_runs(self) -> tuple[tuple[Layer, int], ...]:
+        return _runs(self.layers)
+
+    @property
+    def active_params(self) -> int:
+        """Parameters one token is multiplied with in the layers."""
+        return sum(layer.active_params for layer in self.layers)
+
     def _is_mixture(self, index: int) -> bool:
         if not self.num_experts or index < self.first_k_dense_replace:
             return False
@@ -238,3 +254,11 @@ class ModelSpec(Card):
         params = hidden * (2 * key + 2 * value + 2 * self.linear_num_value_heads) + value * hidden
         state = self.linear_num_value_heads * self.linear_key_head_dim * self.linear_value_head_dim
         return params, 0, state, 0.0
+
+
+def _runs(layers: Sequence[Layer]) -> tuple[tuple[Layer, int], ...]:
+    counts: dict[int, tuple[Layer, int]] = {}
+    for layer in layers:
+        _, seen = counts.get(id(layer), (layer, 0))
+        counts[id(layer)] = (layer, seen + 1)
+    return tuple(counts.values())

@@ -30,6 +30,7 @@ _TIME_MEANING = {
     "overhead": "launches and fixed cost",
     "coordinator": "scheduling and sampling",
     "draft": "the draft model",
+    "prompts": "prompts of other requests between",
 }
 _MEMORY_MEANING = {
     "weights": "parameters",
@@ -97,7 +98,7 @@ class EstimateReport:
         yield ""
         yield self._figures()
         yield ""
-        whole = f"One decode step, {_duration(values.step_s)}"
+        whole = f"One decode step, {_duration(values.step_s + values.between_s)}"
         if values.tokens_per_step != 1:
             whole += f", of {values.tokens_per_step:.3g} tokens"
         yield _bars(whole, self._decode(), _duration, _TIME_MEANING)
@@ -116,7 +117,8 @@ class EstimateReport:
     def _decode(self) -> dict[str, float]:
         """Seconds of a decode step by cause."""
         rows = self._step(self.values.decode)
-        return rows | ({"draft": self.values.draft_s} if self.values.draft_s else {})
+        others = {"draft": self.values.draft_s, "prompts": self.values.between_s}
+        return rows | {name: time_s for name, time_s in others.items() if time_s > 0}
 
     def _figures(self) -> Table:
         from rich.table import Table
@@ -128,7 +130,8 @@ class EstimateReport:
         table.add_column()
         table.add_row("Prefill", _rate(values.prefill_tokens_per_s), "")
         table.add_row("Decode", _rate(values.decode_tokens_per_s), "all of the batch")
-        table.add_row("TTFT", _duration(values.ttft_s), "to the first token, node idle")
+        idle = "to the first token" + (", node idle" if values.load.batch == 1 else "")
+        table.add_row("TTFT", _duration(values.ttft_s), idle)
         table.add_row("TPOT", _duration(values.tpot_s), "per output token after it")
         if values.fits:
             room = f"room for {values.kv_capacity_tokens:,} tokens of KV cache"

@@ -35,7 +35,8 @@ def test_json_has_the_agreed_keys_and_its_parts_sum_up(planner: Terminal) -> Non
     assert (done.code, done.stderr) == (0, "")
     assert set(values) >= KEYS
     assert sum(values["breakdown"].values()) * 1e3 == pytest.approx(values["tpot_ms"])
-    assert values["decode_tok_s"] == pytest.approx(4e3 / values["tpot_ms"])
+    step_ms = values["tpot_ms"] - values["breakdown"]["prompts"] * 1e3
+    assert values["decode_tok_s"] == pytest.approx(4e3 / step_ms)
     assert (values["engine"], values["quant"], values["fits"]) == ("llama.cpp", "q4_k_m", True)
     assert set(values["error_band"]) == {"median", "p90"}
 
@@ -103,3 +104,35 @@ def test_a_model_may_be_a_directory_and_the_format_an_environment_variable(
         done = planner("estimate", "--model", name, "--device", "chip", "--engine", "soft")
         assert (done.code, done.document["model"]) == (0, "my-model")
     assert "warning: 640 tokens are more than the 100" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "quant", "found"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", "H100 SXM", None, ("vllm", "bf16")),
+        ("Llama 3 8B", "GeForce RTX 4090 24GB", None, ("llama.cpp", "q4_k_m")),
+        ("llama-3.1-8b", "rtx-4090", "fp8", ("vllm", "fp8")),
+        ("llama-3.1-8b", "A100 PCIe 80GB", "Q4_K_M", ("llama.cpp", "q4_k_m")),
+        ("gpt-oss-20b", "M4 Max", None, ("llama.cpp", "mxfp4-gguf")),
+        ("openai/gpt-oss-120b", "B200", "fp4", ("vllm", "mxfp4")),
+    ],
+)
+def test_names_as_people_write_them_and_the_engine_they_would_use(
+    planner: Terminal, model: str, device: str, quant: str | None, found: tuple[str, str]
+) -> None:
+    named = ("--quant", quant) if quant else ()
+    done = planner("estimate", "--model", model, "--device", device, *named, "--format", "json")
+    assert done.code == 0, done.stderr
+    assert (done.document["engine"], done.document["quant"]) == found
+
+
+def test_a_size_of_memory_that_the_card_does_not_have_is_another_device(planner: Terminal) -> None:
+    done = planner("estimate", "--model", "llama-3.1-8b", "--device", "RTX 4090 48GB")
+    assert done.code == 2
+    assert "there is no device 'RTX 4090 48GB'" in done.stderr
+
+
+def test_memory_for_the_cache_is_a_size(planner: Terminal) -> None:
+    assert planner(*LLAMA, "--kv-memory", "2 GiB").document["fits"]
+    assert not planner(*LLAMA, "--kv-memory", "1 MiB").document["fits"]
+    assert planner(*LLAMA, "--kv-memory", "much").code == 2

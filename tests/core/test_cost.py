@@ -97,6 +97,51 @@ def test_more_devices_share_the_work_and_pay_for_synchronisation() -> None:
     assert (one.sync_s, two.sync_s) == (0, pytest.approx(2 * 2 * 1e-5))
 
 
+def test_activations_pass_the_interconnect_in_an_all_reduce() -> None:
+    """64 values of 2 bytes a token, 2 (4 - 1) / 4 of them passed on, twice per layer."""
+    calibration = engine().calibrations[0].model_copy(update={"sync_bandwidth": 0.5})
+    four = Chip(device(interconnect=1e6), calibration, 4)
+    time = stage_time(model(), 1, 3, quant(), four, Batch.prefill(10))
+    assert time.sync_s == pytest.approx(2 * 2 * 1.5 * 10 * 64 * 2 / 0.5e6)
+
+
+def test_a_long_prompt_is_computed_in_chunks() -> None:
+    """Attention sees the chunks before, weights are read once per chunk."""
+    chunked = Chip(device(), engine().calibrations[0], prefill_chunk=100)
+    steps = (Batch.prefill(100), Batch.prefill(100, 100), Batch.prefill(50, 200))
+    parts = [stage_time(model(), 0, 4, quant(), chip(), step).total_s for step in steps]
+    whole = stage_time(model(), 0, 4, quant(), chunked, Batch.prefill(250))
+    assert whole.total_s == pytest.approx(sum(parts))
+    short = Batch.prefill(100)
+    assert stage_time(model(), 0, 4, quant(), chunked, short).total_s == parts[0]
+
+
+def test_devices_that_hold_layers_of_their_own_take_turns() -> None:
+    """Nothing is gained in decode; c chunks leave n devices after c + n - 1 turns."""
+    calibration = engine().calibrations[0].model_copy(update={"sync_s": 1e-5})
+    three = Chip(device(), calibration, 3, "layer", prefill_chunk=100)
+    one = Chip(device(), calibration, 1, "layer", prefill_chunk=100)
+    for step, turns in ((Batch.decode(4, 100), 3 / 3), (Batch.prefill(400), (4 + 2) / (4 * 3))):
+        alone = stage_time(model(), 0, 4, quant(), one, step).total_s
+        split = stage_time(model(), 0, 4, quant(), three, step).total_s
+        assert split == pytest.approx(alone * turns + 2e-5)
+
+
+def test_grouped_products_are_padded_to_whole_tiles() -> None:
+    """Each touched expert computes half a tile for nothing, at its own share of the peak."""
+    spec = model(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32)
+    entry = engine().calibrations[0]
+    slow = entry.efficiency["*"].model_copy(update={"experts": 0.5})
+    changed = {"expert_tile": 8.0, "efficiency": {"*": slow}}
+    padded = Chip(device(), entry.model_copy(update=changed))
+    step = Batch.prefill(5000)
+    plain_s = stage_time(spec, 1, 2, quant(), chip(), step).total_s
+    padded_s = stage_time(spec, 1, 2, quant(), padded, step).total_s
+    layer, flop_per_s = spec.layers[1], 10e12
+    rows = 2 * (2 * 5000 + 4 * 8 / 2) - 2 * 5000
+    assert padded_s - plain_s == pytest.approx(2 * layer.expert_params * rows / flop_per_s)
+
+
 def test_compute_efficiency_is_read_off_a_curve() -> None:
     reached = Efficiency(bandwidth=1, compute=((1, 0.1), (100, 0.5)))
     assert [reached.compute_at(n) for n in (0.5, 1, 10, 100, 1000)] == pytest.approx(

@@ -23,13 +23,42 @@ def _estimate(load: Load = LOAD, count: int = 1):  # type: ignore[no-untyped-def
 def test_it_is_the_stage_time_of_one_prompt_and_of_a_step_at_mean_context() -> None:
     chip = Chip(DEVICE, ENGINE.calibration(DEVICE))
     layers = PROBLEM.model.num_hidden_layers
-    found = _estimate()
+    found = _estimate(dataclasses.replace(LOAD, batch=1))
     prompt = stage_time(PROBLEM.model, 0, layers, PROBLEM.quants[0], chip, Batch.prefill(40))
-    step = stage_time(PROBLEM.model, 0, layers, PROBLEM.quants[0], chip, Batch.decode(2, 2 * 50))
+    step = stage_time(PROBLEM.model, 0, layers, PROBLEM.quants[0], chip, Batch.decode(1, 50))
     assert found.ttft_s == pytest.approx(0.75 + prompt.total_s)
     assert found.tpot_s == pytest.approx(0.25 + step.total_s)
-    assert found.decode_tokens_per_s == pytest.approx(2 / found.tpot_s)
+    assert found.decode_tokens_per_s == pytest.approx(1 / found.tpot_s)
     assert found.prefill_tokens_per_s == pytest.approx(40 / prompt.total_s)
+
+
+@pytest.mark.parametrize("users", [2, 5, 40])
+def test_users_share_the_node_and_its_time_adds_up(users: int) -> None:
+    """Every round serves each user's prompt and decodes everybody's tokens, one after the other."""
+    found = _estimate(dataclasses.replace(LOAD, batch=users))
+    alone = _estimate(dataclasses.replace(LOAD, batch=users - 1))
+    later = LOAD.output_tokens - 1
+    round_s = found.request_s + users * found.prompt_s + later * found.step_s
+    assert found.ttft_s + later * found.tpot_s == pytest.approx(round_s)
+    assert found.tpot_s == pytest.approx(found.step_s + found.between_s)
+    assert found.ttft_s > alone.ttft_s
+    assert found.tpot_s > alone.tpot_s
+    assert found.decode_tokens_per_s == pytest.approx(users / found.step_s)
+
+
+def test_a_prompt_behind_a_cached_one_attends_to_it() -> None:
+    behind = _estimate(dataclasses.replace(LOAD, cached_tokens=500))
+    assert behind.prefill.total_s > _estimate().prefill.total_s
+    assert behind.memory.kv_bytes > _estimate().memory.kv_bytes
+
+
+def test_memory_set_aside_for_the_cache_is_its_limit() -> None:
+    model, quant = PROBLEM.model, PROBLEM.quants[0]
+    free = _estimate()
+    tight = estimate(model, quant, DEVICE, 1, ENGINE, LOAD, kv_bytes=free.memory.kv_bytes / 2)
+    assert free.fits
+    assert not tight.fits
+    assert tight.kv_capacity_tokens == pytest.approx(LOAD.held_tokens * LOAD.batch / 2, rel=0.02)
 
 
 def test_what_fills_the_cache_just_fits() -> None:
@@ -49,6 +78,7 @@ def test_drafts_bring_several_tokens_per_step() -> None:
     some = Speculation(draft_tokens=1, acceptance=0.5, draft_token=1.0)
     plain = _estimate()
     found = estimate(PROBLEM.model, PROBLEM.quants[0], DEVICE, 1, ENGINE, LOAD, some)
-    assert found.ttft_s == plain.ttft_s
-    assert found.tpot_s == pytest.approx((found.decode.total_s + 1.25) / 1.5)
+    assert found.prompt_s == plain.prompt_s
+    assert found.step_s == pytest.approx(found.decode.total_s + 1.25)
+    assert found.decode_tokens_per_s == pytest.approx(LOAD.batch * 1.5 / found.step_s)
     assert found.decode.total_s > plain.decode.total_s

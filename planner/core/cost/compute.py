@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from planner.core.cost.batch import Batch
 from planner.core.device import Device
-from planner.core.engine import Calibration, Efficiency
+from planner.core.engine import Calibration, Efficiency, Engine, Split
 from planner.core.model import Layer, ModelSpec
 from planner.core.quant import QuantScheme
 
@@ -50,7 +51,7 @@ class StageTime:
             self.overhead_s + other.overhead_s,
         )
 
-    def __mul__(self, times: int) -> StageTime:
+    def __mul__(self, times: float) -> StageTime:
         return StageTime(
             self.weights_s * times,
             self.compute_s * times,
@@ -68,7 +69,21 @@ class Chip:
     device: Device
     calibration: Calibration
     count: int = 1
-    """Devices that share every layer by tensor parallelism."""
+    """Devices of the node that work on the stage together."""
+    split: Split = "tensor"
+    """Whether they share every layer, or each holds layers of its own."""
+    prefill_chunk: int | None = None
+    """Tokens of a prompt that are computed at a time; None for all."""
+
+    @classmethod
+    def of(cls, engine: Engine, device: Device, count: int = 1) -> Chip:
+        """Devices as an engine uses them; raises ValueError where it has no calibration."""
+        return cls(device, engine.calibration(device), count, engine.split, engine.prefill_chunk)
+
+    @property
+    def sharing(self) -> int:
+        """Devices that work on one layer at the same time."""
+        return self.count if self.split == "tensor" else 1
 
 
 def stage_time(
@@ -80,10 +95,39 @@ def stage_time(
     (Williams, Waterman, Patterson, CACM 2009): the longer of reading its weights and computing
     its products, and likewise for attention over the KV cache, plus the engine's overheads.
     The first stage adds the embedding rows, the last one the head for one token per sequence.
+
+    A prompt longer than the engine's chunk is computed chunk by chunk. Devices that hold layers
+    of their own pass chunks on as a pipeline does: c chunks leave n devices after c + n - 1
+    turns of 1 / (c n) of the work.
     """
+    chunks = _chunks(chip, batch)
+    total = StageTime()
+    for chunk in chunks:
+        total += _step_time(model, start, stop, quant, chip, chunk)
+    if chip.count > chip.sharing:
+        total *= (len(chunks) + chip.count - 1) / (len(chunks) * chip.count)
+        total += StageTime(sync_s=(chip.count - 1) * chip.calibration.sync_s)
+    return total
+
+
+def _chunks(chip: Chip, batch: Batch) -> list[Batch]:
+    """The steps in which a batch is computed."""
+    size = chip.prefill_chunk
+    if batch.phase == "decode" or size is None or batch.new_tokens <= size:
+        return [batch]
+    whole, rest = divmod(batch.new_tokens, size)
+    sizes = [float(size)] * int(whole) + ([rest] if rest else [])
+    cached = batch.context_tokens
+    return [Batch.prefill(tokens, cached + index * size) for index, tokens in enumerate(sizes)]
+
+
+def _step_time(
+    model: ModelSpec, start: int, stop: int, quant: QuantScheme, chip: Chip, batch: Batch
+) -> StageTime:
+    """Seconds of layers ``[start, stop)`` for one batch that is computed at once."""
     alone = start == 0 and stop == model.num_hidden_layers
     total = StageTime(overhead_s=fixed_s(chip.calibration, batch, alone))
-    for layer, times in _runs(model, start, stop):
+    for layer, times in model.runs(start, stop):
         total += layer_time(model, layer, quant, chip, batch) * times
     if start == 0:
         total += embedding_time(model, quant, chip, batch)
@@ -102,14 +146,12 @@ def layer_time(
     model: ModelSpec, layer: Layer, quant: QuantScheme, chip: Chip, batch: Batch
 ) -> StageTime:
     """Seconds of one layer for one step of ``batch``."""
-    experts = layer.distinct_experts(batch.new_tokens) * layer.expert_params
-    touched_bytes = quant.layer_bytes(layer.params, experts)
-    linear = _products(quant, chip, touched_bytes, layer.active_params, batch.new_tokens)
+    linear = _linear(layer, quant, chip, batch.new_tokens)
     attention = _attention(layer, quant, chip, batch)
     calibration = chip.calibration
     overhead_s = calibration.layer_overhead_s + _efficiency(quant, chip).layer_overhead_s
     overhead_s += batch.sequences * calibration.sequence_layer_overhead_s
-    return linear + attention + StageTime(sync_s=_sync_s(chip), overhead_s=overhead_s)
+    return linear + attention + StageTime(sync_s=_sync_s(model, chip, batch), overhead_s=overhead_s)
 
 
 def embedding_time(model: ModelSpec, quant: QuantScheme, chip: Chip, batch: Batch) -> StageTime:
@@ -123,40 +165,48 @@ def head_time(model: ModelSpec, quant: QuantScheme, chip: Chip, batch: Batch) ->
     """Seconds of the output head for the tokens that are sampled."""
     head_bytes = model.head_params * quant.head_bits / 8
     wide = quant.head_bits >= 16 > quant.weight_bits
-    return _products(quant, chip, head_bytes, model.head_params, batch.sampled_tokens, wide)
-
-
-def _runs(model: ModelSpec, start: int, stop: int) -> list[tuple[Layer, int]]:
-    """Distinct layers of a range with how often each occurs, in order of first appearance."""
-    counts: dict[int, tuple[Layer, int]] = {}
-    for layer in model.layers[start:stop]:
-        _, seen = counts.get(id(layer), (layer, 0))
-        counts[id(layer)] = (layer, seen + 1)
-    return list(counts.values())
+    products = model.head_params * batch.sampled_tokens
+    return _products(quant, chip, head_bytes, products, batch.sampled_tokens, wide)
 
 
 def _efficiency(quant: QuantScheme, chip: Chip) -> Efficiency:
     return chip.calibration.for_quant(quant.id, quant.compute_dtype)
 
 
+def _linear(layer: Layer, quant: QuantScheme, chip: Chip, tokens: float) -> StageTime:
+    """Products of a layer: those of every token, and the grouped ones of its routed experts.
+
+    The rows of a group are padded to whole tiles: half a tile for each expert that is touched.
+    """
+    touched = layer.distinct_experts(tokens)
+    expert_bytes = quant.layer_bytes(0, touched * layer.expert_params)
+    beside_bytes = quant.layer_bytes(layer.params, touched * layer.expert_params) - expert_bytes
+    beside = _products(quant, chip, beside_bytes, layer.params * tokens, tokens)
+    if not touched:
+        return beside
+    padding = touched * chip.calibration.expert_tile / 2
+    rows = (layer.experts_per_token * tokens + padding) / _efficiency(quant, chip).experts
+    return beside + _products(quant, chip, expert_bytes, layer.expert_params * rows, tokens)
+
+
 def _products(
     quant: QuantScheme,
     chip: Chip,
     weight_bytes: float,
-    params: float,
+    products: float,
     tokens: float,
     wide: bool = False,
 ) -> StageTime:
-    """Roofline of matrix products: weights read once, 2 FLOPs per parameter and token.
+    """Roofline of matrix products: weights read once, 2 FLOPs per product.
 
     ``wide`` weights are kept in 16 bits beside narrower ones and computed in that format.
     """
     dtype = quant.wide_dtype if wide else quant.compute_dtype
     reached = chip.calibration.for_quant(dtype, dtype) if wide else _efficiency(quant, chip)
-    bandwidth = chip.device.memory_bytes_per_s * chip.count * reached.bandwidth
-    peak = chip.device.peak_flop_per_s(dtype) * chip.count
+    bandwidth = chip.device.memory_bytes_per_s * chip.sharing * reached.bandwidth
+    peak = chip.device.peak_flop_per_s(dtype) * chip.sharing
     read_s = weight_bytes / bandwidth
-    compute_s = 2 * params * tokens / (peak * reached.compute_at(tokens))
+    compute_s = 2 * products / (peak * reached.compute_at(tokens))
     return StageTime(weights_s=read_s, compute_s=max(0.0, compute_s - read_s))
 
 
@@ -165,15 +215,24 @@ def _attention(layer: Layer, quant: QuantScheme, chip: Chip, batch: Batch) -> St
     calibration = chip.calibration
     elements = layer.kv_elements * batch.read_tokens(layer.kv_window)
     elements += 2 * layer.state_elements * batch.sequences
-    bandwidth = chip.device.memory_bytes_per_s * chip.count * calibration.kv_bandwidth
+    bandwidth = chip.device.memory_bytes_per_s * chip.sharing * calibration.kv_bandwidth
     read_s = elements * quant.kv_bits / 8 / bandwidth
     flops = layer.flops_per_pair * batch.attended_pairs(layer.kv_window)
     flops += 4.0 * layer.state_elements * batch.new_tokens
-    peak = chip.device.peak_flop_per_s(quant.wide_dtype) * chip.count
+    peak = chip.device.peak_flop_per_s(quant.wide_dtype) * chip.sharing
     compute_s = flops / (peak * calibration.attention_compute)
     return StageTime(kv_s=read_s, attention_s=max(0.0, compute_s - read_s))
 
 
-def _sync_s(chip: Chip) -> float:
-    """Two all-reduces per layer (Megatron-LM, arXiv 1909.08053), latency-bound in decode."""
-    return 2 * chip.calibration.sync_s if chip.count > 1 else 0.0
+def _sync_s(model: ModelSpec, chip: Chip, batch: Batch) -> float:
+    """Two all-reduces per layer (Megatron-LM, arXiv 1909.08053), latency-bound in decode.
+
+    A ring passes on 2 (n - 1) / n of the activations, which are kept in 16 bits; where nothing is
+    known of the interconnect, only the latency counts.
+    """
+    if chip.sharing == 1:
+        return 0.0
+    calibration = chip.calibration
+    passed_bytes = 2 * (chip.count - 1) / chip.count * batch.new_tokens * model.hidden_size * 2
+    rate = calibration.sync_bandwidth * (chip.device.interconnect_bytes_per_s or math.inf)
+    return 2 * (calibration.sync_s + passed_bytes / rate)

@@ -43,16 +43,20 @@ def stage_memory(
     ``tokens_per_sequence`` are the most tokens a sequence may reach; ``step_tokens`` the most
     tokens of one step. Raises nothing: whether it fits is the caller's question.
     """
-    layers = model.layers[start:stop]
+    runs = model.runs(start, stop)
     weights = sum(
-        quant.layer_bytes(layer.params, layer.experts * layer.expert_params) for layer in layers
+        times * quant.layer_bytes(layer.params, layer.experts * layer.expert_params)
+        for layer, times in runs
     )
     if start == 0:
         weights += model.embedding_params * quant.embedding_bits / 8
     last = stop == model.num_hidden_layers
     if last and not (start == 0 and model.tie_word_embeddings):
         weights += model.head_params * quant.head_bits / 8
-    kv = sum(kv_bytes_per_sequence(layer, quant, engine, tokens_per_sequence) for layer in layers)
+    kv = sum(
+        times * kv_bytes_per_sequence(layer, quant, engine, tokens_per_sequence)
+        for layer, times in runs
+    )
     return StageMemory(
         weights_bytes=weights,
         kv_bytes=kv * sequences,

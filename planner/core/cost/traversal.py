@@ -46,11 +46,8 @@ class Traversal:
 
 def chip(problem: Problem, node_id: str) -> Chip:
     """The device of a node under the problem's engine."""
-    return Chip(
-        problem.cluster.device(node_id),
-        problem.calibration(node_id),
-        problem.cluster.node(node_id).count,
-    )
+    count = problem.cluster.node(node_id).count
+    return Chip.of(problem.engine, problem.cluster.device(node_id), count)
 
 
 def payloads_bytes(problem: Problem, pipeline: Pipeline, batch: Batch) -> tuple[float, ...]:

@@ -1,0 +1,127 @@
+"""``planner calibrate``: published or own measurements -> the constants of engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from planner.cli import console
+from planner.cli.console import Format, FormatOption, ProfilesOption
+
+if TYPE_CHECKING:
+    from planner.core.device import Device
+    from planner.core.engine import Engine
+    from planner.files.catalogue import Catalogue
+    from planner.files.measurements import Measurements
+
+
+def calibrate(
+    data: Annotated[Path, typer.Argument(help="CSV file of measured speeds.", metavar="DATA.csv")],
+    engine: Annotated[
+        list[str],
+        typer.Option("--engine", help="Engine profile to fit; several share what is hardware's."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Profiles folder to write to.  [default: the user's own, which is searched]",
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget the engine's present constants.")
+    ] = False,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="Leave out rows whose names mean no card.")
+    ] = False,
+    source: Annotated[
+        str, typer.Option("--source", help="Who measured; written into the profile.")
+    ] = "",
+    as_of: Annotated[
+        str, typer.Option("--as-of", help="Day of the data, year first.  [default: today]")
+    ] = "",
+    profiles: ProfilesOption = None,
+    format: FormatOption = Format.text,
+) -> None:
+    """Fit an engine's constants to measured speeds.
+
+    Prints how wrong predictions are on the rows, and on devices that are left out of the fit, and
+    writes engines/NAME.yaml with its error bands and where it is from. The table has one of the
+    layouts of docs/model.md.
+
+    Example: `planner calibrate mine.csv --engine llama.cpp --out profiles`
+    """
+    from planner.cli.cards import card, catalogue
+    from planner.core.engine import Engine
+    from planner.core.errors import UsageError
+    from planner.files.catalogue import user_profiles
+    from planner.files.readable import write_card
+    from planner.fit.engines import calibrate as fit
+    from planner.report.calibrate import CalibrationReport
+
+    known = catalogue(profiles)
+    folder = out or user_profiles()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is no folder")
+    day = _day(as_of)
+    engines = [card(known, "engines", name, Engine) for name in dict.fromkeys(engine)]
+    tables = [_read(data, known, one, skip_unknown) for one in engines]
+    rows = [(one, row) for one, table in zip(engines, tables, strict=True) for row in table.rows]
+    empty = [one.id for one, table in zip(engines, tables, strict=True) if not table.rows]
+    if empty:
+        raise UsageError(
+            f"{data} has no row of {', '.join(empty)} that can be used",
+            _reasons(tables[[one.id for one in engines].index(empty[0])]),
+        )
+    said = f"{source or data.name}, sha256 {_digest(data)}"
+    console.note(f"fitting {len(rows)} measurements, then again without each device")
+    fitted = fit(rows, _devices(known), said, fresh=fresh)
+    files = []
+    for one, table in zip(fitted.engines, tables, strict=True):
+        note = f"planner calibrate: {len(table.rows)} measurements fitted{_reasons(table)}"
+        updated = one.model_copy(update={"as_of": day, "source": said, "note": note})
+        files.append(write_card(folder, updated))
+    report = CalibrationReport(fitted, tuple(table.left_out for table in tables), tuple(files))
+    if format is Format.json:
+        console.emit_json(report.document())
+    else:
+        console.emit(*report.text())
+
+
+def _read(data: Path, known: Catalogue, engine: Engine, skip_unknown: bool) -> Measurements:
+    from planner.core.engine import MeasuredAs
+    from planner.files.measurements import read_measurements
+
+    wanted = engine.measured_as or MeasuredAs(backend=engine.name)
+    return read_measurements(data, known, wanted, skip_unknown)
+
+
+def _reasons(table: Measurements) -> str:
+    parts = [f"{count} {reason}" for reason, count in sorted(table.left_out.items())]
+    return f"; left out: {', '.join(parts)}" if parts else ""
+
+
+def _devices(known: Catalogue) -> list[Device]:
+    from planner.core.device import Device
+
+    found = (known.get("devices", name)[0] for name in known.names("devices"))
+    return [device for device in found if isinstance(device, Device)]
+
+
+def _digest(path: Path) -> str:
+    import hashlib
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def _day(text: str) -> object:
+    import datetime
+
+    from planner.core.errors import UsageError
+
+    try:
+        return datetime.date.fromisoformat(text) if text else datetime.date.today()
+    except ValueError:
+        raise UsageError(f"--as-of {text} is no day", "write it as 2026-11-23") from None

@@ -1,0 +1,201 @@
+"""Measured speeds -> engine cards, with what they are worth on devices that were not measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from planner.core.cost.measured import MeasuredSpeed, Speed
+from planner.core.device import Device
+from planner.core.engine import Calibration, Engine, ErrorBand
+from planner.fit.knobs import Place, calibration, habits, scheme_key
+from planner.fit.speeds import FittedSpeeds, Row, fit_speeds, left_out
+from planner.fit.steps import error_band
+
+_DIGITS = 3
+"""What a published measurement is worth."""
+_ENOUGH = 5
+"""Rows of a class that make an error band of its own."""
+_SCHEMES = ("*", "int8", "fp8", "fp4", "mxfp4")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A measurement with its error in the fit and when its device was left out."""
+
+    engine: str
+    row: MeasuredSpeed
+    fitted: float
+    left_out: float
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedEngines:
+    """Engine cards from one fit, and every row it saw."""
+
+    engines: tuple[Engine, ...]
+    rows: tuple[Judged, ...]
+    constants: int
+    """Knobs that were fitted, over all engines."""
+
+
+def calibrate(
+    rows: Sequence[Row], devices: Sequence[Device], source: str, *, fresh: bool = False
+) -> CalibratedEngines:
+    """The engines of ``rows`` under the constants that say the rows best.
+
+    ``devices`` are all that a card should cover. Constants shift from those the engines have now;
+    ``fresh`` starts from what is usual and replaces all calibrations. Raises ValueError where there
+    are no rows.
+    """
+    if not rows:
+        raise ValueError("there are no measurements to fit to")
+    fitted = fit_speeds(rows, fresh=fresh)
+    others = left_out(rows, fitted, fresh)
+    judged = tuple(
+        Judged(engine.id, row, error, other)
+        for (engine, row), error, other in zip(rows, fitted.errors, others, strict=True)
+    )
+    engines = {engine.id: engine for engine, _ in rows}
+    cards = tuple(
+        _card(engine, fitted, judged, devices, source, fresh) for engine in engines.values()
+    )
+    return CalibratedEngines(cards, judged, len(fitted.turned))
+
+
+def _card(
+    engine: Engine,
+    fitted: FittedSpeeds,
+    judged: Sequence[Judged],
+    devices: Sequence[Device],
+    source: str,
+    fresh: bool,
+) -> Engine:
+    """The engine with a calibration for every place that its rows or its card know."""
+    mine = [one for one in judged if one.engine == engine.id]
+    found = _places(engine, mine, devices, fresh)
+    schemes = _schemes(engine, mine, fresh)
+    calibrations = []
+    for device, whole_class in found:
+        place = Place.of(engine, device)
+        if whole_class:
+            place = Place(engine.id, device.device_class, "")
+        begin = None if fresh else engine.calibration(device)
+        fresh_one = calibration(fitted.turned, place, schemes, begin)
+        here = [one for one in mine if one.row.device.device_class == device.device_class]
+        calibrations.append(
+            _rounded(fresh_one).model_copy(
+                update={
+                    "device": "",
+                    "device_class": device.device_class,
+                    "architecture": "" if whole_class else device.architecture,
+                    "tier": 1 if here else 0,
+                    "error_band": _band(here, mine),
+                    "source": source if here else f"as other devices under {engine.name}: {source}",
+                }
+            )
+        )
+    kept = [] if fresh else [old for old in engine.calibrations if not _replaced(old, calibrations)]
+    changes = {name: _digits(value) for name, value in habits(fitted.turned, engine, fresh).items()}
+    return engine.model_copy(update=changes | {"calibrations": (*calibrations, *kept)})
+
+
+def _places(
+    engine: Engine, mine: Sequence[Judged], devices: Sequence[Device], fresh: bool
+) -> list[tuple[Device, bool]]:
+    """A device of each class and of each generation in it, and whether it stands for its class.
+
+    A fresh card covers every class that the present one covers; otherwise only measured places.
+    """
+    classes = {one.row.device.device_class for one in mine}
+    chips = {one.row.device.architecture for one in mine}
+    if fresh:
+        classes |= {entry.device_class for entry in engine.calibrations if entry.device_class}
+    found: list[tuple[Device, bool]] = []
+    for name in sorted(classes):
+        members = sorted(
+            (device for device in devices if device.device_class == name),
+            key=lambda device: (device.architecture, device.id),
+        )
+        if not members:
+            continue
+        if fresh or not any(device.architecture in chips for device in members):
+            found.append((members[0], True))
+        seen: dict[str, Device] = {}
+        for device in members:
+            if device.architecture and device.architecture in chips:
+                seen.setdefault(device.architecture, device)
+        found += [(device, False) for device in seen.values()]
+    return found
+
+
+def _schemes(engine: Engine, mine: Sequence[Judged], fresh: bool) -> list[str]:
+    """Keys of efficiency: those that were measured, and all that the card has a use for."""
+    used = {"*", *(scheme_key(one.row.quant) for one in mine)}
+    if not fresh:
+        used |= {key for entry in engine.calibrations for key in entry.efficiency}
+        used &= {key for key in used if all(_knows(entry, key) for entry in engine.calibrations)}
+    else:
+        present = {key for entry in engine.calibrations for key in entry.efficiency}
+        used |= {key for key in _SCHEMES if key in present}
+    return sorted(used)
+
+
+def _knows(entry: Calibration, key: str) -> bool:
+    return key in entry.efficiency or "*" in entry.efficiency
+
+
+def _replaced(old: Calibration, calibrations: Iterable[Calibration]) -> bool:
+    return any(
+        (old.device, old.device_class, old.architecture)
+        == (new.device, new.device_class, new.architecture)
+        for new in calibrations
+    )
+
+
+def _band(here: Sequence[Judged], mine: Sequence[Judged]) -> ErrorBand:
+    """Errors on devices that were left out: of the class, or of all where it has few rows."""
+    many = here if len(here) >= _ENOUGH else mine
+    count = len({one.row.device.id for one in many})
+    devices = f"{count} device{'s' if count > 1 else ''}"
+    where = "" if many is here else " of other classes"
+    band = error_band(
+        [one.left_out for one in many],
+        f"{len(many)} leave-one-device-out predictions on {devices}{where}",
+    )
+    return band.model_copy(update={"median": _two(band.median), "p90": _two(band.p90)})
+
+
+def of_speed(judged: Iterable[Judged], *speeds: Speed) -> list[Judged]:
+    """The rows of some speeds."""
+    return [one for one in judged if one.row.speed in speeds]
+
+
+def _rounded(entry: Calibration) -> Calibration:
+    efficiency = {
+        key: one.model_copy(
+            update={
+                "bandwidth": _digits(one.bandwidth),
+                "compute": _digits(one.compute)
+                if isinstance(one.compute, float | int)
+                else tuple((tokens, _digits(share)) for tokens, share in one.compute),
+                "experts": _digits(one.experts),
+            }
+        )
+        for key, one in entry.efficiency.items()
+    }
+    single = {
+        name: _digits(value)
+        for name, value in entry
+        if isinstance(value, float) and name not in ("wake_s",)
+    }
+    return entry.model_copy(update=single | {"efficiency": efficiency})
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def _two(value: float) -> float:
+    return math.ceil(value * 100) / 100

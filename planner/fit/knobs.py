@@ -1,0 +1,212 @@
+"""What a fit of whole engines may turn: few knobs, each of which moves many constants together.
+
+The logarithm of a constant is a sum: what is usual for such a constant, and how far the number
+scheme, the engine, the class of devices and the generation of chips are from that. A generation
+that was measured in one class of devices so says something of it in every other class, and what
+no row tells stays at what is usual. In statistics this is a mixed model (Henderson, 1975).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from planner.core.cost.measured import MeasuredSpeed
+from planner.core.device import Device
+from planner.core.engine import Calibration, Curve, Efficiency, Engine
+from planner.core.quant import QuantScheme
+
+Knob = tuple[str, str, str]
+"""A constant, the kind of thing that shifts it (a key of ``Usual.shifts`` or empty), which one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What a constant usually is, before anything was measured."""
+
+    value: float
+    spread: float
+    """Standard deviation of its logarithm, at first."""
+    low: float
+    high: float
+    shifts: Mapping[str, float] = field(default_factory=dict)
+    """Standard deviation of the logarithm over schemes, engines, classes and chips."""
+
+
+USUAL: Mapping[str, Usual] = {
+    "bandwidth": Usual(
+        0.75, 0.2, 0.05, 0.97, {"scheme": 0.15, "class": 0.2, "chips": 0.1, "kernels": 0.2}
+    ),
+    "compute": Usual(
+        0.4, 0.4, 0.005, 1.5, {"scheme": 0.4, "class": 0.5, "chips": 0.4, "kernels": 0.4}
+    ),
+    "experts": Usual(0.5, 0.5, 0.02, 1.0, {"engine": 0.5}),
+    "kv_bandwidth": Usual(0.6, 0.4, 0.03, 1.0, {"class": 0.4}),
+    "attention_compute": Usual(0.3, 0.5, 0.01, 0.8, {"class": 0.5}),
+    "layer_overhead_s": Usual(4e-5, 0.5, 1e-7, 5e-3, {"engine": 0.5, "class": 0.5, "chips": 0.3}),
+    "step_overhead_s": Usual(3e-4, 0.7, 1e-6, 2e-2, {"engine": 0.5}),
+    "sequence_overhead_s": Usual(5e-6, 1.0, 1e-8, 1e-3, {"engine": 0.5}),
+    "sync_s": Usual(1.5e-5, 0.7, 1e-7, 5e-3, {"engine": 0.7}),
+    "sync_bandwidth": Usual(0.25, 0.4, 0.01, 1.0),
+    "expert_tile": Usual(32.0, 0.5, 1.0, 256.0),
+    "request_s": Usual(0.02, 0.7, 1e-4, 0.5, {"engine": 1.0}),
+    "admission_steps": Usual(1.5, 0.5, 0.2, 6.0, {"engine": 0.5}),
+}
+"""Typical constants of engines, wide enough that a few rows move them. Not measurements: what
+Vidur's, inference-sim's and aiconfigurator's defaults and our own probes agree on."""
+
+_OF_SCHEMES = ("bandwidth", "compute", "experts")
+_OF_ENGINES = ("request_s", "admission_steps")
+_WIDE = ("bf16", "fp16", "fp32")
+
+
+def scheme_key(quant: QuantScheme) -> str:
+    """The key of a scheme's efficiency: weights that are widened first have their own kernels."""
+    if quant.compute_dtype not in _WIDE:
+        return quant.compute_dtype
+    return quant.id if quant.weight_bits < 16 else "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a calibration stands: what its constants depend on."""
+
+    engine: str
+    device_class: str
+    chips: str
+
+    @classmethod
+    def of(cls, engine: Engine, device: Device) -> Place:
+        """The place of a device under an engine."""
+        return cls(engine.id, device.device_class, device.architecture)
+
+    def shifts(self, constant: str, scheme: str = "*") -> list[Knob]:
+        """The knobs on which a constant depends here."""
+        marks = {
+            "scheme": "" if scheme == "*" else scheme,
+            "engine": self.engine,
+            "class": self.device_class,
+            "chips": self.chips,
+            "kernels": f"{self.device_class} {scheme}" if scheme != "*" else "",
+        }
+        kinds = USUAL[constant].shifts
+        return [
+            (constant, "", ""),
+            *((constant, kind, marks[kind]) for kind in kinds if marks[kind]),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """All knobs that rows can turn, in a fixed order."""
+
+    names: tuple[Knob, ...]
+    engines: Mapping[str, Engine]
+
+    @classmethod
+    def for_rows(cls, rows: Iterable[tuple[Engine, MeasuredSpeed]]) -> Knobs:
+        """The knobs of the constants that some row depends on."""
+        names: dict[Knob, None] = {}
+        engines: dict[str, Engine] = {}
+        for engine, row in rows:
+            engines[engine.id] = engine
+            place = Place.of(engine, row.device)
+            for constant in _felt(row):
+                names |= dict.fromkeys(place.shifts(constant, scheme_key(row.quant)))
+        return cls(tuple(sorted(names)), engines)
+
+    @property
+    def spreads(self) -> list[float]:
+        """Standard deviation of every knob, before anything was measured."""
+        return [
+            USUAL[constant].shifts[kind] if kind else USUAL[constant].spread
+            for constant, kind, _ in self.names
+        ]
+
+    def turned(self, vector: Sequence[float]) -> Mapping[Knob, float]:
+        """The knobs at the values of a vector."""
+        return dict(zip(self.names, vector, strict=True))
+
+
+def _felt(row: MeasuredSpeed) -> list[str]:
+    """Constants on which the speed of a row depends."""
+    found = ["bandwidth", "compute", "kv_bandwidth", "attention_compute", "layer_overhead_s"]
+    found.append("step_overhead_s")
+    prompts = row.speed in ("prefill_tok_s", "ttft_ms") or row.load.batch > 1
+    if row.load.batch > 1:
+        found.append("sequence_overhead_s")
+    if row.count > 1:
+        found += ["sync_s", "sync_bandwidth"]
+    if prompts and any(layer.experts for layer in row.model.layers):
+        found += ["experts", "expert_tile"]
+    if row.speed in ("ttft_ms", "tpot_ms"):
+        found += ["request_s", "admission_steps"]
+    return found
+
+
+def shift(turned: Mapping[Knob, float], place: Place, name: str, scheme: str = "*") -> float:
+    """What the knobs add to the logarithm of a constant; knobs that are not turned add nothing."""
+    return sum(turned.get(knob, 0.0) for knob in place.shifts(name, scheme))
+
+
+def moved(name: str, begin: float | None, log_shift: float) -> float:
+    """A constant after a shift, within what is possible; from the usual where ``begin`` is None."""
+    usual = USUAL[name]
+    value = (usual.value if begin is None else begin) * math.exp(log_shift)
+    return min(usual.high, max(usual.low, value))
+
+
+def calibration(
+    turned: Mapping[Knob, float],
+    place: Place,
+    schemes: Iterable[str],
+    begin: Calibration | None,
+) -> Calibration:
+    """The constants at a place, from those of ``begin`` or from the usual ones."""
+    efficiency = {}
+    for scheme in schemes:
+        old = begin.for_quant(scheme, scheme) if begin else None
+        efficiency[scheme] = Efficiency(
+            bandwidth=moved(
+                "bandwidth",
+                old.bandwidth if old else None,
+                shift(turned, place, "bandwidth", scheme),
+            ),
+            compute=_compute(old, shift(turned, place, "compute", scheme)),
+            experts=moved(
+                "experts", old.experts if old else None, shift(turned, place, "experts", scheme)
+            ),
+            layer_overhead_s=old.layer_overhead_s if old else 0.0,
+        )
+    single = {
+        name: moved(name, was, shift(turned, place, name)) for name, was in _single(begin).items()
+    }
+    if begin is None:
+        return Calibration(efficiency=efficiency, source="fit").model_copy(update=single)
+    kept = {key: old for key, old in begin.efficiency.items() if key not in efficiency}
+    return begin.model_copy(update=single | {"efficiency": kept | efficiency})
+
+
+def _single(begin: Calibration | None) -> dict[str, float | None]:
+    """The constants that no scheme changes, as they are now."""
+    names = [name for name in USUAL if name not in (*_OF_SCHEMES, *_OF_ENGINES)]
+    return {name: getattr(begin, name) if begin else None for name in names}
+
+
+def _compute(old: Efficiency | None, log_shift: float) -> float | Curve:
+    if old is None:
+        return moved("compute", None, log_shift)
+    if isinstance(old.compute, tuple):
+        return tuple((tokens, moved("compute", share, log_shift)) for tokens, share in old.compute)
+    return moved("compute", old.compute, log_shift)
+
+
+def habits(turned: Mapping[Knob, float], engine: Engine, fresh: bool) -> dict[str, float]:
+    """The constants of an engine as a whole that rows have turned."""
+    place = Place(engine.id, "", "")
+    return {
+        name: moved(name, None if fresh else getattr(engine, name), shift(turned, place, name))
+        for name in _OF_ENGINES
+        if any(knob[0] == name for knob in turned)
+    }

@@ -1,0 +1,160 @@
+"""Fit of engines to published speeds, and how wrong it is on devices it did not see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from planner.core.cost.measured import SPEEDS, MeasuredSpeed
+from planner.core.device import Device
+from planner.core.engine import Engine
+from planner.fit.knobs import Knob, Knobs, Place, calibration, habits, scheme_key
+
+_SCALE = 0.1
+"""Relative errors beyond this count less than their square: tables have bad rows."""
+_STEP = 1e-4
+"""Step of a difference quotient in a logarithm."""
+
+Vector = npt.NDArray[np.float64]
+Row = tuple[Engine, MeasuredSpeed]
+
+
+@dataclass(frozen=True, slots=True)
+class FittedSpeeds:
+    """Knobs that say the rows best, and the signed relative error of every row."""
+
+    turned: Mapping[Knob, float]
+    errors: tuple[float, ...]
+
+
+def fit_speeds(
+    rows: Sequence[Row], *, fresh: bool = False, begin: Mapping[Knob, float] | None = None
+) -> FittedSpeeds:
+    """The knobs under which the rows are predicted best.
+
+    They shift the engines' present constants, or what is usual where the fit is ``fresh``. The
+    search starts at ``begin``.
+
+    Least squares of log(predicted / measured) under the soft-L1 loss, with the knobs' own spreads
+    as a second set of measurements (ridge regression; a maximum a posteriori estimate).
+    """
+    from scipy.optimize import least_squares
+
+    knobs = Knobs.for_rows(rows)
+    blocks = _blocks(rows, fresh)
+    logs = np.log([row.value for _, row in rows])
+    spreads = np.array(knobs.spreads)
+    first = np.array([(begin or {}).get(name, 0.0) for name in knobs.names])
+
+    def residuals(vector: Vector) -> Vector:
+        turned = knobs.turned(vector.tolist())
+        said = np.empty(len(rows))
+        for block in blocks:
+            said[block.index] = block.logs(turned)
+        return np.concatenate([_soft(said - logs), _SCALE * vector / spreads])
+
+    def slopes(vector: Vector) -> Vector:
+        turned = dict(knobs.turned(vector.tolist()))
+        matrix = np.zeros((len(rows) + len(vector), len(vector)))
+        for block in blocks:
+            here = block.logs(turned)
+            off = here - logs[block.index]
+            for column, name in enumerate(knobs.names):
+                if name in block.knobs:
+                    moved = block.logs(turned | {name: turned[name] + _STEP})
+                    matrix[block.index, column] = (_soft(moved - here + off) - _soft(off)) / _STEP
+        matrix[len(rows) :] = np.diag(_SCALE / spreads)
+        return matrix
+
+    found = least_squares(residuals, first, jac=slopes, max_nfev=40, xtol=1e-4, ftol=1e-4)
+    turned = knobs.turned([float(value) for value in found.x])
+    return FittedSpeeds(turned, tuple(errors(rows, turned, fresh)))
+
+
+def errors(rows: Sequence[Row], turned: Mapping[Knob, float], fresh: bool) -> list[float]:
+    """Signed relative error of every row under the knobs."""
+    found = [0.0] * len(rows)
+    for block in _blocks(rows, fresh):
+        for index, said in zip(block.index, block.logs(turned), strict=True):
+            found[index] = math.exp(float(said)) / rows[index][1].value - 1
+    return found
+
+
+def left_out(rows: Sequence[Row], whole: FittedSpeeds, fresh: bool) -> list[float]:
+    """Error of every row when all rows of its device, under any engine, are kept from the fit."""
+    found = [0.0] * len(rows)
+    for device in sorted({row.device.id for _, row in rows}):
+        others = [pair for pair in rows if pair[1].device.id != device]
+        mine = [index for index, (_, row) in enumerate(rows) if row.device.id == device]
+        known = set(Knobs.for_rows(others).names)
+        begin = {name: value for name, value in whole.turned.items() if name in known}
+        turned = fit_speeds(others, fresh=fresh, begin=begin).turned if others else {}
+        said = errors([rows[index] for index in mine], turned, fresh)
+        for index, error in zip(mine, said, strict=True):
+            found[index] = error
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Rows of one engine at one place: they share a calibration."""
+
+    engine: Engine
+    schemes: tuple[str, ...]
+    rows: tuple[MeasuredSpeed, ...]
+    index: list[int]
+    knobs: frozenset[Knob]
+    fresh: bool
+
+    def logs(self, turned: Mapping[Knob, float]) -> Vector:
+        """Logarithms of what is predicted for the rows."""
+        engine = at_place(self.engine, turned, self.rows[0].device, self.schemes, self.fresh)
+        found = {row.asked: row for row in self.rows}
+        said = {asked: row.estimated(engine) for asked, row in found.items()}
+        return np.log([SPEEDS[row.speed](said[row.asked]) for row in self.rows])
+
+
+def at_place(
+    engine: Engine,
+    turned: Mapping[Knob, float],
+    device: Device,
+    schemes: Sequence[str],
+    fresh: bool,
+) -> Engine:
+    """The engine as it is on devices like ``device``; ``fresh`` forgets its present constants."""
+    begin = None if fresh else engine.calibration(device)
+    found = calibration(turned, Place.of(engine, device), schemes, begin)
+    blank = found.model_copy(update={"device": "", "device_class": "", "architecture": ""})
+    return engine.model_copy(update=habits(turned, engine, fresh) | {"calibrations": (blank,)})
+
+
+def _blocks(rows: Sequence[Row], fresh: bool) -> list[_Block]:
+    groups: dict[tuple[str, Place], list[int]] = {}
+    for index, (engine, row) in enumerate(rows):
+        groups.setdefault((engine.id, Place.of(engine, row.device)), []).append(index)
+    found = []
+    for together in groups.values():
+        mine = [rows[position] for position in together]
+        schemes = tuple(sorted({"*", *(scheme_key(row.quant) for _, row in mine)}))
+        found.append(
+            _Block(
+                mine[0][0],
+                schemes,
+                tuple(row for _, row in mine),
+                together,
+                frozenset(Knobs.for_rows(mine).names),
+                fresh,
+            )
+        )
+    return found
+
+
+def _soft(errors: Vector) -> Vector:
+    """Residuals whose squares are the soft-L1 loss of ``errors``."""
+    beyond: Vector = np.sqrt(2 * (np.sqrt(1 + (errors / _SCALE) ** 2) - 1))
+    found: Vector = np.sign(errors) * _SCALE * beyond
+    return found

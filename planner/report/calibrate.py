@@ -1,0 +1,164 @@
+"""What ``planner calibrate`` says: how wrong predictions are, on devices left out above all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from planner.core.metrics import percentile
+from planner.fit.engines import CalibratedEngines, Judged
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+NAMES = {
+    "prefill_tok_s": "prefill tokens/s",
+    "decode_tok_s": "decode tokens/s",
+    "ttft_ms": "TTFT",
+    "tpot_ms": "TPOT",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Absolute relative errors of some rows, in the fit and on devices left out."""
+
+    engine: str
+    group: str
+    speed: str
+    rows: int
+    devices: int
+    fitted: tuple[float, float]
+    left_out: tuple[float, float]
+    bias: float
+    """Median signed error on devices left out."""
+
+
+def errors_by(judged: Sequence[Judged], group: str) -> list[Errors]:
+    """Errors per engine, group and speed; ``group`` is a key of :data:`GROUPS`."""
+    key = GROUPS[group]
+    groups: dict[tuple[str, str, str], list[Judged]] = {}
+    for one in judged:
+        groups.setdefault((one.engine, key(one), one.row.speed), []).append(one)
+    return [_errors(*names, found) for names, found in sorted(groups.items())]
+
+
+def overall(judged: Sequence[Judged]) -> list[Errors]:
+    """Errors per speed over all engines."""
+    speeds = sorted({one.row.speed for one in judged})
+    return [
+        _errors("all", "", speed, [one for one in judged if one.row.speed == speed])
+        for speed in speeds
+    ]
+
+
+def _regime(one: Judged) -> str:
+    load = one.row.load
+    tokens = load.cached_tokens + load.prompt_tokens
+    size = "short" if tokens < 2048 else "long"
+    return f"{size} prompts, {'one user' if load.batch == 1 else _users(load.batch)}"
+
+
+def _users(batch: int) -> str:
+    return "2-16 users" if batch <= 16 else "17-64 users" if batch <= 64 else "over 64 users"
+
+
+GROUPS = {
+    "device class": lambda one: one.row.device.device_class,
+    "device": lambda one: one.row.device.id,
+    "quant": lambda one: one.row.quant.id,
+    "model": lambda one: one.row.model.id,
+    "devices together": lambda one: str(one.row.count),
+    "regime": _regime,
+}
+"""What the tables can be broken down by."""
+
+
+def _errors(engine: str, group: str, speed: str, rows: Sequence[Judged]) -> Errors:
+    def two(values: Sequence[float]) -> tuple[float, float]:
+        ordered = sorted(abs(value) for value in values)
+        return percentile(ordered, 50), percentile(ordered, 90)
+
+    return Errors(
+        engine,
+        group,
+        speed,
+        len(rows),
+        len({one.row.device.id for one in rows}),
+        two([one.fitted for one in rows]),
+        two([one.left_out for one in rows]),
+        percentile(sorted(one.left_out for one in rows), 50),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationReport:
+    """A fit with the files it was written to."""
+
+    fitted: CalibratedEngines
+    left_out: tuple[Counter[str], ...]
+    files: tuple[Path, ...]
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document."""
+        rows = self.fitted.rows
+        return {
+            "engines": [
+                {"engine": engine.id, "file": str(path), "rows_left_out": dict(left)}
+                for engine, path, left in zip(
+                    self.fitted.engines, self.files, self.left_out, strict=True
+                )
+            ],
+            "rows": len(rows),
+            "constants": self.fitted.constants,
+            "errors": [
+                {
+                    "engine": one.engine,
+                    "device_class": one.group,
+                    "speed": one.speed,
+                    "rows": one.rows,
+                    "devices": one.devices,
+                    "fit": {"median": one.fitted[0], "p90": one.fitted[1]},
+                    "leave_one_device_out": {"median": one.left_out[0], "p90": one.left_out[1]},
+                    "bias": one.bias,
+                }
+                for one in [*overall(rows), *errors_by(rows, "device class")]
+            ],
+        }
+
+    def text(self) -> Iterator[RenderableType]:
+        """Texts and tables for people."""
+        from rich.table import Table
+
+        rows = self.fitted.rows
+        devices = len({one.row.device.id for one in rows})
+        yield (
+            f"{len(rows)} measurements on {devices} devices, "
+            f"{self.fitted.constants} constants fitted"
+        )
+        yield ""
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        table.add_column("engine")
+        table.add_column("class")
+        table.add_column("speed")
+        for name in ("rows", "devices", "fit", "p90", "left out", "p90", "bias"):
+            table.add_column(name, justify="right")
+        for one in [*overall(rows), *errors_by(rows, "device class")]:
+            table.add_row(
+                one.engine,
+                one.group,
+                NAMES[one.speed],
+                str(one.rows),
+                str(one.devices),
+                *(f"{value:.0%}" for value in (*one.fitted, *one.left_out)),
+                f"{one.bias:+.0%}",
+            )
+        yield table
+        yield ""
+        yield "left out: each device predicted by constants fitted to all other devices"
+        for engine, left, path in zip(self.fitted.engines, self.left_out, self.files, strict=True):
+            why = ", ".join(f"{count} {reason}" for reason, count in sorted(left.items()))
+            yield f"{engine.id}: written to {path}" + (f"; rows not used: {why}" if why else "")

@@ -1,0 +1,150 @@
+"""Constants that made a table are found in it, and what no row tells stays as usual."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+
+import pytest
+
+from planner.core.cost.estimate import Load
+from planner.core.cost.measured import SPEEDS, MeasuredSpeed, Speed
+from planner.core.device import Device
+from planner.core.engine import Engine
+from planner.core.model import ModelSpec
+from planner.core.quant import QuantScheme
+from planner.files.catalogue import Catalogue
+from planner.fit.engines import calibrate
+from planner.fit.knobs import USUAL, Knob, Knobs, Place, moved, shift
+from planner.fit.speeds import Row, at_place, errors, fit_speeds, left_out
+
+KNOWN = Catalogue(environ={})
+TRUE: Mapping[Knob, float] = {
+    ("bandwidth", "", ""): 0.1,
+    ("bandwidth", "class", "nvidia_geforce"): 0.08,
+    ("compute", "", ""): -0.3,
+    ("compute", "scheme", "int8"): -0.5,
+    ("layer_overhead_s", "", ""): 0.4,
+    ("layer_overhead_s", "chips", "Ampere"): 0.3,
+}
+
+
+def card(kind: str, name: str) -> object:
+    return KNOWN.get(kind, name)[0]  # type: ignore[arg-type]
+
+
+def engine() -> Engine:
+    found = card("engines", "llama.cpp")
+    assert isinstance(found, Engine)
+    return found
+
+
+def device(name: str) -> Device:
+    found = card("devices", name)
+    assert isinstance(found, Device)
+    return found
+
+
+def table(devices: tuple[str, ...], noise: float = 0.0) -> list[Row]:
+    """What llama-bench would print if the engine had the constants of ``TRUE``."""
+    drawn = random.Random(7)
+    found: list[Row] = []
+    speeds: tuple[tuple[Speed, Load], ...] = (
+        ("decode_tok_s", Load(1, 128)),
+        ("decode_tok_s", Load(1, 128, cached_tokens=8000)),
+        ("prefill_tok_s", Load(512, 1)),
+    )
+    for name in devices:
+        for shape in ("llama-3.2-1b", "llama-3.1-8b"):
+            for scheme in ("q4_k_m", "fp16"):
+                model, quant = card("models", shape), card("quants", scheme)
+                assert isinstance(model, ModelSpec)
+                assert isinstance(quant, QuantScheme)
+                for speed, load in speeds:
+                    made = at_place(engine(), TRUE, device(name), ("*", "int8"), True)
+                    row = MeasuredSpeed(device(name), 1, model, quant, load, speed, 1.0)
+                    value = SPEEDS[speed](row.estimated(made)) * math.exp(drawn.gauss(0, noise))
+                    found.append(
+                        (
+                            engine(),
+                            MeasuredSpeed(device(name), 1, model, quant, load, speed, value),
+                        )
+                    )
+    return found
+
+
+def median(values: list[float]) -> float:
+    return sorted(abs(value) for value in values)[len(values) // 2]
+
+
+def test_a_table_without_noise_is_said_again() -> None:
+    found = fit_speeds(table(("rtx-3090", "rtx-4090")), fresh=True)
+    assert max(abs(error) for error in found.errors) < 0.03
+
+
+def test_other_devices_are_predicted_by_what_was_learned() -> None:
+    rows = table(("rtx-3080", "rtx-3090", "rtx-4090"), noise=0.02)
+    fitted = fit_speeds(rows, fresh=True)
+    before = errors(rows, {}, True)
+    after = left_out(rows, fitted, True)
+    assert median(after) < 0.05
+    assert median(after) < median(before) / 3
+
+
+def test_a_wrong_row_is_not_followed() -> None:
+    rows = table(("rtx-3090", "rtx-4090"))
+    chip, bad = rows[0]
+    wrong = MeasuredSpeed(
+        bad.device, bad.count, bad.model, bad.quant, bad.load, bad.speed, bad.value * 20
+    )
+    found = fit_speeds([(chip, wrong), *rows[1:]], fresh=True)
+    assert found.errors[0] < -0.9
+    assert median(list(found.errors[1:])) < 0.05
+
+
+def test_a_generation_says_something_of_other_classes() -> None:
+    rows = table(("rtx-3090", "rtx-4090"))
+    turned = fit_speeds(rows, fresh=True).turned
+    elsewhere = Place("llama.cpp", "nvidia_rtx_pro", "Ampere")
+    ampere = shift(turned, elsewhere, "layer_overhead_s")
+    ada = shift(turned, Place("llama.cpp", "nvidia_rtx_pro", "Ada Lovelace"), "layer_overhead_s")
+    assert ampere > ada + 0.1
+    assert shift(turned, Place("other", "cpu", "Zen 4"), "sync_s") == 0.0
+
+
+def test_only_knobs_that_a_row_feels_are_turned() -> None:
+    one = [pair for pair in table(("rtx-3090",)) if pair[1].speed == "decode_tok_s"]
+    names = {name for name, _, _ in Knobs.for_rows(one).names}
+    assert "experts" not in names
+    assert "sync_s" not in names
+    assert "request_s" not in names
+    assert {"bandwidth", "layer_overhead_s"} <= names
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_constants_stay_possible(name: str) -> None:
+    assert moved(name, None, 50.0) == USUAL[name].high
+    assert moved(name, None, -50.0) == USUAL[name].low
+    assert moved(name, None, 0.0) == USUAL[name].value
+
+
+def test_cards_keep_what_was_not_measured_and_say_what_was() -> None:
+    rows = table(("rtx-3090", "rtx-4090"), noise=0.02)
+    devices = [device(name) for name in ("rtx-3090", "rtx-4090", "rtx-a6000", "apple-m1")]
+    result = calibrate(rows, devices, "made up for tests")
+    (found,) = result.engines
+    assert found.calibration(device("rtx-3090")).source == "made up for tests"
+    assert found.calibration(device("rtx-3090")).tier == 1
+    apple = device("apple-m1")
+    assert found.calibration(apple) == engine().calibration(apple)
+    assert len(result.rows) == len(rows)
+    assert found.hop_s == engine().hop_s
+    fresh = calibrate(rows, devices, "made up for tests", fresh=True).engines[0]
+    assert fresh.calibration(device("rtx-a6000")).tier == 0
+    assert fresh.calibration(device("rtx-a6000")).error_band is not None
+
+
+def test_there_must_be_rows() -> None:
+    with pytest.raises(ValueError, match="no measurements"):
+        calibrate([], [], "nothing")
