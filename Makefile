@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 DEMO := build/demo
 DATA ?= ../shared/data
 
-.PHONY: help demo test test-slow check lint clean
+.PHONY: help demo test test-slow engines check lint clean
 
 help:  ## what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ test: $(READY)  ## the tests that answer in a few minutes
 
 test-slow: $(READY)  ## the long tests, bounded
 	PLANNER_TEST_DATA=$(DATA) timeout 900 $(BIN)/pytest -m slow --timeout 300
+
+engines: $(READY)  ## refit the shipped engine profiles to DATA, and the error table in docs/model.md
+	$(BIN)/python benchmarks/calibration.py $(DATA) --write
 
 lint: $(READY)  ## style, types, import rules, dependencies
 	$(BIN)/ruff check .

@@ -99,7 +99,11 @@ def _read(data: Path, known: Catalogue, engine: Engine, skip_unknown: bool) -> M
 
 
 def _reasons(table: Measurements) -> str:
-    parts = [f"{count} {reason}" for reason, count in sorted(table.left_out.items())]
+    parts = [
+        f"{count} {reason}"
+        for reason, count in sorted(table.left_out.items())
+        if not reason.startswith("of another")
+    ]
     return f"; left out: {', '.join(parts)}" if parts else ""
 
 

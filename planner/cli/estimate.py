@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from planner.core.quant import QuantScheme
     from planner.files.catalogue import Catalogue
 
-_THIS_HOST = "this-host"
+_PROBED = ("this-host", "this-gpu")
 _GGUF_ENGINE, _SERVER = "llama.cpp", "vllm"
 _SERVER_CLASSES = ("nvidia_datacenter", "nvidia_datacenter_gddr", "amd_instinct")
 _ALSO_SERVE = ("nvidia_geforce", "nvidia_rtx_pro", "nvidia_gb10")
@@ -122,8 +122,8 @@ def estimate(
 
 def _engine(device: Device, quant: str | None) -> str:
     """What most people run on such a device, for weights in such a scheme."""
-    if device.id == _THIS_HOST:
-        return _THIS_HOST
+    if device.id in _PROBED:
+        return device.id
     named = (quant or "").casefold()
     gguf = named.startswith(("q", "f16", "ud-", "i1-")) or named.endswith("gguf")
     if device.device_class in _SERVER_CLASSES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,9 @@ def probe(
             help="Local workers that will share this host; each gets its part of the cores.",
         ),
     ] = 1,
+    device: Annotated[
+        str, typer.Option("--device", help="What to measure: cpu, cuda or cuda:N.")
+    ] = "cpu",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -56,7 +60,8 @@ def probe(
 
     Times the code that `planner run` executes. Writes devices/this-host.yaml and
     engines/this-host.yaml, so that scenarios and `planner estimate --device this-host` can name
-    it. Takes about a minute; let nothing else run meanwhile.
+    it; for --device cuda the name is this-gpu. Takes about a minute; let nothing else run
+    meanwhile.
 
     With --peer the links to other hosts are measured instead: round trips, throughput of one
     stream and of several each way, segments sent again. Their figures are printed as `links:` of a
@@ -83,12 +88,14 @@ def probe(
     folder = out or user_profiles()
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder} is no folder")
-    device, engine = _measure(max(1, cores // workers), workers)
-    files = (write_card(folder, device), write_card(folder, engine))
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise UsageError(f"--device {device} is none", "write cpu, cuda or cuda:1")
+    card, engine = _measure(max(1, cores // workers), workers, device)
+    files = (write_card(folder, card), write_card(folder, engine))
     written = Catalogue(Path(), (folder,))
-    written.get("devices", device.id)
+    written.get("devices", card.id)
     written.get("engines", engine.id)
-    report = ProbeReport(device, engine, workers, files)
+    report = ProbeReport(card, engine, workers, files)
     if format is Format.json:
         console.emit_json(report.document())
     else:
@@ -97,22 +104,25 @@ def probe(
         console.note(f"to use it, pass --profiles {folder} or set PLANNER_PROFILES")
 
 
-def _measure(threads: int, workers: int) -> tuple[Device, Engine]:
-    """The cards of this host; raises RunError where torch is missing or a worker fails."""
+def _measure(threads: int, workers: int, on: str) -> tuple[Device, Engine]:
+    """The cards of a device here; raises RunError where torch or the device is missing."""
     from planner.cli.extra import torch_needed
 
     with torch_needed("planner probe"):
+        from planner.run.clock import need
         from planner.run.overheads import measure_overheads
         from planner.run.probe import measure_device, measure_steps
     from planner.fit.host import Overheads, host_engine
 
+    need(on)
     quants = _quants()
-    console.note(f"measuring with {threads} threads, for about a minute")
-    device = measure_device(threads, workers)
+    with_what = f"{threads} threads" if on == "cpu" else on
+    console.note(f"measuring with {with_what}, for about a minute")
+    device = measure_device(threads, workers, on)
     with console.progress("timing steps", 1.0) as advance:
-        steps = measure_steps(device, quants, done=lambda _step, of: advance(1 / of))
+        steps = measure_steps(device, quants, done=lambda _step, of: advance(1 / of), on=on)
     console.note("running a small model on one and on three local workers")
-    found = measure_overheads(device, next(quant for quant in quants if quant.id == "bf16"))
+    found = measure_overheads(device, next(quant for quant in quants if quant.id == "bf16"), on)
     overheads = Overheads(found.hop_s, found.coordinator_step_s, found.worker_steps)
     return device, host_engine(device, steps, overheads)
 

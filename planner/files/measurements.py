@@ -39,6 +39,8 @@ _METRIC = ("device", "n_devices", "backend", "model", "quant", "metric", "value"
 _SERVING = ("system", "model", "precision", "backend", "isl", "osl", "tp", "ttft_ms", "tpot_ms")
 _USUAL_OUTPUT_TOKENS = 128
 _MOST_TENSOR_PARALLEL = 8
+_SAME_WITHIN = 1.3
+"""Runs of one setting repeat within a few per cent."""
 _MOST_OF_THE_PEAK = 0.6
 """No engine keeps a device at more of its peak; a table that says so counted requests wrongly."""
 
@@ -83,7 +85,26 @@ def read_measurements(
                 found.left_out[reason] += 1
     if problems:
         raise InvalidFileError(problems, "mend the names, or --skip-unknown leaves such rows out")
+    _leave_out_contradictions(found)
     return found
+
+
+def _leave_out_contradictions(found: Measurements) -> None:
+    """Serving runs of one setting that differ much: one drafted, or ran another build.
+
+    Tables do not say which, so both go. Models with as many active parameters count as the same.
+    """
+    groups: dict[tuple[object, ...], list[MeasuredSpeed]] = {}
+    for row in found.rows:
+        setting = (row.device.id, row.count, row.model.active_params, row.quant.id, row.load)
+        groups.setdefault(setting, []).append(row)
+    lost: set[int] = set()
+    for rows in groups.values():
+        times = [row.value for row in rows if row.speed == "tpot_ms"]
+        if times and max(times) > _SAME_WITHIN * min(times):
+            lost |= {id(row) for row in rows}
+            found.left_out["contradicted by another run"] += len(times)
+    found.rows = [row for row in found.rows if id(row) not in lost]
 
 
 def _rows(path: Path, lines: list[str]) -> Iterator[tuple[int, _Row]]:

@@ -41,18 +41,24 @@ class CalibratedEngines:
 
 
 def calibrate(
-    rows: Sequence[Row], devices: Sequence[Device], source: str, *, fresh: bool = False
+    rows: Sequence[Row],
+    devices: Sequence[Device],
+    source: str,
+    *,
+    fresh: bool = False,
+    judge: bool = True,
 ) -> CalibratedEngines:
     """The engines of ``rows`` under the constants that say the rows best.
 
     ``devices`` are all that a card should cover. Constants shift from those the engines have now;
-    ``fresh`` starts from what is usual and replaces all calibrations. Raises ValueError where there
+    ``fresh`` starts from what is usual and replaces all calibrations. Without ``judge`` no device is
+    left out in turn, and the errors of the fit stand for the others. Raises ValueError where there
     are no rows.
     """
     if not rows:
         raise ValueError("there are no measurements to fit to")
     fitted = fit_speeds(rows, fresh=fresh)
-    others = left_out(rows, fitted, fresh)
+    others = left_out(rows, fitted, fresh) if judge else fitted.errors
     judged = tuple(
         Judged(engine.id, row, error, other)
         for (engine, row), error, other in zip(rows, fitted.errors, others, strict=True)

@@ -36,6 +36,20 @@ class Errors:
     bias: float
     """Median signed error on devices left out."""
 
+    def document(self, by: str) -> dict[str, Any]:
+        """The JSON form; ``by`` says what the group is one of."""
+        return {
+            "engine": self.engine,
+            "by": by,
+            "group": self.group,
+            "speed": self.speed,
+            "rows": self.rows,
+            "devices": self.devices,
+            "fit": {"median": self.fitted[0], "p90": self.fitted[1]},
+            "leave_one_device_out": {"median": self.left_out[0], "p90": self.left_out[1]},
+            "bias": self.bias,
+        }
+
 
 def errors_by(judged: Sequence[Judged], group: str) -> list[Errors]:
     """Errors per engine, group and speed; ``group`` is a key of :data:`GROUPS`."""
@@ -114,19 +128,8 @@ class CalibrationReport:
             ],
             "rows": len(rows),
             "constants": self.fitted.constants,
-            "errors": [
-                {
-                    "engine": one.engine,
-                    "device_class": one.group,
-                    "speed": one.speed,
-                    "rows": one.rows,
-                    "devices": one.devices,
-                    "fit": {"median": one.fitted[0], "p90": one.fitted[1]},
-                    "leave_one_device_out": {"median": one.left_out[0], "p90": one.left_out[1]},
-                    "bias": one.bias,
-                }
-                for one in [*overall(rows), *errors_by(rows, "device class")]
-            ],
+            "errors": [one.document("") for one in overall(rows)]
+            + [one.document(group) for group in GROUPS for one in errors_by(rows, group)],
         }
 
     def text(self) -> Iterator[RenderableType]:

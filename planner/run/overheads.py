@@ -38,14 +38,14 @@ class MeasuredOverheads:
     """One per stage and kind of batch: the median over its run."""
 
 
-def measure_overheads(device: Device, quant: QuantScheme) -> MeasuredOverheads:
+def measure_overheads(device: Device, quant: QuantScheme, on: str = "cpu") -> MeasuredOverheads:
     """Runs a tiny model on one local worker and on three; raises RunError if that fails."""
     problem = _tiny(device, quant)
     requests = problem.workload.sample(0)
     with tempfile.TemporaryDirectory() as folder:
         path = make_checkpoint(Path(folder) / "tiny", problem.model)
         alone, pipeline = (
-            execute(problem, _plan(quant, cuts), requests, path, threads=device.threads)
+            execute(problem, _plan(quant, cuts), requests, path, threads=device.threads, device=on)
             for cuts in (_ALONE, _PIPELINE)
         )
     between = [hop.seconds for way in pipeline.hops for hop in way.hops if hop.phase == "decode"]
@@ -71,7 +71,7 @@ def _tiny(device: Device, quant: QuantScheme) -> Problem:
             links=(Link(src="*", dst="*", one_way_latency_s=0, bytes_per_s=_FAST_BYTES_PER_S),),
             coordinator=_NODES[0],
         ),
-        model=probe_model(*SHAPES[0]),
+        model=probe_model(*SHAPES["cpu"][0]),
         engine=Engine(
             id=device.id,
             name="planner runtime",

@@ -15,6 +15,7 @@ COMMANDS = [
     "init",
     "probe",
     "estimate",
+    "calibrate",
     "plan",
     "simulate",
     "run",

@@ -74,3 +74,11 @@ def test_the_links_it_prints_go_into_a_scenario(planner: Terminal, tmp_path: Pat
     assert found["there"]["single_bytes_per_s"] > 1e6
     entries = read_yaml(tmp_path / "links.yaml").value["links"]
     assert [LinkEntry.model_validate(entry).dst for entry in entries[:1]] == ["127.0.0.1"]
+
+
+def test_only_devices_that_torch_sees_can_be_probed(planner: Terminal, tmp_path: Path) -> None:
+    assert planner("probe", "--device", "gpu", "--out", tmp_path).code == 2
+    done = planner("probe", "--device", "cuda:99", "--out", tmp_path)
+    assert done.code == 7
+    assert "so there is no cuda:99" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -70,6 +70,8 @@ def test_serving_rows_that_the_model_has_terms_for(tmp_path: Path) -> None:
         good.replace("0.18.0", "0.18.dev1"),
         good.replace(",60,", ",6000,"),
         good.replace(",5.5", ",0.01").replace(",60,", ",0.1,"),
+        good.replace(",8,8,", ",4,4,").replace(",5.5", ",4.9"),
+        good.replace(",8,8,", ",4,4,").replace(",5.5", ",2.5").replace("0.18.0", "0.18.1"),
     ]
     found = read(tmp_path / "s.csv", "\n".join([SERVING, *rows]), backend="vllm")
     assert [(row.speed, row.value, row.quant.id, row.count) for row in found.rows] == [
@@ -82,6 +84,7 @@ def test_serving_rows_that_the_model_has_terms_for(tmp_path: Path) -> None:
         "version of the engine unknown": 1,
         "requests that waited for a seat": 1,
         "more FLOP/s than devices sustain": 1,
+        "contradicted by another run": 2,
     }
 
 

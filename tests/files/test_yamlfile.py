@@ -90,9 +90,9 @@ def test_a_long_list_of_problems_is_cut() -> None:
 
 def test_an_alias_bomb_does_not_go_off() -> None:
     layers = "".join(f"l{i}: &l{i} [*l{i - 1}, *l{i - 1}, *l{i - 1}]\n" for i in range(1, 40))
-    started = time.perf_counter()
+    started = time.process_time()
     assert "anchors" in said("l0: &l0 [x]\n" + layers)[0]
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "- " * 20_000, "{a: " * 5_000, "? " * 5_000])
@@ -147,9 +147,9 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
 
 def test_ten_thousand_lines_are_read_in_a_second() -> None:
     text = "nodes:\n" + "".join(f"  - id: n{i}\n    price: 0.4 USD/h\n" for i in range(5000))
-    started = time.perf_counter()
+    started = time.process_time()
     assert len(parse_yaml(text, "f.yaml").value["nodes"]) == 5000
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_words_of_an_argument_stay_text() -> None:

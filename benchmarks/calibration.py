@@ -1,0 +1,118 @@
+"""The shipped engine profiles from published measurements, and how wrong they are.
+
+Runs ``planner calibrate`` as a user would, each device left out in turn, and prints the errors by
+device class, quantization and regime. ``--write`` puts the profiles into ``profiles/engines`` and
+the table into docs/model.md:
+
+    python benchmarks/calibration.py ../shared/data --write
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "model.md"
+BEGIN, END = "<!-- accuracy -->", "<!-- /accuracy -->"
+FITS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "datacenter_serving.csv": (
+        "2026-04-27",
+        "NVIDIA aiconfigurator silicon samples (InferenceMAX and its own runs)",
+        ("vllm", "sglang", "tensorrt-llm"),
+    ),
+    "device_measured.csv": (
+        "2026-04-01",
+        "GPU-Benchmarks-on-LLM-Inference aa72e0e; llama.cpp and Ollama scoreboards to 2026",
+        ("llama.cpp-2024", "llama.cpp"),
+    ),
+}
+"""Day and source of each table, and the engines that are fitted to it together."""
+NAMES = {
+    "prefill_tok_s": "prefill tokens/s",
+    "decode_tok_s": "decode tokens/s",
+    "ttft_ms": "TTFT",
+    "tpot_ms": "TPOT",
+}
+SHOWN = ("device class", "quant", "regime", "devices together")
+
+
+def fit(data: Path, table: str, out: Path) -> dict[str, Any]:
+    """What ``planner calibrate`` says of a table; the profiles are in ``out``."""
+    day, source, engines = FITS[table]
+    named = [part for engine in engines for part in ("--engine", engine)]
+    command = [sys.executable, "-m", "planner", "calibrate", str(data / table), *named]
+    command += ["--fresh", "--skip-unknown", "--source", source, "--as-of", day]
+    done = subprocess.run(
+        [*command, "--out", str(out), "--format", "json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def lines(results: dict[str, dict[str, Any]]) -> list[str]:
+    """The tables as Markdown."""
+    made: list[str] = []
+    for table, result in results.items():
+        engines = ", ".join(FITS[table][2])
+        made += [
+            f"**{engines}**: {result['rows']} measurements, {result['constants']} constants.",
+            "",
+            "| engine | by | group | speed | rows | devices | fit: median | p90 "
+            "| left out: median | p90 | bias |",
+            "|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
+        ]
+        made += [_row(one) for one in result["errors"] if one["by"] in ("", *SHOWN)]
+        made.append("")
+    return made[:-1]
+
+
+def _row(one: dict[str, Any]) -> str:
+    fitted, left = one["fit"], one["leave_one_device_out"]
+    shares = (fitted["median"], fitted["p90"], left["median"], left["p90"])
+    cells = [one["engine"], one["by"] or "all", one["group"], NAMES[one["speed"]]]
+    cells += [str(one["rows"]), str(one["devices"])]
+    cells += [f"{share:.0%}" for share in shares] + [f"{one['bias']:+.0%}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def write(made: list[str]) -> None:
+    """Puts the tables between their markers in docs/model.md."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    body = "\n".join(["", *made, ""])
+    PAGE.write_text(f"{before}{BEGIN}{body}{END}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    """Fits, prints, and writes where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("data", type=Path, help="folder with the tables")
+    parser.add_argument("--write", action="store_true", help="into profiles/ and docs/model.md")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        out = ROOT / "profiles" if options.write else Path(scratch)
+        results = {table: fit(options.data, table, out) for table in FITS}
+        made = lines(results)
+        print("\n".join(made))
+        if options.write:
+            write(made)
+            return
+        for path in sorted(out.glob("engines/*.yaml")):
+            shipped = ROOT / "profiles" / "engines" / path.name
+            same = shipped.read_bytes() == path.read_bytes()
+            print(f"{path.name}: {'as shipped' if same else 'differs from what is shipped'}")
+
+
+if __name__ == "__main__":
+    main()
