@@ -51,9 +51,9 @@ def calibrate(
     """The engines of ``rows`` under the constants that say the rows best.
 
     ``devices`` are all that a card should cover. Constants shift from those the engines have now;
-    ``fresh`` starts from what is usual and replaces all calibrations. Without ``judge`` no device is
-    left out in turn, and the errors of the fit stand for the others. Raises ValueError where there
-    are no rows.
+    ``fresh`` starts from what is usual and replaces all calibrations. Without ``judge`` no device
+    is left out in turn, and the errors of the fit stand for the others. Raises ValueError where
+    there are no rows.
     """
     if not rows:
         raise ValueError("there are no measurements to fit to")
@@ -97,7 +97,7 @@ def _card(
                     "device_class": device.device_class,
                     "architecture": "" if whole_class else device.architecture,
                     "tier": 1 if here else 0,
-                    "error_band": _band(here, mine),
+                    "error_band": _band(here, mine) if here else None,
                     "source": source if here else f"as other devices under {engine.name}: {source}",
                 }
             )

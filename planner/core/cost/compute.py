@@ -207,7 +207,15 @@ def _products(
     peak = chip.device.peak_flop_per_s(dtype) * chip.sharing
     read_s = weight_bytes / bandwidth
     compute_s = 2 * products / (peak * reached.compute_at(tokens))
-    return StageTime(weights_s=read_s, compute_s=max(0.0, compute_s - read_s))
+    return StageTime(weights_s=read_s, compute_s=beyond_s(read_s, compute_s))
+
+
+def beyond_s(read_s: float, compute_s: float) -> float:
+    """What arithmetic takes beyond the read it overlaps with: a sharp roofline.
+
+    ``benchmarks/roofline.py`` compares it with smooth ones on published measurements.
+    """
+    return max(0.0, compute_s - read_s)
 
 
 def _attention(layer: Layer, quant: QuantScheme, chip: Chip, batch: Batch) -> StageTime:
@@ -221,7 +229,7 @@ def _attention(layer: Layer, quant: QuantScheme, chip: Chip, batch: Batch) -> St
     flops += 4.0 * layer.state_elements * batch.new_tokens
     peak = chip.device.peak_flop_per_s(quant.wide_dtype) * chip.sharing
     compute_s = flops / (peak * calibration.attention_compute)
-    return StageTime(kv_s=read_s, attention_s=max(0.0, compute_s - read_s))
+    return StageTime(kv_s=read_s, attention_s=beyond_s(read_s, compute_s))
 
 
 def _sync_s(model: ModelSpec, chip: Chip, batch: Batch) -> float:
