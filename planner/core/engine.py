@@ -26,6 +26,8 @@ class Efficiency(Spec):
     """Share of the peak memory bandwidth that weight reads reach."""
     compute: Positive | Curve
     """Share of the peak FLOP/s that matrix products reach, constant or by tokens in the step."""
+    flop_per_joule: Positive | None = None
+    """Work that the board power pays for: chips that reach their power limit slow down."""
     experts: Positive = 1.0
     """Share of ``compute`` that grouped products of routed experts reach."""
     layer_overhead_s: Seconds = Field(default=0.0, alias="layer_overhead")
@@ -96,6 +98,9 @@ class Calibration(Spec):
     """Share of the interconnect's bandwidth that all-reduces of activations reach."""
     expert_tile: Annotated[float, Field(ge=0)] = 0.0
     """Rows to which grouped products pad the tokens of an expert; 0 for none."""
+    overlap: Fraction = 1.0
+    """Share of what devices with layers of their own could gain by passing on a prompt's chunks
+    that they do gain."""
     tier: Literal[0, 1, 2] = 0
     """0 datasheet and defaults, 1 fitted to timed steps, 2 to kernel points of our runtime."""
     error_band: ErrorBand | None = None

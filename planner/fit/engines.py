@@ -187,6 +187,7 @@ def _rounded(entry: Calibration) -> Calibration:
                 if isinstance(one.compute, float | int)
                 else tuple((tokens, _digits(share)) for tokens, share in one.compute),
                 "experts": _digits(one.experts),
+                "flop_per_joule": one.flop_per_joule and _digits(one.flop_per_joule),
             }
         )
         for key, one in entry.efficiency.items()

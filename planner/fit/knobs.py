@@ -41,6 +41,7 @@ USUAL: Mapping[str, Usual] = {
     "compute": Usual(
         0.4, 0.4, 0.005, 1.5, {"scheme": 0.4, "class": 0.5, "chips": 0.4, "kernels": 0.4}
     ),
+    "flop_per_joule": Usual(4e11, 0.7, 1e9, 1e14, {"scheme": 0.4, "chips": 0.4}),
     "experts": Usual(0.5, 0.5, 0.02, 1.0, {"engine": 0.5}),
     "kv_bandwidth": Usual(0.6, 0.4, 0.03, 1.0, {"class": 0.4}),
     "attention_compute": Usual(0.3, 0.5, 0.01, 0.8, {"class": 0.5}),
@@ -49,6 +50,7 @@ USUAL: Mapping[str, Usual] = {
     "sequence_overhead_s": Usual(5e-6, 1.0, 1e-8, 1e-3, {"engine": 0.5}),
     "sync_s": Usual(1.5e-5, 0.7, 1e-7, 5e-3, {"engine": 0.7}),
     "sync_bandwidth": Usual(0.25, 0.4, 0.01, 1.0),
+    "overlap": Usual(0.7, 0.4, 0.05, 1.0, {"engine": 0.3}),
     "expert_tile": Usual(32.0, 0.5, 1.0, 256.0),
     "request_s": Usual(0.02, 0.7, 1e-4, 0.5, {"engine": 1.0}),
     "admission_steps": Usual(1.5, 0.5, 0.2, 6.0, {"engine": 0.5}),
@@ -56,7 +58,7 @@ USUAL: Mapping[str, Usual] = {
 """Typical constants of engines, wide enough that a few rows move them. Not measurements: what
 Vidur's, inference-sim's and aiconfigurator's defaults and our own probes agree on."""
 
-_OF_SCHEMES = ("bandwidth", "compute", "experts")
+_OF_SCHEMES = ("bandwidth", "compute", "flop_per_joule", "experts")
 _OF_ENGINES = ("request_s", "admission_steps")
 _WIDE = ("bf16", "fp16", "fp32")
 
@@ -133,11 +135,15 @@ def _felt(row: MeasuredSpeed) -> list[str]:
     """Constants on which the speed of a row depends."""
     found = ["bandwidth", "compute", "kv_bandwidth", "attention_compute", "layer_overhead_s"]
     found.append("step_overhead_s")
+    if row.device.tdp_w:
+        found.append("flop_per_joule")
     prompts = row.speed in ("prefill_tok_s", "ttft_ms") or row.load.batch > 1
     if row.load.batch > 1:
         found.append("sequence_overhead_s")
     if row.count > 1:
         found += ["sync_s", "sync_bandwidth"]
+    if row.count > 1 and row.speed == "prefill_tok_s":
+        found.append("overlap")
     if prompts and any(layer.experts for layer in row.model.layers):
         found += ["experts", "expert_tile"]
     if row.speed in ("ttft_ms", "tpot_ms"):
@@ -176,6 +182,11 @@ def calibration(
             compute=_compute(old, shift(turned, place, "compute", scheme)),
             experts=moved(
                 "experts", old.experts if old else None, shift(turned, place, "experts", scheme)
+            ),
+            flop_per_joule=moved(
+                "flop_per_joule",
+                old.flop_per_joule if old else None,
+                shift(turned, place, "flop_per_joule", scheme),
             ),
             layer_overhead_s=old.layer_overhead_s if old else 0.0,
         )

@@ -98,14 +98,15 @@ def stage_time(
 
     A prompt longer than the engine's chunk is computed chunk by chunk. Devices that hold layers
     of their own pass chunks on as a pipeline does: c chunks leave n devices after c + n - 1
-    turns of 1 / (c n) of the work.
+    turns of 1 / (c n) of the work, if all of it overlaps.
     """
     chunks = _chunks(chip, batch)
     total = StageTime()
     for chunk in chunks:
         total += _step_time(model, start, stop, quant, chip, chunk)
     if chip.count > chip.sharing:
-        total *= (len(chunks) + chip.count - 1) / (len(chunks) * chip.count)
+        turns = (len(chunks) + chip.count - 1) / (len(chunks) * chip.count)
+        total *= 1 - chip.calibration.overlap * (1 - turns)
         total += StageTime(sync_s=(chip.count - 1) * chip.calibration.sync_s)
     return total
 
@@ -207,6 +208,8 @@ def _products(
     peak = chip.device.peak_flop_per_s(dtype) * chip.sharing
     read_s = weight_bytes / bandwidth
     compute_s = 2 * products / (peak * reached.compute_at(tokens))
+    if reached.flop_per_joule and chip.device.tdp_w:
+        compute_s += 2 * products / (chip.device.tdp_w * chip.sharing * reached.flop_per_joule)
     return StageTime(weights_s=read_s, compute_s=beyond_s(read_s, compute_s))
 
 
