@@ -29,7 +29,7 @@ FITS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "device_measured.csv": (
         "2026-04-01",
         "GPU-Benchmarks-on-LLM-Inference aa72e0e; llama.cpp and Ollama scoreboards to 2026",
-        ("llama.cpp-2024", "llama.cpp"),
+        ("llama.cpp-2024", "llama.cpp", "ollama"),
     ),
 }
 """Day and source of each table, and the engines that are fitted to it together."""

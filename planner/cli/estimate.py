@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PROBED = ("this-host", "this-gpu")
 _GGUF_ENGINE, _SERVER = "llama.cpp", "vllm"
+_GGUF_ENGINES = (_GGUF_ENGINE, "ollama")
 _SERVER_CLASSES = ("nvidia_datacenter", "nvidia_datacenter_gddr", "amd_instinct")
 _ALSO_SERVE = ("nvidia_geforce", "nvidia_rtx_pro", "nvidia_gb10")
 
@@ -135,7 +136,7 @@ def _quant(engine: Engine, model: ModelSpec) -> str:
     """The scheme in which an engine's users mostly have a model."""
     if model.id.startswith("gpt-oss"):
         return "mxfp4"
-    return "q4_k_m" if engine.id.startswith(_GGUF_ENGINE) else "bf16"
+    return "q4_k_m" if engine.id.startswith(_GGUF_ENGINES) else "bf16"
 
 
 def _bytes(text: str | None) -> float | None:

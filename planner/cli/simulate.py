@@ -196,6 +196,7 @@ def _simulate(
             name: sum(result.events.get(name, 0) for result in run.results)
             for name in ("failures", "failovers", "retries")
         },
+        recoveries=[one for result in run.results for one in result.recoveries],
         stage_busy=_mean([result.stage_busy for result in run.results]),
         link_busy=_mean([result.link_busy for result in run.results]),
         missed=tuple(contestant.problem.requirements.must_have.missed(run.metrics)),

@@ -131,6 +131,8 @@ class MeasuredAs(Spec):
 
     backend: str
     """Text in the name that tables give the engine, whatever its case."""
+    but_not: str = ""
+    """Text of names that are another engine's."""
     since: str = ""
     """Earliest date of a row, as the tables write it: year first."""
     until: str = ""

@@ -138,8 +138,11 @@ class _Reader:
 def _add(found: Measurements, reader: _Reader, row: _Row, place: FileProblem) -> str:
     """Adds what a row says; the reason where it is left out."""
     wanted = reader.wanted
-    if "backend" in row and wanted.backend.casefold() not in row["backend"].casefold():
-        return "of another engine"
+    if "backend" in row:
+        backend = row["backend"].casefold()
+        other = wanted.but_not.casefold()
+        if wanted.backend.casefold() not in backend or (other and other in backend):
+            return "of another engine"
     date = row.get("date", wanted.until or wanted.since)
     if (wanted.since and date < wanted.since) or (wanted.until and (date or "9") > wanted.until):
         return "of another time"

@@ -23,6 +23,7 @@ _MEMORY = re.compile(r"^(\d+)(gb|gib)$")
 _UNIFIED = {"apple", "apple_ultra", "amd_apu", "cpu", "nvidia_gb10"}
 _NATIVE_MXFP4 = "gpt-oss"
 _NARROW = {"fp4", "fp8", "mxfp4", "bf16", "ud-q4_k_xl"}
+_GGUF_ENGINES = ("llama.cpp", "ollama")
 _GGUF = {"mxfp4": "mxfp4-gguf"}
 _NEAR = 0.1
 """Share by which 24 GB may differ from a card's 24 GiB."""
@@ -52,7 +53,11 @@ def scheme_of(known: Catalogue, name: str, model_id: str, engine: str) -> str | 
     if model_id.startswith(_NATIVE_MXFP4) and name.casefold() in _NARROW:
         name = "mxfp4"
     found = resolve(known, "quants", name)
-    return _GGUF.get(found, found) if found and "llama" in engine.casefold() else found
+    return (
+        _GGUF.get(found, found)
+        if found and any(one in engine.casefold() for one in _GGUF_ENGINES)
+        else found
+    )
 
 
 def aliases(path: Path) -> Mapping[str, Mapping[str, str]]:

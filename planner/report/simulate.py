@@ -19,6 +19,7 @@ from planner.report.tables import (
     plain_metrics,
     table,
 )
+from planner.sim.result import Recovery
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -59,6 +60,8 @@ class Target:
     cost: Mapping[str, float] = field(default_factory=dict)
     """USD per hour by part."""
     events: Mapping[str, int] = field(default_factory=dict)
+    recoveries: Sequence[Recovery] = ()
+    """Lost stages that came to work again, over all replications."""
     stage_busy: Mapping[str, float] = field(default_factory=dict)
     link_busy: Mapping[str, float] = field(default_factory=dict)
     missed: tuple[Miss, ...] = ()
@@ -75,6 +78,14 @@ class Target:
             "confidence": {name: list(ends) for name, ends in self.confidence.items()},
             "cost": dict(self.cost),
             "events": dict(self.events),
+            "recoveries": [
+                {
+                    "node": one.node,
+                    "detect_ms": (one.detected_s - one.lost_s) * 1e3,
+                    "recover_ms": (one.recovered_s - one.detected_s) * 1e3,
+                }
+                for one in self.recoveries
+            ],
             "utilisation": {"nodes": dict(self.stage_busy), "links": dict(self.link_busy)},
             "source": self.source,
         }

@@ -116,6 +116,7 @@ def test_keys_are_known_by_their_written_names_through_every_kind_of_container()
     assert keys_at(Engine, ("calibrations", 0, "efficiency", "bf16")) == [
         "bandwidth",
         "compute",
+        "flop_per_joule",
         "experts",
         "layer_overhead",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import datetime
 
 import pytest
@@ -13,7 +14,7 @@ from planner.core.prices import PriceList, TokenPrice
 from planner.core.requirements import Miss, MustHave
 from planner.report.records import COLUMNS, records_csv
 from planner.report.simulate import SimulateReport, Target, api_target
-from planner.sim.result import SimResult
+from planner.sim.result import Recovery, SimResult
 
 FAST = Target(
     name="fast",
@@ -55,6 +56,13 @@ def test_targets_are_compared_with_what_they_miss() -> None:
         [{"metric": "mean_tpot_ms", "value": 90.0, "bound": 50.0}],
     ]
     assert document["targets"][0]["confidence"] == {"mean_tpot_ms": [9.0, 11.0]}
+
+
+def test_recoveries_are_told_by_how_long_they_took() -> None:
+    back = Recovery(0, 1, "spare", lost_s=10.0, detected_s=15.0, recovered_s=15.25)
+    report = SimulateReport([dataclasses.replace(FAST, recoveries=[back])], 10.0, 0.5, 100)
+    (target,) = report.document()["targets"]
+    assert target["recoveries"] == [{"node": "spare", "detect_ms": 5000.0, "recover_ms": 250.0}]
 
 
 def test_one_target_is_compared_with_nothing() -> None:
