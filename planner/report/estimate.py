@@ -26,7 +26,7 @@ _TIME_MEANING = {
     "compute": "products beyond reading weights",
     "kv": "reading the KV cache",
     "attention": "attention beyond reading the cache",
-    "sync": "all-reduces between devices",
+    "sync": "between devices of the node",
     "overhead": "launches and fixed cost",
     "coordinator": "scheduling and sampling",
     "draft": "the draft model",
