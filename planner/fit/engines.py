@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from planner.core.cost.measured import MeasuredSpeed, Speed
+from planner.core.cost.measured import MeasuredSpeed
 from planner.core.device import Device
 from planner.core.engine import Calibration, Engine, ErrorBand
 from planner.fit.knobs import Place, calibration, habits, scheme_key
@@ -171,11 +171,6 @@ def _band(here: Sequence[Judged], mine: Sequence[Judged]) -> ErrorBand:
         f"{len(many)} leave-one-device-out predictions on {devices}{where}",
     )
     return band.model_copy(update={"median": _two(band.median), "p90": _two(band.p90)})
-
-
-def of_speed(judged: Iterable[Judged], *speeds: Speed) -> list[Judged]:
-    """The rows of some speeds."""
-    return [one for one in judged if one.row.speed in speeds]
 
 
 def _rounded(entry: Calibration) -> Calibration:

@@ -55,8 +55,8 @@ USUAL: Mapping[str, Usual] = {
     "request_s": Usual(0.02, 0.7, 1e-4, 0.5, {"engine": 1.0}),
     "admission_steps": Usual(1.5, 0.5, 0.2, 6.0, {"engine": 0.5}),
 }
-"""Typical constants of engines, wide enough that a few rows move them. Not measurements: what
-Vidur's, inference-sim's and aiconfigurator's defaults and our own probes agree on."""
+"""Where a fit starts and how far it may go: no measurements, wide enough that a few rows move
+them. What is known of an engine is in its profile."""
 
 _OF_SCHEMES = ("bandwidth", "compute", "flop_per_joule", "experts")
 _OF_ENGINES = ("request_s", "admission_steps")
