@@ -17,6 +17,7 @@ from planner.core.requirements import Requirements
 from planner.core.spec import Spec
 from planner.core.speculation import Speculation
 from planner.core.units import Count, Seconds
+from planner.core.verification import Verification
 from planner.core.workload import Workload
 
 
@@ -32,6 +33,8 @@ class Serving(Spec):
     stage answers the coordinator, which sends on."""
     speculation: Speculation | None = None
     """Drafting by a small model at the coordinator; None where every token takes a traversal."""
+    verification: Verification | None = None
+    """Receipts and audits; None where nodes are taken at their word."""
     detect_s: Seconds = Field(default=5.0, alias="detect")
     """Deadline after which a node that does not answer counts as lost."""
     patience_s: Seconds = Field(default=60.0, alias="patience")

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from planner.core.cost import Batch, Chip, stage_time
-from planner.core.cost.verification import (
-    audit_cost,
+from planner.core.cost.verification import audit_cost, session_s
+from planner.core.verification import (
+    Verification,
     audit_probability_for,
     detection,
     deterring_probability,
-    session_s,
     sessions_until_caught,
 )
 from tests.core.world import device, engine, model, quant
@@ -84,3 +84,16 @@ def test_cheating_does_not_pay_above_the_deterring_probability() -> None:
     for probability, pays in ((least * 0.99, True), (least * 1.01, False)):
         caught = probability * power
         assert (gain * (1 - caught) - loss * caught > 0) == pays
+
+
+def test_the_smallest_audit_share_is_chosen_that_catches_a_cheat_in_time() -> None:
+    asked = Verification.model_validate({"detection": {"sessions": 100}, "power": "99 %"})
+    assert detection(asked.probability, 1.0, 0.99, 100) == pytest.approx(0.95)
+    assert asked.sessions_until_caught() == pytest.approx(100)
+
+
+def test_what_no_audit_can_promise_is_refused() -> None:
+    with pytest.raises(ValueError, match="even audits of every session"):
+        Verification.model_validate({"detection": {"sessions": 3, "chance": 0.99}, "power": 0.5})
+    with pytest.raises(ValueError, match="give either audit_share"):
+        Verification()

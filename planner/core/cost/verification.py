@@ -1,8 +1,7 @@
-"""Price and power of audits: what it costs to check nodes, and how soon a cheat is caught."""
+"""Price of audits: what it costs to compute a stage of a session again elsewhere."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from planner.core.cost.batch import Batch
@@ -61,46 +60,3 @@ def session_s(
     middle = prompt_tokens + output_tokens / 2
     step = stage_time(model, start, stop, quant, chip, Batch.decode(batch, batch * middle))
     return prefill.total_s + (output_tokens - 1) * step.total_s / batch
-
-
-def detection(
-    audit_probability: float, cheating_share: float, power: float, sessions: float
-) -> float:
-    """Probability that a node which cheats in a share of its sessions is caught within some.
-
-    1 - (1 - p f b)^n with p the probability that a session is audited, f the share of sessions
-    that are cheated in and b the probability that one audit of such a session rejects it.
-    """
-    return -math.expm1(
-        sessions * math.log1p(-_per_session(audit_probability, cheating_share, power))
-    )
-
-
-def sessions_until_caught(
-    caught: float, audit_probability: float, cheating_share: float, power: float
-) -> float:
-    """Sessions until a cheat is caught with probability ``caught``; infinite without audits."""
-    rate = _per_session(audit_probability, cheating_share, power)
-    return math.log1p(-caught) / math.log1p(-rate) if rate else math.inf
-
-
-def audit_probability_for(
-    caught: float, sessions: float, cheating_share: float, power: float
-) -> float | None:
-    """Smallest audit probability that catches a cheat within some sessions; None if none does."""
-    needed = -math.expm1(math.log1p(-caught) / sessions) / (cheating_share * power)
-    return needed if needed <= 1 else None
-
-
-def deterring_probability(gain_usd: float, loss_usd: float, power: float) -> float:
-    """Audit probability above which cheating does not pay.
-
-    A cheat saves ``gain_usd`` in a session that is not caught and loses ``loss_usd`` (future
-    earnings, deposit) in one that is: G (1 - p b) < p b S, so p > G / (G + S) / b.
-    """
-    return gain_usd / (gain_usd + loss_usd) / power
-
-
-def _per_session(audit_probability: float, cheating_share: float, power: float) -> float:
-    rate = audit_probability * cheating_share * power
-    return min(rate, math.nextafter(1.0, 0.0))
