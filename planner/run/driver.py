@@ -1,19 +1,21 @@
-"""Session: replays requests through running pipelines and notes when every token arrives.
+"""Session: takes requests through running pipelines and notes when every token arrives.
 
 One thread does everything: it sends what the schedules allow, then waits for the next arrival,
-token frame or sign of trouble, whichever comes first.
+token frame or sign of trouble, whichever comes first. Requests are known beforehand (``run``) or
+come from other threads while the session serves (``submit``, ``cancel``).
 """
 
 from __future__ import annotations
 
 import gc
 import selectors
+import socket
 import struct
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from planner.core.errors import RunError
 from planner.core.metrics import RequestRecord
@@ -21,10 +23,14 @@ from planner.core.plan import Plan
 from planner.core.schedule import Job, PipelineSchedule, route
 from planner.run.fleet import Fleet
 from planner.run.frames import Frame, Kind, PeerLostError, Seat, read_frame
+from planner.run.mailbox import Mailbox
 from planner.run.steps import Step
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+CANCELLED = "cancelled"
+"""Why a request failed that its client gave up."""
 
 _TOKEN_LIMIT_BYTES = 2**20
 
@@ -66,7 +72,11 @@ class Coordination:
 
 
 class Session:
-    """One replay of prompts; afterwards ``records``, ``prompts`` and ``outputs`` tell all."""
+    """Requests on their way through pipelines, as a replay or as a service.
+
+    After a replay ``records``, ``prompts`` and ``outputs`` tell all; a service forgets a request
+    once ``on_end`` has heard of it.
+    """
 
     def __init__(
         self,
@@ -75,9 +85,10 @@ class Session:
         tokenizer: Tokenizer,
         on_token: Callable[[int, int], None] | None = None,
         stall_s: float = 120.0,
+        on_end: Callable[[RequestRecord], None] | None = None,
     ) -> None:
         self._fleet, self._plan, self._tokenizer = fleet, plan, tokenizer
-        self._on_token, self._stall_s = on_token, stall_s
+        self._on_token, self._on_end, self._stall_s = on_token, on_end, stall_s
         self.records: dict[int, RequestRecord] = {}
         self.prompts: dict[int, list[int]] = {}
         self.outputs: dict[int, list[int]] = {}
@@ -91,8 +102,36 @@ class Session:
         self._coming: deque[Prompt] = deque()
         self._closed = False
         self._prompts: dict[int, Prompt] = {}
+        self._sequences: dict[int, Running] = {}
         self._jobs: dict[int, tuple[Job[Running], Step]] = {}
         self._told: list[tuple[int, int]] = []
+        self._ended: list[RequestRecord] = []
+        self._serving = False
+        self._mailbox: Mailbox[Prompt | int | None] = Mailbox()
+
+    def submit(self, prompt: Prompt) -> None:
+        """Hands a prompt to a session that serves; any thread may. It arrives when it is taken."""
+        self._mailbox.put(prompt)
+
+    def cancel(self, request: int) -> None:
+        """Ends a request that nobody waits for any more: its seat is freed; any thread may."""
+        self._mailbox.put(request)
+
+    def stop(self) -> None:
+        """Ends ``serve``, whatever is under way; any thread may."""
+        self._mailbox.put(None)
+
+    def serve(self) -> None:
+        """Answers what ``submit`` brings until ``stop``. Raises as ``run`` does."""
+        self._serving = True
+        self.start_s = time.monotonic()
+        try:
+            with self._selector() as selector, self._mailbox.bell() as bell:
+                selector.register(bell, selectors.EVENT_READ, None)
+                while self._serving:
+                    self._turn(selector)
+        except PeerLostError as error:
+            raise self._fleet.explain(error) from None
 
     def run(self, prompts: Sequence[Prompt], concurrency: int | None = None) -> None:
         """Sends every prompt and returns when all are answered.
@@ -112,16 +151,21 @@ class Session:
 
     def _replay(self, concurrency: int | None) -> None:
         self._closed = concurrency is not None
-        with selectors.SelectSelector() as selector:  # the only one that waits for microseconds
-            for index, line in enumerate(self._fleet.lines):
-                selector.register(line.tokens, selectors.EVENT_READ, index)
-            for worker in self._fleet.workers:
-                selector.register(worker.control, selectors.EVENT_READ, worker)
+        with self._selector() as selector:
             for _ in range(concurrency or 0):
                 self._next_of_user(0.0)
             self._send(self.start_s)
             while self._coming or not all(schedule.idle for schedule in self._schedules):
                 self._turn(selector)
+
+    def _selector(self) -> selectors.SelectSelector:
+        """Everything that can happen to this session."""
+        selector = selectors.SelectSelector()  # the only one that waits for microseconds
+        for index, line in enumerate(self._fleet.lines):
+            selector.register(line.tokens, selectors.EVENT_READ, index)
+        for worker in self._fleet.workers:
+            selector.register(worker.control, selectors.EVENT_READ, worker)
+        return selector
 
     def _turn(self, selector: selectors.SelectSelector) -> None:
         """Waits for what happens next and acts on it; what comes out is told last."""
@@ -133,7 +177,9 @@ class Session:
         if not happened and self._jobs and wait_s == self._stall_s:
             raise RunError(f"no token came for {self._stall_s:g} s: a stage hangs")
         for key, _ in happened:
-            if isinstance(key.data, int):
+            if key.data is None:
+                self._read_mail(cast(socket.socket, key.fileobj), now_s)
+            elif isinstance(key.data, int):
                 self._receive(key.data)
             else:
                 self._fleet.raise_failure(key.data)
@@ -145,6 +191,34 @@ class Session:
             for request, token in self._told:
                 self._on_token(request, token)
         self._told.clear()
+        if self._on_end:
+            for record in self._ended:
+                self._on_end(record)
+        self._ended.clear()
+
+    def _read_mail(self, bell: socket.socket, now_s: float) -> None:
+        """Does what other threads ask for."""
+        for call in self._mailbox.take(bell):
+            if call is None:
+                self._serving = False
+            elif isinstance(call, Prompt):
+                self._arrive(call, now_s - self.start_s)
+            elif call in self.records:
+                self._cancel(call)
+
+    def _cancel(self, request: int) -> None:
+        """Takes a request out of the line at once, or out of its seat when its job is back."""
+        record = self.records[request]
+        record.status, record.reason = "failed", CANCELLED
+        if self._schedules[record.pipeline].withdraw(self._sequences[request]):
+            self._end(record)
+
+    def _end(self, record: RequestRecord) -> None:
+        """Notes that a request is answered or will not be; a service then forgets it."""
+        self._ended.append(record)
+        if self._serving:
+            for kept in (self.records, self.prompts, self.outputs, self._prompts, self._sequences):
+                kept.pop(record.id, None)
 
     @property
     def _next_s(self) -> float:
@@ -172,8 +246,9 @@ class Session:
                 f"{len(ids)} prompt and {prompt.max_new_tokens} output tokens do not fit "
                 f"a seat of {room_tokens}"
             )
+            self._end(record)
             return False
-        sequence = Running(prompt.id, ids)
+        sequence = self._sequences[prompt.id] = Running(prompt.id, ids)
         self.prompts[prompt.id], self.outputs[prompt.id] = ids, sequence.output_ids
         self._schedules[chosen].add(sequence)
         return True
@@ -195,7 +270,8 @@ class Session:
                     computed_s=time.monotonic(),
                 )
                 self._jobs[frame.job] = (job, sent)
-                self.coordination[index].sent.append(sent)
+                if not self._serving:
+                    self.coordination[index].sent.append(sent)
                 self._fleet.lines[index].channel.send(frame)
                 decided_s = sent.computed_s
 
@@ -223,18 +299,24 @@ class Session:
         job, sent = self._jobs.pop(frame.job, (None, None))
         if job is None or sent is None or frame.rows != len(job.sequences):
             raise RunError("a worker answered a job that nobody sent")
-        returned = sent._replace(waited_s=now_s - sent.computed_s, received_s=now_s)
-        self.coordination[pipeline].returned.append(returned._replace(computed_s=now_s))
+        if not self._serving:
+            returned = sent._replace(waited_s=now_s - sent.computed_s, received_s=now_s)
+            self.coordination[pipeline].returned.append(returned._replace(computed_s=now_s))
         schedule = self._schedules[pipeline]
         schedule.back(job)
         tokens = struct.unpack(f"<{frame.rows}i", frame.payload)
         for sequence, token in zip(job.sequences, tokens, strict=True):
             prompt, record = self._prompts[sequence.id], self.records[sequence.id]
+            if record.status == "failed":
+                schedule.leave(sequence)
+                self._end(record)
+                continue
             sequence.output_ids.append(token)
             record.token_s.append(now_s - self.start_s)
             self._told.append((sequence.id, token))
             if record.output_tokens == prompt.max_new_tokens or token in prompt.stop_ids:
                 record.status = "completed"
                 schedule.leave(sequence)
+                self._end(record)
                 if self._closed:
                     self._next_of_user(now_s - self.start_s)
