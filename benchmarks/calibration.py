@@ -33,6 +33,15 @@ FITS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
 }
 """Day and source of each table, and the engines that are fitted to it together."""
+KERNELS: dict[str, tuple[str, str, str, str]] = {
+    "rtx4090_llama31_8b_ops.csv": (
+        "casys-kaist/LLMServingSim profiler, vLLM 0.19.0",
+        "vllm",
+        "rtx-4090",
+        "llama-3.1-8b",
+    ),
+}
+"""Source, engine, device and model of each table of kernel times in bf16."""
 NAMES = {
     "prefill_tok_s": "prefill tokens/s",
     "decode_tok_s": "decode tokens/s",
@@ -46,14 +55,22 @@ def fit(data: Path, table: str, out: Path) -> dict[str, Any]:
     """What ``planner calibrate`` says of a table; the profiles are in ``out``."""
     day, source, engines = FITS[table]
     named = [part for engine in engines for part in ("--engine", engine)]
-    command = [sys.executable, "-m", "planner", "calibrate", str(data / table), *named]
-    command += ["--fresh", "--skip-unknown", "--source", source, "--as-of", day]
+    options = ["--fresh", "--skip-unknown", "--source", source, "--as-of", day]
+    return _calibrate(data / table, *named, *options, "--out", str(out))
+
+
+def fit_kernels(data: Path, table: str, out: Path) -> dict[str, Any]:
+    """What ``planner calibrate`` says of kernel times; added to the profiles in ``out``."""
+    source, engine, device, model = KERNELS[table]
+    names = ("--engine", engine, "--device", device, "--model", model)
+    folders = ("--out", str(out), "--profiles", str(out))
+    return _calibrate(data / table, *names, "--source", source, *folders)
+
+
+def _calibrate(table: Path, *options: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "planner", "calibrate", str(table), *options]
     done = subprocess.run(
-        [*command, "--out", str(out), "--format", "json"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        cwd=ROOT,
+        [*command, "--format", "json"], stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT
     )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -74,6 +91,19 @@ def lines(results: dict[str, dict[str, Any]]) -> list[str]:
         made += [_row(one) for one in result["errors"] if one["by"] in ("", *SHOWN)]
         made.append("")
     return made[:-1]
+
+
+def kernel_lines(results: dict[str, dict[str, Any]]) -> list[str]:
+    """The table of kernel fits as Markdown."""
+    made = ["| device, model, engine | layers | how many | median | p90 |", "|---|---|--:|--:|--:|"]
+    for table, result in results.items():
+        _, engine, device, model = KERNELS[table]
+        made += [
+            f"| {device}, {model}, {engine} | {one['of']} | {one['layers']} "
+            f"| {one['median']:.1%} | {one['p90']:.1%} |"
+            for one in result["layer_errors"]
+        ]
+    return ["**Kernel times**: error of the time of one layer.", "", *made]
 
 
 def _row(one: dict[str, Any]) -> str:
@@ -103,7 +133,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         out = ROOT / "profiles" if options.write else Path(scratch)
         results = {table: fit(options.data, table, out) for table in FITS}
-        made = lines(results)
+        kernels = {table: fit_kernels(options.data, table, out) for table in KERNELS}
+        made = [*lines(results), "", *kernel_lines(kernels)]
         print("\n".join(made))
         if options.write:
             write(made)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from planner.core.engine import Engine
     from planner.files.catalogue import Catalogue
     from planner.files.measurements import Measurements
+    from planner.report.calibrate import CalibrationReport, KernelReport
 
 
 def calibrate(
@@ -36,6 +37,15 @@ def calibrate(
     skip_unknown: Annotated[
         bool, typer.Option("--skip-unknown", help="Leave out rows whose names mean no card.")
     ] = False,
+    device: Annotated[
+        str | None, typer.Option("--device", help="Device that a table of kernel times is of.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Model that a table of kernel times is of.")
+    ] = None,
+    quant: Annotated[
+        str, typer.Option("--quant", help="Quantization that a table of kernel times is of.")
+    ] = "bf16",
     source: Annotated[
         str, typer.Option("--source", help="Who measured; written into the profile.")
     ] = "",
@@ -49,7 +59,7 @@ def calibrate(
 
     Prints how wrong predictions are on the rows, and on devices that are left out of the fit, and
     writes engines/NAME.yaml with its error bands and where it is from. The table has one of the
-    layouts of docs/model.md.
+    layouts of docs/model.md; one of kernel times makes constants for one device.
 
     Example: `planner calibrate mine.csv --engine llama.cpp --out profiles`
     """
@@ -57,16 +67,45 @@ def calibrate(
     from planner.core.engine import Engine
     from planner.core.errors import UsageError
     from planner.files.catalogue import user_profiles
-    from planner.files.readable import write_card
-    from planner.fit.engines import calibrate as fit
-    from planner.report.calibrate import CalibrationReport
+    from planner.files.kernels import is_kernel_table
 
     known = catalogue(profiles)
     folder = out or user_profiles()
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder} is no folder")
-    day = _day(as_of)
     engines = [card(known, "engines", name, Engine) for name in dict.fromkeys(engine)]
+    if is_kernel_table(data):
+        said = f"{source or data.name}, sha256 {_digest(data)}"
+        report: CalibrationReport | KernelReport = _from_kernels(
+            known, data, engines, (device, model, quant), said, folder
+        )
+    elif device or model:
+        raise UsageError("--device and --model are for kernel times; other tables have columns")
+    else:
+        _day(as_of)
+        report = _from_speeds(known, data, engines, (source, as_of), folder, fresh, skip_unknown)
+    if format is Format.json:
+        console.emit_json(report.document())
+    else:
+        console.emit(*report.text())
+
+
+def _from_speeds(
+    known: Catalogue,
+    data: Path,
+    engines: list[Engine],
+    provenance: tuple[str, str],
+    folder: Path,
+    fresh: bool,
+    skip_unknown: bool,
+) -> CalibrationReport:
+    """Engines fitted together to measured speeds, written."""
+    from planner.core.errors import UsageError
+    from planner.files.readable import write_card
+    from planner.fit.engines import calibrate as fit
+    from planner.report.calibrate import CalibrationReport
+
+    source, as_of = provenance
     tables = [_read(data, known, one, skip_unknown) for one in engines]
     rows = [(one, row) for one, table in zip(engines, tables, strict=True) for row in table.rows]
     empty = [one.id for one, table in zip(engines, tables, strict=True) if not table.rows]
@@ -81,13 +120,47 @@ def calibrate(
     files = []
     for one, table in zip(fitted.engines, tables, strict=True):
         note = f"planner calibrate: {len(table.rows)} measurements fitted{_reasons(table)}"
-        updated = one.model_copy(update={"as_of": day, "source": said, "note": note})
+        updated = one.model_copy(update={"as_of": _day(as_of), "source": said, "note": note})
         files.append(write_card(folder, updated))
-    report = CalibrationReport(fitted, tuple(table.left_out for table in tables), tuple(files))
-    if format is Format.json:
-        console.emit_json(report.document())
-    else:
-        console.emit(*report.text())
+    return CalibrationReport(fitted, tuple(table.left_out for table in tables), tuple(files))
+
+
+def _from_kernels(
+    known: Catalogue,
+    data: Path,
+    engines: list[Engine],
+    names: tuple[str | None, str | None, str],
+    source: str,
+    folder: Path,
+) -> KernelReport:
+    """One engine with constants for the device whose kernels were timed, written."""
+    from planner.cli.cards import card
+    from planner.core.device import Device
+    from planner.core.errors import UsageError
+    from planner.core.model import ModelSpec
+    from planner.core.quant import QuantScheme
+    from planner.files.kernels import read_kernels
+    from planner.files.readable import write_card
+    from planner.fit.kernels import calibrate_kernels
+    from planner.report.calibrate import KernelReport
+
+    device, model, quant = names
+    if not device or not model or len(engines) != 1:
+        raise UsageError(
+            f"{data} is a table of kernel times, which names no device and no model",
+            "say --device and --model, --quant where it is not bf16, and one --engine",
+        )
+    times = read_kernels(
+        data,
+        card(known, "devices", device, Device),
+        card(known, "models", model, ModelSpec),
+        card(known, "quants", quant, QuantScheme),
+    )
+    try:
+        fitted = calibrate_kernels(engines[0], times, source)
+    except ValueError as error:
+        raise UsageError(f"{data}: {error}", "a profiler has to time more of them") from None
+    return KernelReport(fitted, write_card(folder, fitted.engine))
 
 
 def _read(data: Path, known: Catalogue, engine: Engine, skip_unknown: bool) -> Measurements:

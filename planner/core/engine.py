@@ -65,6 +65,11 @@ class ErrorBand(Spec):
     source: str = Field(min_length=1)
     """Which table or command the figures come from."""
 
+    def rounded(self) -> ErrorBand:
+        """To whole per cent, never down."""
+        median, p90 = (math.ceil(value * 100) / 100 for value in (self.median, self.p90))
+        return self.model_copy(update={"median": median, "p90": p90})
+
 
 class Calibration(Spec):
     """Constants of one engine on one class of devices."""
@@ -79,6 +84,9 @@ class Calibration(Spec):
     """By quantization id, by compute dtype, or ``*`` for all others."""
     kv_bandwidth: Positive = 0.7
     """Share of the peak bandwidth that reading the KV cache reaches."""
+    mixed_kv_bandwidth: Positive | None = None
+    """The same for decoding sequences beside a piece of a prompt, in one step; as ``kv_bandwidth``
+    where absent. Kernels that take both at once read less evenly."""
     attention_compute: Positive = 0.3
     """Share of the peak FLOP/s that attention scores and sums reach."""
     layer_overhead_s: Seconds = Field(default=0.0, alias="layer_overhead")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -51,9 +50,9 @@ def calibrate(
     """The engines of ``rows`` under the constants that say the rows best.
 
     ``devices`` are all that a card should cover. Constants shift from those the engines have now;
-    ``fresh`` starts from what is usual and replaces all calibrations. Without ``judge`` no device
-    is left out in turn, and the errors of the fit stand for the others. Raises ValueError where
-    there are no rows.
+    ``fresh`` starts from what is usual and replaces all calibrations but those of single devices.
+    Without ``judge`` no device is left out in turn, and the errors of the fit stand for the
+    others. Raises ValueError where there are no rows.
     """
     if not rows:
         raise ValueError("there are no measurements to fit to")
@@ -102,7 +101,11 @@ def _card(
                 }
             )
         )
-    kept = [] if fresh else [old for old in engine.calibrations if not _replaced(old, calibrations)]
+    kept = [
+        old
+        for old in engine.calibrations
+        if (old.device or not fresh) and not _replaced(old, calibrations)
+    ]
     changes = {name: _digits(value) for name, value in habits(fitted.turned, engine, fresh).items()}
     return engine.model_copy(update=changes | {"calibrations": (*calibrations, *kept)})
 
@@ -166,11 +169,10 @@ def _band(here: Sequence[Judged], mine: Sequence[Judged]) -> ErrorBand:
     count = len({one.row.device.id for one in many})
     devices = f"{count} device{'s' if count > 1 else ''}"
     where = "" if many is here else " of other classes"
-    band = error_band(
+    return error_band(
         [one.left_out for one in many],
         f"{len(many)} leave-one-device-out predictions on {devices}{where}",
-    )
-    return band.model_copy(update={"median": _two(band.median), "p90": _two(band.p90)})
+    ).rounded()
 
 
 def _rounded(entry: Calibration) -> Calibration:
@@ -197,7 +199,3 @@ def _rounded(entry: Calibration) -> Calibration:
 
 def _digits(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")
-
-
-def _two(value: float) -> float:
-    return math.ceil(value * 100) / 100

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from planner.core.metrics import percentile
 from planner.fit.engines import CalibratedEngines, Judged
+from planner.fit.kernels import KernelFit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -91,19 +92,21 @@ GROUPS = {
 """What the tables can be broken down by."""
 
 
-def _errors(engine: str, group: str, speed: str, rows: Sequence[Judged]) -> Errors:
-    def two(values: Sequence[float]) -> tuple[float, float]:
-        ordered = sorted(abs(value) for value in values)
-        return percentile(ordered, 50), percentile(ordered, 90)
+def _two(errors: Sequence[float]) -> tuple[float, float]:
+    """Median and p90 of absolute errors."""
+    ordered = sorted(abs(error) for error in errors)
+    return percentile(ordered, 50), percentile(ordered, 90)
 
+
+def _errors(engine: str, group: str, speed: str, rows: Sequence[Judged]) -> Errors:
     return Errors(
         engine,
         group,
         speed,
         len(rows),
         len({one.row.device.id for one in rows}),
-        two([one.fitted for one in rows]),
-        two([one.left_out for one in rows]),
+        _two([one.fitted for one in rows]),
+        _two([one.left_out for one in rows]),
         percentile(sorted(one.left_out for one in rows), 50),
     )
 
@@ -165,3 +168,36 @@ class CalibrationReport:
         for engine, left, path in zip(self.fitted.engines, self.left_out, self.files, strict=True):
             why = ", ".join(f"{count} {reason}" for reason, count in sorted(left.items()))
             yield f"{engine.id}: written to {path}" + (f"; rows not used: {why}" if why else "")
+
+
+@dataclass(frozen=True, slots=True)
+class KernelReport:
+    """A fit to kernel times with the file it was written to."""
+
+    fit: KernelFit
+    file: Path
+
+    @property
+    def _errors(self) -> dict[str, Sequence[float]]:
+        return {
+            "fit": self.fit.fitted,
+            "batch sizes left out": self.fit.left_out,
+            "beside pieces of prompts": self.fit.mixed,
+        }
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document."""
+        errors = [
+            {"of": name, "layers": len(found), "median": two[0], "p90": two[1]}
+            for name, found in self._errors.items()
+            if found and (two := _two(found))
+        ]
+        return {"engine": self.fit.engine.id, "file": str(self.file), "layer_errors": errors}
+
+    def text(self) -> Iterator[RenderableType]:
+        """Lines for people."""
+        for name, found in self._errors.items():
+            if found:
+                median, p90 = _two(found)
+                yield f"{len(found)} layers, {name}: error {median:.1%} median, {p90:.1%} p90"
+        yield f"{self.fit.engine.id}: written to {self.file}"

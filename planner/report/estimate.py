@@ -39,7 +39,9 @@ _MEMORY_MEANING = {
     "reserve": "the runtime itself",
     "free": "left for more KV cache",
 }
-_TIERS = ("datasheet and defaults", "fitted to published timings", "fitted to a probe")
+_TIERS = ("datasheet and defaults", "fitted to published timings", "fitted to kernels timed on it")
+_NOTHING_S = 1e-12
+"""Below this a part is what rounding leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ class EstimateReport:
         """Seconds of a decode step by cause."""
         rows = self._step(self.values.decode)
         others = {"draft": self.values.draft_s, "prompts": self.values.between_s}
-        return rows | {name: time_s for name, time_s in others.items() if time_s > 0}
+        return rows | {name: time_s for name, time_s in others.items() if time_s > _NOTHING_S}
 
     def _figures(self) -> Table:
         from rich.table import Table

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 GIB = 2.0**30
 BAR = 24
 
-TIERS = ("datasheet and defaults", "fitted to published timings", "fitted to a probe")
+TIERS = ("datasheet and defaults", "fitted to published timings", "fitted to kernels timed on it")
 """What each calibration tier rests on."""
 
 LABELS: Mapping[str, str] = {

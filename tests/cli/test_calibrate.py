@@ -72,3 +72,52 @@ def test_a_table_without_a_row_of_the_engine(planner: Terminal, tmp_path: Path) 
     assert done.code == 2
     assert "has no row of llama.cpp" in done.stderr
     assert planner("calibrate", path, "--engine", "llama.cpp", "--as-of", "soon").code == 2
+
+
+KERNELS = """\
+op,tokens,prefill_chunk,kv_prefill,n_decode,kv_decode,time_us
+dense:qkv_proj,1,,,,,467
+dense:qkv_proj,64,,,,,532
+dense:qkv_proj,512,,,,,1387
+dense:act_fn,1,,,,,8
+per_seq:lm_head,1,,,,,1097
+attn_decode,,0,0,1,512,13
+attn_decode,,0,0,1,4096,27
+attn_decode,,0,0,64,512,170
+attn_decode,,0,0,64,4096,1200
+attn_prefill,,64,1024,0,0,42
+attn_prefill,,512,0,0,0,41
+attn_prefill,,512,4096,0,0,290
+attn_mixed,,512,0,32,512,228
+"""
+
+
+def test_kernel_times_make_constants_for_one_device(planner: Terminal, tmp_path: Path) -> None:
+    data, out = tmp_path / "ops.csv", tmp_path / "profiles"
+    data.write_text(KERNELS)
+    asked = ("calibrate", data, "--engine", "vllm", "--out", out)
+    done = planner(*asked)
+    assert done.code == 2
+    assert "--device and --model" in done.stderr
+    data.write_text("".join(f"{line}\n" for line in KERNELS.split() if "attn_decode" not in line))
+    done = planner(*asked, "--device", "rtx-3090", "--model", "llama-3.1-8b")
+    assert done.code == 2
+    assert "3 measured steps cannot fix 4 constants" in done.stderr
+    data.write_text(KERNELS)
+    named = ("--device", "rtx-3090", "--model", "llama-3.1-8b")
+    done = planner(*asked, *named, "--format", "json")
+    assert done.code == 0, done.stderr
+    assert [one["of"] for one in done.document["layer_errors"]] == [
+        "fit",
+        "batch sizes left out",
+        "beside pieces of prompts",
+    ]
+    speed = ("estimate", "--model", "llama-3.1-8b", "--device", "rtx-3090", "--engine", "vllm")
+    said = planner(*speed, "--profiles", out, "--format", "json").document
+    assert said["tier"] == 2
+    assert said["tpot_ms"] == pytest.approx(32 * 0.488 + 1.2, rel=0.03)
+
+
+def test_names_are_refused_where_the_table_has_columns(planner: Terminal, data: Path) -> None:
+    done = planner("calibrate", data, "--engine", "vllm", "--device", "rtx-3090")
+    assert done.code == 2

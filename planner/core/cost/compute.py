@@ -103,7 +103,7 @@ def stage_time(
     chunks = _chunks(chip, batch)
     total = StageTime()
     for chunk in chunks:
-        total += _step_time(model, start, stop, quant, chip, chunk)
+        total += step_time(model, start, stop, quant, chip, chunk)
     if chip.count > chip.sharing:
         turns = (len(chunks) + chip.count - 1) / (len(chunks) * chip.count)
         total *= 1 - chip.calibration.overlap * (1 - turns)
@@ -122,52 +122,60 @@ def _chunks(chip: Chip, batch: Batch) -> list[Batch]:
     return [Batch.prefill(tokens, cached + index * size) for index, tokens in enumerate(sizes)]
 
 
-def _step_time(
-    model: ModelSpec, start: int, stop: int, quant: QuantScheme, chip: Chip, batch: Batch
+def step_time(
+    model: ModelSpec, start: int, stop: int, quant: QuantScheme, chip: Chip, *batches: Batch
 ) -> StageTime:
-    """Seconds of layers ``[start, stop)`` for one batch that is computed at once."""
+    """Seconds of layers ``[start, stop)`` for batches that are computed together, in one step.
+
+    Engines with chunked prefill put a piece of a prompt beside the decoding sequences: weights
+    are read once and products computed for all tokens, attention goes batch by batch.
+    """
     alone = start == 0 and stop == model.num_hidden_layers
-    total = StageTime(overhead_s=fixed_s(chip.calibration, batch, alone))
+    total = StageTime(overhead_s=fixed_s(chip.calibration, *batches, alone=alone))
     for layer, times in model.runs(start, stop):
-        total += layer_time(model, layer, quant, chip, batch) * times
+        total += layer_time(model, layer, quant, chip, *batches) * times
     if start == 0:
-        total += embedding_time(model, quant, chip, batch)
+        total += embedding_time(model, quant, chip, *batches)
     if stop == model.num_hidden_layers:
-        total += head_time(model, quant, chip, batch)
+        total += head_time(model, quant, chip, *batches)
     return total
 
 
-def fixed_s(calibration: Calibration, batch: Batch, alone: bool) -> float:
+def fixed_s(calibration: Calibration, *batches: Batch, alone: bool) -> float:
     """Time of a step whatever its layers (s); a stage ``alone`` in its pipeline never sleeps."""
-    time_s = calibration.step_overhead_s + batch.sequences * calibration.sequence_overhead_s
+    sequences = sum(batch.sequences for batch in batches)
+    time_s = calibration.step_overhead_s + sequences * calibration.sequence_overhead_s
     return time_s if alone else time_s + calibration.wake_s
 
 
 def layer_time(
-    model: ModelSpec, layer: Layer, quant: QuantScheme, chip: Chip, batch: Batch
+    model: ModelSpec, layer: Layer, quant: QuantScheme, chip: Chip, *batches: Batch
 ) -> StageTime:
-    """Seconds of one layer for one step of ``batch``."""
-    linear = _linear(layer, quant, chip, batch.new_tokens)
-    attention = _attention(layer, quant, chip, batch)
+    """Seconds of one layer for one step of ``batches``."""
+    tokens = sum(batch.new_tokens for batch in batches)
+    total = _linear(layer, quant, chip, tokens)
+    for batch in batches:
+        total += _attention(layer, quant, chip, batch, len(batches) > 1)
     calibration = chip.calibration
     overhead_s = calibration.layer_overhead_s + _efficiency(quant, chip).layer_overhead_s
-    overhead_s += batch.sequences * calibration.sequence_layer_overhead_s
-    return linear + attention + StageTime(sync_s=_sync_s(model, chip, batch), overhead_s=overhead_s)
+    sequences = sum(batch.sequences for batch in batches)
+    overhead_s += sequences * calibration.sequence_layer_overhead_s
+    return total + StageTime(sync_s=_sync_s(model, chip, tokens), overhead_s=overhead_s)
 
 
-def embedding_time(model: ModelSpec, quant: QuantScheme, chip: Chip, batch: Batch) -> StageTime:
+def embedding_time(model: ModelSpec, quant: QuantScheme, chip: Chip, *batches: Batch) -> StageTime:
     """Seconds to gather the embedding rows of the new tokens."""
     row_bytes = model.hidden_size * quant.embedding_bits / 8
     rate = chip.device.memory_bytes_per_s * _efficiency(quant, chip).bandwidth
-    return StageTime(weights_s=batch.new_tokens * row_bytes / rate)
+    return StageTime(weights_s=sum(batch.new_tokens for batch in batches) * row_bytes / rate)
 
 
-def head_time(model: ModelSpec, quant: QuantScheme, chip: Chip, batch: Batch) -> StageTime:
+def head_time(model: ModelSpec, quant: QuantScheme, chip: Chip, *batches: Batch) -> StageTime:
     """Seconds of the output head for the tokens that are sampled."""
     head_bytes = model.head_params * quant.head_bits / 8
     wide = quant.head_bits >= 16 > quant.weight_bits
-    products = model.head_params * batch.sampled_tokens
-    return _products(quant, chip, head_bytes, products, batch.sampled_tokens, wide)
+    sampled = sum(batch.sampled_tokens for batch in batches)
+    return _products(quant, chip, head_bytes, model.head_params * sampled, sampled, wide)
 
 
 def _efficiency(quant: QuantScheme, chip: Chip) -> Efficiency:
@@ -221,12 +229,17 @@ def beyond_s(read_s: float, compute_s: float) -> float:
     return max(0.0, compute_s - read_s)
 
 
-def _attention(layer: Layer, quant: QuantScheme, chip: Chip, batch: Batch) -> StageTime:
+def _attention(
+    layer: Layer, quant: QuantScheme, chip: Chip, batch: Batch, mixed: bool
+) -> StageTime:
     """Roofline of attention: cached keys and values read once, FLOPs by attended pairs."""
     calibration = chip.calibration
+    share = calibration.kv_bandwidth
+    if mixed and batch.phase == "decode":
+        share = calibration.mixed_kv_bandwidth or share
     elements = layer.kv_elements * batch.read_tokens(layer.kv_window)
     elements += 2 * layer.state_elements * batch.sequences
-    bandwidth = chip.device.memory_bytes_per_s * chip.sharing * calibration.kv_bandwidth
+    bandwidth = chip.device.memory_bytes_per_s * chip.sharing * share
     read_s = elements * quant.kv_bits / 8 / bandwidth
     flops = layer.flops_per_pair * batch.attended_pairs(layer.kv_window)
     flops += 4.0 * layer.state_elements * batch.new_tokens
@@ -235,7 +248,7 @@ def _attention(layer: Layer, quant: QuantScheme, chip: Chip, batch: Batch) -> St
     return StageTime(kv_s=read_s, attention_s=beyond_s(read_s, compute_s))
 
 
-def _sync_s(model: ModelSpec, chip: Chip, batch: Batch) -> float:
+def _sync_s(model: ModelSpec, chip: Chip, tokens: float) -> float:
     """Two all-reduces per layer (Megatron-LM, arXiv 1909.08053), latency-bound in decode.
 
     A ring passes on 2 (n - 1) / n of the activations, which are kept in 16 bits; where nothing is
@@ -244,6 +257,6 @@ def _sync_s(model: ModelSpec, chip: Chip, batch: Batch) -> float:
     if chip.sharing == 1:
         return 0.0
     calibration = chip.calibration
-    passed_bytes = 2 * (chip.count - 1) / chip.count * batch.new_tokens * model.hidden_size * 2
+    passed_bytes = 2 * (chip.count - 1) / chip.count * tokens * model.hidden_size * 2
     rate = calibration.sync_bandwidth * (chip.device.interconnect_bytes_per_s or math.inf)
     return 2 * (calibration.sync_s + passed_bytes / rate)
