@@ -21,7 +21,7 @@ GAP_LIMIT = 3.0
 DISTANCE_LIMIT = 1e6
 """Stands for distances that are no number: outputs with NaN or infinity in them."""
 LEAST_TOKENS = 16
-"""Generated positions below which a mean says too little."""
+"""Positions that a mean is over at least: the prompt's last ones where fewer were generated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +44,26 @@ class Deviation:
     """How far a passage is from what a verifier computes."""
 
     distance: float
-    """Mean over the generated positions of |y - y_ref| / |y_ref - x|."""
+    """Mean over positions of |y - y_ref| / |y_ref - x|."""
     token_gap: float | None
     """Mean over the tokens of the score they miss to be picked, clipped; on the last stage."""
 
 
-def reexecute(stage: Stage, passage: Passage) -> Deviation:
+def reexecute(stage: Stage, passage: Passage, answers_from: int = 0) -> Deviation:
     """Compares a passage with one prefill of ``stage`` over the same inputs.
 
     The norm of what the stage adds to its input is the yardstick: noise of kernels is a small
-    part of it at any depth, whatever the scale of the residual stream. Raises ValueError if the
-    stage's cache is too small or too few tokens were generated to tell.
+    part of it at any depth, whatever the scale of the residual stream. Positions from
+    ``answers_from`` on count: those before are another node's work. Raises ValueError if the
+    stage's cache is too small.
     """
     positions = passage.x.shape[0]
     if positions > stage.cache.slot_tokens:
         raise ValueError(f"a cache of {stage.cache.slot_tokens} tokens cannot hold {positions}")
-    if positions - passage.prompt_tokens < LEAST_TOKENS:
-        raise ValueError(f"fewer than {LEAST_TOKENS} generated positions tell too little")
     x = passage.x.to(stage.device)
     expected = stage.prefill_hidden(x, 0)
-    generated = slice(passage.prompt_tokens, positions)
+    start = min(passage.prompt_tokens, max(0, positions - LEAST_TOKENS))
+    generated = slice(min(max(start, answers_from), positions - 1), positions)
     entered = stage.residual(x)[generated].double()
     wanted = expected[generated].double()
     off = passage.y.to(stage.device)[generated].double() - wanted
@@ -71,15 +71,17 @@ def reexecute(stage: Stage, passage: Passage) -> Deviation:
     distance = float(relative.mean())
     if not math.isfinite(distance):
         distance = DISTANCE_LIMIT
-    return Deviation(min(distance, DISTANCE_LIMIT), _token_gap(stage, expected, passage))
+    gap = _token_gap(stage, expected, passage, answers_from)
+    return Deviation(min(distance, DISTANCE_LIMIT), gap)
 
 
-def _token_gap(stage: Stage, expected: Tensor, passage: Passage) -> float | None:
+def _token_gap(stage: Stage, expected: Tensor, passage: Passage, answers_from: int) -> float | None:
     if passage.tokens is None:
         return None
-    logits = stage.logits(expected[passage.prompt_tokens - 1 :])
+    skipped = min(max(0, answers_from - passage.prompt_tokens + 1), len(passage.tokens) - 1)
+    logits = stage.logits(expected[passage.prompt_tokens - 1 + skipped :])
     gaps = []
-    for row, token in enumerate(passage.tokens.tolist()):
-        found = scores(logits[row], passage.seat, passage.prompt_tokens + row)
+    for row, token in enumerate(passage.tokens[skipped:].tolist()):
+        found = scores(logits[row], passage.seat, passage.prompt_tokens + skipped + row)
         gaps.append(min(GAP_LIMIT, float(found.max() - found[token])))
     return math.fsum(gaps) / len(gaps)

@@ -1,0 +1,208 @@
+"""Docket: the coordinator's side of verification: its log, the audits due, and what follows."""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from planner.receipts.audit import commitment, is_due
+from planner.receipts.book import COORDINATOR, Finding
+from planner.receipts.check import check_log
+from planner.receipts.log import Log
+from planner.receipts.record import (
+    Audit,
+    Commitment,
+    Deployment,
+    Exclusion,
+    Receipt,
+    Record,
+    Statement,
+    parse,
+    signed_by,
+)
+from planner.receipts.record import Session as SessionRecord
+from planner.receipts.tree import Witness
+
+EPOCH = 0
+"""A run is one epoch: its secret is drawn at the start and revealed at the end."""
+_TOKEN = ("int32", (1,))
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An audit to be made by ``verifier``; ``digest`` is the receipt's."""
+
+    receipt: Receipt
+    digest: str
+    verifier: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """What verification came to."""
+
+    sampled: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    """Stage-sessions that two verifiers rejected."""
+    undecided: int = 0
+    accused: list[str] = field(default_factory=list)
+    """Nodes that were excluded, or whose receipts do not fit."""
+    unverified: list[str] = field(default_factory=list)
+    """Sessions whose delivered tokens nobody can vouch for."""
+    findings: list[Finding] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A session under way, as the coordinator sees its two ends."""
+
+    pipeline: int
+    prompt_tokens: int
+    sent: Witness
+    got: Witness
+    receipts: list[Record] = field(default_factory=list)
+
+
+class Docket:
+    """Keeps the log of a run and says which audits it needs and whom they accuse."""
+
+    def __init__(self, log: Log, deployment: Deployment, key: Ed25519PrivateKey) -> None:
+        self._log, self._key = log, key
+        self._seats = {(seat.pipeline, seat.stage): seat for seat in deployment.stages}
+        self._probability, self._keys = deployment.audit_probability, deployment.keys
+        self._secret = secrets.token_bytes(32)
+        self._running: dict[str, _Running] = {}
+        self._made: dict[str, list[tuple[str, Audit]]] = defaultdict(list)
+        self.tally = Tally()
+        self._opening = [
+            self._say(deployment),
+            self._say(Commitment(epoch=EPOCH, commitment=commitment(self._secret))),
+        ]
+
+    def open(self, session: str, pipeline: int, prompt: Sequence[int]) -> None:
+        """Notes a session and the prompt that is sent into its pipeline."""
+        stages = sum(1 for seat in self._seats.values() if seat.pipeline == pipeline)
+        received = Witness(session, stages, len(prompt) - 1)
+        self._running[session] = running = _Running(
+            pipeline, len(prompt), Witness(session, 0), received
+        )
+        for token in prompt:
+            _append(running.sent, token)
+
+    def token(self, session: str, token: int, more: bool) -> None:
+        """Notes a token that came out, and went in again where ``more`` are to come."""
+        running = self._running[session]
+        _append(running.got, token)
+        if more:
+            _append(running.sent, token)
+
+    def receive(self, line: bytes) -> None:
+        """Takes a receipt from a node; anything else, or of no session under way, is dropped."""
+        record = parse(line)
+        if isinstance(record, str) or not isinstance(record.statement, Receipt):
+            return
+        running = self._running.get(record.statement.session)
+        if running is not None:
+            running.receipts.append(self._log.add(record))
+
+    def end(self, session: str, outcome: str = "completed") -> list[Case]:
+        """Ends a session whose last receipts are in; returns the audits that are due now.
+
+        Whatever does not fit together accuses its node at once: that takes no audit.
+        """
+        running = self._running.pop(session)
+        values = {
+            "epoch": EPOCH,
+            "session": session,
+            "pipeline": running.pipeline,
+            "prompt_tokens": running.prompt_tokens,
+            "count": running.sent.next_position,
+            "root_in": running.sent.tree.root.hex(),
+            "root_out": running.got.tree.root.hex(),
+            "outcome": outcome,
+        }
+        ended = self._say(SessionRecord.model_validate(values))
+        told = check_log(one.line for one in (*self._opening, *running.receipts, ended)).findings
+        if told:
+            self.tally.findings += told
+            self._accuse(session, (finding.node for finding in told))
+        last = {}
+        for record in running.receipts:
+            receipt = record.statement
+            if isinstance(receipt, Receipt) and (receipt.pipeline, receipt.stage) in self._seats:
+                last[receipt.node, receipt.stage] = (receipt, record.digest)
+        due = [
+            Case(receipt, digest, self._verifiers(receipt)[0])
+            for receipt, digest in last.values()
+            if is_due(self._secret, receipt, self._probability)
+        ]
+        self.tally.sampled += len(due)
+        return due
+
+    def judge(self, case: Case, line: bytes) -> Case | str | None:
+        """Takes a verifier's signed audit.
+
+        Returns the same case for a second verifier where one has to look, the node that is to be
+        excluded where two rejected its work, and None otherwise.
+        """
+        record = parse(line)
+        audit = None if isinstance(record, str) else record.statement
+        verifiers = self._verifiers(case.receipt)
+        later = verifiers[verifiers.index(case.verifier) + 1 :]
+        made = self._made[case.digest]
+        fair = isinstance(audit, Audit) and audit.receipt == case.digest
+        if not fair or not signed_by(record, self._keys[case.verifier]):  # type: ignore[arg-type]
+            self._accuse(case.receipt.session, (case.verifier,))
+        else:
+            made.append((self._log.add(record).digest, audit))  # type: ignore[arg-type]
+        verdicts = [one.verdict for _, one in made]
+        if verdicts and verdicts[0] == "accept":
+            self.tally.accepted += 1
+            return None
+        if len(made) < 2 and later:
+            return Case(case.receipt, case.digest, later[0])
+        return self._decided(case.receipt, made)
+
+    def close(self) -> Tally:
+        """Reveals the secret and ends the log."""
+        self._log.reveal(EPOCH, self._secret, self._key)
+        self._log.close()
+        return self.tally
+
+    def _decided(self, receipt: Receipt, made: Sequence[tuple[str, Audit]]) -> str | None:
+        rejects = tuple(digest for digest, audit in made if audit.verdict == "reject")
+        if len(rejects) < 2:
+            self.tally.undecided += 1
+            return None
+        self.tally.rejected += 1
+        excluded = receipt.node in self.tally.accused
+        self._accuse(receipt.session, (receipt.node,))
+        if excluded:
+            return None
+        self._say(Exclusion(epoch=EPOCH, node=receipt.node, audits=rejects))
+        return receipt.node
+
+    def _verifiers(self, receipt: Receipt) -> list[str]:
+        """Who may compute a receipt's work again, in order: never its own node."""
+        holders = self._seats[receipt.pipeline, receipt.stage].holders
+        accused = [one.node for one in holders if one.node in self.tally.accused]
+        others = [one.node for one in holders if one.node not in (receipt.node, *accused)]
+        return others or [one for one in accused if one != receipt.node]
+
+    def _accuse(self, session: str, nodes: Iterable[str]) -> None:
+        named = [one for node in nodes for one in node.split(" or ") if one != COORDINATOR]
+        self.tally.accused += [one for one in dict.fromkeys(named) if one not in self.tally.accused]
+        if session not in self.tally.unverified:
+            self.tally.unverified.append(session)
+
+    def _say(self, statement: Statement) -> Record:
+        return self._log.say(statement, self._key)
+
+
+def _append(witness: Witness, token: int) -> None:
+    witness.see(witness.next_position, *_TOKEN, token.to_bytes(4, "little"))
