@@ -1,27 +1,24 @@
-"""Fleet: the worker processes of a plan on this host, connected hop to hop, and their end."""
+"""Fleet: the worker processes of a plan, connected hop to hop, and their end."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import socket
-import subprocess
-import sys
-import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import planner
 from planner.core.cluster import Cluster
 from planner.core.cost.transfer import stream_bytes_per_s
 from planner.core.errors import FileProblem, InvalidFileError, RunError
 from planner.core.plan import Plan, Stage
 from planner.core.rng import stream
 from planner.run.frames import PeerLostError, control, encode, read_control, send_all
+from planner.run.places import Here, Place, Process
 from planner.run.steps import Step
 from planner.run.transport import Channel, LinkShape, Listener, connect
 
@@ -40,6 +37,8 @@ class Settings:
     """Compute threads of each worker."""
     device: str = "cpu"
     seed: int = 0
+    imitate_links: bool = True
+    """Whether messages are held back as the cluster's links would."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,13 +47,17 @@ class Worker:
 
     pipeline: int
     stage: Stage
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]
-    control: socket.socket
+    place: Place
+    process: Process
     port: int = 0
     weight_bytes: int = 0
     cache_bytes: int = 0
     kernels: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def control(self) -> socket.socket:
+        """Where its orders go and its answers come from."""
+        return self.process.control
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,13 @@ class Line:
 class Fleet:
     """Starts on entering and leaves no process behind on exit, whatever happens between."""
 
-    def __init__(self, cluster: Cluster, plan: Plan, settings: Settings) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        plan: Plan,
+        settings: Settings,
+        places: Mapping[str, Place] | None = None,
+    ) -> None:
         self.workers: list[Worker] = []
         self.lines: list[Line] = []
         self.slot_tokens = settings.slot_tokens
@@ -76,7 +85,8 @@ class Fleet:
         self._cluster, self._plan, self._settings = cluster, plan, settings
         self._secret = secrets.token_hex(16)
         self._listener = Listener(self._secret)
-        self._logs = contextlib.ExitStack()
+        self._home = Here()
+        self._places = dict.fromkeys(plan.nodes, self._home) if places is None else places
 
     def __enter__(self) -> Fleet:
         try:
@@ -109,48 +119,37 @@ class Fleet:
         deadline_s = time.monotonic() + 1.0
         while time.monotonic() < deadline_s:
             for worker in self.workers:
-                if worker.process.poll() is not None:
+                if worker.process.ended():
                     return self._death(worker)
             time.sleep(0.01)
         return error
 
     def _spawn(self) -> None:
-        """Starts all processes, each waiting for its orders at the end of a socket pair."""
-        source = str(Path(planner.__file__).parent.parent)
-        path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-        threads = str(self._settings.threads)
-        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": threads}
+        """Starts all processes, each waiting for its orders."""
         for index, pipeline in enumerate(self._plan.pipelines):
             for stage in pipeline.stages:
-                log = self._logs.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-                mine, theirs = socket.socketpair()
-                with theirs:
-                    process = subprocess.Popen(
-                        [sys.executable, "-m", "planner.run.worker", str(theirs.fileno())],
-                        pass_fds=[theirs.fileno()],
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=log,
-                        env=environment,
-                    )
-                self.workers.append(Worker(index, stage, process, log, mine))
+                place = self._places[stage.node]
+                process = place.start(self._settings.threads)
+                self.workers.append(Worker(index, stage, place, process))
 
     def _load(self) -> None:
         """Has every worker load its stage.
 
-        The first one of each scheme lets the kernels race before the others start, undisturbed;
-        all others take its choice, since they run on the same host.
+        The first one of each scheme on a host lets the kernels race before the others start,
+        undisturbed; all others there take its choice.
         """
-        chosen: dict[str, dict[str, Any]] = {}
+        chosen: dict[tuple[str, str], dict[str, Any]] = {}
         later = []
         for worker in self.workers:
-            if worker.stage.quant in chosen:
+            kind = worker.place.host, worker.stage.quant
+            if kind in chosen:
                 later.append(worker)
             else:
                 self._tell(worker, {"load": self._order(worker, None)})
-                chosen[worker.stage.quant] = self._loaded(worker)
+                chosen[kind] = self._loaded(worker)
         for worker in later:
-            self._tell(worker, {"load": self._order(worker, chosen[worker.stage.quant])})
+            kernels = chosen[worker.place.host, worker.stage.quant]
+            self._tell(worker, {"load": self._order(worker, kernels)})
         for worker in later:
             self._loaded(worker)
 
@@ -182,13 +181,16 @@ class Fleet:
             mine = [worker for worker in self.workers if worker.pipeline == index]
             home = self._cluster.coordinator
             route = [*pipeline.nodes, home]
-            ports = [worker.port for worker in mine[1:]] + [self._listener.port]
-            for worker, (src, dst), port in zip(mine, pairwise(route), ports, strict=True):
+            ends = [(worker.place, worker.port) for worker in mine[1:]]
+            ends.append((self._home, self._listener.port))
+            for worker, (src, dst), end in zip(mine, pairwise(route), ends, strict=True):
+                port = worker.place.port_to(*end)
                 shape = self._shape(src, dst)
                 link = asdict(shape) if shape else None
                 order = {"port": port, "name": f"tokens {index}", "link": link}
                 self._tell(worker, {"connect": order})
-            into = connect(mine[0].port, self._secret, "coordinator")
+            port = self._home.port_to(mine[0].place, mine[0].port)
+            into = connect(port, self._secret, "coordinator")
             channel = Channel(into, self._shape(home, pipeline.nodes[0]))
             for worker in mine:
                 self._hear(worker)
@@ -198,7 +200,7 @@ class Fleet:
     def _shape(self, src: str, dst: str) -> LinkShape | None:
         """The link of the cluster to be imitated between two processes of this host."""
         link = self._cluster.link(src, dst)
-        if link is None:
+        if link is None or not self._settings.imitate_links:
             return None
         seed = stream(self._settings.seed, "link", src, dst).getrandbits(62)
         return LinkShape(
@@ -235,14 +237,9 @@ class Fleet:
         raise RunError(f"the worker of {_title(worker)} failed: {error['message']}", error["hint"])
 
     def _death(self, worker: Worker) -> RunError:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            worker.process.wait(1.0)
-        worker.log.seek(0)
-        lines = worker.log.read().decode(errors="replace").strip().splitlines()
-        code = worker.process.returncode
-        reason = f", exit code {code}" if code is not None else ""
-        reason += f": {lines[-1]}" if lines else ""
-        return RunError(f"the worker of {_title(worker)} is gone{reason}")
+        worker.process.ended(patience_s=1.0)
+        why = worker.process.last_words()
+        return RunError(f"the worker of {_title(worker)} is gone{', ' if why else ''}{why}")
 
     def _end(self, patience_s: float) -> None:
         """Asks workers to stop, and kills those that have not after ``patience_s``."""
@@ -251,17 +248,13 @@ class Fleet:
                 send_all(worker.control, encode(control({"stop": True})))
         deadline_s = time.monotonic() + patience_s
         for worker in self.workers:
-            try:
-                worker.process.wait(max(0.0, deadline_s - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            if not worker.process.ended(max(0.0, deadline_s - time.monotonic())):
                 worker.process.kill()
-                worker.process.wait()
-            worker.control.close()
+            worker.process.close()
         for line in self.lines:
             line.channel.close()
             line.tokens.close()
         self._listener.close()
-        self._logs.close()
 
 
 def _title(worker: Worker) -> str:
