@@ -16,6 +16,7 @@ from planner.core.units import (
     Fraction,
     Positive,
     Seconds,
+    Usd,
     UsdPerByte,
     UsdPerHour,
     UsdPerJoule,
@@ -67,6 +68,14 @@ class Node(Spec):
     """Nodes of one host share its cores; empty for a machine of its own."""
     usd_per_hour: UsdPerHour = Field(default=0.0, alias="price")
     """Rent of the whole node."""
+    billed_by_s: Seconds = Field(default=0.0, alias="billed_by")
+    """Increment to which every rental is rounded up; 0 where seconds are billed."""
+    start_up_s: Seconds = Field(default=0.0, alias="start_up")
+    """From when rent is paid until the node can load weights: boot, image, queue."""
+    purchase_usd: Usd = Field(default=0.0, alias="purchase")
+    """What an own machine cost, spread over its lifetime; 0 for one that is paid for."""
+    lifetime_s: Seconds = Field(default=3 * 365.25 * 86400.0, alias="lifetime", gt=0)
+    """How long an own machine is used before it is worth nothing."""
     usd_per_joule: UsdPerJoule = Field(default=0.0, alias="electricity")
     """Price of energy where the user pays it."""
     uplink_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="uplink")
@@ -77,6 +86,19 @@ class Node(Spec):
     trust: Literal["own", "rented", "unknown"] = "own"
     churn: str | None = None
     """Churn profile id; None for a node that stays."""
+
+    @property
+    def hardware_usd_per_hour(self) -> float:
+        """The price of an own machine for an hour of its lifetime."""
+        return self.purchase_usd * 3600 / self.lifetime_s
+
+
+class EgressStep(Spec):
+    """The price of bytes beyond a volume in a month."""
+
+    above_bytes: Bytes = Field(alias="above")
+    """Volume of the month that is charged at other prices, the free part included."""
+    usd_per_byte: UsdPerByte = Field(alias="egress")
 
 
 class Line(Spec):
@@ -96,6 +118,12 @@ class Line(Spec):
     """Software on the way, such as a tunnel in user space."""
     usd_per_byte: UsdPerByte = Field(default=0.0, alias="egress")
     """What the sender's provider charges."""
+    tier: str = ""
+    """Name under which the provider bills it: lines of one tier share allowance and volume."""
+    free_bytes_per_month: Bytes = Field(default=0.0, alias="egress_free")
+    """What the tier may send in a month before anything is charged."""
+    egress_steps: tuple[EgressStep, ...] = ()
+    """Other prices beyond some volume, the smallest volume first."""
 
     @field_validator("bytes_per_s")
     @classmethod
@@ -157,6 +185,10 @@ class Cluster(Spec):
         return {device.id: device for device in self.devices}
 
     @cached_property
+    def _churn(self) -> dict[str, Churn]:
+        return {profile.id: profile for profile in self.churn}
+
+    @cached_property
     def _links(self) -> dict[tuple[str, str], Link]:
         return {(link.src, link.dst): link for link in self.links}
 
@@ -174,6 +206,11 @@ class Cluster(Spec):
         if name is None:
             raise KeyError(f"node {node_id} has no device")
         return self._devices[name]
+
+    def churn_of(self, node_id: str) -> Churn | None:
+        """How a node comes and goes; None for one that stays. Raises KeyError."""
+        name = self._nodes[node_id].churn
+        return self._churn[name] if name else None
 
     @property
     def workers(self) -> tuple[Node, ...]:

@@ -114,12 +114,14 @@ def summarise(
     records: Iterable[RequestRecord],
     bounds_s: dict[str, float] | None = None,
     usd_per_hour: float | None = None,
+    in_use: float = 1.0,
 ) -> Metrics:
     """Metrics of finished requests.
 
     The duration behind every rate runs from the first arrival to the last token. ``bounds_s``
-    are the per-request latency bounds that goodput counts. Only completed requests enter the
-    latencies; failed ones lower ``availability`` and ``request_goodput``.
+    are the per-request latency bounds that goodput counts; ``in_use`` is the share of the time
+    in which requests come, while ``usd_per_hour`` is paid for all of it. Only completed requests
+    enter the latencies; failed ones lower ``availability`` and ``request_goodput``.
     """
     everyone = list(records)
     done = [record for record in everyone if record.status == "completed"]
@@ -154,7 +156,7 @@ def summarise(
         values["request_goodput"] = good / duration_s
         if usd_per_hour is not None and output:
             values["usd_per_million_output_tokens"] = usd_per_million(
-                usd_per_hour, output / duration_s
+                usd_per_hour, output / duration_s * in_use
             )
     return Metrics.model_validate(values)
 

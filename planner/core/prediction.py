@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from planner.core.cost.ledger import CostLine
 from planner.core.metrics import Metrics
 from planner.core.spec import Spec
 
@@ -53,6 +54,8 @@ class Prediction(Spec):
     pipelines: tuple[PipelinePrediction, ...]
     cost_usd_per_hour: dict[str, float]
     """By part; the parts sum to ``metrics.usd_per_hour``."""
+    cost_lines: tuple[CostLine, ...] = ()
+    """The same by cause and place."""
     quality: float | None
     """Share of the unquantised quality kept by the worst stage; None where unknown."""
     tier: int

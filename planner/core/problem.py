@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from planner.core.cluster import Cluster
+from planner.core.deployment import Deployment
 from planner.core.engine import Calibration, Engine
 from planner.core.model import ModelSpec
 from planner.core.quant import QuantScheme
@@ -62,6 +63,7 @@ class Problem(Spec):
     workload: Workload
     requirements: Requirements = Requirements()
     serving: Serving = Serving()
+    deployment: Deployment = Deployment()
 
     @model_validator(mode="after")
     def _calibrated(self) -> Problem:

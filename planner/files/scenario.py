@@ -29,6 +29,8 @@ from planner.files.yamlfile import read_yaml
 
 MOST_ALTERNATIVES = 20
 _APART = "no line leads"
+_SHARED = ("model", "workload", "requirements", "deployment")
+"""What an alternative takes over from the scenario that names it."""
 _JOIN = "network: {default: PROFILE} joins all nodes, links: joins single ones"
 
 
@@ -220,6 +222,7 @@ def _assemble(given: ScenarioFile, expanded: Expanded, cards: References, links:
             nice_to_have=given.nice_to_have,
         ),
         serving=given.serving,
+        deployment=given.deployment,
     )
 
 
@@ -237,7 +240,7 @@ def _api(entry: ApiEntry, document: Document, cards: References, index: int, mod
 
 def _serving(scenario: Scenario, problem: Problem, document: Document, place: KeyPath) -> Problem:
     """The alternative's machines under the model and the requests of ``problem``."""
-    changes = {name: getattr(problem, name) for name in ("model", "workload", "requirements")}
+    changes = {name: getattr(problem, name) for name in _SHARED}
     mine = scenario.problem
     values = {name: getattr(mine, name) for name in Problem.model_fields} | changes
     try:

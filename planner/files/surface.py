@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from planner.core.cluster import Line, Node
+from planner.core.cluster import EgressStep, Line, Node
+from planner.core.deployment import Deployment
 from planner.core.problem import Serving
 from planner.core.requirements import MustHave, Objective
 from planner.core.spec import Spec
@@ -51,6 +52,9 @@ class LineEntry(Spec):
     initial_window_bytes: Bytes | None = Field(default=None, alias="initial_window", gt=0)
     relay_s: Seconds | None = Field(default=None, alias="relay")
     usd_per_byte: UsdPerByte | None = Field(default=None, alias="egress")
+    tier: str | None = None
+    free_bytes_per_month: Bytes | None = Field(default=None, alias="egress_free")
+    egress_steps: tuple[EgressStep, ...] | None = None
 
     @field_validator("bytes_per_s")
     @classmethod
@@ -66,7 +70,7 @@ class LineEntry(Spec):
             raise ValueError("give a profile, or one_way_latency and bandwidth")
         return self
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, Any]:
         """The figures given here, by field of core's Line."""
         return {
             name: value for name in Line.model_fields if (value := getattr(self, name)) is not None
@@ -182,5 +186,6 @@ class ScenarioFile(Spec):
     must_have: MustHave = MustHave()
     nice_to_have: dict[Objective, Positive] = Field(default_factory=dict)
     serving: Serving = Serving()
+    deployment: Deployment = Deployment()
     alternatives: tuple[AlternativeEntry, ...] = ()
     run: RunSection | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.core.cost import Cost, StageTime, Transfer, Traversal
+from planner.core.cost import Activity, StageTime, Transfer, Traversal
 from planner.core.cost.traversal import route
 from planner.core.metrics import Metrics
 from planner.core.plan import Pipeline
@@ -24,8 +24,7 @@ class Served:
     prefill: Traversal
     decode: Traversal
     """An expected decode step."""
-    costs: dict[str, Cost]
-    """USD per hour by node."""
+    activity: Activity
     egress_usd_per_hour: tuple[float, ...]
     """By hop."""
 

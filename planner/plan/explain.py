@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from planner.core.plan import Plan
+from planner.core.cost.ledger import hidden
 from planner.core.problem import Problem
 from planner.core.units import show
 from planner.core.workload import Closed
 from planner.plan.breakdown import limiting_parts
-from planner.plan.predict import pipeline_shares, predict, serve
+from planner.plan.predict import predict
 from planner.plan.promise import as_cost, objective_value
 from planner.plan.solution import Candidate, Flip, Limit, Solution
 
@@ -30,7 +30,7 @@ def explained(
         update={
             "candidates": _traded(problem, solution.candidates),
             "limits": _limits(solution),
-            "hidden_costs": _hidden_costs(problem, solution.plan),
+            "hidden_costs": _hidden_costs(solution),
             "flips": _flips(problem, solution.candidates[:_COMPARED]),
             "fallback": fallback,
             "fallback_text": text,
@@ -77,27 +77,13 @@ def _limits(solution: Solution) -> tuple[Limit, ...]:
     return tuple(limits)
 
 
-def _hidden_costs(problem: Problem, plan: Plan) -> dict[str, float]:
+def _hidden_costs(solution: Solution) -> dict[str, float]:
     """USD per hour of what a rent list does not show."""
-    energy = egress = idle = 0.0
-    for pipeline, share in zip(plan.pipelines, pipeline_shares(plan), strict=True):
-        one = serve(problem, pipeline, share)
-        for index, stage in enumerate(pipeline.stages):
-            cost = one.costs[stage.node]
-            energy, egress = energy + cost.energy_usd, egress + cost.egress_usd
-            request_s = one.prefill.stages[index].total_s
-            batch = max(1.0, one.felt.batch / one.load.groups)
-            request_s += one.load.steps * one.decode.stages[index].total_s / batch
-            busy = min(1.0, one.felt.requests_per_s * request_s)
-            idle += cost.rent_usd * (1 - busy)
-    home = problem.cluster.node(problem.cluster.coordinator)
-    own = home.usd_per_hour if home.id not in plan.nodes else 0.0
-    return {
-        "egress": egress,
-        "electricity": energy,
-        "idle_capacity": idle,
-        "coordinator": own,
-    }
+    found = hidden(solution.prediction.cost_lines)
+    named = {"egress": 0.0, "electricity": 0.0, "idle_capacity": 0.0, "coordinator": 0.0}
+    for kind, usd in found.items():
+        named["idle_capacity" if kind == "idle" else kind] = usd
+    return named
 
 
 def _fallback(

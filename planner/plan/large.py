@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from planner.core.cost.ledger import standing_usd_per_hour
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
+from planner.plan.activity import home_usd_per_hour
 from planner.plan.chain import Lengths, cheapest, distinct, lengths
 from planner.plan.classes import NodeClass
 from planner.plan.columns import Columns
@@ -71,7 +73,9 @@ class Large:
         home = self.problem.cluster.coordinator
         self.criteria = criteria(self.problem, self.classes, self.quant, self.load, self.between)
         rents = [
-            0.0 if entry.example == home else self.problem.cluster.node(entry.example).usd_per_hour
+            0.0
+            if entry.example == home
+            else standing_usd_per_hour(self.problem, self.problem.cluster.node(entry.example))
             for entry in self.classes
         ]
         self.rents = np.array(rents)
@@ -155,8 +159,7 @@ class Large:
         if must.max_nodes is not None:
             limits.append((np.ones(len(self.classes)), must.max_nodes))
         if must.usd_per_hour is not None:
-            home = self.problem.cluster.node(self.problem.cluster.coordinator)
-            limits.append((self.rents, must.usd_per_hour - home.usd_per_hour))
+            limits.append((self.rents, must.usd_per_hour - home_usd_per_hour(self.problem)))
         return limits
 
     @property

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from planner.core.cost import Batch, Cost, Traversal, Usage, price, traverse
+from planner.core.cost import Activity, Batch, CostLine, Traversal, ledger, traverse
 from planner.core.cost.availability import pipeline_availability
-from planner.core.cost.money import energy_joule
-from planner.core.cost.traversal import payloads_bytes, route
+from planner.core.cost.egress import egress
+from planner.core.cost.ledger import parts, total_usd_per_hour
+from planner.core.cost.traversal import route
 from planner.core.metrics import Metrics, usd_per_million
 from planner.core.plan import Pipeline, Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
+from planner.plan.activity import merged, pipeline_activity
 from planner.plan.breakdown import Served, broken_down
-from planner.plan.queueing import Felt, Load, Steps, felt
+from planner.plan.queueing import Load, Steps, felt
 from planner.plan.room import capacity_bytes, needs
 from planner.plan.times import decode_batch, over_steps
-
-_HOUR_S = 3600.0
 
 
 def predict(problem: Problem, plan: Plan) -> Prediction:
@@ -27,15 +27,15 @@ def predict(problem: Problem, plan: Plan) -> Prediction:
         serve(problem, pipeline, share)
         for pipeline, share in zip(plan.pipelines, shares, strict=True)
     ]
-    cost = sum((part for one in served for part in one.costs.values()), Cost())
-    cost += _idle_hosts(problem, plan)
+    lines = ledger(problem, plan, merged([one.activity for one in served]))
     calibrations = [problem.calibration(node) for node in plan.nodes]
     bands = [entry.error_band for entry in calibrations if entry.error_band is not None]
     worst = max(bands, key=lambda band: band.median, default=None)
     return Prediction(
-        metrics=_metrics(problem, plan, served, shares, cost),
+        metrics=_metrics(problem, plan, served, shares, lines),
         pipelines=tuple(broken_down(problem, one) for one in served),
-        cost_usd_per_hour=cost.parts(),
+        cost_usd_per_hour=parts(lines),
+        cost_lines=lines,
         quality=plan_quality(problem, plan),
         tier=min(entry.tier for entry in calibrations),
         error_band={"median": worst.median, "p90": worst.p90} if worst else None,
@@ -83,9 +83,9 @@ def serve(problem: Problem, pipeline: Pipeline, share: float) -> Served:
     result = felt(load, steps)
     batch = max(1.0, result.batch / load.groups)
     decode = traverse(problem, pipeline, decode_batch(load, batch, (load.steps + 1) / 2))
-    egress = _egress_usd_per_hour(problem, pipeline, load, result, batch)
-    costs = _costs(problem, pipeline, load, result, prefill, decode, batch, egress)
-    return Served(pipeline, load, result, prefill, decode, costs, egress)
+    activity = pipeline_activity(problem, pipeline, load, result, prefill, decode)
+    by_hop = _egress_usd_per_hour(problem, pipeline, activity)
+    return Served(pipeline, load, result, prefill, decode, activity, by_hop)
 
 
 def plan_quality(problem: Problem, plan: Plan) -> float | None:
@@ -101,69 +101,24 @@ def gap_s(way: Traversal) -> float:
     return max(way.bottleneck_s, way.coordinator_s)
 
 
-def _egress_usd_per_hour(
-    problem: Problem, pipeline: Pipeline, load: Load, result: Felt, batch: float
-) -> tuple[float, ...]:
-    """What the bytes of each hop cost at the predicted rate."""
-    prompt = payloads_bytes(problem, pipeline, Batch.prefill(load.prompt_tokens))
-    step = payloads_bytes(problem, pipeline, decode_batch(load, batch, 1))
-    spent = []
-    frame = problem.engine.frame_bytes
+def _egress_usd_per_hour(problem: Problem, pipeline: Pipeline, sent: Activity) -> tuple[float, ...]:
+    """What the bytes of each hop cost; hops over one line share its price by their number."""
+    share = problem.deployment.in_use
+    charges = egress(
+        problem.cluster, {ends: size * share for ends, size in sent.sent_bytes.items()}
+    )
     ways = route(problem, pipeline.nodes)
-    for ends, prompt_bytes, step_bytes in zip(ways, prompt, step, strict=True):
-        link = problem.cluster.link(*ends)
-        request_bytes = prompt_bytes + frame + load.steps * (step_bytes + frame) / batch
-        charged = link.usd_per_byte if link else 0.0
-        usage = Usage(
-            egress_bytes=request_bytes * result.requests_per_s * _HOUR_S, usd_per_byte=charged
-        )
-        spent.append(price(usage).egress_usd)
-    return tuple(spent)
-
-
-def _costs(
-    problem: Problem,
-    pipeline: Pipeline,
-    load: Load,
-    result: Felt,
-    prefill: Traversal,
-    decode: Traversal,
-    batch: float,
-    egress: tuple[float, ...],
-) -> dict[str, Cost]:
-    """USD per hour by node: rent, energy by the time it computes, egress of what it sends."""
-    costs = {}
-    for index, stage in enumerate(pipeline.stages):
-        node, device = problem.cluster.node(stage.node), problem.cluster.device(stage.node)
-        request_s = prefill.stages[index].total_s
-        request_s += load.steps * decode.stages[index].total_s / batch
-        busy_s = min(1.0, result.requests_per_s * request_s) * _HOUR_S
-        joule = energy_joule(busy_s, _HOUR_S, device.tdp_w, device.idle_w) * node.count
-        usage = Usage(
-            rent_usd_per_hour=node.usd_per_hour,
-            rented_s=_HOUR_S,
-            energy_joule=joule,
-            usd_per_joule=node.usd_per_joule,
-        )
-        sent = egress[index + 1] + (egress[0] if index == 0 else 0.0)
-        costs[stage.node] = price(usage) + Cost(egress_usd=sent)
-    return costs
-
-
-def _idle_hosts(problem: Problem, plan: Plan) -> Cost:
-    """USD per hour of a coordinator that holds no layers, and of standbys."""
-    hosts = {problem.cluster.coordinator, *(standby.node for standby in plan.standbys)}
-    cost = Cost()
-    for name in sorted(hosts - set(plan.nodes)):
-        node = problem.cluster.node(name)
-        idle_w = problem.cluster.device(name).idle_w if node.device else 0.0
-        joule = energy_joule(0.0, _HOUR_S, None, idle_w) * node.count
-        cost += price(Usage(node.usd_per_hour, _HOUR_S, joule, node.usd_per_joule))
-    return cost
+    return tuple(
+        charges[ends].usd_per_hour / ways.count(ends) if ends in charges else 0.0 for ends in ways
+    )
 
 
 def _metrics(
-    problem: Problem, plan: Plan, served: list[Served], shares: list[float], cost: Cost
+    problem: Problem,
+    plan: Plan,
+    served: list[Served],
+    shares: list[float],
+    lines: tuple[CostLine, ...],
 ) -> Metrics:
     values: dict[str, float | None] = {}
     for name in ("ttft", "tpot", "e2el"):
@@ -188,8 +143,10 @@ def _metrics(
             share * pipeline_availability(problem.cluster, plan, index)
             for index, share in enumerate(shares)
         ),
-        "usd_per_hour": cost.total_usd,
-        "usd_per_million_output_tokens": usd_per_million(cost.total_usd, output),
+        "usd_per_hour": total_usd_per_hour(lines),
+        "usd_per_million_output_tokens": usd_per_million(
+            total_usd_per_hour(lines), output * problem.deployment.in_use
+        ),
     }
     return Metrics.model_validate(values)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from planner.core.metrics import Metrics, usd_per_million
 from planner.core.problem import Problem
 from planner.core.requirements import OBJECTIVES, MustHave
+from planner.plan.activity import home_usd_per_hour
 from planner.plan.queueing import STATISTICS, Felt, Load, Steps, felt
 
 _LATENCY_OBJECTIVES = {"tpot": "tpot_s", "ttft": "ttft_s", "e2el": "e2el_s"}
@@ -35,8 +36,7 @@ def judge(problem: Problem, load: Load, share: float) -> Judge:
 
     The rent is without the coordinator's own.
     """
-    home = problem.cluster.node(problem.cluster.coordinator)
-    home_usd, batches = share * home.usd_per_hour, len(load.batches)
+    home_usd, batches = share * home_usd_per_hour(problem), len(load.batches)
     bounds_s = _bounds_s(problem.requirements.must_have)
     names = {statistic for _, statistic, _ in bounds_s}
     if problem.requirements.objective in _LATENCY_OBJECTIVES:
@@ -72,7 +72,7 @@ def as_cost(problem: Problem, value: float) -> float:
 def combined(problem: Problem, costs: float, requests_per_s: float, usd_per_hour: float) -> float:
     """Objective of a plan from the sums over its pipelines."""
     if problem.requirements.objective == "usd_per_million_output_tokens":
-        output = requests_per_s * problem.workload.output.mean_tokens
+        output = requests_per_s * problem.workload.output.mean_tokens * problem.deployment.in_use
         return usd_per_million(usd_per_hour, output) if output else math.inf
     return costs
 
@@ -84,7 +84,9 @@ def pipeline_cost(problem: Problem, result: Felt, share: float, usd_per_hour: fl
         sample = getattr(result, _LATENCY_OBJECTIVES[objective])
         return 1e3 * share * sample["mean"] if "mean" in sample else 0.0
     output = result.requests_per_s * problem.workload.output.mean_tokens
-    return -output if objective == "throughput" else usd_per_million(usd_per_hour, output)
+    if objective == "throughput":
+        return -output
+    return usd_per_million(usd_per_hour, output * problem.deployment.in_use)
 
 
 def _within(bounds_s: Sequence[tuple[str, str, float]], result: Felt) -> bool:

@@ -20,10 +20,12 @@ from functools import cached_property
 import numpy as np
 
 from planner.core.cluster import Node
+from planner.core.cost.ledger import ledger, standing_usd_per_hour, total_usd_per_hour
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
+from planner.plan.activity import home_usd_per_hour
 from planner.plan.classes import NodeClass
 from planner.plan.costs import Array, criteria
 from planner.plan.pipeline import Cut, best_pipeline
@@ -171,15 +173,14 @@ class Structure:
         one = serve(self.problem, self._assemble([cuts]).pipelines[0], share)
         if one.felt.overloaded:
             return REFUSED
-        usd = sum(cost.total_usd for cost in one.costs.values())
-        if self.problem.cluster.coordinator in one.costs:
-            usd -= self._home_usd
+        alone = Plan(pipelines=(one.pipeline,))
+        usd = total_usd_per_hour(ledger(self.problem, alone, one.activity)) - self._home_usd
         cost = pipeline_cost(self.problem, one.felt, share, usd + share * self._home_usd)
         return Promise(cost, one.felt.requests_per_s, usd)
 
     def _judge(self, state: State, vector: Sequence[float]) -> Promise:
         home = self.problem.cluster.coordinator
-        rent = sum(node.usd_per_hour for node in self._nodes(state) if node.id != home)
+        rent = sum(self._standing(node) for node in self._nodes(state) if node.id != home)
         return self.judge(vector, rent)
 
     def _least(self, state: State) -> list[float]:
@@ -201,7 +202,7 @@ class Structure:
         few = must.max_nodes is None or sum(state) <= must.max_nodes
         home = self.problem.cluster.coordinator
         rent = self._home_usd
-        rent += sum(node.usd_per_hour for node in self._nodes(state) if node.id != home)
+        rent += sum(self._standing(node) for node in self._nodes(state) if node.id != home)
         return few and (must.usd_per_hour is None or rent <= must.usd_per_hour * (1 + _SLACK))
 
     def _partition(self, refused: set[tuple[State, ...]]) -> tuple[float, list[State]]:
@@ -229,8 +230,11 @@ class Structure:
 
     @cached_property
     def _home_usd(self) -> float:
-        """Rent of the coordinator's node, whether it holds layers or not."""
-        return self.problem.cluster.node(self.problem.cluster.coordinator).usd_per_hour
+        """What the coordinator's node costs, whether it holds layers or not."""
+        return home_usd_per_hour(self.problem)
+
+    def _standing(self, node: Node) -> float:
+        return standing_usd_per_hour(self.problem, node)
 
     def _cheapest_tokens(self, refused: set[tuple[State, ...]]) -> tuple[float, list[State]]:
         """Least ratio of cost to rate, by Dinkelbach's method (1967)."""

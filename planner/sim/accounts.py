@@ -4,41 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from planner.core.cost import Cost, Usage, price
-from planner.core.cost.money import energy_joule
-from planner.core.plan import Plan
-from planner.core.problem import Problem
+from planner.core.cost import Activity
 from planner.sim.network import Network
 
 _HOUR_S = 3600.0
 
 
-def usd_per_hour(
-    problem: Problem,
-    plan: Plan,
-    network: Network,
-    lasted_s: float,
-    away_s: Mapping[str, float],
-) -> dict[str, float]:
-    """USD per hour by part: rent of all nodes, energy by busy time, egress by bytes sent.
+def activity(
+    network: Network, lasted_s: float, away_s: Mapping[str, float], lost_share: float
+) -> Activity:
+    """What an hour of the run was like; a node costs nothing while it is away.
 
-    A node costs nothing while it is away.
+    ``lost_share`` is the share of all computed tokens that nobody got.
     """
-    cost = Cost()
-    hosts = {problem.cluster.coordinator, *(standby.node for standby in plan.standbys)}
-    for name in sorted(set(network.servers) | hosts):
-        node = problem.cluster.node(name)
-        there_s = lasted_s - away_s.get(name, 0.0)
-        busy_s = network.servers[name].busy_s(lasted_s) if name in network.servers else 0.0
-        device = problem.cluster.device(name) if node.device else None
-        joule = 0.0
-        if device is not None:
-            joule = energy_joule(busy_s, there_s, device.tdp_w, device.idle_w) * node.count
-        cost += price(Usage(node.usd_per_hour, there_s, joule, node.usd_per_joule))
-    for wire in network.wires.values():
-        charged = wire.link.usd_per_byte if wire.link else 0.0
-        cost += price(Usage(egress_bytes=wire.sent_bytes, usd_per_byte=charged))
-    return {part: usd * _HOUR_S / lasted_s for part, usd in cost.parts().items()}
+    hourly = _HOUR_S / lasted_s
+    busy = {name: server.busy_s(lasted_s) / lasted_s for name, server in network.servers.items()}
+    again = {name: min(busy[name], s / lasted_s) for name, s in network.repeated_s.items()}
+    return Activity(
+        busy=busy,
+        sent_bytes={
+            ends: (wire.sent_bytes - wire.weights_bytes) * hourly
+            for ends, wire in network.wires.items()
+        },
+        there={name: 1 - gone_s / lasted_s for name, gone_s in away_s.items()},
+        repeated={
+            name: again.get(name, 0.0) + lost_share * (share - again.get(name, 0.0))
+            for name, share in busy.items()
+        },
+        weights_bytes={
+            ends: wire.weights_bytes * hourly
+            for ends, wire in network.wires.items()
+            if wire.weights_bytes
+        },
+    )
 
 
 def busy_shares(network: Network, lasted_s: float) -> tuple[dict[str, float], dict[str, float]]:

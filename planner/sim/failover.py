@@ -17,10 +17,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from planner.core.cost import Batch, transfer_time
-from planner.core.cost.memory import stage_memory
+from planner.core.cost.loading import weights_bytes
 from planner.core.cost.transfer import hidden_payload_bytes, token_payload_bytes
 from planner.core.cost.traversal import arrivals
-from planner.core.plan import Plan, Stage
+from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.sim.churn import Outage, outages
 from planner.sim.network import Network
@@ -203,14 +203,10 @@ class Failover:
         if place in self.holding[name]:
             return now_s
         wire = self.network.wire(self.problem.cluster.coordinator, name)
-        size_bytes = self._weights_bytes(self.network.pipelines[place[0]][place[1]].stage)
+        size_bytes = weights_bytes(self.problem, self.network.pipelines[place[0]][place[1]].stage)
         wire.sent_bytes += size_bytes
+        wire.weights_bytes += size_bytes
         return now_s + transfer_time(wire.link, size_bytes, self.problem.engine, "prefill").total_s
-
-    def _weights_bytes(self, stage: Stage) -> float:
-        model, quant = self.problem.model, self.problem.quant(stage.quant)
-        engine = self.problem.engine
-        return stage_memory(model, stage.start, stage.stop, quant, engine, 0, 0, 0).weights_bytes
 
     def _replay(self, place: Place, attempt: int) -> None:
         """Sends the stored stage inputs of all seated sequences; the stage computes them again."""
@@ -244,8 +240,11 @@ class Failover:
             return
         worker = self.network.pipelines[place[0]][place[1]]
         (arrives_s, batch), *rest = waiting
+        name = worker.stage.node
 
-        def started(_: float, ends_s: float) -> None:
+        def started(began_s: float, ends_s: float) -> None:
+            repeated_s = self.network.repeated_s
+            repeated_s[name] = repeated_s.get(name, 0.0) + ends_s - began_s
             self.service.at(ends_s, ended)
 
         def ended() -> None:

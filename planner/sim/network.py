@@ -54,6 +54,8 @@ class Wire:
     last_s: float = 0.0
     """When the message before arrived: none overtakes another."""
     sent_bytes: float = 0.0
+    weights_bytes: float = 0.0
+    """Of these, weights that were loaded."""
 
     def send(
         self, problem: Problem, now_s: float, payload_bytes: float, phase: Phase
@@ -166,6 +168,8 @@ class Network:
     """What every node that ever held a stage computed."""
     hosts: dict[str, Host] = field(default_factory=dict)
     pipelines: list[list[Worker]] = field(default_factory=list)
+    repeated_s: dict[str, float] = field(default_factory=dict)
+    """How long each node computed what it had computed before."""
     routes: list[list[Wire]] = field(default_factory=list)
     """By pipeline: coordinator to first stage, between stages, back to the coordinator."""
 

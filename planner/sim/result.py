@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from planner.core.cost import CostLine
 from planner.core.metrics import Metrics, RequestRecord
 
 
@@ -55,5 +56,7 @@ class SimResult:
     """Lost stages that came to work again, in that order."""
     away_s: dict[str, float] = field(default_factory=dict)
     """How long each node of the plan was away."""
+    cost_lines: tuple[CostLine, ...] = ()
+    """What it cost, by cause and place."""
     visits: tuple[Visit, ...] = ()
     """Every job at every place, if asked for, in order of beginning."""

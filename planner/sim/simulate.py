@@ -10,6 +10,7 @@ from typing import Any
 
 import simpy
 
+from planner.core.cost.ledger import ledger, parts, total_usd_per_hour
 from planner.core.cost.traversal import coordinator_s
 from planner.core.metrics import RequestRecord, summarise
 from planner.core.plan import Plan
@@ -17,7 +18,7 @@ from planner.core.problem import Problem
 from planner.core.rng import stream
 from planner.core.schedule import Job, PipelineSchedule, route
 from planner.core.workload import Request
-from planner.sim.accounts import busy_shares, usd_per_hour
+from planner.sim.accounts import activity, busy_shares
 from planner.sim.failover import Failover
 from planner.sim.network import Network, build
 from planner.sim.result import SimResult, Visit
@@ -65,6 +66,8 @@ class Run:
     failover: Failover = field(init=False)
     flying: list[dict[int, Job[Served]]] = field(default_factory=list)
     """By pipeline: jobs under way, by number."""
+    evicted_tokens: int = 0
+    """Tokens in caches that were given up because their requests began anew elsewhere."""
     unresolved: int = 0
     """Requests that have neither been completed nor failed."""
 
@@ -104,17 +107,24 @@ class Run:
     def result(self) -> SimResult:
         """Metrics, costs and utilisation of what happened."""
         now_s = max(self.lasted_s, 1e-12)
-        parts = usd_per_hour(
-            self.problem, self.plan, self.network, now_s, self.failover.away(now_s)
+        away_s = self.failover.away(now_s)
+        lines = ledger(
+            self.problem, self.plan, activity(self.network, now_s, away_s, self._lost_share())
         )
         counted = self.records[self.problem.workload.warmup_requests :]
         must = self.problem.requirements.must_have
-        metrics = summarise(counted, must.latency_bounds_s(), sum(parts.values()))
+        metrics = summarise(
+            counted,
+            must.latency_bounds_s(),
+            total_usd_per_hour(lines),
+            self.problem.deployment.in_use,
+        )
         stages, links = busy_shares(self.network, now_s)
         return SimResult(
             records=self.records,
             metrics=metrics,
-            cost=parts,
+            cost=parts(lines),
+            cost_lines=lines,
             events={
                 name: self.failover.counts[name] for name in ("failures", "failovers", "retries")
             },
@@ -124,9 +134,24 @@ class Run:
             link_busy=links,
             most_seated=tuple(self.most_seated),
             recoveries=tuple(self.failover.recoveries),
-            away_s=self.failover.away(now_s),
+            away_s=away_s,
             visits=tuple(sorted(self.visits, key=lambda visit: (visit.began_s, visit.job))),
         )
+
+    def _lost_share(self) -> float:
+        """Share of the computed tokens that nobody got: of requests that failed or began anew."""
+        failed = sum(
+            record.prompt_tokens + record.output_tokens
+            for record in self.records
+            if record.status == "failed" and record.token_s
+        )
+        given = sum(
+            record.prompt_tokens + record.output_tokens
+            for record in self.records
+            if record.status != "failed" and record.token_s
+        )
+        lost = failed + self.evicted_tokens
+        return lost / (lost + given) if lost else 0.0
 
     def at(self, when_s: float, act: Callable[[], None], priority: int = 1) -> None:
         """Has ``act`` happen at a moment, after what was planned for it before."""
@@ -252,6 +277,7 @@ class Run:
 
     def move(self, index: int) -> int:
         """Has the sequences of a pipeline begin anew in whole ones; how many had a seat."""
+        self.evicted_tokens += sum(self.cached(index))
         seated, everyone = len(self.schedules[index].seated), self._evict(index)
         for sequence in everyone:
             chosen = self._assign(sequence, self.failover.whole)

@@ -10,8 +10,6 @@ from planner.core.cluster import Node
 from planner.core.cost import (
     Batch,
     Chip,
-    Usage,
-    price,
     stage_memory,
     stage_time,
     transfer_time,
@@ -202,19 +200,7 @@ def test_memory_counts_weights_cache_and_ends() -> None:
     assert needs.weights_bytes - tied.weights_bytes == 100 * 64 * 2
 
 
-def test_parts_of_a_price_sum_to_the_total() -> None:
-    cost = price(
-        Usage(
-            rent_usd_per_hour=2,
-            rented_s=1800,
-            energy_joule=3.6e6,
-            usd_per_joule=0.3 / 3.6e6,
-            egress_bytes=2e9,
-            usd_per_byte=0.09e-9,
-        )
-    )
-    assert cost.parts() == pytest.approx({"rent": 1.0, "energy": 0.3, "egress": 0.18})
-    assert cost.total_usd == pytest.approx(sum(cost.parts().values()))
+def test_energy_is_that_of_work_and_of_waiting() -> None:
     assert energy_joule(10, 100, 300, 20) == 10 * 300 + 90 * 20
 
 

@@ -43,7 +43,8 @@ colour: red
         "f:8:1: electricty: unknown key; did you mean electricity?",
         "f:9:9: device: must be text, not a list",
         "f:10:1: colour: unknown key; known here: id, device, count, region, zone, host, "
-        "price, electricity, uplink, downlink, memory, trust, churn",
+        "price, billed_by, start_up, purchase, lifetime, electricity, uplink, downlink, "
+        "memory, trust, churn",
     ]
 
 

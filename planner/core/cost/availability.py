@@ -19,16 +19,34 @@ def up_share(churn: Churn) -> float:
     """
     if churn.recorded:
         return sum(churn.recorded) / len(churn.recorded)
-    up_s = churn.up_scale_s * math.gamma(1 + 1 / churn.up_shape)
-    down_s = churn.down_scale_s * math.gamma(1 + 1 / churn.down_shape)
+    up_s, down_s = _means_s(churn)
     return churn.always_on + (1 - churn.always_on) * up_s / (up_s + down_s)
+
+
+def mean_spells_s(churn: Churn) -> tuple[float, float]:
+    """How long nodes that leave stay and are away in the mean (s).
+
+    Of recorded ones: the time there, and the time away, by the number of departures.
+    """
+    if not churn.recorded:
+        return _means_s(churn)
+    turned = zip(churn.recorded, (*churn.recorded[1:], churn.recorded[0]), strict=True)
+    departures = sum(now and not later for now, later in turned)
+    up_s = sum(churn.recorded) * churn.step_s
+    away_s = (len(churn.recorded) - sum(churn.recorded)) * churn.step_s
+    return (up_s / departures, away_s / departures) if departures else (math.inf, 0.0)
+
+
+def _means_s(churn: Churn) -> tuple[float, float]:
+    """Mean time up and away of a fitted profile (s)."""
+    up_s = churn.up_scale_s * math.gamma(1 + 1 / churn.up_shape)
+    return up_s, churn.down_scale_s * math.gamma(1 + 1 / churn.down_shape)
 
 
 def node_up_share(cluster: Cluster, name: str) -> float:
     """Long-run share of the time that a node is there; 1 without a churn profile."""
-    churn = cluster.node(name).churn
-    profiles = {profile.id: profile for profile in cluster.churn}
-    return up_share(profiles[churn]) if churn else 1.0
+    churn = cluster.churn_of(name)
+    return up_share(churn) if churn else 1.0
 
 
 def fate(cluster: Cluster, name: str) -> tuple[str, str]:

@@ -1,0 +1,97 @@
+"""Activity of a plan as the cost model expects it: what the ledger charges for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from planner.core.cost import Activity, Batch, Traversal
+from planner.core.cost.ledger import returns_per_hour, standing_usd_per_hour
+from planner.core.cost.loading import weights_bytes
+from planner.core.cost.traversal import payloads_bytes, route
+from planner.core.plan import Pipeline
+from planner.core.problem import Problem
+from planner.plan.queueing import Felt, Load
+from planner.plan.times import decode_batch
+
+_HOUR_S = 3600.0
+Ends = tuple[str, str]
+
+
+def pipeline_activity(
+    problem: Problem,
+    pipeline: Pipeline,
+    load: Load,
+    result: Felt,
+    prefill: Traversal,
+    decode: Traversal,
+) -> Activity:
+    """What the nodes and lines of one pipeline do in an hour at the predicted rate.
+
+    A loss has every seated sequence computed again on the stage that is back; a rented node loses
+    its weights with it.
+    """
+    batch = max(1.0, result.batch / load.groups)
+    home = problem.cluster.coordinator
+    busy, again, loaded = {}, {}, {}
+    for index, stage in enumerate(pipeline.stages):
+        node = problem.cluster.node(stage.node)
+        prompt_s = prefill.stages[index].total_s
+        request_s = prompt_s + load.steps * decode.stages[index].total_s / batch
+        losses = returns_per_hour(problem, stage.node)
+        again[stage.node] = min(1.0, losses * result.batch * prompt_s / _HOUR_S)
+        working = result.requests_per_s * request_s + again[stage.node]
+        busy[stage.node] = min(1.0, working)
+        again[stage.node] = min(again[stage.node], busy[stage.node])
+        if losses and node.trust == "rented" and problem.cluster.connected(home, stage.node):
+            loaded[home, stage.node] = losses * weights_bytes(problem, stage)
+    sent: dict[Ends, float] = {}
+    for ends, each_bytes in zip(
+        route(problem, pipeline.nodes), request_bytes(problem, pipeline, load, batch), strict=True
+    ):
+        hourly = each_bytes * result.requests_per_s * _HOUR_S
+        sent[ends] = sent.get(ends, 0.0) + hourly
+    return Activity(
+        busy=busy,
+        sent_bytes=sent,
+        repeated={name: share for name, share in again.items() if share},
+        weights_bytes=loaded,
+    )
+
+
+def merged(activities: Sequence[Activity]) -> Activity:
+    """Everything that the pipelines of a plan do; they share lines, not nodes."""
+
+    def summed(name: str) -> dict[Ends, float]:
+        sums: dict[Ends, float] = {}
+        for one in activities:
+            for ends, size_bytes in getattr(one, name).items():
+                sums[ends] = sums.get(ends, 0.0) + size_bytes
+        return sums
+
+    def joined(name: str) -> dict[str, float]:
+        return {key: value for one in activities for key, value in getattr(one, name).items()}
+
+    return Activity(
+        busy=joined("busy"),
+        sent_bytes=summed("sent_bytes"),
+        repeated=joined("repeated"),
+        weights_bytes=summed("weights_bytes"),
+    )
+
+
+def request_bytes(
+    problem: Problem, pipeline: Pipeline, load: Load, batch: float
+) -> tuple[float, ...]:
+    """Bytes that one request sends over each hop, frames included."""
+    prompt = payloads_bytes(problem, pipeline, Batch.prefill(load.prompt_tokens))
+    step = payloads_bytes(problem, pipeline, decode_batch(load, batch, 1))
+    frame = problem.engine.frame_bytes
+    return tuple(
+        prompt_bytes + frame + load.steps * (step_bytes + frame) / batch
+        for prompt_bytes, step_bytes in zip(prompt, step, strict=True)
+    )
+
+
+def home_usd_per_hour(problem: Problem) -> float:
+    """What the coordinator's node costs whatever it does."""
+    return standing_usd_per_hour(problem, problem.cluster.node(problem.cluster.coordinator))
