@@ -89,7 +89,7 @@ def test_the_total_is_rent_by_time_and_usage_by_price(
         ends = made.model.embedding_params if name == "a" else made.model.head_params
         weights[name] = 2 * (params + ends)
         loading_s = (weights[name] + 64) / 10e6 + 0.01 + 1e-4
-        rent += rents["home a b c".split().index(name)] * loading_s / 3600
+        rent += rents[1 if name == "a" else 2] * loading_s / 3600
     if increment:
         rented_h = math.ceil(hours * 3600 / increment) * increment / 3600
         rent += rents[1] * (rented_h - hours)
