@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Literal
 
 from pydantic import Field, model_validator
 
+from planner.core.cluster import EgressStep
 from planner.core.spec import Card, Spec
-from planner.core.units import UsdPerByte, UsdPerHour, UsdPerJoule, UsdPerToken
+from planner.core.units import (
+    Bytes,
+    Seconds,
+    TokensPerSecond,
+    Usd,
+    UsdPerByte,
+    UsdPerHour,
+    UsdPerJoule,
+    UsdPerToken,
+)
+
+RentKind = Literal["on_demand", "spot", "reserved", "market"]
+FRESH_DAYS = 30
+"""Prices older than this deserve a warning."""
 
 
 class DeviceRent(Spec):
@@ -17,12 +32,14 @@ class DeviceRent(Spec):
     """Device id."""
     usd_per_hour: UsdPerHour = Field(alias="price")
     """Per device, also where only whole machines are let."""
-    kind: Literal["on_demand", "spot", "reserved", "market"] = "on_demand"
+    kind: RentKind = "on_demand"
     """``spot`` can be taken away, ``market`` is what independent hosts ask and varies hourly."""
     region: str = ""
     """Where it holds; everywhere the provider is, if empty."""
     source: str = ""
     """Where this row was read, if not where the card says."""
+    as_of: datetime.date | None = None
+    """Day of this row, if not that of the card."""
 
 
 class TokenPrice(Spec):
@@ -32,8 +49,26 @@ class TokenPrice(Spec):
     """Model id."""
     usd_per_input_token: UsdPerToken = Field(alias="input")
     usd_per_output_token: UsdPerToken = Field(alias="output")
+    usd_per_cached_token: UsdPerToken | None = Field(default=None, alias="cached_input")
+    """Prompt tokens that the provider has cached; as any other where absent."""
+    ttft_s: Seconds | None = Field(default=None, alias="ttft")
+    """Time to the first token as somebody measured it; None where nobody published it."""
+    tokens_per_s: TokensPerSecond | None = Field(default=None, alias="speed")
+    """Output tokens per second of one request, measured; None where nobody published it."""
     source: str = ""
     """Where this row was read, if not where the card says."""
+    as_of: datetime.date | None = None
+    """Day of this row, if not that of the card."""
+
+    def request_usd(self, prompt: float, output: float, cached: float = 0.0) -> float:
+        """What a request costs, ``cached`` of whose prompt tokens the provider has (USD)."""
+        kept = self.usd_per_cached_token
+        each = self.usd_per_input_token if kept is None else kept
+        return (
+            (prompt - cached) * self.usd_per_input_token
+            + cached * each
+            + output * self.usd_per_output_token
+        )
 
 
 class TransferPrice(Spec):
@@ -42,10 +77,16 @@ class TransferPrice(Spec):
     path: Literal["internet", "inter_region", "inter_zone"]
     usd_per_byte: UsdPerByte = Field(alias="egress")
     """First tier, beyond what is free."""
+    free_bytes_per_month: Bytes = Field(default=0.0, alias="free")
+    """What an account may send in a month before anything is charged."""
+    egress_steps: tuple[EgressStep, ...] = Field(default=(), alias="steps")
+    """Other prices beyond some volume."""
     region: str = ""
     """Where the sender is; anywhere, if empty."""
     source: str = ""
     """Where this row was read, if not where the card says."""
+    as_of: datetime.date | None = None
+    """Day of this row, if not that of the card."""
 
 
 class EnergyPrice(Spec):
@@ -56,19 +97,71 @@ class EnergyPrice(Spec):
     kind: Literal["household", "business"] = "household"
     source: str = ""
     """Where this row was read, if not where the card says."""
+    as_of: datetime.date | None = None
+    """Day of this row, if not that of the card."""
+
+
+class Purchase(Spec):
+    """What one device costs to buy, with its share of a machine to put it in."""
+
+    device: str
+    usd: Usd = Field(alias="price")
+    """The device alone, or the whole machine where it is sold as one."""
+    host_usd: Usd = Field(default=0.0, alias="host")
+    """The rest of a machine that holds up to ``per_host`` of them."""
+    per_host: int = Field(default=1, ge=1)
+    condition: Literal["new", "used"] = "new"
+    source: str = ""
+    """Where this row was read, if not where the card says."""
+    as_of: datetime.date | None = None
+    """Day of this row, if not that of the card."""
+
+    def machine_usd(self, count: int) -> float:
+        """Price of machines with ``count`` devices in all."""
+        hosts = -(-count // self.per_host)
+        return count * self.usd + hosts * self.host_usd
 
 
 class PriceList(Card):
     """Prices of one provider on one day, net of tax and discounts."""
 
     provider: str
+    billed_by_s: Seconds = Field(default=0.0, alias="billed_by")
+    """Increment to which a rental is rounded up; 0 where seconds are billed, or nothing is known.
+    """
+    start_up_s: Seconds = Field(default=0.0, alias="start_up")
+    """Typical time from order to a machine that answers, if it was ever published."""
     devices: tuple[DeviceRent, ...] = Field(default=(), alias="gpus")
     models: tuple[TokenPrice, ...] = Field(default=(), alias="apis")
     transfer: tuple[TransferPrice, ...] = ()
     electricity: tuple[EnergyPrice, ...] = ()
+    purchases: tuple[Purchase, ...] = ()
 
     @model_validator(mode="after")
     def _not_empty(self) -> PriceList:
-        if not (self.devices or self.models or self.transfer or self.electricity):
-            raise ValueError("a price list needs gpus, apis, transfer or electricity")
+        if not (self.devices or self.models or self.transfer or self.electricity or self.purchases):
+            raise ValueError("a price list needs gpus, apis, transfer, electricity or purchases")
         return self
+
+    @model_validator(mode="after")
+    def _plausible(self) -> PriceList:
+        for rent in self.devices:
+            if rent.usd_per_hour <= 0:
+                raise ValueError(f"{rent.device} for nothing is no price; leave the row out")
+        asked = {
+            (rent.device, rent.region): rent.usd_per_hour
+            for rent in self.devices
+            if rent.kind == "on_demand"
+        }
+        for rent in self.devices:
+            whole = asked.get((rent.device, rent.region))
+            if rent.kind == "spot" and whole is not None and rent.usd_per_hour >= whole:
+                raise ValueError(
+                    f"spot of {rent.device} is not below on-demand, so it is no spot price; "
+                    "leave the row out"
+                )
+        return self
+
+    def age_days(self, today: datetime.date) -> int:
+        """How old the prices are."""
+        return (today - self.as_of).days

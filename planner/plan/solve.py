@@ -89,6 +89,13 @@ def solve(
     return explained(problem, solution, _without(problem, solution, expansions))
 
 
+def searched(problem: Problem, *, expansions: int = 200_000) -> tuple[Candidate, ...]:
+    """The plans that ``solve`` would choose from, best first, unexplained; none where none is."""
+    with suppress(NoPlanError):
+        return tuple(_candidates(problem, expansions, 0)[0])
+    return ()
+
+
 def solve_simply(problem: Problem, name: Baseline) -> Solution:
     """What a simpler planner would choose, with a proven bound on how far off it is.
 

@@ -26,5 +26,7 @@ def test_prices_are_read_with_their_units() -> None:
 
 
 def test_a_list_without_prices_is_refused() -> None:
-    with pytest.raises(ValidationError, match="needs gpus, apis, transfer or electricity"):
+    with pytest.raises(
+        ValidationError, match="needs gpus, apis, transfer, electricity or purchases"
+    ):
         listed()

@@ -1,0 +1,81 @@
+"""Front: the plans of one cluster that trade price for speed, each found by a search of its own.
+
+Epsilon constraints (Haimes, Lasdon, Wismer 1971): the cheapest plan at each level of quality, then
+the cheapest that is faster than it, and so on until none is. Nothing is sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from planner.core.problem import Problem
+from planner.core.requirements import MustHave, Requirements
+from planner.plan.predict import plan_quality
+from planner.plan.solution import Candidate
+
+Search = Callable[[Problem], Sequence[Candidate]]
+"""The plans of a problem, best first; none where nothing meets the must-haves."""
+
+_FASTER = 1e-3
+"""Least gain in speed that is asked of the next plan, as a share."""
+
+
+def front(problem: Problem, search: Search, most: int = 8) -> tuple[Candidate, ...]:
+    """Plans of which none is beaten in price, p95 TPOT, availability and quality at once.
+
+    ``most`` limits the searches at each level of quality; the levels are those of the
+    quantizations at hand.
+    """
+    found: dict[tuple[float, ...], Candidate] = {}
+    for quality in _levels(problem):
+        bound_s: float | None = None
+        for _ in range(most):
+            plans = search(_cheapest(problem, quality, bound_s))
+            if not plans:
+                break
+            best = plans[0]
+            metrics = best.prediction.metrics
+            if metrics.p95_tpot_ms is None:
+                break
+            found.setdefault(_point(problem, best), best)
+            bound_s = metrics.p95_tpot_ms / 1e3 * (1 - _FASTER)
+    points = list(found)
+    kept = [
+        found[point]
+        for point in points
+        if not any(
+            other != point and all(a <= b for a, b in zip(other, point, strict=True))
+            for other in points
+        )
+    ]
+    return tuple(sorted(kept, key=lambda one: _point(problem, one)))
+
+
+def _point(problem: Problem, one: Candidate) -> tuple[float, ...]:
+    metrics = one.prediction.metrics
+    return (
+        metrics.usd_per_million_output_tokens or 0.0,
+        metrics.p95_tpot_ms or 0.0,
+        -(metrics.availability or 0.0),
+        -(plan_quality(problem, one.plan) or 0.0),
+    )
+
+
+def _levels(problem: Problem) -> list[float | None]:
+    """What is asked of the quality: as today, and every better level that some scheme keeps."""
+    asked = problem.requirements.must_have.quality
+    kept = {quant.quality_for(problem.model.family) for quant in problem.quants}
+    better = sorted(level for level in kept if level is not None and level > (asked or 0.0))
+    return [asked, *better[1 if asked is None else 0 :]]
+
+
+def _cheapest(problem: Problem, quality: float | None, tpot_s: float | None) -> Problem:
+    must = problem.requirements.must_have
+    bounds = [bound for bound in (must.p95_tpot_s, tpot_s) if bound is not None]
+    changes = {"quality": quality, "p95_tpot_s": min(bounds, default=None)}
+    requirements = Requirements(
+        objective="usd_per_million_output_tokens",
+        must_have=MustHave.model_validate(dict(must) | changes),
+        nice_to_have=problem.requirements.nice_to_have,
+    )
+    return problem.model_copy(update={"requirements": requirements})

@@ -1,0 +1,137 @@
+"""Verdict: what to do, in words, and what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from planner.advice.alternative import Alternative
+from planner.advice.flips import Flip
+from planner.advice.ranking import ranked
+from planner.core.requirements import OBJECTIVES, Miss, Requirements
+from planner.core.spec import Spec
+
+
+class Verdict(Spec):
+    """The recommendation; its text comes first in every output."""
+
+    winner: str
+    """Name of the best alternative; empty where nothing serves."""
+    runner_up: str = ""
+    text: tuple[str, ...]
+    """What to do and why, a sentence each."""
+    only_if: tuple[str, ...] = ()
+    """What has to hold for it, where ordinary life may say otherwise."""
+    fallback: str = ""
+    """The next alternative that meets the must-haves without that."""
+    nearest: str = ""
+    """Where nothing serves: the alternative that comes closest."""
+
+
+def verdict(
+    requirements: Requirements,
+    found: Sequence[Alternative],
+    flips: Sequence[Flip] = (),
+    asked: str = "",
+) -> Verdict:
+    """What to do; ``asked`` is the alternative that the user came with."""
+    order = ranked(requirements, found)
+    able = [one for one in order if one.may_serve]
+    if not able:
+        return _nothing(requirements, order)
+    best, rest = order[0], able[1:]
+    text = [_headline(requirements, best, next((o for o in found if o.name == asked), None))]
+    if best.unknown:
+        text.append(
+            f"Nobody published its {_listed(best.unknown)}: measure that before you rely on it."
+        )
+        sure = next((one for one in rest if not one.unknown), None)
+        if sure is not None:
+            text.append(f"The best one whose figures are all known is {sure.name}.")
+    if rest:
+        text.append(_against(requirements, best, rest[0]))
+    near = [flip for flip in flips if flip.near and flip.before == best.name]
+    fallback = _fallback(near, rest)
+    if near:
+        text.append(
+            "This holds only near today's figures: "
+            + "; ".join(dict.fromkeys(flip.text for flip in near))
+            + (f". Otherwise take {fallback}." if fallback else ".")
+        )
+    return Verdict(
+        winner=best.name,
+        runner_up=rest[0].name if rest else "",
+        text=tuple(text),
+        only_if=tuple(flip.text for flip in near),
+        fallback=fallback,
+    )
+
+
+def _headline(requirements: Requirements, best: Alternative, asked: Alternative | None) -> str:
+    price = best.metrics.usd_per_million_output_tokens
+    costs = f" at {price:.3g} USD per million output tokens" if price is not None else ""
+    what = f"Use the API of {best.name}" if best.kind == "api" else f"Use {best.name}"
+    if asked is None or asked.name == best.name:
+        return f"{what}{costs}."
+    if asked.missed:
+        return f"{what}{costs}, not {asked.name}: it misses {_misses(asked.missed)}."
+    mine = asked.metrics.usd_per_million_output_tokens
+    if mine is not None and price and requirements.objective == "usd_per_million_output_tokens":
+        times = f"{mine / price:.3g} times as much"
+        return f"{what}{costs}, not {asked.name}: it costs {mine:.3g}, {times}."
+    metric, unit, _ = OBJECTIVES[requirements.objective]
+    ours, theirs = getattr(best.metrics, metric), getattr(asked.metrics, metric)
+    if ours is None or theirs is None:
+        return f"{what}{costs}, not {asked.name}."
+    return f"{what}{costs}, not {asked.name}: {theirs:.4g} {unit} against {ours:.4g}."
+
+
+def _against(requirements: Requirements, best: Alternative, second: Alternative) -> str:
+    metric, unit, _ = OBJECTIVES[requirements.objective]
+    ours, theirs = getattr(best.metrics, metric), getattr(second.metrics, metric)
+    if ours is None or theirs is None:
+        return f"Next best is {second.name}."
+    return f"Next best is {second.name}: {theirs:.4g} {unit} against {ours:.4g}."
+
+
+def _fallback(near: Sequence[Flip], rest: Sequence[Alternative]) -> str:
+    """Who wins when ordinary life brings the nearest flip, if it meets the must-haves."""
+    able = [one.name for one in rest]
+    return next((flip.winner for flip in near if flip.winner in able), able[0] if able else "")
+
+
+def _nothing(requirements: Requirements, order: Sequence[Alternative]) -> Verdict:
+    def excess(one: Alternative) -> float:
+        ratios = [_excess(miss) for miss in one.missed]
+        return max(ratios, default=0.0)
+
+    nearest = min(order, key=lambda one: (excess(one), one.name))
+    text = (
+        "Nothing meets the must-haves.",
+        f"Nearest is {nearest.name}: it misses {_misses(nearest.missed)}.",
+    )
+    return Verdict(winner="", text=text, nearest=nearest.name)
+
+
+def _excess(miss: Miss) -> float:
+    """How far a bound is missed, as a ratio."""
+    if not miss.value or not miss.bound:
+        return float("inf")
+    return max(miss.value / miss.bound, miss.bound / miss.value)
+
+
+def _misses(missed: Sequence[Miss]) -> str:
+    return " and ".join(
+        f"{_plain(miss.metric)} ({'unknown' if miss.value is None else f'{miss.value:.4g}'}, "
+        f"asked is {miss.bound:.4g})"
+        for miss in missed
+    )
+
+
+def _listed(metrics: Sequence[str]) -> str:
+    return ", ".join(_plain(metric) for metric in metrics)
+
+
+def _plain(metric: str) -> str:
+    words = metric.removesuffix("_ms").replace("_", " ")
+    unit = " in ms" if metric.endswith("_ms") else ""
+    return words.replace("ttft", "TTFT").replace("tpot", "TPOT").replace("e2el", "E2EL") + unit

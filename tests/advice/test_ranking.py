@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from planner.advice.alternative import Alternative, api_alternative, predicted
+from planner.advice.flips import Flip
+from planner.advice.pareto import pareto
+from planner.advice.ranking import ranked
+from planner.advice.verdict import verdict
+from planner.core.cluster import Node
+from planner.core.deployment import Deployment
+from planner.core.metrics import Metrics
+from planner.core.requirements import Miss, MustHave, Requirements
+from tests.advice.world import CHEAPEST, api, machines
+
+
+def one(name: str, usd: float | None, tpot: float | None = None, **changes: Any) -> Alternative:
+    metrics = Metrics(
+        usd_per_million_output_tokens=usd, mean_tpot_ms=tpot, p95_tpot_ms=tpot, availability=0.99
+    )
+    values: dict[str, Any] = {"kind": "scenario", "metrics": metrics, "quality": 0.98}
+    return Alternative(name=name, **(values | changes))
+
+
+MISS = Miss(metric="mean_tpot_ms", value=90.0, bound=30.0)
+
+
+def test_must_haves_exclude_whatever_the_price_is() -> None:
+    found = [one("dear", 9.0), one("slow", 1.0, missed=(MISS,)), one("fair", 5.0)]
+    assert [a.name for a in ranked(CHEAPEST, found)] == ["fair", "dear", "slow"]
+
+
+def test_wishes_weigh_by_ratio() -> None:
+    """Half the speed outweighs a third of the price only with a weight of 2."""
+    found = [one("cheap", 2.0, 40.0), one("fast", 3.0, 20.0)]
+    light = CHEAPEST.model_copy(update={"nice_to_have": {"tpot": 0.5}})
+    heavy = CHEAPEST.model_copy(update={"nice_to_have": {"tpot": 2.0}})
+    assert ranked(light, found)[0].name == "cheap"
+    assert ranked(heavy, found)[0].name == "fast"
+
+
+def test_what_nobody_published_counts_as_worst() -> None:
+    fast = Requirements(objective="tpot")
+    assert [a.name for a in ranked(fast, [one("api", 1.0), one("mine", 9.0, 50.0)])] == [
+        "mine",
+        "api",
+    ]
+
+
+def test_the_verdict_says_use_the_api_when_that_is_true() -> None:
+    found = [one("mine", 11.0, 25.0), one("novita", 0.25, kind="api")]
+    told = verdict(CHEAPEST, found, asked="mine")
+    assert told.winner == "novita"
+    assert told.text[0] == (
+        "Use the API of novita at 0.25 USD per million output tokens, not mine: "
+        "it costs 11, 44 times as much."
+    )
+
+
+def test_the_verdict_says_what_is_not_known_and_names_what_is() -> None:
+    found = [one("mine", 11.0, 25.0), one("api", 0.3, kind="api", unknown=("mean_tpot_ms",))]
+    told = verdict(CHEAPEST, found, asked="mine")
+    assert "Nobody published its mean TPOT in ms" in told.text[1]
+    assert told.text[2] == "The best one whose figures are all known is mine."
+
+
+def test_a_recommendation_that_holds_only_today_says_so_and_names_the_fallback() -> None:
+    found = [one("mine", 1.0), one("api", 1.2, kind="api"), one("cloud", 3.0)]
+    flip = Flip(
+        parameter="utilisation",
+        now=0.9,
+        to=0.6,
+        inside=0.61,
+        before="mine",
+        winner="api",
+        distance=1.5,
+        replanned=True,
+        text="api is the better choice below 61 %",
+    )
+    far = flip.model_copy(update={"distance": 5.0, "text": "far away"})
+    told = verdict(CHEAPEST, found, [flip, far], asked="mine")
+    assert told.only_if == ("api is the better choice below 61 %",)
+    assert told.fallback == "api"
+    assert told.text[-1] == (
+        "This holds only near today's figures: api is the better choice below 61 %. "
+        "Otherwise take api."
+    )
+
+
+def test_where_nothing_serves_the_nearest_miss_is_named() -> None:
+    near = Miss(metric="usd_per_hour", value=2.2, bound=2.0)
+    found = [one("slow", 1.0, missed=(MISS,)), one("dear", 9.0, missed=(near,))]
+    told = verdict(CHEAPEST, found)
+    assert (told.winner, told.nearest) == ("", "dear")
+    assert "usd per hour (2.2, asked is 2)" in told.text[1]
+
+
+def test_the_front_is_what_nothing_beats_in_everything() -> None:
+    found = [
+        one("cheap", 1.0, 40.0),
+        one("fast", 4.0, 10.0),
+        one("beaten", 4.5, 12.0),
+        one("api", 0.9, kind="api", quality=None),
+        one("refused", 0.1, 1.0, missed=(MISS,)),
+    ]
+    points = {point.name: point for point in pareto(found, "cheap")}
+    assert {name for name, point in points.items() if point.front} == {"api", "cheap", "fast"}
+    assert points["beaten"].beaten_by == "fast"
+    assert "refused" not in points
+    assert points["fast"].text == "4 times dearer, 4 times faster"
+    assert points["cheap"].text == "chosen"
+    assert "tpot not known" in points["api"].text
+
+
+def test_an_api_is_charged_by_the_token_and_only_while_it_is_used() -> None:
+    made = machines(
+        Node(id="card", device="chip", price=1.0),
+        deployment=Deployment(in_use=0.25),
+        requirements=CHEAPEST.model_copy(update={"must_have": MustHave(mean_tpot=0.02)}),
+    )
+    option = api(made, 2.0, speed=100, ttft=0.2)
+    option.price.__dict__["usd_per_input_token"] = 0.5e-6  # 100 prompt tokens
+    found = predicted(option)
+    each_s = 0.2 + 10 / 100
+    assert found.metrics.output_throughput == pytest.approx(11 / each_s)
+    assert found.metrics.usd_per_million_output_tokens == pytest.approx((100 * 0.5 + 11 * 2) / 11)
+    hourly = (100 * 0.5e-6 + 11 * 2e-6) / each_s * 3600 * 0.25
+    assert found.metrics.usd_per_hour == pytest.approx(hourly)
+    assert sum(line.usd_per_hour for line in found.lines) == pytest.approx(hourly, rel=1e-12)
+    assert not found.missed
+    assert api_alternative(api(made, 2.0)).unknown == ("mean_tpot_ms",)
