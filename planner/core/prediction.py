@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.core.cost.ledger import CostLine
+from planner.core.cost.verification import VerificationCost
 from planner.core.metrics import Metrics
 from planner.core.spec import Spec
 
@@ -56,6 +57,8 @@ class Prediction(Spec):
     """By part; the parts sum to ``metrics.usd_per_hour``."""
     cost_lines: tuple[CostLine, ...] = ()
     """The same by cause and place."""
+    verification: VerificationCost | None = None
+    """What audits come to; None where nodes are taken at their word."""
     quality: float | None
     """Share of the unquantised quality kept by the worst stage; None where unknown."""
     tier: int

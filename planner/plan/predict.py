@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from planner.core.cost import Activity, Batch, CostLine, Traversal, ledger, traverse
 from planner.core.cost.availability import pipeline_availability
 from planner.core.cost.egress import egress
-from planner.core.cost.ledger import parts, total_usd_per_hour
+from planner.core.cost.ledger import hidden, parts, total_usd_per_hour
 from planner.core.cost.traversal import route
+from planner.core.cost.verification import audit_load, verification_cost, verifier
 from planner.core.metrics import Metrics, usd_per_million
 from planner.core.plan import Pipeline, Plan
 from planner.core.prediction import Prediction
@@ -27,7 +29,16 @@ def predict(problem: Problem, plan: Plan) -> Prediction:
         serve(problem, pipeline, share)
         for pipeline, share in zip(plan.pipelines, shares, strict=True)
     ]
-    lines = ledger(problem, plan, merged([one.activity for one in served]))
+    activity = merged([one.activity for one in served])
+    load = audit_load(
+        problem,
+        plan,
+        [one.felt.requests_per_s for one in served],
+        problem.workload.prompt.mean_tokens,
+        problem.workload.output.mean_tokens,
+    )
+    lines = ledger(problem, plan, replace(activity, audit=load.busy, audit_bytes=load.sent_bytes))
+    audits_usd = hidden(lines).get("verification", 0.0)
     calibrations = [problem.calibration(node) for node in plan.nodes]
     bands = [entry.error_band for entry in calibrations if entry.error_band is not None]
     worst = max(bands, key=lambda band: band.median, default=None)
@@ -36,6 +47,9 @@ def predict(problem: Problem, plan: Plan) -> Prediction:
         pipelines=tuple(broken_down(problem, one) for one in served),
         cost_usd_per_hour=parts(lines),
         cost_lines=lines,
+        verification=verification_cost(
+            problem, plan, load, sum(activity.busy.values()), audits_usd
+        ),
         quality=plan_quality(problem, plan),
         tier=min(entry.tier for entry in calibrations),
         error_band={"median": worst.median, "p90": worst.p90} if worst else None,
@@ -178,6 +192,14 @@ def _warnings(problem: Problem, plan: Plan, served: list[Served]) -> list[str]:
             for standby in plan.standbys
         ):
             said.append(f"{name} comes and goes ({node.churn}); no standby takes over")
+    if problem.serving.verification is not None:
+        said += [
+            f"nobody but {stage.node} can hold its layers: its work cannot be audited (a standby "
+            "could, or a coordinator with a device)"
+            for index, pipeline in enumerate(plan.pipelines)
+            for number, stage in enumerate(pipeline.stages)
+            if verifier(problem, plan, index, number) is None
+        ]
     if any(problem.calibration(name).tier == 0 for name in plan.nodes):
         said.append("some speeds are datasheet figures with engine defaults, not measured ones")
     return said

@@ -13,6 +13,7 @@ from planner.core.requirements import OBJECTIVES
 from planner.core.units import show
 from planner.plan.solution import Candidate, Moves, Solution
 from planner.report import placement
+from planner.report.audits import audits_text
 from planner.report.tables import cost_rows, figure, grid, label, plain_metrics, table, trust
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class PlanReport:
             yield self._candidates()
         yield ""
         yield from self._costs()
+        yield from audits_text(solution.prediction.verification)
         if solution.fallback_text:
             yield ""
             yield f"Fallback: {solution.fallback_text}"
@@ -196,6 +198,9 @@ def prediction_document(prediction: Prediction) -> dict[str, Any]:
         "error_band": prediction.error_band,
         "quality": prediction.quality,
         "cost_usd_per_hour": prediction.cost_usd_per_hour,
+        "verification": (
+            prediction.verification.model_dump(mode="json") if prediction.verification else None
+        ),
         "breakdown": [one.model_dump(mode="json") for one in prediction.pipelines],
     }
 

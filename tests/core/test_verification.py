@@ -3,8 +3,17 @@ import math
 import numpy as np
 import pytest
 
+from planner.core.cluster import Node
 from planner.core.cost import Batch, Chip, stage_time
-from planner.core.cost.verification import audit_cost, session_s
+from planner.core.cost.traversal import chip as chip_of
+from planner.core.cost.verification import (
+    audit_cost,
+    audit_load,
+    session_s,
+    verification_cost,
+    verifier,
+)
+from planner.core.plan import Pipeline, Plan, Stage, Standby
 from planner.core.verification import (
     Verification,
     audit_probability_for,
@@ -12,7 +21,7 @@ from planner.core.verification import (
     deterring_probability,
     sessions_until_caught,
 )
-from tests.core.world import device, engine, model, quant
+from tests.core.world import device, engine, model, problem, quant
 
 
 def chip() -> Chip:
@@ -97,3 +106,30 @@ def test_what_no_audit_can_promise_is_refused() -> None:
         Verification.model_validate({"detection": {"sessions": 3, "chance": 0.99}, "power": 0.5})
     with pytest.raises(ValueError, match="give either audit_share"):
         Verification()
+
+
+def test_the_first_standby_audits_else_a_coordinator_with_a_device() -> None:
+    plan = Plan(
+        pipelines=(
+            Pipeline(
+                stages=(
+                    Stage(node="a", start=0, stop=2, quant="bf16"),
+                    Stage(node="b", start=2, stop=4, quant="bf16"),
+                )
+            ),
+        ),
+        standbys=(Standby(node="c", pipeline=0, stage=1),),
+    )
+    asked = problem(
+        nodes=[Node(id=name, device="chip") for name in "abc"],
+        serving={"verification": {"audit_share": 0.1}},
+    )
+    assert [verifier(asked, plan, 0, stage) for stage in (0, 1)] == [None, "c"]
+    load = audit_load(asked, plan, [2.0], 10, 6)
+    once = audit_cost(asked.model, 2, 4, asked.quant("bf16"), chip_of(asked, "c"), 10, 6)
+    assert load.busy == {"c": pytest.approx(0.2 * once.compute_s)}
+    assert load.sent_bytes == {("b", "c"): pytest.approx(720 * once.traffic_bytes)}
+    cost = verification_cost(asked, plan, load, 0.5, 0.25)
+    assert cost is not None
+    assert cost.overhead == pytest.approx(load.busy["c"] / 0.5)
+    assert cost.verifiers == {"a": None, "b": "c"}

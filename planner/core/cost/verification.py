@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from planner.core.cost.batch import Batch
 from planner.core.cost.compute import Chip, stage_time
+from planner.core.cost.egress import Ends
 from planner.core.cost.transfer import hidden_payload_bytes
+from planner.core.cost.traversal import chip as chip_of
 from planner.core.model import ModelSpec
+from planner.core.plan import Plan
+from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
+from planner.core.spec import Spec
+
+_HOUR_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +68,92 @@ def session_s(
     middle = prompt_tokens + output_tokens / 2
     step = stage_time(model, start, stop, quant, chip, Batch.decode(batch, batch * middle))
     return prefill.total_s + (output_tokens - 1) * step.total_s / batch
+
+
+class VerificationCost(Spec):
+    """What the audits of a plan come to."""
+
+    audit_share: float
+    """Share of the sessions of every stage that is computed again."""
+    sessions_until_caught: float | None
+    """Sessions until a cheating node is caught with a chance of 95 %; None without audits."""
+    verifiers: dict[str, str | None]
+    """Who audits each node; None where nobody else could hold its layers."""
+    overhead: float
+    """Time of audits over the time of the stages themselves."""
+    audit_s_per_hour: float
+    """Time of all verifiers."""
+    traffic_bytes_per_hour: float
+    usd_per_hour: float
+    """Its lines in the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLoad:
+    """What an hour of audits asks of machines and lines."""
+
+    busy: dict[str, float] = field(default_factory=dict)
+    """Share of the hour in which each verifier computes them."""
+    sent_bytes: dict[Ends, float] = field(default_factory=dict)
+
+
+def verifier(problem: Problem, plan: Plan, pipeline: int, stage: int) -> str | None:
+    """Who audits a stage: its first standby, else the coordinator if it has a device.
+
+    Never the node of the stage itself; None where nobody is left.
+    """
+    own, home = plan.pipelines[pipeline].stages[stage].node, problem.cluster.coordinator
+    for standby in plan.standbys:
+        if (standby.pipeline, standby.stage) == (pipeline, stage) and standby.node != own:
+            return standby.node
+    return home if home != own and problem.cluster.node(home).device is not None else None
+
+
+def audit_load(
+    problem: Problem,
+    plan: Plan,
+    sessions_per_s: Sequence[float],
+    prompt_tokens: float,
+    output_tokens: float,
+) -> AuditLoad:
+    """Audits of an hour in which each pipeline ends so many sessions per second, in the mean."""
+    asked = problem.serving.verification
+    load = AuditLoad()
+    if asked is None:
+        return load
+    for index, (pipeline, rate) in enumerate(zip(plan.pipelines, sessions_per_s, strict=True)):
+        for number, stage in enumerate(pipeline.stages):
+            who = verifier(problem, plan, index, number)
+            if who is None:
+                continue
+            quant = problem.quant(stage.quant)
+            ends = (stage.start, stage.stop, quant, chip_of(problem, who))
+            once = audit_cost(problem.model, *ends, prompt_tokens, output_tokens)
+            hourly = rate * asked.probability * _HOUR_S
+            load.busy[who] = load.busy.get(who, 0.0) + hourly * once.compute_s / _HOUR_S
+            way = (stage.node, who)
+            load.sent_bytes[way] = load.sent_bytes.get(way, 0.0) + hourly * once.traffic_bytes
+    return load
+
+
+def verification_cost(
+    problem: Problem, plan: Plan, load: AuditLoad, busy: float, usd_per_hour: float
+) -> VerificationCost | None:
+    """The figures of the audits; ``busy`` is the stages' own share of an hour, added up."""
+    asked = problem.serving.verification
+    if asked is None:
+        return None
+    audit_s = sum(load.busy.values()) * _HOUR_S
+    return VerificationCost(
+        audit_share=asked.probability,
+        sessions_until_caught=asked.sessions_until_caught() if asked.probability else None,
+        verifiers={
+            stage.node: verifier(problem, plan, index, number)
+            for index, pipeline in enumerate(plan.pipelines)
+            for number, stage in enumerate(pipeline.stages)
+        },
+        overhead=audit_s / (busy * _HOUR_S) if busy else 0.0,
+        audit_s_per_hour=audit_s,
+        traffic_bytes_per_hour=sum(load.sent_bytes.values()),
+        usd_per_hour=usd_per_hour,
+    )
