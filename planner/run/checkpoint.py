@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
-_MAX_HEADER_BYTES = 100 * 2**20
+_MAX_HEADER_BYTES = 16 * 2**20
+_ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _MAX_PROBLEMS = 10
 _HINT = "copy the checkpoint again; no file of it may be missing or cut short"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a tensor lies."""
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    """Byte of the file at which it begins."""
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +41,8 @@ class Checkpoint:
 
     directory: Path
     config: ModelConfig
-    files: dict[str, Path]
-    """File that holds each tensor."""
+    entries: dict[str, Entry]
+    """Tensors by name."""
     _open: dict[Path, Any] = field(default_factory=dict, repr=False)
 
     def tokenizer(self) -> Tokenizer:
@@ -45,7 +59,7 @@ class Checkpoint:
         """One tensor, read into memory of its own; raises InvalidFileError."""
         from safetensors import SafetensorError, safe_open
 
-        path = self.files[name]
+        path = self.entries[name].path
         try:
             if path not in self._open:
                 self._open[path] = safe_open(str(path), framework="pt")
@@ -55,30 +69,30 @@ class Checkpoint:
         return read
 
 
-def open_checkpoint(directory: Path) -> Checkpoint:
-    """The checkpoint in ``directory``; raises InvalidFileError with everything that is wrong."""
+def open_checkpoint(directory: Path, layers: range | None = None) -> Checkpoint:
+    """The checkpoint in ``directory``; raises InvalidFileError with everything that is wrong.
+
+    It has to be whole, or to hold ``layers`` and what belongs to the model's ends if they do;
+    then it needs no tokenizer.
+    """
     config = read_config(directory / "config.json")
     problems = []
-    if not (directory / "tokenizer.json").is_file():
+    if layers is None and not (directory / "tokenizer.json").is_file():
         problems.append(FileProblem(str(directory / "tokenizer.json"), "does not exist"))
     paths = sorted(directory.glob("*.safetensors"))
     if not paths:
         problems.append(FileProblem(str(directory), "holds no *.safetensors file"))
-    files: dict[str, Path] = {}
-    found: dict[str, tuple[int, ...]] = {}
+    found: dict[str, Entry] = {}
     for path in _indexed(directory, paths, problems):
         try:
-            shapes = _read_header(path)
+            found |= _read_header(path)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             problems.append(FileProblem(str(path), f"cannot be used: {error}"))
-            continue
-        found |= shapes
-        files |= dict.fromkeys(shapes, path)
     if not problems:
-        problems = _misfits(directory, shapes_of(config), found, files)
+        problems = _misfits(directory, shapes_of(config, layers), found)
     if problems:
         raise InvalidFileError(problems[:_MAX_PROBLEMS], _HINT)
-    return Checkpoint(directory, config, files)
+    return Checkpoint(directory, config, found)
 
 
 def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -105,14 +119,19 @@ def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors of a model, by name."""
-    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, config.hidden_size)}
-    for index in range(config.layers):
+def shapes_of(config: ModelConfig, layers: range | None = None) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors of a model by name, or of what a stage of ``layers`` needs."""
+    layers = range(config.layers) if layers is None else layers
+    first, last = 0 in layers, config.layers - 1 in layers
+    shapes: dict[str, tuple[int, ...]] = {}
+    if first or (last and config.tied):
+        shapes[EMBEDDING] = (config.vocab_size, config.hidden_size)
+    for index in layers:
         for name, shape in layer_shapes(config).items():
             shapes[f"model.layers.{index}.{name}"] = shape
-    shapes[FINAL_NORM] = (config.hidden_size,)
-    if not config.tied:
+    if last:
+        shapes[FINAL_NORM] = (config.hidden_size,)
+    if last and not config.tied:
         shapes[HEAD] = (config.vocab_size, config.hidden_size)
     return shapes
 
@@ -133,8 +152,8 @@ def _indexed(directory: Path, paths: list[Path], problems: list[FileProblem]) ->
     return [path for path in wanted if path in paths]
 
 
-def _read_header(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes by tensor name; raises ValueError for a file that is not whole.
+def _read_header(path: Path) -> dict[str, Entry]:
+    """Tensors of a file by name; raises ValueError for one that is not whole.
 
     The format is 8 bytes of header length, a JSON header and the data
     (https://github.com/huggingface/safetensors#format).
@@ -146,31 +165,41 @@ def _read_header(path: Path) -> dict[str, tuple[int, ...]]:
             raise ValueError("it is shorter than its prefix")
         (header_bytes,) = struct.unpack("<Q", prefix)
         if header_bytes > min(_MAX_HEADER_BYTES, size_bytes - 8):
-            raise ValueError("its header is cut short")
+            raise ValueError("its header is cut short or too large")
         header = json.loads(file.read(header_bytes))
-    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-    data_bytes = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-    if size_bytes < 8 + header_bytes + data_bytes:
-        missing = 8 + header_bytes + data_bytes - size_bytes
-        raise ValueError(f"it is cut short by {missing} bytes")
-    odd = {entry["dtype"] for entry in entries.values()} - {"F32", "F16", "BF16"}
-    if odd:
-        raise ValueError(f"the runtime reads F32, F16 and BF16 tensors, it has {min(odd)}")
-    return {name: tuple(entry["shape"]) for name, entry in entries.items()}
+    begin = 8 + header_bytes
+    entries = {
+        name: _entry(path, begin, name, described)
+        for name, described in header.items()
+        if name != "__metadata__"
+    }
+    ends = max((entry.offset + entry.size_bytes for entry in entries.values()), default=begin)
+    if size_bytes < ends:
+        raise ValueError(f"it is cut short by {ends - size_bytes} bytes")
+    return entries
+
+
+def _entry(path: Path, begin: int, name: str, described: dict[str, Any]) -> Entry:
+    """One tensor of a header; raises ValueError where its figures contradict each other."""
+    dtype, shape, (start, stop) = described["dtype"], described["shape"], described["data_offsets"]
+    if dtype not in _ITEM_BYTES:
+        raise ValueError(f"the runtime reads F32, F16 and BF16 tensors, it has {dtype}")
+    if not all(type(number) is int and number >= 0 for number in (*shape, start, stop)):
+        raise ValueError(f"tensor {name} has a shape or place that is none")
+    if stop - start != math.prod(shape) * _ITEM_BYTES[dtype]:
+        raise ValueError(f"tensor {name} has another size than shape")
+    return Entry(path, dtype, tuple(shape), begin + start, stop - start)
 
 
 def _misfits(
-    directory: Path,
-    wanted: dict[str, tuple[int, ...]],
-    found: dict[str, tuple[int, ...]],
-    files: dict[str, Path],
+    directory: Path, wanted: dict[str, tuple[int, ...]], found: dict[str, Entry]
 ) -> list[FileProblem]:
     """Tensors that are missing or have another shape than config.json says."""
     problems = []
     for name, shape in wanted.items():
         if name not in found:
             problems.append(FileProblem(str(directory), "no file holds this tensor", name))
-        elif found[name] != shape:
-            message = f"has shape {list(found[name])}, config.json says {list(shape)}"
-            problems.append(FileProblem(str(files[name]), message, name))
+        elif found[name].shape != shape:
+            message = f"has shape {list(found[name].shape)}, config.json says {list(shape)}"
+            problems.append(FileProblem(str(found[name].path), message, name))
     return problems

@@ -9,7 +9,7 @@ import json
 import socket
 import struct
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from planner.core.errors import RunError
 
@@ -73,6 +73,13 @@ class Frame(NamedTuple):
         return content
 
 
+class Readable(Protocol):
+    """What a frame can be read from; a socket is."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Fills some of the buffer; 0 at the end of the stream."""
+
+
 class PeerLostError(RunError):
     """The process at the other end of a connection is gone."""
 
@@ -104,7 +111,7 @@ def encode(frame: Frame) -> list[memoryview]:
     return [memoryview(head + b"".join(_SEAT.pack(*seat) for seat in frame.seats)), body]
 
 
-def read_frame(sock: socket.socket, limit_bytes: int) -> Frame:
+def read_frame(sock: Readable, limit_bytes: int) -> Frame:
     """The next frame; raises PeerLostError at the end of the stream, FrameError for nonsense."""
     head = _read(sock, _HEADER.size)
     magic, version, kind, dtype, job, seats, rows, columns, size_bytes = _HEADER.unpack(head)
@@ -126,7 +133,19 @@ def read_frame(sock: socket.socket, limit_bytes: int) -> Frame:
     return Frame(Kind(kind), job, listed, _DTYPES[dtype], rows, columns, payload)
 
 
-def read_control(sock: socket.socket, limit_bytes: int = CONTROL_LIMIT_BYTES) -> dict[str, Any]:
+HEAD_BYTES = _HEADER.size
+"""Of a frame, before its sequences."""
+
+
+def length_of(head: bytes | bytearray | memoryview, limit_bytes: int) -> int:
+    """Bytes of the whole frame that begins with a head; raises FrameError for nonsense."""
+    magic, version, *_, seats, _rows, _columns, size_bytes = _HEADER.unpack(head)
+    if magic != _MAGIC or version != VERSION or seats > _MAX_SEATS or size_bytes > limit_bytes:
+        raise FrameError("a peer sent a frame that is none, too large or of another version")
+    return _HEADER.size + int(seats) * _SEAT.size + int(size_bytes)
+
+
+def read_control(sock: Readable, limit_bytes: int = CONTROL_LIMIT_BYTES) -> dict[str, Any]:
     """The next frame's message; raises PeerLostError or FrameError."""
     return read_frame(sock, limit_bytes).message
 
@@ -158,7 +177,7 @@ def send_some(
     return left
 
 
-def _read(sock: socket.socket, size_bytes: int) -> bytearray:
+def _read(sock: Readable, size_bytes: int) -> bytearray:
     data = bytearray(size_bytes)
     view, filled = memoryview(data), 0
     while filled < size_bytes:

@@ -200,5 +200,5 @@ def forge(honest: Sequence[Stage], session: Sequence[Passage]) -> Passage:
 def downgraded(checkpoint: Checkpoint, how: str, dropped: int = -1) -> Checkpoint:
     """The checkpoint as a node has it that saves itself the honest work."""
     return Downgraded(
-        checkpoint.directory, checkpoint.config, checkpoint.files, how=how, dropped=dropped
+        checkpoint.directory, checkpoint.config, checkpoint.entries, how=how, dropped=dropped
     )

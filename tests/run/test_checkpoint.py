@@ -18,7 +18,7 @@ from tests.run.world import checkpoint, spec
 def test_a_seeded_checkpoint_is_whole_and_the_same_every_time(tmp_path: Path) -> None:
     first = checkpoint(tmp_path / "a")
     second = checkpoint(tmp_path / "b")
-    assert set(first.files) == set(shapes_of(first.config))
+    assert set(first.entries) == set(shapes_of(first.config))
     for name in first.files:
         assert torch.equal(first.tensor(name), second.tensor(name))
     other = open_checkpoint(make_checkpoint(tmp_path / "c", spec(), seed=1, dtype="fp32"))
