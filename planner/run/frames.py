@@ -145,6 +145,24 @@ def length_of(head: bytes | bytearray | memoryview, limit_bytes: int) -> int:
     return _HEADER.size + int(seats) * _SEAT.size + int(size_bytes)
 
 
+class _Bytes:
+    """Bytes that were read before."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = memoryview(data)
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """As a socket's."""
+        taken, self._left = self._left[: len(buffer)], self._left[len(buffer) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+
+def decode(data: bytes) -> Frame:
+    """The frame that some bytes are; raises PeerLostError or FrameError."""
+    return read_frame(_Bytes(data), len(data))
+
+
 def read_control(sock: Readable, limit_bytes: int = CONTROL_LIMIT_BYTES) -> dict[str, Any]:
     """The next frame's message; raises PeerLostError or FrameError."""
     return read_frame(sock, limit_bytes).message

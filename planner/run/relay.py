@@ -25,10 +25,15 @@ Inspect = Callable[[bytes], bytes]
 """Takes what came and gives what goes on; raises FrameError to end the connection."""
 
 
-def splice(outer: socket.socket, inner: socket.socket, inspect: Inspect | None = None) -> None:
+def splice(
+    outer: socket.socket,
+    inner: socket.socket,
+    inward: Inspect | None = None,
+    outward: Inspect | None = None,
+) -> None:
     """Carries bytes both ways until one side ends, then closes both.
 
-    ``inspect`` sees what comes from outside before anything else does.
+    ``inward`` and ``outward`` see what comes from outside and inside before it goes on.
     """
     outside, inside = _Side(outer), _Side(inner)
     try:
@@ -36,8 +41,8 @@ def splice(outer: socket.socket, inner: socket.socket, inspect: Inspect | None =
             side.sock.setblocking(False)
         while not (outside.ended or inside.ended):
             _wait(outside, inside)
-            _carry(outside, inside, inspect)
-            _carry(inside, outside, None)
+            _carry(outside, inside, inward)
+            _carry(inside, outside, outward)
         _flush(inside if outside.ended else outside)
     except (OSError, FrameError):
         pass  # whoever is at the other side sees that it ended
@@ -74,20 +79,30 @@ def _wait(one: _Side, other: _Side) -> None:
 def _carry(source: _Side, target: _Side, inspect: Inspect | None) -> None:
     """Takes what has come from one side and gives the other what it accepts."""
     source.wants_write = False
+    data = b""
     if len(target.due) < _AHEAD_BYTES:
         try:
             data = source.sock.recv(_CHUNK_BYTES)
             source.ended = not data
-            target.due += inspect(data) if inspect and data else data
         except (BlockingIOError, ssl.SSLWantReadError):
             pass
         except ssl.SSLWantWriteError:
             source.wants_write = True
-    while target.due:
-        try:
-            del target.due[: target.sock.send(memoryview(bytes(target.due[:_AHEAD_BYTES])))]
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            break
+    if data and inspect:
+        data = inspect(data)
+    if not target.due:
+        data = data[_taken(target, data) :]
+    target.due += data
+    if target.due:
+        del target.due[: _taken(target, bytes(target.due))]
+
+
+def _taken(side: _Side, data: bytes) -> int:
+    """How many bytes a side takes without waiting."""
+    try:
+        return side.sock.send(data) if data else 0
+    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        return 0
 
 
 def _flush(side: _Side) -> None:
@@ -97,8 +112,7 @@ def _flush(side: _Side) -> None:
         poll = select.poll()
         poll.register(side.sock, select.POLLOUT)
         poll.poll(left_s * 1e3)
-        with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            del side.due[: side.sock.send(bytes(side.due))]
+        del side.due[: _taken(side, bytes(side.due))]
 
 
 class Frames:

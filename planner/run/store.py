@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from planner.run.checkpoint import open_checkpoint
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_EPOCHS = "epochs.json"
 _SPARE_BYTES = 2**30
 """Left free on the disk."""
 
@@ -50,6 +53,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        self._lock = threading.Lock()
         for folder in ("blobs", "models"):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
 
@@ -67,7 +71,17 @@ class Store:
         What is missing is fetched, beginning where an earlier attempt broke off. Raises RunError;
         BadDigestError if what came is not what was asked for.
         """
-        ranges = list(ranges)
+        with self._lock:
+            return self._ready(digest, list(ranges), checkpoint, fetch, progress)
+
+    def _ready(
+        self,
+        digest: str,
+        ranges: list[tuple[int, int]],
+        checkpoint: str,
+        fetch: Fetch,
+        progress: Callable[[int, int], None],
+    ) -> Ready:
         pieces = self._pieces(digest, fetch)
         needed = pieces.needed(ranges)
         local = self._local(checkpoint, needed, ranges)
@@ -85,6 +99,22 @@ class Store:
                 done += count
                 progress(done, total)
         return Ready(self._assemble(digest, needed), total - absent, absent)
+
+    def epoch(self, deployment: str) -> int:
+        """The newest epoch that this node has seen of a deployment."""
+        try:
+            seen = json.loads((self.root / _EPOCHS).read_bytes())
+        except FileNotFoundError:
+            return 0
+        return int(seen.get(deployment, 0))
+
+    def note_epoch(self, deployment: str, epoch: int) -> None:
+        """Remembers an epoch, also when the node is started anew."""
+        path = self.root / _EPOCHS
+        seen = json.loads(path.read_bytes()) if path.exists() else {}
+        made = path.with_suffix(".tmp")
+        made.write_text(json.dumps(seen | {deployment: max(epoch, self.epoch(deployment))}))
+        made.replace(path)
 
     def open(self, digest: str) -> tuple[int, Callable[[int], Iterator[bytes]]]:
         """Size of a blob and its bytes from an offset on; raises RunError if it is not here."""
