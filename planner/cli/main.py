@@ -15,6 +15,7 @@ from planner.cli import (
     estimate,
     export,
     init,
+    node,
     plan,
     probe,
     run,
@@ -46,6 +47,7 @@ app.command("export")(export.export)
 app.command("diff")(diff.diff)
 app.command("validate")(validate.validate)
 app.command("doctor")(doctor.doctor)
+app.add_typer(node.app, name="node")
 app.add_typer(verify.app, name="verify")
 
 

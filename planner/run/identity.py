@@ -99,7 +99,7 @@ class Authority:
 def new_authority(directory: Path, days: float) -> Authority:
     """Makes a deployment's authority in ``directory``, or opens the one that is there."""
     if (directory / _CA_KEY).exists():
-        return _authority(directory)
+        return open_authority(directory)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = Ed25519PrivateKey.generate()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, secrets.token_hex(8))])
@@ -162,7 +162,8 @@ def verified(key: Ed25519PublicKey, signature: bytes, message: bytes) -> bool:
 _MADE_BY = "planner node init DIR makes a deployment's keys"
 
 
-def _authority(directory: Path) -> Authority:
+def open_authority(directory: Path) -> Authority:
+    """A deployment's authority; raises InvalidFileError."""
     certificate = _read_certificate(directory / CA)
     return Authority(directory, certificate, _read_key(directory / _CA_KEY))
 

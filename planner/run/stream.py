@@ -139,7 +139,7 @@ def receive(raw: socket.socket, keys: Keys, context: ssl.SSLContext) -> Stream:
     return stream
 
 
-def granted(answer: T | Refusal, node: str) -> T:
+def granted(answer: T, node: str) -> T:
     """An answer that is no refusal; raises RunError."""
     if isinstance(answer, Refusal):
         raise RunError(f"node {node} refused: {answer.refused}", _HINTS.get(answer.refused, ""))

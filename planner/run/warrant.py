@@ -6,7 +6,6 @@ an older epoch than they have seen, so that a plan that was replaced cannot be b
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from typing import Annotated
@@ -15,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from planner.core.errors import RunError
 from planner.run.identity import Authority, Keys, verified
-from planner.run.messages import Code, Digest, Layer, MemberId, Message, Signature, canonical
+from planner.run.messages import Code, Digest, Layer, MemberId, Message, canonical
 
 _CONTEXT = b"planner warrant\0"
 
@@ -87,21 +86,3 @@ def check(signed: Signed, keys: Keys, seen_epoch: int = 0, now_s: float | None =
             "stale_epoch", f"the warrant has epoch {warrant.epoch}, {seen_epoch} was seen"
         )
     return warrant
-
-
-class _File(Message):
-    """A signed warrant as it is kept in a file."""
-
-    warrant: str
-    signature: Signature
-
-
-def signed_text(signed: Signed) -> str:
-    """A signed warrant as it is kept in a file."""
-    return json.dumps({"warrant": signed.text, "signature": signed.signature}, indent=2) + "\n"
-
-
-def parse_signed(text: str | bytes) -> Signed:
-    """What ``signed_text`` wrote; raises ValueError (which pydantic's error is)."""
-    kept = _File.model_validate_json(text)
-    return Signed(kept.warrant, kept.signature)

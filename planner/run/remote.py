@@ -1,0 +1,226 @@
+"""Remote: nodes of other machines as places that workers run at, seen from the coordinator.
+
+The coordinator only calls and is never called, so it can be anywhere: a way back to it is a
+connection that it made itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from planner.core.errors import RunError
+from planner.run.blobs import Part, Pieces, Recipe
+from planner.run.frames import PeerLostError
+from planner.run.identity import Keys
+from planner.run.messages import (
+    ANSWER,
+    PREPARING,
+    Begun,
+    Blob,
+    Fetch,
+    Lead,
+    Message,
+    Opened,
+    Prepare,
+    Prepared,
+    Progress,
+    Refusal,
+    Return,
+    Source,
+    Work,
+)
+from planner.run.node import reach
+from planner.run.places import Place
+from planner.run.relay import splice
+from planner.run.stream import Stream, call, granted
+from planner.run.transport import LOOPBACK
+from planner.run.warrant import Signed
+
+_ANSWER_S = 30.0
+_PREPARE_S = 600.0
+"""How long a node may check weights without a word."""
+_DATA_S = 30.0
+_CHUNK_BYTES = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class Supplies:
+    """What the coordinator can give: the list of pieces, and pieces if it has the checkpoint."""
+
+    pieces: Pieces
+    recipes: dict[str, Recipe]
+    """By the piece's name."""
+
+    def find(self, digest: str) -> Recipe | None:
+        """How to make the blob of a digest."""
+        if digest == self.pieces.digest:
+            return Recipe((Part(None, 0, len(self.pieces.text), self.pieces.text),))
+        return next(
+            (self.recipes.get(one.name) for one in self.pieces.blobs if one.digest == digest), None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What nodes are asked to get ready for."""
+
+    signed: Signed
+    supplies: Supplies
+    checkpoint: str
+    """Name of the checkpoint to look for in a node's weights root."""
+
+
+class RemoteProcess:
+    """A worker on another machine; it ends when the connection to it does."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.control, inner = socket.socketpair()
+        self._thread = threading.Thread(target=splice, args=(stream.sock, inner), daemon=True)
+        self._thread.start()
+
+    def ended(self, patience_s: float = 0.0) -> bool:
+        """Whether the connection has ended, or does within ``patience_s``."""
+        self._thread.join(patience_s)
+        return not self._thread.is_alive()
+
+    def kill(self) -> None:
+        """Ends the connection, upon which the node ends the worker."""
+        with contextlib.suppress(OSError):
+            self.control.shutdown(socket.SHUT_RDWR)
+        self._thread.join(_ANSWER_S)
+
+    def last_words(self) -> str:
+        """Nothing: why it ended stands in the node's own log."""
+        return "its node or the way to it failed" if self.ended() else ""
+
+    def close(self) -> None:
+        """Gives up the connection."""
+        self.control.close()
+
+
+class RemotePlace:
+    """A node of the inventory."""
+
+    def __init__(self, source: Source, keys: Keys | None) -> None:
+        self.source, self.host, self._keys = source, source.node, keys
+
+    def prepare(
+        self,
+        order: Order,
+        others: tuple[Source, ...] = (),
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Prepared:
+        """Has the node get its weights ready, from here if need be; raises RunError."""
+        stream = call(self.source, self._keys)
+        with contextlib.closing(stream):
+            request = Prepare(
+                what="prepare",
+                warrant=order.signed.text,
+                signature=order.signed.signature,
+                checkpoint=order.checkpoint,
+                sources=others,
+            )
+            stream.send(request)
+            while True:
+                said = granted(stream.read(PREPARING, _PREPARE_S), self.source.node)
+                if isinstance(said, Prepared):
+                    return said
+                if isinstance(said, Progress):
+                    progress(said.done_bytes, said.total_bytes)
+                elif isinstance(said, Fetch):
+                    _supply(stream, order.supplies, said)
+
+    def start(self, threads: int) -> RemoteProcess:
+        """A new worker there; how many threads it has is the node's to say."""
+        stream, _ = self._ask(Work(what="work"))
+        return RemoteProcess(stream)
+
+    def port_to(self, other: Place, port: int) -> int:
+        """A port of the node that leads to another place."""
+        if isinstance(other, RemotePlace):
+            stream, opened = self._ask(Lead(what="lead", to=other.source, port=port))
+            stream.close()
+        else:
+            stream, opened = self._ask(Return(what="return"))
+            threading.Thread(target=_lead_home, args=(stream, port), daemon=True).start()
+        if not isinstance(opened, Opened):
+            raise RunError(f"node {self.source.node} named no port")
+        return opened.port
+
+    def port_from_home(self, port: int) -> int:
+        """A port of this host that leads to a worker there."""
+        onward = reach(self.source, port, self._keys)
+        listener = socket.create_server((LOOPBACK, 0), backlog=1)
+        listener.settimeout(_ANSWER_S)
+        threading.Thread(target=_lead_on, args=(listener, onward), daemon=True).start()
+        opened: int = listener.getsockname()[1]
+        return opened
+
+    def _ask(self, request: Message) -> tuple[Stream, Opened | Begun | Blob | Refusal]:
+        """A new stream on which a request was granted; raises RunError."""
+        stream = call(self.source, self._keys)
+        try:
+            stream.send(request)
+            answer = stream.read(ANSWER, _ANSWER_S)
+            return stream, granted(answer, self.source.node)
+        except BaseException:
+            stream.close()
+            raise
+
+
+def prepare(
+    places: dict[str, RemotePlace],
+    order: Order,
+    progress: Callable[[str, int, int], None] = lambda node, done, total: None,
+) -> dict[str, Prepared]:
+    """Has all nodes get their weights ready, side by side; raises the first RunError."""
+
+    def one(name: str) -> Prepared:
+        return places[name].prepare(order, progress=lambda done, total: progress(name, done, total))
+
+    with ThreadPoolExecutor(max_workers=max(1, len(places))) as pool:
+        return dict(zip(places, pool.map(one, places), strict=True))
+
+
+def _supply(stream: Stream, supplies: Supplies, asked: Fetch) -> None:
+    """Answers a node that asks for a blob."""
+    recipe = supplies.find(asked.digest)
+    if recipe is None:
+        stream.send(Refusal(refused="no_such_blob"))
+        return
+    stream.send(Blob(size=recipe.size_bytes))
+    for chunk in recipe.chunks(asked.offset):
+        stream.send_bytes(chunk, _DATA_S)
+
+
+def _lead_home(stream: Stream, port: int) -> None:
+    """Connects what comes back from a node to a port here, once something does."""
+    try:
+        stream.sock.settimeout(_ANSWER_S)
+        first = stream.sock.recv(_CHUNK_BYTES)
+        if not first:
+            raise PeerLostError("nobody came")
+        inner = socket.create_connection((LOOPBACK, port), timeout=_ANSWER_S)
+        inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        inner.sendall(first)
+    except (OSError, PeerLostError):
+        stream.close()
+        return
+    splice(stream.sock, inner)
+
+
+def _lead_on(listener: socket.socket, onward: Stream) -> None:
+    """Connects whoever comes to a port here to a node."""
+    with listener:
+        try:
+            inner, _ = listener.accept()
+        except OSError:
+            onward.close()
+            return
+    inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    splice(onward.sock, inner)
