@@ -19,7 +19,7 @@ def test_a_seeded_checkpoint_is_whole_and_the_same_every_time(tmp_path: Path) ->
     first = checkpoint(tmp_path / "a")
     second = checkpoint(tmp_path / "b")
     assert set(first.entries) == set(shapes_of(first.config))
-    for name in first.files:
+    for name in first.entries:
         assert torch.equal(first.tensor(name), second.tensor(name))
     other = open_checkpoint(make_checkpoint(tmp_path / "c", spec(), seed=1, dtype="fp32"))
     assert not torch.equal(
