@@ -11,6 +11,7 @@ import typer
 
 from planner.cli import console
 from planner.cli.console import Format, FormatOption, ProfilesOption, SeedOption, SetOption
+from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
     from planner.files.manifest import Manifest
@@ -45,6 +46,7 @@ def plan(
             min=0.0, metavar="PCT", help="Gain for which --from moves weights, in percent."
         ),
     ] = 5.0,
+    html: HtmlOption = None,
     seed: SeedOption = 0,
     overrides: SetOption = None,
     profiles: ProfilesOption = None,
@@ -61,12 +63,15 @@ def plan(
 
     Example: `planner plan scenario.yaml --out manifest.yaml`
     """
+    from planner.cli.page import planned_facts, require_plotly, write_page
     from planner.core.errors import InfeasibleError
     from planner.files.manifest import read_manifest, write_manifest
     from planner.files.scenario import load_scenario
     from planner.plan.solve import solve, solve_simply
     from planner.report.plan import PlanReport, infeasible_document
 
+    if html is not None:
+        require_plotly()
     loaded = load_scenario(scenario, profiles or [], overrides or [])
     running = read_manifest(before).plan if before else None
     began_s = time.perf_counter()
@@ -85,6 +90,10 @@ def plan(
         raise
     seconds = time.perf_counter() - began_s
     report = PlanReport(loaded.problem, solution, seconds, loaded.warnings)
+    if html is not None:
+        with console.progress(f"simulating {loaded.name} and its alternatives"):
+            facts = planned_facts(loaded, solution, seed, report.warnings)
+        write_page(html, facts)
     if out is not None:
         write_manifest(out, _manifest(loaded, solution, report.warnings, seed, out))
     if format is Format.json:

@@ -1,0 +1,136 @@
+"""Pages for ``--html``: what plan, simulate and run know, gathered and written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from planner.cli import console
+
+if TYPE_CHECKING:
+    from planner.core.metrics import Metrics, RequestRecord
+    from planner.files.scenario import Scenario
+    from planner.plan.solution import Solution
+    from planner.report.page import Facts, Rival, Served
+    from planner.report.simulate import Target
+    from planner.sim.result import SimResult
+
+HtmlOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        metavar="FILE",
+        help="Page with pictures to write: one file that needs no network.  [extra: html]",
+    ),
+]
+
+
+def require_plotly() -> None:
+    """Raises RunError unless the extra is installed; called before long work begins."""
+    from importlib.util import find_spec
+
+    from planner.core.errors import RunError
+
+    if find_spec("plotly") is None:
+        raise RunError("plotly is not installed", "pip install 'planner[html]'")
+
+
+def write_page(path: Path, facts: Facts) -> None:
+    """Writes the page whole or not at all."""
+    from planner.files.atomic import write_text
+    from planner.report.page import render
+
+    write_text(path, render(facts))
+    console.note(f"page written to {path}")
+
+
+def command_line() -> str:
+    """What the user typed, as the page tells it."""
+    import shlex
+
+    return shlex.join(["planner", *sys.argv[1:]])
+
+
+def planned_facts(
+    scenario: Scenario, solution: Solution, seed: int, warnings: Sequence[str]
+) -> Facts:
+    """A solution with a simulation of it, beside the scenario's alternatives."""
+    from planner.plan.reasons import reasons
+    from planner.report.page import Facts
+    from planner.sim.simulate import simulate
+
+    result = simulate(scenario.problem, solution.plan, seed)
+    rivals, left_out = _rivals(scenario, result, seed)
+    return Facts(
+        command=command_line(),
+        problem=scenario.problem,
+        plan=solution.plan,
+        prediction=solution.prediction,
+        gap=solution.gap,
+        reasons=reasons(solution),
+        rivals=rivals,
+        left_out=left_out,
+        served=[simulated(result)],
+        warnings=warnings,
+    )
+
+
+def simulated(result: SimResult) -> Served:
+    """What a simulation says of the requests."""
+    from planner.report.page import Served
+
+    return Served(
+        "simulated",
+        result.metrics,
+        result.records,
+        result.recoveries,
+        result.stage_busy,
+        result.link_busy,
+    )
+
+
+def measured(metrics: Metrics, records: Sequence[RequestRecord]) -> Served:
+    """What a run says of them."""
+    from planner.report.page import Served
+
+    return Served("measured", metrics, records)
+
+
+def rivals_of(targets: Iterable[Target]) -> list[Rival]:
+    """Targets that stand beside the one asked about."""
+    from planner.report.page import Rival
+
+    return [Rival(one.name, one.kind, one.metrics, one.missed, one.source) for one in targets]
+
+
+def _rivals(
+    scenario: Scenario, mine: SimResult, seed: int
+) -> tuple[list[Rival], list[tuple[str, str]]]:
+    """The alternatives, planned and simulated under the same requests, and those left out."""
+    from planner.core.errors import InfeasibleError
+    from planner.files.scenario import Api
+    from planner.plan.solve import solve
+    from planner.report.page import Rival
+    from planner.report.simulate import api_target
+    from planner.sim.simulate import simulate
+
+    must = scenario.problem.requirements.must_have
+    asked = [(one.prompt_tokens, one.output_tokens) for one in mine.records]
+    found: list[Rival] = []
+    left_out: list[tuple[str, str]] = []
+    for other in scenario.alternatives:
+        if isinstance(other, Api):
+            found += rivals_of([api_target(other.price, other.prices, asked, mine.metrics, must)])
+            continue
+        try:
+            plan = solve(other.problem).plan
+        except InfeasibleError as error:
+            left_out.append((other.name, error.message))
+            continue
+        metrics = simulate(other.problem, plan, seed).metrics
+        found.append(Rival(other.name, "scenario", metrics, tuple(must.missed(metrics))))
+    return found, left_out

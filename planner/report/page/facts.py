@@ -1,0 +1,78 @@
+"""Facts: all that a page tells, gathered from a plan, its simulation and its run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from planner.core.metrics import Metrics, RequestRecord
+from planner.core.plan import Plan
+from planner.core.prediction import Prediction
+from planner.core.problem import Problem
+from planner.core.requirements import Miss
+from planner.plan.reasons import Reasons
+from planner.sim.result import Recovery
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Requests that were served, in a simulation or in a run."""
+
+    name: str
+    """``simulated`` or ``measured``."""
+    metrics: Metrics
+    records: Sequence[RequestRecord]
+    recoveries: Sequence[Recovery] = ()
+    node_busy: Mapping[str, float] = field(default_factory=dict)
+    """Share of the time by node."""
+    link_busy: Mapping[str, float] = field(default_factory=dict)
+    """Share of the time by ``src -> dst``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another way to serve the same requests."""
+
+    name: str
+    kind: str
+    """``scenario``, ``manifest`` or ``api``."""
+    metrics: Metrics
+    missed: tuple[Miss, ...] = ()
+    source: str = ""
+    """Where its price is from, and of what day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One plan: what was predicted, simulated and measured of it, and what else there was."""
+
+    command: str
+    """What made the page."""
+    problem: Problem
+    plan: Plan
+    prediction: Prediction
+    gap: float | None = None
+    """How far from the best possible at most, as a fraction; None where nothing is proven."""
+    reasons: Reasons = Reasons()
+    rivals: Sequence[Rival] = ()
+    left_out: Sequence[tuple[str, str]] = ()
+    """Alternatives that could not serve the requests, with the reason."""
+    served: Sequence[Served] = ()
+    """The simulation, then the run."""
+    warnings: Sequence[str] = ()
+
+    @property
+    def simulated(self) -> Served | None:
+        """The simulation."""
+        return next((one for one in self.served if one.name == "simulated"), None)
+
+    @property
+    def measured(self) -> Served | None:
+        """The run."""
+        return next((one for one in self.served if one.name == "measured"), None)
+
+    @property
+    def best_known(self) -> Metrics:
+        """What is nearest to the truth: measured, else simulated, else predicted."""
+        known = self.measured or self.simulated
+        return known.metrics if known else self.prediction.metrics

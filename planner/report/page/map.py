@@ -1,0 +1,301 @@
+"""The map: regions as bands, nodes filled by memory in use, ways between them by utilisation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from planner.core.cost import Batch, traverse
+from planner.core.plan import Plan
+from planner.core.prediction import StagePrediction
+from planner.core.problem import Problem
+from planner.report.page import draw
+from planner.report.page.draw import Figure
+from planner.report.page.facts import Facts
+from planner.report.tables import GIB, duration
+
+_PER_ROW = 3
+_HALF = 0.43
+"""Half the width of a node, where neighbours are 1 apart."""
+_TALL = 0.86
+_ROW = 1.2
+_HEAD = 0.5
+_UNIT_PX = 84
+_SHOWN_IDLE = 3
+
+
+_MOST_REGIONS = 100
+"""Nodes whose regions get a band even if nothing in them is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """Where a node is drawn: the middle of its box."""
+
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Hop:
+    number: int
+    src: str
+    dst: str
+    decode_s: float
+    latency_s: float
+    bytes_per_s: float
+    busy: float | None
+
+
+def map_figure(facts: Facts) -> Figure:
+    """Every node of the plan, its standbys, the coordinator, and a few of those left idle."""
+    problem, plan = facts.problem, facts.plan
+    shown = _shown(problem, plan)
+    boxes, bands, height = _places(problem, shown)
+    stages = {one.node: one for p in facts.prediction.pipelines for one in p.stages}
+    hops = list(_hops(facts))
+    known = facts.simulated or facts.measured
+    shapes, notes = [], []
+    for region, (top, bottom) in bands.items():
+        shapes.append(_band(top, bottom))
+        idle = _hidden(problem, shown, region)
+        more = f" · {idle} idle" if idle else ""
+        title = f"<b>{draw.words(region)}</b>{more}"
+        notes.append(draw.note(title, -0.5, top + 0.1, xanchor="left", yanchor="top",
+                               font={"size": 13, "color": draw.MUTED}))
+    for hop in hops:
+        notes += _arrow(hop, boxes)
+    for node, box in boxes.items():
+        used = node in plan.nodes or node == problem.cluster.coordinator
+        shapes += _node(box, stages.get(node), used)
+        notes.append(_name(problem, plan, node, box, stages.get(node)))
+    busy = dict(known.node_busy) if known else {}
+    return Figure(
+        "map",
+        _said(facts, hops),
+        [_points(problem, boxes, stages, busy)],
+        draw.layout(
+            round(height * _UNIT_PX),
+            xaxis=draw.HIDDEN | {"range": [-0.56, _PER_ROW - 0.44]},
+            margin={"l": 0, "r": 0, "t": 0, "b": 0},
+            yaxis=draw.HIDDEN | {"range": [height, -0.02]},
+            shapes=shapes,
+            annotations=notes,
+        ),
+        ("hop", "way", "latency", "bandwidth", "time per token", "busy"),
+        tuple(_row(hop) for hop in hops),
+        (("▄", draw.SKY, "memory in use"), ("→", draw.ACCENT, "way of a token, thicker the busier")),
+    )
+
+
+def _shown(problem: Problem, plan: Plan) -> list[str]:
+    """Nodes that are drawn, in the order in which a token comes by; idle ones last."""
+    order = [problem.cluster.coordinator, *plan.nodes, *(one.node for one in plan.standbys)]
+    idle = [node.id for node in problem.cluster.workers if node.id not in order]
+    return list(dict.fromkeys([*order, *(idle if len(idle) <= _SHOWN_IDLE else [])]))
+
+
+def _hidden(problem: Problem, shown: Sequence[str], region: str) -> int:
+    return sum(n.region == region and n.id not in shown for n in problem.cluster.workers)
+
+
+def _places(
+    problem: Problem, shown: Sequence[str]
+) -> tuple[dict[str, _Box], dict[str, tuple[float, float]], float]:
+    """Boxes by node, bands by region as (top, bottom), and the height of all."""
+    regions: dict[str, list[str]] = {}
+    for node in shown:
+        regions.setdefault(problem.cluster.node(node).region, []).append(node)
+    for other in problem.cluster.workers[:_MOST_REGIONS]:
+        regions.setdefault(other.region, [])
+    boxes, bands, top = {}, {}, 0.0
+    for region, nodes in regions.items():
+        rows = -(-len(nodes) // _PER_ROW)
+        for index, node in enumerate(nodes):
+            row, column = divmod(index, _PER_ROW)
+            boxes[node] = _Box(column, top + _HEAD + _ROW * row + _TALL / 2)
+        inside = _ROW * rows - (_ROW - _TALL) + 0.16 if rows else -0.1
+        bands[region] = (top, top + _HEAD + inside)
+        top += _HEAD + inside + (0.22 if rows else 0.08)
+    return boxes, bands, top
+
+
+def _band(top: float, bottom: float) -> dict[str, object]:
+    return {
+        "type": "rect",
+        "x0": -0.55,
+        "x1": _PER_ROW - 0.45,
+        "y0": top,
+        "y1": bottom,
+        "fillcolor": draw.GRID,
+        "opacity": 0.35,
+        "line": {"width": 0},
+        "layer": "below",
+    }
+
+
+def _node(box: _Box, stage: StagePrediction | None, used: bool) -> list[dict[str, object]]:
+    """A frame, filled from below as far as memory is used."""
+    left, right = box.x - _HALF, box.x + _HALF
+    top, bottom = box.y - _TALL / 2, box.y + _TALL / 2
+    line = {"color": draw.INK if used else draw.MUTED, "width": 1.5 if used else 1}
+    frame = {"type": "rect", "x0": left, "x1": right, "y0": top, "y1": bottom, "layer": "below"}
+    made: list[dict[str, object]] = [frame | {"fillcolor": draw.PAPER, "line": {"width": 0}}]
+    if stage is not None:
+        filled = bottom - _TALL * min(1.0, _fill(stage))
+        fill = {"y0": filled, "fillcolor": draw.SKY, "opacity": 0.45, "line": {"width": 0}}
+        made.append(frame | fill)
+    return [*made, frame | {"line": line if used else line | {"dash": "dot"}}]
+
+
+def _fill(stage: StagePrediction) -> float:
+    used = sum(stage.memory_bytes.values())
+    return used / stage.capacity_bytes if stage.capacity_bytes else 0.0
+
+
+def _name(
+    problem: Problem, plan: Plan, node: str, box: _Box, stage: StagePrediction | None
+) -> dict[str, object]:
+    known = problem.cluster.node(node)
+    lines = [f"<b>{draw.words(node)}</b>"]
+    if known.device:
+        times = f"{known.count} × " if known.count > 1 else ""
+        lines.append(f"{times}{draw.words(known.device)}")
+    if stage is not None:
+        lines += [f"layers {stage.start}-{stage.stop - 1}", f"{_fill(stage):.0%} full"]
+    elif any(one.node == node for one in plan.standbys):
+        lines.append("standby")
+    elif node == problem.cluster.coordinator:
+        lines.append("takes requests")
+    else:
+        lines.append("not used")
+    return draw.note("<br>".join(lines), box.x, box.y, font={"size": 11, "color": draw.INK})
+
+
+def _hops(facts: Facts) -> Iterable[_Hop]:
+    """The ways of a decode step in order, each once."""
+    problem, plan = facts.problem, facts.plan
+    known = facts.simulated or facts.measured
+    number, seen = 0, set()
+    for pipeline, predicted in zip(plan.pipelines, facts.prediction.pipelines, strict=True):
+        batch = Batch.decode(max(1, round(predicted.batch)), 0)
+        way = traverse(problem, pipeline, batch)
+        route = [(hop.src, hop.dst) for hop in predicted.hops]
+        for (src, dst), transfer in zip(route, way.transfers, strict=True):
+            if src == dst or (src, dst) in seen:
+                continue
+            seen.add((src, dst))
+            number += 1
+            link = problem.cluster.link(src, dst)
+            assert link is not None
+            busy = known.link_busy.get(f"{src} -> {dst}") if known else None
+            yield _Hop(
+                number, src, dst, transfer.total_s, link.one_way_latency_s, link.bytes_per_s, busy
+            )
+
+
+def _arrow(hop: _Hop, boxes: dict[str, _Box]) -> list[dict[str, object]]:
+    """An arrow from box to box, thicker the busier, with its number at its middle."""
+    a, b = boxes[hop.src], boxes[hop.dst]
+    (x0, y0), (x1, y1) = _edge(a, b), _edge(b, a)
+    if abs(a.y - b.y) < 0.01 and abs(a.x - b.x) > 1.01:
+        y0 = y1 = a.y - _TALL / 2 - 0.08
+        x0, x1 = a.x, b.x
+    width = 1.5 + 5 * min(1.0, hop.busy or 0.0)
+    arrow = {
+        "x": x1,
+        "y": y1,
+        "ax": x0,
+        "ay": y0,
+        "xref": "x",
+        "yref": "y",
+        "axref": "x",
+        "ayref": "y",
+        "text": "",
+        "showarrow": True,
+        "arrowhead": 2,
+        "arrowsize": 0.8,
+        "arrowwidth": width,
+        "arrowcolor": draw.ACCENT,
+    }
+    badge = draw.note(
+        f"<b>{hop.number}</b>",
+        (x0 + x1) / 2,
+        (y0 + y1) / 2,
+        font={"size": 11, "color": draw.PAPER},
+        bgcolor=draw.ACCENT,
+        borderpad=2,
+    )
+    return [arrow, badge]
+
+
+def _edge(a: _Box, b: _Box) -> tuple[float, float]:
+    """Where the line from the middle of ``a`` to that of ``b`` leaves the box of ``a``."""
+    dx, dy = b.x - a.x, b.y - a.y
+    half_x, half_y = _HALF + 0.01, _TALL / 2 + 0.02
+    scale = min(
+        half_x / abs(dx) if dx else float("inf"), half_y / abs(dy) if dy else float("inf")
+    )
+    return a.x + dx * scale, a.y + dy * scale
+
+
+def _points(
+    problem: Problem,
+    boxes: dict[str, _Box],
+    stages: dict[str, StagePrediction],
+    busy: dict[str, float],
+) -> dict[str, object]:
+    """What a pointer finds over a node."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [box.x for box in boxes.values()],
+        "y": [box.y for box in boxes.values()],
+        "marker": {"size": 40, "opacity": 0},
+        "hovertext": [_hover(problem, node, stages.get(node), busy.get(node)) for node in boxes],
+        "hoverinfo": "text",
+    }
+
+
+def _hover(
+    problem: Problem, node: str, stage: StagePrediction | None, busy: float | None
+) -> str:
+    lines = [f"<b>{draw.words(node)}</b>"]
+    if stage is not None:
+        for use, used_bytes in stage.memory_bytes.items():
+            lines.append(f"{use}: {used_bytes / GIB:.3g} GiB")
+        lines.append(f"of {stage.capacity_bytes / GIB:.3g} GiB")
+    if busy is not None:
+        lines.append(f"computes {busy:.0%} of the time")
+    known = problem.cluster.node(node)
+    if known.usd_per_hour:
+        lines.append(f"{known.usd_per_hour:.4g} USD/h")
+    if known.churn:
+        lines.append(f"comes and goes: {draw.words(known.churn)}")
+    return "<br>".join(lines)
+
+
+def _row(hop: _Hop) -> tuple[str, ...]:
+    return (
+        str(hop.number),
+        f"{hop.src} → {hop.dst}",
+        duration(hop.latency_s),
+        f"{hop.bytes_per_s * 8e-6:,.3g} Mbit/s",
+        duration(hop.decode_s),
+        "-" if hop.busy is None else f"{hop.busy:.0%}",
+    )
+
+
+def _said(facts: Facts, hops: Sequence[_Hop]) -> str:
+    nodes = len(facts.plan.nodes)
+    regions = len({facts.problem.cluster.node(node).region for node in facts.plan.nodes})
+    told = f"{nodes} node{'s' * (nodes != 1)} in {regions} region{'s' * (regions != 1)}"
+    if not hops:
+        return f"{told}; nothing crosses a network."
+    slowest = max(hops, key=lambda hop: hop.decode_s)
+    return (
+        f"{told}; the slowest way of a token is {slowest.number}, {slowest.src} → {slowest.dst}, "
+        f"{duration(slowest.decode_s)}."
+    )
+
+

@@ -1,0 +1,92 @@
+"""The tornado: how far each uncertain input is from the value at which the choice changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from planner.plan.solution import Flip
+from planner.report.page import draw
+from planner.report.page.draw import Figure
+
+_WIDEST = 64.0
+"""Factor beyond which a bar is cut off: no guess is that far off."""
+_LINE_CHARS = 44
+
+
+def tornado_figure(flips: Sequence[Flip]) -> Figure | None:
+    """A bar from today's value to the value that flips, nearest first; None without flips."""
+    found = sorted(
+        (abs(math.log2(factor)), flip.text, factor, flip)
+        for flip in flips
+        if (factor := _factor(flip)) is not None
+    )
+    if not found:
+        return None
+    notes = []
+    for row, (_, text, factor, _flip) in enumerate(found):
+        lines = draw.words(text, _LINE_CHARS)
+        notes += draw.row_label(row, lines, f"× {factor:.3g}")
+    reach = max(abs(math.log2(_cut(factor))) for _, _, factor, _ in found) * 1.15
+    ticks = [power for power in range(-6, 7) if abs(power) <= reach]
+    return Figure(
+        "tornado",
+        f"Of {len(found)} inputs that could change the choice, the nearest is this: {found[0][1]}",
+        [
+            {
+                "type": "bar",
+                "orientation": "h",
+                "y": list(range(len(found))),
+                "x": [math.log2(_cut(factor)) for _, _, factor, _ in found],
+                "width": 0.32,
+                "offset": -0.18,
+                "marker": {"color": [draw.BLUE if f > 1 else draw.ORANGE for _, _, f, _ in found]},
+                "hovertext": [draw.words(text, 50) for _, text, _, _ in found],
+                "hoverinfo": "text",
+            }
+        ],
+        draw.layout(
+            70 * len(found) + 60,
+            xaxis=draw.axis(
+                "today's value, times",
+                range=[-reach, reach],
+                tickvals=ticks,
+                ticktext=[_tick(power) for power in ticks],
+            ),
+            yaxis=draw.rows_axis(len(found)),
+            shapes=[
+                {
+                    "type": "line",
+                    "x0": 0,
+                    "x1": 0,
+                    "y0": 0,
+                    "y1": 1,
+                    "yref": "paper",
+                    "line": {"color": draw.INK, "width": 1.5},
+                }
+            ],
+            annotations=notes,
+        ),
+        ("input", "today", "flips at", "then better"),
+        tuple(
+            (flip.parameter, f"{flip.now:.4g}", f"{flip.to:.4g}", flip.winner)
+            for _, _, _, flip in found
+        ),
+    )
+
+
+def _factor(flip: Flip) -> float | None:
+    """The value that flips over today's; None where a ratio means nothing."""
+    if flip.now <= 0 or flip.to <= 0 or not math.isfinite(flip.to) or flip.to == flip.now:
+        return None
+    return flip.to / flip.now
+
+
+def _cut(factor: float) -> float:
+    return min(_WIDEST, max(1 / _WIDEST, factor))
+
+
+def _tick(power: int) -> str:
+    if power == 0:
+        return "today"
+    return f"× {2**power}" if power > 0 else f"÷ {2**-power}"
