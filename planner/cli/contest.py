@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.cli import console
 from planner.core.errors import InfeasibleError
 from planner.core.plan import Plan
+from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.files.manifest import Manifest
 from planner.files.scenario import Api, Scenario
+from planner.plan.reasons import Reasons, reasons
 from planner.plan.solve import solve
 
 
@@ -23,6 +25,10 @@ class Contestant:
     """``manifest`` or ``scenario``."""
     problem: Problem
     plan: Plan
+    prediction: Prediction
+    gap: float | None
+    reasons: Reasons
+    warnings: tuple[str, ...] = ()
 
 
 class Contest:
@@ -40,7 +46,18 @@ class Contest:
 
     def _add(self, target: Scenario | Manifest) -> None:
         if isinstance(target, Manifest):
-            self._enter(target.problem.name, "manifest", target.problem, target.plan)
+            self._enter(
+                Contestant(
+                    target.problem.name,
+                    "manifest",
+                    target.problem,
+                    target.plan,
+                    target.prediction,
+                    target.bound.gap,
+                    target.reasons,
+                    target.warnings,
+                )
+            )
             return
         self._plan(target)
         for other in target.alternatives:
@@ -55,15 +72,28 @@ class Contest:
     def _plan(self, scenario: Scenario) -> None:
         with console.progress(f"planning {scenario.name}"):
             solution = solve(scenario.problem)
-        self._enter(scenario.name, "scenario", scenario.problem, solution.plan)
+        self._enter(
+            Contestant(
+                scenario.name,
+                "scenario",
+                scenario.problem,
+                solution.plan,
+                solution.prediction,
+                solution.gap,
+                reasons(solution),
+                (*scenario.warnings, *solution.warnings, *solution.prediction.warnings),
+            )
+        )
 
-    def _enter(self, name: str, kind: str, problem: Problem, plan: Plan) -> None:
+    def _enter(self, one: Contestant) -> None:
+        """Adds a contestant under a name of its own, with as many requests as were asked for."""
         taken = {contestant.name for contestant in self.contestants}
-        number = next(n for n in range(1, len(taken) + 2) if _numbered(name, n) not in taken)
+        number = next(n for n in range(1, len(taken) + 2) if _numbered(one.name, n) not in taken)
+        problem = one.problem
         if self._requests is not None:
             workload = problem.workload.model_copy(update={"requests": self._requests})
             problem = problem.model_copy(update={"workload": workload})
-        self.contestants.append(Contestant(_numbered(name, number), kind, problem, plan))
+        self.contestants.append(replace(one, name=_numbered(one.name, number), problem=problem))
 
 
 def _numbered(name: str, number: int) -> str:

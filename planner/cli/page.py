@@ -12,11 +12,14 @@ import typer
 from planner.cli import console
 
 if TYPE_CHECKING:
-    from planner.core.metrics import Metrics, RequestRecord
+    from planner.cli.contest import Contestant
+    from planner.cli.run import Beside
+    from planner.files.manifest import Manifest
     from planner.files.scenario import Scenario
     from planner.plan.solution import Solution
     from planner.report.page import Facts, Rival, Served
     from planner.report.simulate import Target
+    from planner.sim.replicate import Replications
     from planner.sim.result import SimResult
 
 HtmlOption = Annotated[
@@ -79,6 +82,46 @@ def planned_facts(
     )
 
 
+def simulated_facts(
+    first: Contestant,
+    run: Replications,
+    others: Iterable[Target],
+    left_out: Sequence[tuple[str, str]],
+) -> Facts:
+    """The first target of a comparison, as its first replication went, beside the others."""
+    from planner.report.page import Facts
+
+    return Facts(
+        command=command_line(),
+        problem=first.problem,
+        plan=first.plan,
+        prediction=first.prediction,
+        gap=first.gap,
+        reasons=first.reasons,
+        rivals=rivals_of(others),
+        left_out=left_out,
+        served=[simulated(run.results[0])],
+        warnings=tuple(dict.fromkeys(first.warnings)),
+    )
+
+
+def run_facts(planned: Manifest, beside: Beside) -> Facts:
+    """A run beside its simulation and its prediction."""
+    from planner.report.page import Facts, Served
+
+    records = beside.measurement.records
+    return Facts(
+        command=command_line(),
+        problem=beside.job.problem,
+        plan=planned.plan,
+        prediction=beside.prediction,
+        gap=planned.bound.gap,
+        reasons=planned.reasons,
+        served=[simulated(beside.simulated), Served("measured", beside.measured, records)],
+        warnings=planned.warnings,
+    )
+
+
 def simulated(result: SimResult) -> Served:
     """What a simulation says of the requests."""
     from planner.report.page import Served
@@ -90,14 +133,8 @@ def simulated(result: SimResult) -> Served:
         result.recoveries,
         result.stage_busy,
         result.link_busy,
+        result.cost,
     )
-
-
-def measured(metrics: Metrics, records: Sequence[RequestRecord]) -> Served:
-    """What a run says of them."""
-    from planner.report.page import Served
-
-    return Served("measured", metrics, records)
 
 
 def rivals_of(targets: Iterable[Target]) -> list[Rival]:

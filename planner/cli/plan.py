@@ -112,6 +112,7 @@ def _manifest(
 ) -> Manifest:
     """The manifest of a solution, to be written to ``out``."""
     from planner.files.manifest import Bound, Manifest, ObjectiveValue
+    from planner.plan.reasons import reasons
     from planner.report.plan import objective_document
 
     problem = scenario.problem
@@ -125,6 +126,7 @@ def _manifest(
         run=_moved(scenario.run, scenario.path.parent, out.parent),
         plan=solution.plan,
         prediction=solution.prediction,
+        reasons=reasons(solution),
         problem=problem,
     )
 

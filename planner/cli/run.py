@@ -11,14 +11,18 @@ import typer
 
 from planner.cli import console
 from planner.cli.console import Format, FormatOption, ProfilesOption
+from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
+    from planner.core.metrics import Metrics
     from planner.core.plan import Plan
+    from planner.core.prediction import Prediction
     from planner.core.problem import Problem
     from planner.core.workload import Request
     from planner.files.manifest import Manifest
     from planner.report.run import RunReport
     from planner.run.measurement import Measurement
+    from planner.sim.result import SimResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,17 @@ class _Job:
     requests: Sequence[Request]
     texts: list[str] | None
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A run with what was predicted and simulated of the same requests."""
+
+    job: _Job
+    prediction: Prediction
+    simulated: SimResult
+    measurement: Measurement
+    measured: Metrics
 
 
 def run(
@@ -67,6 +82,7 @@ def run(
             "than by this percentage.",
         ),
     ] = None,
+    html: HtmlOption = None,
     scenario: Annotated[
         Path | None,
         typer.Option(
@@ -95,9 +111,12 @@ def run(
     Example: `planner run manifest.yaml --max-error 15`
     """
     from planner.cli.extra import torch_needed
+    from planner.cli.page import require_plotly, run_facts, write_page
     from planner.files.manifest import check_digest, read_manifest
     from planner.files.scenario import load_scenario
 
+    if html is not None:
+        require_plotly()
     planned = read_manifest(manifest)
     if scenario is not None:
         check_digest(planned, load_scenario(scenario, profiles or []).problem)
@@ -120,7 +139,10 @@ def run(
             seed=job.seed,
             threads=_threads(job.problem, job.plan),
         )
-    report = _report(job, measurement)
+    beside = _beside(job, measurement)
+    report = _report(beside)
+    if html is not None:
+        write_page(html, run_facts(planned, beside))
     if format is Format.json:
         console.emit_json(report.document())
     else:
@@ -188,17 +210,29 @@ def _threads(problem: Problem, plan: Plan) -> int | None:
     return min((count for count in known if count is not None), default=None)
 
 
-def _report(job: _Job, measurement: Measurement) -> RunReport:
-    """The run beside a simulation of the requests as they turned out to be."""
+def _beside(job: _Job, measurement: Measurement) -> Beside:
+    """The run beside a prediction and a simulation of the requests as they turned out to be."""
     from planner.core.metrics import summarise
     from planner.plan.predict import predict
-    from planner.report.run import RunReport, coordinator_terms, hop_terms, stage_terms
     from planner.sim.simulate import simulate
 
     job = _as_asked(job, measurement)
-    analytic = predict(job.problem, job.plan).metrics
     simulated = simulate(job.problem, job.plan, job.seed, job.requests)
     bounds = job.problem.requirements.must_have.latency_bounds_s()
+    return Beside(
+        job=job,
+        prediction=predict(job.problem, job.plan),
+        simulated=simulated,
+        measurement=measurement,
+        measured=summarise(measurement.records, bounds, simulated.metrics.usd_per_hour),
+    )
+
+
+def _report(beside: Beside) -> RunReport:
+    """What the run and its prediction say."""
+    from planner.report.run import RunReport, coordinator_terms, hop_terms, stage_terms
+
+    job, measurement = beside.job, beside.measurement
     status = [record.status for record in measurement.records]
     answers = (
         tuple(
@@ -209,9 +243,9 @@ def _report(job: _Job, measurement: Measurement) -> RunReport:
         else ()
     )
     return RunReport(
-        analytic=analytic,
-        predicted=simulated.metrics,
-        measured=summarise(measurement.records, bounds, simulated.metrics.usd_per_hour),
+        analytic=beside.prediction.metrics,
+        predicted=beside.simulated.metrics,
+        measured=beside.measured,
         stages=stage_terms(job.problem, measurement.stages),
         hops=hop_terms(job.problem, job.plan, measurement.hops),
         coordinator=coordinator_terms(job.problem, measurement),

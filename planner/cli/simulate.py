@@ -11,6 +11,7 @@ import typer
 
 from planner.cli import console
 from planner.cli.console import Format, FormatOption, ProfilesOption, SetOption
+from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
     from planner.cli.contest import Contestant
@@ -61,6 +62,7 @@ def simulate(
         Path | None,
         typer.Option("--records", metavar="FILE.csv", help="Where to write a row per request."),
     ] = None,
+    html: HtmlOption = None,
     check: Annotated[
         bool,
         typer.Option(
@@ -90,10 +92,13 @@ def simulate(
     Example: `planner simulate manifest.yaml --replications 5`
     """
     from planner.cli.contest import Contest
+    from planner.cli.page import require_plotly, simulated_facts, write_page
     from planner.files.atomic import write_text
     from planner.report.records import records_csv
     from planner.report.simulate import SimulateReport
 
+    if html is not None:
+        require_plotly()
     began_s = time.perf_counter()
     loaded = _load(targets, scenario, profiles or [], overrides or [])
     first_seed = _seed(loaded, seed)
@@ -124,6 +129,9 @@ def simulate(
         names = (contestant.name for contestant in contest.contestants)
         write_text(records, records_csv(zip(names, (run.results for run in runs), strict=True)))
         console.note(f"records written to {records}")
+    if html is not None:
+        facts = simulated_facts(contest.contestants[0], runs[0], found[1:], contest.left_out)
+        write_page(html, facts)
     if format is Format.json:
         console.emit_json(report.document())
     else:

@@ -21,6 +21,7 @@ from planner.files.surface import RunSection
 from planner.files.validate import explain
 from planner.files.yamlfile import read_yaml
 from planner.files.yamltext import to_yaml
+from planner.plan.reasons import Reasons
 
 SCHEMA_VERSION = "1.0"
 
@@ -65,6 +66,8 @@ class Manifest(Spec):
     """What the scenario says of the checkpoint to execute."""
     plan: Plan
     prediction: Prediction
+    reasons: Reasons = Reasons()
+    """What else was weighed, what limits the plan and what would change the choice."""
     problem: Problem
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from planner.core.metrics import Metrics
 from planner.report.page import draw
-from planner.report.page.draw import Figure
+from planner.report.page.draw import Figure, Json
 from planner.report.page.facts import Facts
 from planner.report.tables import figure, label, signed
 
@@ -36,7 +36,8 @@ def agreement_figure(facts: Facts) -> Figure | None:
     names = [name for name in _SHOWN if getattr(truth, name) and _others(known, name)]
     if not names:
         return None
-    notes, data = [], []
+    notes: list[Json] = []
+    data: list[Json] = []
     for row, name in enumerate(names):
         worst = max(_errors(known, name), key=abs)
         value = f"{figure(name, getattr(truth, name))} · {signed(worst)}"
@@ -50,7 +51,7 @@ def agreement_figure(facts: Facts) -> Figure | None:
                 "mode": "markers",
                 "name": who,
                 "x": [_ratio(metrics, truth, names[row]) for row in rows],
-                "y": [row for row in rows],
+                "y": rows,
                 "marker": {
                     "symbol": symbol,
                     "size": 20 if who == "measured" else 12,
@@ -92,7 +93,8 @@ def _others(known: Sequence[tuple[str, Metrics]], name: str) -> bool:
 
 
 def _ratio(metrics: Metrics, truth: Metrics, name: str) -> float:
-    return 100 * getattr(metrics, name) / getattr(truth, name)
+    ratio: float = getattr(metrics, name) / getattr(truth, name)
+    return 100 * ratio
 
 
 def _errors(known: Sequence[tuple[str, Metrics]], name: str) -> list[float]:
@@ -101,18 +103,18 @@ def _errors(known: Sequence[tuple[str, Metrics]], name: str) -> list[float]:
     return [_ratio(metrics, truth, name) / 100 - 1 for metrics in others]
 
 
-def _range(data: Sequence[dict[str, object]]) -> list[float]:
+def _range(data: Sequence[Json]) -> list[float]:
     """Round the truth, wide enough for the farthest mark and for a tenth at least."""
-    ratios = [x for trace in data for x in trace["x"]]  # type: ignore[attr-defined]
+    ratios = [x for trace in data for x in trace["x"]]
     reach = max(10.0, 1.15 * max(abs(x - 100) for x in ratios))
-    return [max(0.0, 100 - reach), 100 + reach]
+    return [max(-0.05 * reach, 100 - reach), 100 + reach]
 
 
-def _shapes(facts: Facts, against: str) -> list[dict[str, object]]:
+def _shapes(facts: Facts, against: str) -> list[Json]:
     """The line of perfect agreement, and the error that such predictions are known to have."""
     line = {"color": draw.MUTED, "width": 1}
     place = {"y0": 0, "y1": 1, "yref": "paper"}
-    made: list[dict[str, object]] = [{"type": "line", "x0": 100, "x1": 100, "line": line, **place}]
+    made: list[Json] = [{"type": "line", "x0": 100, "x1": 100, "line": line, **place}]
     band = facts.prediction.error_band
     if band and against == "measured":
         half = 100 * band["p90"]

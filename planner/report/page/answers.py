@@ -110,13 +110,12 @@ def _leaves(facts: Facts) -> Iterator[str]:
         )
     if facts.reasons.fallback:
         yield _fallback(facts.reasons)
-    for one in facts.served:
-        if one.recoveries:
-            worst = max(one.recoveries, key=lambda r: r.recovered_s - r.lost_s)
+    for served in facts.served:
+        if served.recoveries:
+            slowest_s = max(one.recovered_s - one.lost_s for one in served.recoveries)
             yield (
-                f"{one.name.capitalize()}: {len(one.recoveries)} losses were recovered, the "
-                f"slowest in {worst.recovered_s - worst.lost_s:.3g} s; {one.metrics.failed or 0} "
-                "requests failed."
+                f"{served.name.capitalize()}: {len(served.recoveries)} losses were recovered, the "
+                f"slowest in {slowest_s:.3g} s; {served.metrics.failed or 0} requests failed."
             )
     if not unsafe and not standbys and not facts.reasons.fallback:
         yield "The scenario says of no node that it might."
@@ -160,9 +159,8 @@ def against(mine: Metrics, rival: Rival) -> str:
     if cost is not None:
         told.append(_more(cost, "cheaper", "dearer", figure(_COST, getattr(rival.metrics, _COST))))
     if speed is not None:
-        told.append(
-            _more(speed, "faster", "slower", f"{figure(_SPEED, rival.metrics.mean_tpot_ms)} per token")
-        )
+        per_token = f"{figure(_SPEED, rival.metrics.mean_tpot_ms)} per token"
+        told.append(_more(speed, "faster", "slower", per_token))
     if not told:
         return f"{rival.name}: neither its cost nor its speed is known."
     missed = [label(miss.metric) for miss in rival.missed]
@@ -207,9 +205,7 @@ def must_haves(facts: Facts) -> Sequence[tuple[str, str, str, str]]:
         if name == "max_nodes":
             rows.append(("nodes", f"at most {bound}", str(len(facts.plan.nodes)), "met"))
             continue
-        value = (
-            facts.prediction.quality if name == "quality" else getattr(metrics, metric, None)
-        )
+        value = facts.prediction.quality if name == "quality" else getattr(metrics, metric, None)
         least = name in ("output_throughput", "availability", "quality")
         scale = 1e3 if name.endswith("_s") else 1.0
         asked = f"{'at least' if least else 'at most'} {figure(metric, bound * scale)}"

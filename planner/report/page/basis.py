@@ -19,7 +19,9 @@ def assumptions(facts: Facts) -> Iterator[tuple[str, str]]:
     kind = load.arrivals.kind
     yield (
         "requests",
-        f"{users} users, each with one request at a time" if users else f"{kind} arrivals",
+        f"{users} user{'s' * (users > 1)}, one request at a time each"
+        if users
+        else f"{kind} arrivals",
     )
     yield "prompts", _lengths(load.prompt)
     yield "answers", _lengths(load.output)

@@ -8,11 +8,16 @@ from textwrap import wrap
 from typing import Any
 
 INK, MUTED, GRID, PAPER, ACCENT = "@ink", "@muted", "@grid", "@paper", "@accent"
-BLUE, SKY, GREEN, ORANGE, RED, GREY = "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#8A8F98"
+BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
+ORANGE, RED, GREY = "#E69F00", "#D55E00", "#8A8F98"
 """Okabe and Ito's colours (2008), told apart by people who see no red or no green."""
 
 ROW_PX = 46
 """Height of a row whose label stands above its bar, where a narrow screen has room for it."""
+
+
+Json = dict[str, Any]
+"""A value as plotly's schema has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +27,15 @@ class Figure:
     name: str
     caption: str
     """What it says, for those who cannot see it."""
-    data: list[dict[str, Any]]
-    layout: dict[str, Any]
+    data: list[Json]
+    layout: Json
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     legend: tuple[tuple[str, str, str], ...] = ()
     """Mark, its colour and what it stands for."""
 
 
-def layout(height_px: int, **more: Any) -> dict[str, Any]:
+def layout(height_px: int, **more: Any) -> Json:
     """A quiet frame: no background, no zoom, nothing between the picture and the page."""
     frame = {
         "height": height_px,
@@ -46,7 +51,7 @@ def layout(height_px: int, **more: Any) -> dict[str, Any]:
     return frame | more
 
 
-def axis(title: str = "", **more: Any) -> dict[str, Any]:
+def axis(title: str = "", **more: Any) -> Json:
     """An axis that is drawn no stronger than it needs to be."""
     plain = {
         "title": {"text": title, "font": {"size": 12, "color": MUTED}, "standoff": 8},
@@ -60,21 +65,21 @@ def axis(title: str = "", **more: Any) -> dict[str, Any]:
     return plain | more
 
 
-HIDDEN: dict[str, Any] = {"visible": False, "fixedrange": True}
+HIDDEN: Json = {"visible": False, "fixedrange": True}
 
 
-def rows_axis(count: int) -> dict[str, Any]:
+def rows_axis(count: int) -> Json:
     """A hidden axis of rows, the first one on top."""
     return HIDDEN | {"range": [count - 0.3, -0.75]}
 
 
-def note(text: str, x: float, y: float, **more: Any) -> dict[str, Any]:
+def note(text: str, x: float, y: float, **more: Any) -> Json:
     """A text in a picture."""
     plain = {"text": text, "x": x, "y": y, "showarrow": False, "font": {"size": 12, "color": INK}}
     return plain | more
 
 
-def row_label(row: int, text: str, value: str = "") -> list[dict[str, Any]]:
+def row_label(row: int, text: str, value: str = "") -> list[Json]:
     """The label above a row's bar, at its left, and its figure, at its right."""
     place = {"xref": "paper", "yref": "y", "yanchor": "bottom"}
     made = [note(text, 0, row - 0.26, xanchor="left", align="left", **place)]

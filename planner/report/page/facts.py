@@ -27,6 +27,8 @@ class Served:
     """Share of the time by node."""
     link_busy: Mapping[str, float] = field(default_factory=dict)
     """Share of the time by ``src -> dst``."""
+    cost_usd_per_hour: Mapping[str, float] = field(default_factory=dict)
+    """By part; empty where it was not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Facts:
     prediction: Prediction
     gap: float | None = None
     """How far from the best possible at most, as a fraction; None where nothing is proven."""
-    reasons: Reasons = Reasons()
+    reasons: Reasons = field(default_factory=Reasons)
     rivals: Sequence[Rival] = ()
     left_out: Sequence[tuple[str, str]] = ()
     """Alternatives that could not serve the requests, with the reason."""
@@ -70,6 +72,12 @@ class Facts:
     def measured(self) -> Served | None:
         """The run."""
         return next((one for one in self.served if one.name == "measured"), None)
+
+    @property
+    def cost_usd_per_hour(self) -> Mapping[str, float]:
+        """By part, as it was simulated or else predicted."""
+        counted = self.simulated.cost_usd_per_hour if self.simulated else {}
+        return counted or self.prediction.cost_usd_per_hour
 
     @property
     def best_known(self) -> Metrics:

@@ -7,17 +7,20 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from planner.core.metrics import RequestRecord, percentile
+from planner.core.plan import Plan
 from planner.core.requirements import MustHave
 from planner.report.page import draw
-from planner.report.page.draw import Figure
+from planner.report.page.draw import Figure, Json
 from planner.report.page.facts import Served
 from planner.report.tables import duration
+from planner.sim.result import Recovery
 
 _COLOURS = {"simulated": draw.BLUE, "measured": draw.ORANGE}
 _DASHES = {"simulated": "solid", "measured": "dash"}
 _LINES = {"simulated": "━", "measured": "╍"}
 _SHARES = [0, 25, 50, 75, 95]
 _PERCENT = [f"{share} %" for share in _SHARES]
+_RIM = {"color": draw.PAPER, "width": 1.5}
 _MOST_POINTS = 400
 _WINDOWS = 60
 _STATISTICS = (("median", 50.0), ("p95", 95.0), ("p99", 99.0))
@@ -44,7 +47,9 @@ def _spread(
     name: str, title: str, values: Sequence[tuple[str, list[float]]], must: MustHave
 ) -> Figure:
     """Distribution functions with median and p95 marked, and the bounds that are asked."""
-    data, notes, rows = [], [], []
+    data: list[Json] = []
+    notes: list[Json] = []
+    rows: list[tuple[str, str, str]] = []
     longest_s = max(found[-1] for _, found in values)
     scale, unit = (1.0, "s") if longest_s >= 2 else (1e3, "ms")
     for who, found in values:
@@ -69,15 +74,14 @@ def _spread(
                 "showlegend": False,
                 "x": [x for _, x, _ in marks[:2]],
                 "y": [share for _, _, share in marks[:2]],
-                "marker": {"size": 9, "color": _COLOURS[who], "line": {"color": draw.PAPER, "width": 1.5}},
+                "marker": {"size": 9, "color": _COLOURS[who], "line": _RIM},
                 "hoverinfo": "skip",
             }
         )
         if who == values[-1][0]:
             notes += [
-                draw.note(f"{label} {_digits(x)} {unit}", x, share, xanchor="left", xshift=9,
-                          yanchor="top", yshift=-1)
-                for label, x, share in marks[:2]
+                _mark(f"{label} {_digits(x)} {unit}", x, y, scale * longest_s)
+                for label, x, y in marks[:2]
             ]
         rows += [(who, label, duration(x / scale)) for label, x, _ in marks]
     shapes, ends = [], [scale * longest_s]
@@ -89,9 +93,15 @@ def _spread(
             shapes.append(_bound(scale * bound_s))
             ends.append(scale * bound_s)
             notes.append(
-                draw.note(f"asked: {statistic} {duration(bound_s)}", scale * bound_s, 2,
-                          xanchor="right", xshift=-4, yanchor="bottom",
-                          font={"size": 11, "color": draw.MUTED})
+                draw.note(
+                    f"asked: {statistic} {duration(bound_s)}",
+                    scale * bound_s,
+                    2,
+                    xanchor="right",
+                    xshift=-4,
+                    yanchor="bottom",
+                    font={"size": 11, "color": draw.MUTED},
+                )
             )
         rows.append(("asked", statistic, f"at most {duration(bound_s)}"))
     return Figure(
@@ -112,6 +122,13 @@ def _spread(
     )
 
 
+def _mark(text: str, x: float, share: float, end: float) -> Json:
+    """A statistic beside its mark, on the side where there is room."""
+    if x < 0.6 * end:
+        return draw.note(text, x, share, xanchor="left", xshift=9, yanchor="top", yshift=-1)
+    return draw.note(text, x, share, xanchor="right", xshift=-9, yanchor="bottom", yshift=1)
+
+
 def _steps(found: list[float]) -> tuple[list[float], list[float]]:
     """Points of the distribution function (percent), thinned to what a screen can show."""
     count = len(found)
@@ -120,7 +137,7 @@ def _steps(found: list[float]) -> tuple[list[float], list[float]]:
     return [found[0], *(found[i] for i in kept)], [0.0, *(100 * (i + 1) / count for i in kept)]
 
 
-def _bound(x: float) -> dict[str, object]:
+def _bound(x: float) -> Json:
     line = {"color": draw.MUTED, "width": 1.5, "dash": "dot"}
     return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line}
 
@@ -135,9 +152,9 @@ def _said(title: str, values: Sequence[tuple[str, list[float]]]) -> str:
     return f"{title.capitalize()}, {who}: half within {half}, 95 % within {most}."
 
 
-def timeline_figure(served: Served) -> Figure | None:
+def timeline_figure(served: Served, plan: Plan) -> Figure | None:
     """Tokens per second over time, and what failed or was recovered; None without a token."""
-    tokens = sorted(time_s for record in served.records for time_s in record.token_s)
+    tokens = sorted(time_s for record in served.records for time_s in _token_times(record))
     if not tokens:
         return None
     end_s = max([tokens[-1], *(one.recovered_s for one in served.recoveries)])
@@ -149,7 +166,7 @@ def timeline_figure(served: Served) -> Figure | None:
         counts.pop()  # its window was cut short
     rates = [count / width_s for count in counts]
     failed = [record for record in served.records if record.status == "failed"]
-    data: list[dict[str, object]] = [
+    data: list[Json] = [
         {
             "type": "scatter",
             "mode": "lines",
@@ -168,14 +185,14 @@ def timeline_figure(served: Served) -> Figure | None:
                 "type": "scatter",
                 "mode": "markers",
                 "name": "request that failed",
-                "x": [record.token_s[-1] if record.token_s else record.arrival_s for record in failed],
+                "x": [max([one.arrival_s, *one.token_s[-1:]]) for one in failed],
                 "y": [0] * len(failed),
                 "marker": {"symbol": "x", "size": 9, "color": draw.RED},
                 "hovertext": [draw.words(record.reason, 40) for record in failed],
                 "hoverinfo": "text",
             }
         )
-    shapes, notes = _outages(served)
+    shapes, notes = _outages(served, plan)
     return Figure(
         f"timeline-{served.name}",
         _course(served, failed, end_s),
@@ -211,10 +228,20 @@ def _meaning(served: Served, failed: bool) -> tuple[tuple[str, str, str], ...]:
     return tuple(made)
 
 
-def _outages(served: Served) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+def _token_times(record: RequestRecord) -> Iterator[float]:
+    """When its tokens came, evenly spread where only the first and the last are known."""
+    if len(record.token_s) == record.output_tokens or len(record.token_s) < 2:
+        yield from record.token_s
+        return
+    first_s, last_s = record.token_s[0], record.token_s[-1]
+    gap_s = (last_s - first_s) / (record.output_tokens - 1)
+    yield from (first_s + gap_s * index for index in range(record.output_tokens))
+
+
+def _outages(served: Served, plan: Plan) -> tuple[list[Json], list[Json]]:
     """A band from the loss of a stage to its recovery; the name where there is room for it."""
-    shapes: list[dict[str, object]] = []
-    notes: list[dict[str, object]] = []
+    shapes: list[Json] = []
+    notes: list[Json] = []
     for one in served.recoveries:
         shapes.append(
             {
@@ -233,13 +260,23 @@ def _outages(served: Served) -> tuple[list[dict[str, object]], list[dict[str, ob
     if len(served.recoveries) <= 4 and all(gap > 0 for gap in gaps):
         notes = [
             draw.note(
-                f"{draw.words(one.node)} takes over", one.lost_s, 1, yref="paper",
-                xanchor="left", yanchor="bottom", font={"size": 11, "color": draw.INK},
+                _back(one, plan),
+                one.lost_s,
+                1,
+                yref="paper",
+                xanchor="left",
+                yanchor="bottom",
+                font={"size": 11, "color": draw.INK},
                 yshift=14 * (number % 2),
             )
             for number, one in enumerate(served.recoveries)
         ]
     return shapes, notes
+
+
+def _back(one: Recovery, plan: Plan) -> str:
+    same = plan.pipelines[one.pipeline].nodes[one.stage] == one.node
+    return f"{draw.words(one.node)} {'comes back' if same else 'takes over'}"
 
 
 def _round_up(seconds: float) -> float:
@@ -254,4 +291,4 @@ def _course(served: Served, failed: Sequence[RequestRecord], end_s: float) -> st
     lost = len(served.recoveries)
     told = f"{len(served.records)} requests in {duration(end_s)}, {served.name}: "
     told += f"{len(failed)} failed" if failed else "none failed"
-    return f"{told}, {lost} losses of a node were recovered." if lost else f"{told}, no node was lost."
+    return f"{told}, {f'{lost} losses were recovered' if lost else 'no node was lost'}."

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from planner.core.metrics import Metrics
 from planner.report.page import draw
-from planner.report.page.draw import Figure
+from planner.report.page.draw import Figure, Json
 from planner.report.page.facts import Facts
 from planner.report.tables import figure
 
@@ -23,13 +23,13 @@ class _Point:
 
 
 def front_figure(facts: Facts) -> Figure | None:
-    """Points of plans and alternatives; None where nothing has both a cost and a speed.
+    """Points of plans and alternatives; None where there is nothing to compare.
 
     Without any cost the rate of output tokens takes its place.
     """
     axis = _COST if any(_known(one, _COST) for one in _all(facts)) else _RATE
     points = _points(facts, axis)
-    if not points:
+    if not points or len(points) + len(facts.rivals) < 2:
         return None
     best = _front(points, axis)
     log = axis == _COST and min(point.x for point in points) > 0
@@ -57,10 +57,19 @@ def front_figure(facts: Facts) -> Figure | None:
             ),
             yaxis=draw.axis("", range=[0, top], ticksuffix=" ms"),
             shapes=shapes,
-            annotations=[*notes, draw.note(
-                "time per output token", 0, 1, xref="paper", yref="paper", xanchor="left",
-                yanchor="top", font={"size": 12, "color": draw.MUTED},
-            )],
+            annotations=[
+                *notes,
+                draw.note(
+                    "time per output token",
+                    0,
+                    1,
+                    xref="paper",
+                    yref="paper",
+                    xanchor="left",
+                    yanchor="top",
+                    font={"size": 12, "color": draw.MUTED},
+                ),
+            ],
         ),
         ("option", title, "time per output token"),
         tuple((one.name, figure(axis, one.x), figure(_SPEED, one.y)) for one in points)
@@ -69,12 +78,13 @@ def front_figure(facts: Facts) -> Figure | None:
     )
 
 
-def _meaning(
-    points: list[_Point], apis: bool, stepped: bool
-) -> tuple[tuple[str, str, str], ...]:
+def _meaning(points: list[_Point], apis: bool, stepped: bool) -> tuple[tuple[str, str, str], ...]:
     kinds = {point.kind for point in points}
-    made = [(_GLYPHS[kind], colour, name) for kind, (name, _, _, colour) in _KINDS.items()
-            if kind in kinds]
+    made = [
+        (_GLYPHS[kind], colour, name)
+        for kind, (name, _, _, colour) in _KINDS.items()
+        if kind in kinds
+    ]
     if apis:
         made.append(("┆", draw.ORANGE, "API, speed not known"))
     if stepped:
@@ -123,7 +133,7 @@ def _front(points: list[_Point], axis: str) -> list[_Point]:
     return sorted(kept, key=lambda one: one.x)
 
 
-def _steps(best: list[_Point]) -> dict[str, object]:
+def _steps(best: list[_Point]) -> Json:
     return {
         "type": "scatter",
         "mode": "lines",
@@ -143,9 +153,9 @@ _KINDS = {
 _GLYPHS = {"chosen": "★", "plan": "●", "rival": "◆"}
 
 
-def _markers(points: list[_Point], best: list[_Point]) -> list[dict[str, object]]:
+def _markers(points: list[_Point], best: list[_Point]) -> list[Json]:
     """A trace for each kind; what is on the front, chosen or an alternative has its name on."""
-    made: list[dict[str, object]] = []
+    made: list[Json] = []
     middle = (min(p.x for p in points) * max(p.x for p in points)) ** 0.5
     for kind, (name, symbol, size, colour) in _KINDS.items():
         mine = [point for point in points if point.kind == kind]
@@ -163,8 +173,12 @@ def _markers(points: list[_Point], best: list[_Point]) -> list[dict[str, object]
                 "textposition": ["top right" if p.x <= middle else "top left" for p in mine],
                 "textfont": {"size": 12, "color": draw.INK},
                 "cliponaxis": False,
-                "marker": {"symbol": symbol, "size": size, "color": colour,
-                           "line": {"color": draw.PAPER, "width": 1}},
+                "marker": {
+                    "symbol": symbol,
+                    "size": size,
+                    "color": colour,
+                    "line": {"color": draw.PAPER, "width": 1},
+                },
                 "hovertext": [
                     f"<b>{draw.words(p.name)}</b><br>{figure(_SPEED, p.y)} per token<br>"
                     f"{p.x:.3g}<br>{draw.words(p.note, 40)}"
@@ -180,7 +194,7 @@ def _tag(point: _Point) -> str:
     return "<b>chosen</b>" if point.kind == "chosen" else draw.words(point.name, 24)
 
 
-def _line(price: float) -> dict[str, object]:
+def _line(price: float) -> Json:
     """An API is a line: its price is known, its speed is not."""
     return {
         "type": "line",
@@ -193,7 +207,7 @@ def _line(price: float) -> dict[str, object]:
     }
 
 
-def _api_note(name: str, price: float, log: bool, low: float, high: float) -> dict[str, object]:
+def _api_note(name: str, price: float, log: bool, low: float, high: float) -> Json:
     from math import log10
 
     left = price <= (low * high) ** 0.5
@@ -220,7 +234,7 @@ def _range(xs: list[float], log: bool) -> list[float]:
     return [low - air, high + air]
 
 
-def _ticks(xs: list[float], log: bool) -> dict[str, object]:
+def _ticks(xs: list[float], log: bool) -> Json:
     """Round values that a log axis is read by."""
     if not log:
         return {}
@@ -232,9 +246,7 @@ def _ticks(xs: list[float], log: bool) -> dict[str, object]:
 
 def _caption(points: list[_Point], best: list[_Point], axis: str) -> str:
     what = "both cheaper and faster" if axis == _COST else "faster both for one and for all users"
-    names = [
-        "the chosen plan" if point.kind == "chosen" else point.name for point in best
-    ]
+    names = ["the chosen plan" if point.kind == "chosen" else point.name for point in best]
     if len(names) == 1:
         return f"Of {len(points)} options, none is {what} than {names[0]}."
     return f"Of {len(points)} options, none is {what} than {', '.join(names[:-1])} or {names[-1]}."

@@ -10,7 +10,7 @@ from planner.core.plan import Plan
 from planner.core.prediction import StagePrediction
 from planner.core.problem import Problem
 from planner.report.page import draw
-from planner.report.page.draw import Figure
+from planner.report.page.draw import Figure, Json
 from planner.report.page.facts import Facts
 from planner.report.tables import GIB, duration
 
@@ -20,6 +20,8 @@ _HALF = 0.43
 _TALL = 0.86
 _ROW = 1.2
 _HEAD = 0.5
+_APART = 0.14
+"""Between the middle and each of two arrows that lead there and back."""
 _UNIT_PX = 84
 _SHOWN_IDLE = 3
 
@@ -61,10 +63,19 @@ def map_figure(facts: Facts) -> Figure:
         idle = _hidden(problem, shown, region)
         more = f" · {idle} idle" if idle else ""
         title = f"<b>{draw.words(region)}</b>{more}"
-        notes.append(draw.note(title, -0.5, top + 0.1, xanchor="left", yanchor="top",
-                               font={"size": 13, "color": draw.MUTED}))
+        notes.append(
+            draw.note(
+                title,
+                -0.5,
+                top + 0.1,
+                xanchor="left",
+                yanchor="top",
+                font={"size": 13, "color": draw.MUTED},
+            )
+        )
+    ways = {(hop.src, hop.dst) for hop in hops}
     for hop in hops:
-        notes += _arrow(hop, boxes)
+        notes += _arrow(hop, boxes, both=(hop.dst, hop.src) in ways)
     for node, box in boxes.items():
         used = node in plan.nodes or node == problem.cluster.coordinator
         shapes += _node(box, stages.get(node), used)
@@ -84,7 +95,10 @@ def map_figure(facts: Facts) -> Figure:
         ),
         ("hop", "way", "latency", "bandwidth", "time per token", "busy"),
         tuple(_row(hop) for hop in hops),
-        (("▄", draw.SKY, "memory in use"), ("→", draw.ACCENT, "way of a token, thicker the busier")),
+        (
+            ("▄", draw.SKY, "memory in use"),
+            ("→", draw.ACCENT, "way of a token, thick where busy"),
+        ),
     )
 
 
@@ -120,7 +134,7 @@ def _places(
     return boxes, bands, top
 
 
-def _band(top: float, bottom: float) -> dict[str, object]:
+def _band(top: float, bottom: float) -> Json:
     return {
         "type": "rect",
         "x0": -0.55,
@@ -134,13 +148,13 @@ def _band(top: float, bottom: float) -> dict[str, object]:
     }
 
 
-def _node(box: _Box, stage: StagePrediction | None, used: bool) -> list[dict[str, object]]:
+def _node(box: _Box, stage: StagePrediction | None, used: bool) -> list[Json]:
     """A frame, filled from below as far as memory is used."""
     left, right = box.x - _HALF, box.x + _HALF
     top, bottom = box.y - _TALL / 2, box.y + _TALL / 2
     line = {"color": draw.INK if used else draw.MUTED, "width": 1.5 if used else 1}
     frame = {"type": "rect", "x0": left, "x1": right, "y0": top, "y1": bottom, "layer": "below"}
-    made: list[dict[str, object]] = [frame | {"fillcolor": draw.PAPER, "line": {"width": 0}}]
+    made: list[Json] = [frame | {"fillcolor": draw.PAPER, "line": {"width": 0}}]
     if stage is not None:
         filled = bottom - _TALL * min(1.0, _fill(stage))
         fill = {"y0": filled, "fillcolor": draw.SKY, "opacity": 0.45, "line": {"width": 0}}
@@ -155,7 +169,7 @@ def _fill(stage: StagePrediction) -> float:
 
 def _name(
     problem: Problem, plan: Plan, node: str, box: _Box, stage: StagePrediction | None
-) -> dict[str, object]:
+) -> Json:
     known = problem.cluster.node(node)
     lines = [f"<b>{draw.words(node)}</b>"]
     if known.device:
@@ -194,10 +208,16 @@ def _hops(facts: Facts) -> Iterable[_Hop]:
             )
 
 
-def _arrow(hop: _Hop, boxes: dict[str, _Box]) -> list[dict[str, object]]:
+def _arrow(hop: _Hop, boxes: dict[str, _Box], both: bool) -> list[Json]:
     """An arrow from box to box, thicker the busier, with its number at its middle."""
     a, b = boxes[hop.src], boxes[hop.dst]
     (x0, y0), (x1, y1) = _edge(a, b), _edge(b, a)
+    if both:
+        shift = _APART if (hop.src, hop.dst) < (hop.dst, hop.src) else -_APART
+        if abs(a.x - b.x) < abs(a.y - b.y):
+            x0, x1 = x0 + shift, x1 + shift
+        else:
+            y0, y1 = y0 + shift, y1 + shift
     if abs(a.y - b.y) < 0.01 and abs(a.x - b.x) > 1.01:
         y0 = y1 = a.y - _TALL / 2 - 0.08
         x0, x1 = a.x, b.x
@@ -233,9 +253,7 @@ def _edge(a: _Box, b: _Box) -> tuple[float, float]:
     """Where the line from the middle of ``a`` to that of ``b`` leaves the box of ``a``."""
     dx, dy = b.x - a.x, b.y - a.y
     half_x, half_y = _HALF + 0.01, _TALL / 2 + 0.02
-    scale = min(
-        half_x / abs(dx) if dx else float("inf"), half_y / abs(dy) if dy else float("inf")
-    )
+    scale = min(half_x / abs(dx) if dx else float("inf"), half_y / abs(dy) if dy else float("inf"))
     return a.x + dx * scale, a.y + dy * scale
 
 
@@ -244,7 +262,7 @@ def _points(
     boxes: dict[str, _Box],
     stages: dict[str, StagePrediction],
     busy: dict[str, float],
-) -> dict[str, object]:
+) -> Json:
     """What a pointer finds over a node."""
     return {
         "type": "scatter",
@@ -257,9 +275,7 @@ def _points(
     }
 
 
-def _hover(
-    problem: Problem, node: str, stage: StagePrediction | None, busy: float | None
-) -> str:
+def _hover(problem: Problem, node: str, stage: StagePrediction | None, busy: float | None) -> str:
     lines = [f"<b>{draw.words(node)}</b>"]
     if stage is not None:
         for use, used_bytes in stage.memory_bytes.items():
@@ -297,5 +313,3 @@ def _said(facts: Facts, hops: Sequence[_Hop]) -> str:
         f"{told}; the slowest way of a token is {slowest.number}, {slowest.src} → {slowest.dst}, "
         f"{duration(slowest.decode_s)}."
     )
-
-

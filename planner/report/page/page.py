@@ -1,8 +1,9 @@
-"""The page as HTML: one file with its style, its script and its data, asking nobody for anything."""
+"""The page as HTML: one file with its style, its script and its data."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from importlib import resources
@@ -17,12 +18,11 @@ from planner.report.page.front import front_figure
 from planner.report.page.map import map_figure
 from planner.report.page.token import token_figure
 from planner.report.page.tornado import tornado_figure
-from planner.report.tables import cost_rows, figure
+from planner.report.tables import cost_rows
 
 _MOST_PIPELINES = 3
 _POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data: blob:"
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
 """The browser itself refuses whatever the page might ask of a network."""
 
@@ -144,10 +144,13 @@ def _pictures(facts: Facts) -> Iterator[tuple[str, str, list[Figure]]]:
         token_figure(facts.problem, one, index if several else None)
         for index, one in enumerate(facts.prediction.pipelines[:_MOST_PIPELINES])
     ]
-    yield "Where the time of one token goes", "From the coordinator, through all stages, back.", tokens
+    lead = "From the coordinator, through all stages, back."
+    yield "Where the time of one token goes", lead, tokens
     front = front_figure(facts)
-    if front is not None:
-        yield "What else was possible", "Further left is cheaper, further down is faster.", [front]
+    lead = "Further left is cheaper, further down is faster."
+    if front is None:
+        lead = "Nothing: no other plan was found, and no alternative was named."
+    yield "What else was possible", lead, [front] if front else []
     tornado = tornado_figure(facts.reasons.flips)
     lead = "How far an input would have to be from its value today. Short bars are the risks."
     if tornado is None:
@@ -158,7 +161,7 @@ def _pictures(facts: Facts) -> Iterator[tuple[str, str, list[Figure]]]:
     felt = list(latency_figures(facts.served, must))
     if felt:
         yield "What users feel", lead, felt
-    courses = [made for one in facts.served if (made := timeline_figure(one))]
+    courses = [made for one in facts.served if (made := timeline_figure(one, facts.plan))]
     if courses:
         yield "How it went", "Output tokens per second, and what failed on the way.", courses
     agreement = agreement_figure(facts)
@@ -181,7 +184,8 @@ def _figures(lead: str, found: Sequence[Figure]) -> Iterator[str]:
             for mark, colour, name in ((m, _css(c), n) for m, c, n in one.legend)
         )
         yield (
-            f"<figure><div class=legend>{legend}</div><div class=picture data-figure='{one.name}' role=img "
+            f"<figure><div class=legend>{legend}</div>"
+            f'<div class=picture data-figure="{one.name}" role=img '
             f'aria-label="{caption}" style="height:{one.layout["height"]}px"></div>'
             f"<figcaption>{caption}</figcaption>{details}</figure>"
         )
@@ -194,10 +198,7 @@ def _css(colour: str) -> str:
 
 
 def _costs(facts: Facts) -> str:
-    rows = [
-        (name.replace("_", " "), value)
-        for name, value in cost_rows(facts.prediction.cost_usd_per_hour)
-    ]
+    rows = [(name.replace("_", " "), value) for name, value in cost_rows(facts.cost_usd_per_hour)]
     return _table((), rows, last_is_sum=len(rows) > 2)
 
 
@@ -216,9 +217,7 @@ def _sentence(text: str) -> str:
     return escape(text.replace(" -> ", " → "))
 
 
-def _table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], last_is_sum: bool = False
-) -> str:
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], last_is_sum: bool = False) -> str:
     """A table; cells that are figures stand to the right."""
     head = ""
     if any(columns):
@@ -236,4 +235,4 @@ def _table(
 
 
 def _numeric(cell: str) -> bool:
-    return cell[:1].isdigit() and len(cell) < 20
+    return re.fullmatch(r"[-+]?[\d.,]+( ?\S+)?", cell) is not None

@@ -10,7 +10,7 @@ from planner.core.cost.traversal import coordinator_s
 from planner.core.prediction import PipelinePrediction
 from planner.core.problem import Problem
 from planner.report.page import draw
-from planner.report.page.draw import Figure
+from planner.report.page.draw import Figure, Json
 from planner.report.tables import duration
 
 _CAUSES = {
@@ -43,7 +43,9 @@ def token_figure(problem: Problem, predicted: PipelinePrediction, number: int | 
     every = list(_rows(problem, predicted))
     step_s = sum(row.total_s for row in every)
     rows = [row for row in every if row.total_s >= _SMALLEST * step_s]
-    data, notes, began_s = [], [], 0.0
+    data: list[Json] = []
+    notes: list[Json] = []
+    began_s = 0.0
     bases: dict[str, list[tuple[int, float, float, str]]] = {cause: [] for cause in _CAUSES}
     for index, row in enumerate(rows):
         share = row.total_s / step_s if step_s else 0.0
@@ -88,9 +90,7 @@ def token_figure(problem: Problem, predicted: PipelinePrediction, number: int | 
             annotations=notes,
         ),
         ("place", "cause", "time"),
-        tuple(
-            (bar[3], cause, duration(bar[2])) for cause, bars in bases.items() for bar in bars
-        ),
+        tuple((bar[3], cause, duration(bar[2])) for cause, bars in bases.items() for bar in bars),
         tuple(("■", _CAUSES[cause][0], cause) for cause, bars in bases.items() if bars),
     )
 
@@ -101,7 +101,7 @@ def _rows(problem: Problem, predicted: PipelinePrediction) -> Iterator[_Row]:
     if own_s:
         yield _Row("scheduling and sampling", {"coordinator": own_s})
     for number, hop in enumerate(predicted.hops):
-        if hop.src != hop.dst or sum(hop.decode_s.values()):
+        if hop.src != hop.dst or any(hop.decode_s.values()):
             yield _Row(f"{hop.src} → {hop.dst}", hop.decode_s)
         if number < len(predicted.stages):
             stage = predicted.stages[number]

@@ -1,0 +1,163 @@
+"""The page as text: what it says, and that nothing in it is taken for markup."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from planner.core.metrics import Metrics, RequestRecord
+from planner.core.plan import Plan, Standby
+from planner.core.requirements import Miss
+from planner.plan.predict import predict
+from planner.plan.reasons import Considered, Reasons
+from planner.plan.solution import Flip, Limit
+from planner.report.page import Facts, Rival, Served, render
+from planner.report.page.answers import answers, better_in_all, headline
+from planner.sim.result import Recovery
+from planner.sim.simulate import simulate
+from tests.core.world import problem
+from tests.report.test_run import PLAN
+
+
+def facts(**changes: Any) -> Facts:
+    world = problem()
+    result = simulate(world, PLAN, 0)
+    values: dict[str, Any] = {
+        "command": "planner plan tiny.yaml",
+        "problem": world,
+        "plan": PLAN,
+        "prediction": predict(world, PLAN),
+        "gap": 0.0,
+        "served": [Served("simulated", result.metrics, result.records)],
+    }
+    return Facts(**(values | changes))
+
+
+def figures(page: str) -> dict[str, Any]:
+    found = re.search(r'id="figures">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    drawn: dict[str, Any] = json.loads(found[1])
+    return drawn
+
+
+def told(one: Facts, question: str) -> str:
+    return " ".join(dict(answers(one))[question])
+
+
+def test_the_same_facts_make_the_same_page() -> None:
+    assert render(facts()) == render(facts())
+
+
+def test_the_page_names_nothing_outside_itself() -> None:
+    page = render(facts())
+    own = page.replace(page[page.index("<script>") : page.index("</script>")], "")
+    assert "http://" not in own
+    assert "https://" not in own
+    assert "default-src 'none'" in own
+
+
+def test_markup_in_names_stays_text() -> None:
+    evil = "</script><img src=x onerror=alert(1)>"
+    rival = Rival(evil, "scenario", Metrics(mean_tpot_ms=1.0, usd_per_million_output_tokens=1.0))
+    page = render(facts(rivals=[rival], warnings=[evil]))
+    assert evil not in page
+    assert "&lt;/script&gt;&lt;img" in page
+
+
+def test_one_token_takes_what_its_parts_take() -> None:
+    one = facts()
+    bars = figures(render(one))["token"]["data"]
+    total_ms = sum(sum(trace["x"]) for trace in bars)
+    predicted = one.prediction.pipelines[0]
+    hops_s = sum(sum(hop.decode_s.values()) for hop in predicted.hops)
+    stages_s = sum(sum(stage.decode_s.values()) for stage in predicted.stages)
+    assert total_ms == pytest.approx(1e3 * (hops_s + stages_s), rel=0.02)
+    spans = sorted(
+        (base, base + x)
+        for trace in bars
+        for base, x in zip(trace["base"], trace["x"], strict=True)
+    )
+    assert all(after[0] == pytest.approx(before[1]) for before, after in pairwise(spans))
+
+
+def test_the_front_marks_the_chosen_plan_and_draws_apis_as_lines() -> None:
+    considered = (
+        Considered(
+            name="two copies",
+            metrics=Metrics(mean_tpot_ms=20.0, usd_per_million_output_tokens=2.0),
+            chosen=True,
+        ),
+        Considered(
+            name="one copy", metrics=Metrics(mean_tpot_ms=30.0, usd_per_million_output_tokens=9.0)
+        ),
+    )
+    api = Rival("shop", "api", Metrics(usd_per_million_output_tokens=0.5), source="price of 2026")
+    drawn = figures(render(facts(reasons=Reasons(considered=considered), rivals=[api])))["front"]
+    marks = {trace["name"]: trace["x"] for trace in drawn["data"] if trace["mode"] != "lines"}
+    assert marks == {"chosen plan": [2.0], "other plans for these nodes": [9.0]}
+    assert [line["x0"] for line in drawn["layout"]["shapes"]] == [0.5]
+
+
+def test_the_tornado_has_the_nearest_flip_on_top() -> None:
+    flips = tuple(
+        Flip(parameter=name, now=1.0, to=to, winner="other", text=f"{name} at {to}")
+        for name, to in (("far", 8.0), ("near", 0.5), ("nothing", 0.0))
+    )
+    drawn = figures(render(facts(reasons=Reasons(flips=flips))))["tornado"]
+    assert drawn["data"][0]["x"] == [-1.0, 3.0]
+
+
+def test_losses_are_drawn_from_loss_to_recovery() -> None:
+    records = [RequestRecord(0, 0, 5, 0.0, [1.0, 2.0, 60.0], "completed")]
+    lost = Recovery(pipeline=0, stage=1, node="b", lost_s=3.0, detected_s=8.0, recovered_s=50.0)
+    served = [Served("simulated", Metrics(), records, [lost])]
+    shapes = figures(render(facts(served=served)))["timeline-simulated"]["layout"]["shapes"]
+    assert [(shape["x0"], shape["x1"]) for shape in shapes] == [(3.0, 50.0)]
+
+
+def test_a_reader_learns_what_limits_it_and_what_happens_without_a_node() -> None:
+    plan = Plan(pipelines=PLAN.pipelines, standbys=(Standby(node="c", pipeline=0, stage=1),))
+    reasons = Reasons(
+        limits=(Limit(what="time", where="b", share=0.5, text="reading weights on b"),),
+        fallback="if b leaves: a -> c",
+        fallback_metrics=Metrics(mean_tpot_ms=250.0, usd_per_hour=0.5),
+    )
+    one = facts(plan=plan, reasons=reasons)
+    assert headline(one) == "Run tiny in bf16 on a → b"
+    assert told(one, "What limits it?") == "Reading weights on b."
+    leaves = told(one, "What if a node leaves?")
+    assert "c stands by for b (cold)." in leaves
+    assert "If b leaves: a -> c, at 250 ms per token and 0.5 USD/h." in leaves
+
+
+@pytest.mark.parametrize(
+    ("cost", "speed", "verdict"),
+    [
+        (0.5, 0.5, "take it, unless"),
+        (0.5, 2.0, "where the price matters more"),
+        (2.0, 0.5, "where the speed is worth"),
+        (2.0, 2.0, "no reason"),
+    ],
+)
+def test_alternatives_are_weighed_in_words(cost: float, speed: float, verdict: str) -> None:
+    mine = Metrics(mean_tpot_ms=10.0, usd_per_million_output_tokens=1.0)
+    other = Metrics(mean_tpot_ms=10.0 * speed, usd_per_million_output_tokens=cost)
+    one = facts(served=[Served("simulated", mine, [])], rivals=[Rival("cloud", "scenario", other)])
+    assert verdict in told(one, "When is something else better?")
+    assert (better_in_all(one) is not None) == (verdict == "take it, unless")
+
+
+def test_an_alternative_that_misses_a_must_have_is_no_better_one() -> None:
+    mine = Metrics(mean_tpot_ms=10.0, usd_per_million_output_tokens=1.0)
+    other = Metrics(mean_tpot_ms=5.0, usd_per_million_output_tokens=0.5)
+    missed = (Miss(metric="mean_ttft_ms", value=9.0, bound=5.0),)
+    one = facts(
+        served=[Served("simulated", mine, [])],
+        rivals=[Rival("cloud", "scenario", other, missed)],
+    )
+    assert better_in_all(one) is None
+    assert "it misses mean time to first token" in told(one, "When is something else better?")
