@@ -11,10 +11,11 @@ from importlib import resources
 from planner.report.page.agreement import agreement_figure
 from planner.report.page.answers import against, answers, basis, better_in_all, headline, must_haves
 from planner.report.page.basis import assumptions, prices, sources
+from planner.report.page.course import timeline_figure
 from planner.report.page.draw import Figure
 from planner.report.page.facts import Facts
-from planner.report.page.felt import latency_figures, timeline_figure
 from planner.report.page.front import front_figure
+from planner.report.page.latency import latency_figures
 from planner.report.page.map import map_figure
 from planner.report.page.token import token_figure
 from planner.report.page.tornado import tornado_figure
