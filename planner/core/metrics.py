@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
 
 from planner.core.spec import Spec
+
+if TYPE_CHECKING:
+    from planner.core.gaps import Gaps
 
 Status = Literal["completed", "failed", "running"]
 
@@ -64,15 +68,17 @@ class RequestRecord:
     prompt_tokens: int
     arrival_s: float
     token_s: list[float] = field(default_factory=list)
-    """When each output token reached the client."""
+    """When each output token reached the client; the first and the last where only they count."""
     status: Status = "running"
     reason: str = ""
     """Why it failed."""
+    delivered: int | None = None
+    """Output tokens so far where ``token_s`` does not hold them all."""
 
     @property
     def output_tokens(self) -> int:
         """Tokens delivered so far."""
-        return len(self.token_s)
+        return len(self.token_s) if self.delivered is None else self.delivered
 
     @property
     def ttft_s(self) -> float:
@@ -87,9 +93,13 @@ class RequestRecord:
     @property
     def tpot_s(self) -> float | None:
         """(last - first token) / (n - 1) in seconds; None for a single token."""
-        if len(self.token_s) < 2:
-            return None
-        return (self.token_s[-1] - self.token_s[0]) / (len(self.token_s) - 1)
+        later = self.output_tokens - 1
+        return (self.token_s[-1] - self.token_s[0]) / later if later > 0 else None
+
+    @property
+    def gaps_s(self) -> Iterator[float]:
+        """Times between its tokens (s)."""
+        return (later - earlier for earlier, later in pairwise(self.token_s))
 
     def meets(self, bounds_s: dict[str, float]) -> bool:
         """Whether it was completed within every bound, by latency name (s)."""
@@ -115,13 +125,15 @@ def summarise(
     bounds_s: dict[str, float] | None = None,
     usd_per_hour: float | None = None,
     in_use: float = 1.0,
+    gaps: Gaps | None = None,
 ) -> Metrics:
     """Metrics of finished requests.
 
     The duration behind every rate runs from the first arrival to the last token. ``bounds_s``
     are the per-request latency bounds that goodput counts; ``in_use`` is the share of the time
     in which requests come, while ``usd_per_hour`` is paid for all of it. Only completed requests
-    enter the latencies; failed ones lower ``availability`` and ``request_goodput``.
+    enter the latencies; failed ones lower ``availability`` and ``request_goodput``. ``gaps`` are
+    the gaps between tokens where the records do not hold every token.
     """
     everyone = list(records)
     done = [record for record in everyone if record.status == "completed"]
@@ -135,15 +147,13 @@ def summarise(
     samples = {
         "ttft": [record.ttft_s for record in done],
         "tpot": [tpot for record in done if (tpot := record.tpot_s) is not None],
-        "itl": [
-            later - earlier
-            for record in done
-            for earlier, later in zip(record.token_s, record.token_s[1:], strict=False)
-        ],
+        "itl": [] if gaps else [gap for record in done for gap in record.gaps_s],
         "e2el": [record.e2el_s for record in done],
     }
     for name, sample in samples.items():
         values.update(_statistics(name, sample))
+    if gaps and gaps.count:
+        values.update(_counted("itl", gaps))
     start_s = min(record.arrival_s for record in everyone)
     duration_s = max(record.token_s[-1] for record in done) - start_s
     if duration_s > 0:
@@ -175,4 +185,13 @@ def _statistics(name: str, sample_s: list[float]) -> dict[str, float]:
         f"median_{name}_ms": 1e3 * percentile(ordered, 50),
         f"p95_{name}_ms": 1e3 * percentile(ordered, 95),
         f"p99_{name}_ms": 1e3 * percentile(ordered, 99),
+    }
+
+
+def _counted(name: str, gaps: Gaps) -> dict[str, float]:
+    return {
+        f"mean_{name}_ms": 1e3 * gaps.mean_s,
+        f"median_{name}_ms": 1e3 * gaps.quantile_s(0.5),
+        f"p95_{name}_ms": 1e3 * gaps.quantile_s(0.95),
+        f"p99_{name}_ms": 1e3 * gaps.quantile_s(0.99),
     }

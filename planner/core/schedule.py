@@ -54,6 +54,11 @@ class PipelineSchedule(Generic[S]):
         """Whether nobody waits and nothing runs."""
         return not self._waiting and not any(self._running)
 
+    @property
+    def admits(self) -> bool:
+        """Whether somebody waits who could have a seat now."""
+        return bool(self._waiting and self._free)
+
     def add(self, sequence: S) -> None:
         """Puts a sequence at the end of the line."""
         self._waiting.append(sequence)

@@ -127,10 +127,10 @@ class Failover:
                 continue
             index, stage = place
             self.counts["failures"] += 1
+            self.service.interrupt(index, name)
             self.network.pipelines[index][stage].lose(now_s)
             self.taking.pop(place, None)
             self.lost_s.setdefault(place, now_s)
-            self.service.interrupt(index, name)
             self._notice_later(place, name)
 
     def _notice_later(self, place: Place, name: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from planner.core.cluster import Link
-from planner.core.cost import Batch, Chip, StageTime, chip, stage_time, transfer_time
+from planner.core.cost import Batch, Chip, chip, stage_time, transfer_time
 from planner.core.cost.batch import Phase
 from planner.core.cost.traversal import route
 from planner.core.plan import Pipeline, Plan, Stage
@@ -41,6 +42,25 @@ class Server:
 
 
 @dataclass(slots=True)
+class Latency:
+    """Draws of a normal latency, cut at 0, from the link's own stream."""
+
+    link: Link
+    draws: random.Random
+    unused: deque[float] = field(default_factory=deque)
+
+    def __call__(self) -> float:
+        """The latency of the next message (s)."""
+        if self.unused:
+            return self.unused.popleft()
+        return max(0.0, self.draws.gauss(self.link.one_way_latency_s, self.link.jitter_s))
+
+    def give_back(self, latency_s: float) -> None:
+        """Returns the draw of a message that was not sent, the latest one first."""
+        self.unused.appendleft(latency_s)
+
+
+@dataclass(slots=True)
 class Wire:
     """A directed link: messages are serialised one by one, then overlap on their way."""
 
@@ -48,7 +68,7 @@ class Wire:
     dst: str
     link: Link | None
     """None from a node to itself."""
-    latency_s: Callable[[], float] | None = None
+    latency_s: Latency | None = None
     """Draws the one-way latency where it varies."""
     server: Server = field(default_factory=Server)
     last_s: float = 0.0
@@ -146,14 +166,15 @@ class Worker:
         """Seconds of one step; equal batches are asked for once."""
         seconds = self.known.get(batch)
         if seconds is None:
-            seconds = self._time(batch).total_s
-            self.known[batch] = seconds
+            seconds = self.known[batch] = self.time_s(batch)
         return seconds
 
-    def _time(self, batch: Batch) -> StageTime:
+    def time_s(self, batch: Batch) -> float:
+        """Seconds of one step, as the cost model says."""
         stage, problem = self.stage, self.problem
         quant = problem.quant(stage.quant)
-        return stage_time(problem.model, stage.start, stage.stop, quant, self.chip, batch)
+        time = stage_time(problem.model, stage.start, stage.stop, quant, self.chip, batch)
+        return time.total_s
 
 
 @dataclass(slots=True)
@@ -220,9 +241,8 @@ def build(problem: Problem, plan: Plan, seed: int) -> Network:
     return network
 
 
-def _latency(link: Link | None, seed: int) -> Callable[[], float] | None:
-    """Draws of a normal latency, cut at 0, from the link's own stream; None where it is fixed."""
+def _latency(link: Link | None, seed: int) -> Latency | None:
+    """The draws of a link's latency; None where it is fixed."""
     if link is None or not link.jitter_s:
         return None
-    draws = stream(seed, "jitter", link.src, link.dst)
-    return lambda: max(0.0, draws.gauss(link.one_way_latency_s, link.jitter_s))
+    return Latency(link, stream(seed, "jitter", link.src, link.dst))

@@ -1,4 +1,4 @@
-"""simulate: replays requests through a plan, token by token."""
+"""simulate: replays requests through a plan."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from typing import Any
 import simpy
 
 from planner.core.cost.ledger import ledger, parts, total_usd_per_hour
-from planner.core.cost.traversal import coordinator_s
+from planner.core.gaps import Gaps
 from planner.core.metrics import RequestRecord, summarise
 from planner.core.plan import Plan
 from planner.core.problem import Problem
-from planner.core.rng import stream
-from planner.core.schedule import Job, PipelineSchedule, route
+from planner.core.schedule import PipelineSchedule, route
 from planner.core.workload import Request
 from planner.sim.accounts import activity, busy_shares
 from planner.sim.failover import Failover
-from planner.sim.network import Network, build
+from planner.sim.hops import HopLane
+from planner.sim.network import Network, Server, build
 from planner.sim.result import SimResult, Visit
-from planner.sim.way import Served, Way, batch_of, computed_tokens
-
-_LAST = 2
-"""Priority of decisions: after everything else that happens at the same moment."""
+from planner.sim.rounds import RoundLane
+from planner.sim.served import Served
 
 
 def simulate(
@@ -36,73 +34,139 @@ def simulate(
     visits: bool = False,
     *,
     own_times: bool = False,
+    exact_steps: bool = False,
 ) -> SimResult:
     """What becomes of ``requests`` (the workload's own, by default) under ``plan``.
 
     ``own_times`` lets requests come at their own times where the workload is a closed loop.
-
-    The same problem, plan and seed give the same result. Raises LookupError where a hop of the
-    plan has no link.
+    ``exact_steps`` makes every hop of every step an event, as ``visits`` do: the same to 1e-9 s,
+    and records that hold the time of every token. The same problem, plan and seed give the same
+    result. Raises LookupError where a hop of the plan has no link.
     """
     given = problem.workload.sample(seed) if requests is None else requests
-    run = Run(problem, plan, build(problem, plan, seed), visits)
+    network = build(problem, plan, seed)
+    run = Run(problem, plan, network, visits, exact_steps or visits or _shares_cores(problem))
     run.replay(given, None if own_times else problem.workload.concurrency)
     return run.result()
 
 
+def _shares_cores(problem: Problem) -> bool:
+    """Whether steps hang together by more than their pipeline, or bring a drawn number of tokens.
+
+    Such runs are simulated hop by hop.
+    """
+    cluster = problem.cluster
+    return problem.serving.speculation is not None or any(
+        node.host and cluster.device(node.id).workers_at_once is not None
+        for node in cluster.workers
+    )
+
+
 @dataclass(slots=True)
 class Run:
-    """One run over a network; simpy keeps the clock."""
+    """One run over a network: arrivals and what is rare; the lanes do what follows from it.
+
+    simpy keeps the clock of what is rare. At one moment, losses and recoveries come first, then
+    arrivals, then the lanes.
+    """
 
     problem: Problem
     plan: Plan
     network: Network
     keep_visits: bool
+    exact_steps: bool
     env: simpy.Environment = field(default_factory=simpy.Environment)
+    clock_s: float = 0.0
     records: list[RequestRecord] = field(default_factory=list)
     visits: list[Visit] = field(default_factory=list)
-    events: int = 0
+    happened: int = 0
+    """Events, and jobs that took their place."""
     jobs: int = 0
     failover: Failover = field(init=False)
-    flying: list[dict[int, Job[Served]]] = field(default_factory=list)
-    """By pipeline: jobs under way, by number."""
+    lanes: list[HopLane] | list[RoundLane] = field(default_factory=list)
+    gaps: Gaps = field(default_factory=Gaps)
     evicted_tokens: int = 0
     """Tokens in caches that were given up because their requests began anew elsewhere."""
     unresolved: int = 0
     """Requests that have neither been completed nor failed."""
 
-    schedules: list[PipelineSchedule[Served]] = field(default_factory=list)
     assigned: list[int] = field(default_factory=list)
     coming: deque[Request] = field(default_factory=deque)
-    deciding: set[int] = field(default_factory=set)
-    seated: list[int] = field(default_factory=list)
-    most_seated: list[int] = field(default_factory=list)
+    preparing: deque[tuple[float, Served]] = field(default_factory=deque)
+    """Requests that are being tokenised, and when they are ready."""
     closed: bool = False
     lasted_s: float = 0.0
     """When the last thing happened, or the horizon if something was still to happen."""
 
     def replay(self, requests: Sequence[Request], concurrency: int | None) -> None:
         """Lets every request arrive and runs until nothing is left to happen."""
-        self.schedules = [
-            PipelineSchedule(pipeline.max_num_seqs, pipeline.micro_batches)
-            for pipeline in self.plan.pipelines
-        ]
-        self.assigned = [0] * len(self.schedules)
-        self.seated, self.most_seated = self.assigned.copy(), self.assigned.copy()
-        self.flying = [{} for _ in self.schedules]
+        self.lanes = self._lanes()
+        self.assigned = [0] * len(self.lanes)
         self.coming.extend(requests)
         self.unresolved = len(requests)
         self.failover = Failover(self.problem, self.plan, self.network, self)
         self.failover.watch()
         self.closed = concurrency is not None
-        if concurrency is None:
-            self._expect_next()
         for _ in range(concurrency or 0):
             self._next_of_user()
         end_s = self.problem.workload.horizon_s
-        while self.unresolved and self.env.peek() < (math.inf if end_s is None else end_s):
+        while self.unresolved and self._go_on(math.inf if end_s is None else end_s):
+            pass
+        self.lasted_s = end_s if self.unresolved and end_s is not None else self.clock_s
+        for lane in self.lanes:
+            lane.close(self.lasted_s)
+
+    def _lanes(self) -> list[HopLane] | list[RoundLane]:
+        shared = self.network.coordinator
+        visits = self.visits if self.keep_visits else None
+        schedules = [
+            PipelineSchedule[Served](pipeline.max_num_seqs, pipeline.micro_batches)
+            for pipeline in self.plan.pipelines
+        ]
+        if self.exact_steps:
+            return [
+                HopLane(self, index, self.network, schedule, shared, visits)
+                for index, schedule in enumerate(schedules)
+            ]
+        alone = len(schedules) == 1 or not self.problem.engine.coordinator_step_s
+        return [
+            RoundLane(
+                self,
+                index,
+                self.network,
+                schedule,
+                self.plan.pipelines[index].micro_batches,
+                self.gaps,
+                Server() if alone else shared,
+                alone,
+            )
+            for index, schedule in enumerate(schedules)
+        ]
+
+    def _go_on(self, end_s: float) -> bool:
+        """Lets the next thing happen; False if it would be after the end."""
+        event_s = self.env.peek()
+        coming_s = self.coming[0].arrival_s if self.coming and not self.closed else math.inf
+        ready_s = self.preparing[0][0] if self.preparing else math.inf
+        first_s = min(coming_s, ready_s)
+        lane = min(self.lanes, key=lambda lane: lane.next_s)
+        now_s = min(event_s, first_s, lane.next_s)
+        if now_s >= end_s or now_s == math.inf:
+            return False
+        if now_s == first_s:
+            self.clock_s = now_s
+            if ready_s <= coming_s:
+                self._wait(self.preparing.popleft()[1])
+            else:
+                self._arrive(self.coming.popleft())
+        elif now_s == event_s:
+            self.clock_s = now_s
             self.env.step()
-        self.lasted_s = end_s if self.unresolved and end_s is not None else self.env.now
+        else:
+            others = (other.next_s for other in self.lanes if other is not lane)
+            before_end = math.nextafter(end_s, 0.0)
+            lane.advance(min(event_s, first_s, before_end, *others))
+        return True
 
     def result(self) -> SimResult:
         """Metrics, costs and utilisation of what happened."""
@@ -118,6 +182,7 @@ class Run:
             must.latency_bounds_s(),
             total_usd_per_hour(lines),
             self.problem.deployment.in_use,
+            None if self.exact_steps else self.gaps,
         )
         stages, links = busy_shares(self.network, now_s)
         return SimResult(
@@ -129,10 +194,10 @@ class Run:
                 name: self.failover.counts[name] for name in ("failures", "failovers", "retries")
             },
             simulated_s=self.lasted_s,
-            event_count=self.events,
+            event_count=self.happened,
             stage_busy=stages,
             link_busy=links,
-            most_seated=tuple(self.most_seated),
+            most_seated=tuple(lane.most_seats for lane in self.lanes),
             recoveries=tuple(self.failover.recoveries),
             away_s=away_s,
             visits=tuple(sorted(self.visits, key=lambda visit: (visit.began_s, visit.job))),
@@ -164,19 +229,17 @@ class Run:
         self.env.schedule(event, priority=priority, delay=delay)  # type: ignore[arg-type]
 
     def _happen(self, act: Callable[[], None]) -> None:
-        self.events += 1
+        self.happened += 1
         act()
 
-    def _expect_next(self) -> None:
-        """Waits for the next request of an open workload."""
-        if self.coming:
-            request = self.coming.popleft()
+    def now(self) -> float:
+        """The clock (s)."""
+        return self.clock_s
 
-            def arrive() -> None:
-                self._arrive(request)
-                self._expect_next()
-
-            self.at(request.arrival_s, arrive)
+    def number(self) -> int:
+        """A number of its own for every job."""
+        self.jobs += 1
+        return self.jobs
 
     def _next_of_user(self) -> None:
         """Sends a user's next request; one that is refused is followed by another at once."""
@@ -187,17 +250,16 @@ class Run:
         """Routes a request and has it wait once it is tokenised; False if it can never fit."""
         index = route(self.plan, self.assigned, self.failover.hopeful)
         self.assigned[index] += 1
-        record = RequestRecord(request.id, index, request.prompt_tokens, self.env.now)
+        record = RequestRecord(request.id, index, request.prompt_tokens, self.clock_s)
+        counts = len(self.records) >= self.problem.workload.warmup_requests
         self.records.append(record)
         needed = request.prompt_tokens + request.output_tokens
         if needed > self.problem.tokens_per_request:
             room = self.problem.tokens_per_request
             self._fail(record, f"{needed} tokens do not fit a seat of {room}")
             return False
-        sequence = Served(record, request.output_tokens)
-        ready_s = self.env.now + self.problem.engine.request_s
-
-        self.at(ready_s, lambda: self._wait(sequence))
+        sequence = Served(record, request.output_tokens, counts)
+        self.preparing.append((self.clock_s + self.problem.engine.request_s, sequence))
         return True
 
     def _wait(self, sequence: Served) -> None:
@@ -205,15 +267,14 @@ class Run:
         if sequence.record.pipeline not in self.failover.hopeful:
             self._assign(sequence, self.failover.hopeful)
         index = sequence.record.pipeline
-        self.schedules[index].add(sequence)
-        self._decide(index)
+        self.lanes[index].add(sequence, self.clock_s)
         if index in self.failover.hopeless:
             patience_s = self.problem.serving.patience_s
-            self.at(self.env.now + patience_s, lambda: self._lose_patience(sequence))
+            self.at(self.clock_s + patience_s, lambda: self._lose_patience(sequence))
 
     def _lose_patience(self, sequence: Served) -> None:
         index = sequence.record.pipeline
-        if index in self.failover.hopeless and self.schedules[index].withdraw(sequence):
+        if index in self.failover.hopeless and self.lanes[index].schedule.withdraw(sequence):
             self._fail(sequence.record, "no pipeline has all its nodes")
             self._next_if_closed()
 
@@ -223,6 +284,12 @@ class Run:
         sequence.record.pipeline = index
         return index
 
+    def complete(self, sequence: Served) -> None:
+        """Notes that a sequence has had its last token."""
+        sequence.record.status = "completed"
+        self.unresolved -= 1
+        self._next_if_closed()
+
     def _fail(self, record: RequestRecord, reason: str) -> None:
         record.status, record.reason = "failed", reason
         self.unresolved -= 1
@@ -231,63 +298,30 @@ class Run:
         if self.closed:
             self._next_of_user()
 
-    def _decide(self, index: int) -> None:
-        """Sends what can start, once everything that happens at this moment has happened."""
-        if index not in self.deciding:
-            self.deciding.add(index)
-            self.at(self.env.now, lambda: self._send(index), priority=_LAST)
-
-    def _send(self, index: int) -> None:
-        self.deciding.discard(index)
-        if self.failover.stopped(index):
-            return
-        for job in self.schedules[index].next_jobs():
-            if job.phase == "prefill":
-                self.seated[index] += 1
-                self.most_seated[index] = max(self.most_seated[index], self.seated[index])
-            self._start(index, job)
-
-    def _start(self, index: int, job: Job[Served]) -> None:
-        self.jobs += 1
-        self.flying[index][self.jobs] = job
-        way = Way(self, index, job, self.jobs, batch_of(job, self.problem.serving.checked_tokens))
-        own_s = coordinator_s(self.problem, way.batch)
-        _, ready_s = self.network.coordinator.serve(self.env.now, own_s)
-        self.at(ready_s, way.next_hop)
-
-    def now(self) -> float:
-        """The clock (s)."""
-        return float(self.env.now)
-
     def interrupt(self, index: int, node: str) -> None:
         """Gives up the jobs under way in a pipeline; they are sent again when it resumes."""
-        jobs = list(self.flying[index].values())
-        self.flying[index] = {-1 - place: job for place, job in enumerate(jobs)}
-        self.visits = [
-            visit for visit in self.visits if visit.place != node or visit.ended_s <= self.env.now
+        self.lanes[index].drop(self.clock_s)
+        self.visits[:] = [
+            visit for visit in self.visits if visit.place != node or visit.ended_s <= self.clock_s
         ]
 
     def resume(self, index: int) -> None:
         """Sends the interrupted jobs of a pipeline again and goes on."""
-        jobs = list(self.flying[index].values())
-        self.flying[index].clear()
-        for job in jobs:
-            self._start(index, job)
-        self._decide(index)
+        self.lanes[index].resume(self.clock_s)
 
     def move(self, index: int) -> int:
         """Has the sequences of a pipeline begin anew in whole ones; how many had a seat."""
         self.evicted_tokens += sum(self.cached(index))
-        seated, everyone = len(self.schedules[index].seated), self._evict(index)
+        lane = self.lanes[index]
+        seated, everyone = len(lane.schedule.seated), lane.evict()
         for sequence in everyone:
             chosen = self._assign(sequence, self.failover.whole)
-            self.schedules[chosen].add(sequence)
-            self._decide(chosen)
+            self.lanes[chosen].add(sequence, self.clock_s)
         return seated
 
     def fail(self, index: int, reason: str) -> None:
         """Fails all sequences of a pipeline."""
-        everyone = self._evict(index)
+        everyone = self.lanes[index].evict()
         for sequence in everyone:
             self._fail(sequence.record, reason)
         for _ in everyone:
@@ -295,43 +329,4 @@ class Run:
 
     def cached(self, index: int) -> list[int]:
         """Cached tokens of the seated sequences of a pipeline."""
-        seated = self.schedules[index].seated
-        return [sequence.cached_tokens for sequence in seated if sequence.cached_tokens]
-
-    def _evict(self, index: int) -> list[Served]:
-        everyone = self.schedules[index].evict()
-        for sequence in everyone:
-            sequence.cached_tokens = 0
-        self.flying[index].clear()
-        self.seated[index] = 0
-        return everyone
-
-    def take_back(self, index: int, number: int, job: Job[Served]) -> None:
-        """Hands out the tokens of a job that is back."""
-        schedule = self.schedules[index]
-        schedule.back(job)
-        del self.flying[index][number]
-        for sequence in job.sequences:
-            record = sequence.record
-            tokens = self._new_tokens(job, sequence)
-            sequence.cached_tokens += (
-                computed_tokens(sequence) if job.phase == "prefill" else tokens
-            )
-            record.token_s.extend([self.env.now] * tokens)
-            sequence.left -= tokens
-            if sequence.left == 0:
-                record.status = "completed"
-                schedule.leave(sequence)
-                self.seated[index] -= 1
-                self.unresolved -= 1
-                self._next_if_closed()
-        self._decide(index)
-
-    def _new_tokens(self, job: Job[Served], sequence: Served) -> int:
-        """Tokens that a job brings a sequence."""
-        speculation = self.problem.serving.speculation
-        if speculation is None or job.phase == "prefill":
-            return 1
-        if sequence.luck is None:
-            sequence.luck = stream(self.network.seed, "speculation", str(sequence.record.id))
-        return min(sequence.left, speculation.draw(sequence.luck))
+        return self.lanes[index].cached()

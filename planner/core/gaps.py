@@ -1,0 +1,68 @@
+"""Gaps: how far tokens are apart, counted by size instead of kept one by one."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LEAST_S = 1e-9
+"""Shorter gaps count as this long."""
+_WIDTH = 1e-3
+"""Relative width of a bin: quantiles are within half of it."""
+_FULL = 200_000
+"""Runs that are kept before they are sorted into bins."""
+
+
+@dataclass(slots=True)
+class Gaps:
+    """A histogram over the logarithm of the gap, filled by runs of evenly growing gaps."""
+
+    count: int = 0
+    total_s: float = 0.0
+    first_s: array[float] = field(default_factory=lambda: array("d"))
+    last_s: array[float] = field(default_factory=lambda: array("d"))
+    times: array[float] = field(default_factory=lambda: array("d"))
+    bins: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    def add(self, first_s: float, last_s: float, times: int) -> None:
+        """Counts ``times`` gaps that grow evenly from ``first_s`` to ``last_s``."""
+        self.count += times
+        self.total_s += times * (first_s + last_s) / 2
+        self.first_s.append(first_s)
+        self.last_s.append(last_s)
+        self.times.append(times)
+        if len(self.times) == _FULL:
+            self._sort()
+
+    @property
+    def mean_s(self) -> float:
+        """Mean gap (s)."""
+        return self.total_s / self.count
+
+    def quantile_s(self, share: float) -> float:
+        """The gap that a ``share`` of all gaps do not exceed, in the middle of its bin (s)."""
+        self._sort()
+        below = np.searchsorted(np.cumsum(self.bins), share * self.count * (1 - 1e-12))
+        return float(_LEAST_S * np.exp((below + 0.5) * _WIDTH))
+
+    def _sort(self) -> None:
+        """Empties the runs into the bins; a run over several bins in equal parts."""
+        if not self.times:
+            return
+        first = np.log(np.maximum(self.first_s, _LEAST_S) / _LEAST_S) / _WIDTH
+        last = np.log(np.maximum(self.last_s, _LEAST_S) / _LEAST_S) / _WIDTH
+        times = np.array(self.times)
+        parts = np.minimum(np.abs(last - first).astype(int) + 1, times.astype(int))
+        which = np.repeat(np.arange(len(parts)), parts)
+        within = np.arange(len(which)) - np.repeat(np.cumsum(parts) - parts, parts)
+        share = (within + 0.5) / parts[which]
+        places = (first[which] + share * (last - first)[which]).astype(int)
+        counted = np.bincount(places, weights=(times / parts)[which])
+        longer = max(len(counted), len(self.bins))
+        self.bins = np.pad(self.bins, (0, longer - len(self.bins)))
+        self.bins[: len(counted)] += counted
+        for runs in (self.first_s, self.last_s, self.times):
+            del runs[:]

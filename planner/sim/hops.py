@@ -1,0 +1,138 @@
+"""Hops: a pipeline of which every hop of every job is an event; what is exact by construction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from planner.core.cost.traversal import coordinator_s
+from planner.core.rng import stream
+from planner.core.schedule import Job, PipelineSchedule
+from planner.sim.network import Network, Server
+from planner.sim.result import Visit
+from planner.sim.served import Served, batch_of, computed_tokens
+from planner.sim.way import Way
+
+if TYPE_CHECKING:
+    from planner.sim.simulate import Run
+
+_LAST = 2
+"""Priority of decisions: after everything else that happens at the same moment."""
+
+
+@dataclass(slots=True)
+class HopLane:
+    """One pipeline: its schedule, and its jobs as they go from place to place."""
+
+    run: Run
+    index: int
+    network: Network
+    schedule: PipelineSchedule[Served]
+    coordinator: Server
+    visits: list[Visit] | None
+    """Where to note them; None where nobody asked."""
+    flying: dict[int, Job[Served]] = field(default_factory=dict)
+    """Jobs under way, by number."""
+    deciding: bool = False
+    seats: int = 0
+    most_seats: int = 0
+    next_s: float = math.inf
+    """Everything is an event of the clock."""
+
+    def now(self) -> float:
+        """The clock (s)."""
+        return self.run.now()
+
+    def at(self, when_s: float, act: Callable[[], None]) -> None:
+        """Has ``act`` happen at a moment."""
+        self.run.at(when_s, act)
+
+    def advance(self, until_s: float) -> None:
+        """Nothing happens here but by the clock."""
+
+    def add(self, sequence: Served, now_s: float) -> None:
+        """Puts a sequence in line."""
+        self.schedule.add(sequence)
+        self.decide(now_s)
+
+    def decide(self, now_s: float) -> None:
+        """Sends what can start, once everything that happens at this moment has happened."""
+        if not self.deciding:
+            self.deciding = True
+            self.run.at(now_s, self._send, priority=_LAST)
+
+    def _send(self) -> None:
+        self.deciding = False
+        if self.run.failover.stopped(self.index):
+            return
+        for job in self.schedule.next_jobs():
+            if job.phase == "prefill":
+                self.seats += 1
+                self.most_seats = max(self.most_seats, self.seats)
+            self._start(job)
+
+    def _start(self, job: Job[Served]) -> None:
+        number = self.run.number()
+        self.flying[number] = job
+        way = Way(self, job, number, batch_of(job, self.run.problem.serving.checked_tokens))
+        own_s = coordinator_s(self.run.problem, way.batch)
+        _, ready_s = self.coordinator.serve(self.now(), own_s)
+        self.at(ready_s, way.next_hop)
+
+    def take_back(self, number: int, job: Job[Served]) -> None:
+        """Hands out the tokens of a job that is back."""
+        self.schedule.back(job)
+        del self.flying[number]
+        for sequence in job.sequences:
+            tokens = self._new_tokens(job, sequence)
+            sequence.cached_tokens += (
+                computed_tokens(sequence) if job.phase == "prefill" else tokens
+            )
+            sequence.record.token_s.extend([self.now()] * tokens)
+            sequence.left -= tokens
+            if sequence.left == 0:
+                self.schedule.leave(sequence)
+                self.seats -= 1
+                self.run.complete(sequence)
+        self.decide(self.now())
+
+    def _new_tokens(self, job: Job[Served], sequence: Served) -> int:
+        """Tokens that a job brings a sequence."""
+        speculation = self.run.problem.serving.speculation
+        if speculation is None or job.phase == "prefill":
+            return 1
+        if sequence.luck is None:
+            sequence.luck = stream(self.network.seed, "speculation", str(sequence.record.id))
+        return min(sequence.left, speculation.draw(sequence.luck))
+
+    def drop(self, now_s: float) -> None:
+        """Gives up the jobs under way; they are sent again when the pipeline resumes."""
+        jobs = list(self.flying.values())
+        self.flying = {-1 - place: job for place, job in enumerate(jobs)}
+
+    def resume(self, now_s: float) -> None:
+        """Sends again what was dropped, and goes on."""
+        jobs = list(self.flying.values())
+        self.flying.clear()
+        for job in jobs:
+            self._start(job)
+        self.decide(now_s)
+
+    def evict(self) -> list[Served]:
+        """Empties the pipeline; everybody begins anew elsewhere."""
+        everyone = self.schedule.evict()
+        for sequence in everyone:
+            sequence.cached_tokens = 0
+        self.flying.clear()
+        self.seats = 0
+        return everyone
+
+    def cached(self) -> list[int]:
+        """Cached tokens of those who have a seat."""
+        seated = self.schedule.seated
+        return [sequence.cached_tokens for sequence in seated if sequence.cached_tokens]
+
+    def close(self, now_s: float) -> None:
+        """Nothing is left to be booked."""

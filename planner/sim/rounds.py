@@ -1,0 +1,350 @@
+"""Rounds: a pipeline whose jobs are computed whole, and whose equal decode steps in one go.
+
+Nothing but the jobs of a pipeline uses its stages and wires, and they pass them in one order. So a
+job's whole way is known when it starts. Where a single group decodes and nothing changes, the times
+of its next steps are an arithmetic series, which ends with the first sequence to finish, with an
+arrival that can be admitted, or with a loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from planner.core.cost import Batch
+from planner.core.gaps import Gaps
+from planner.core.schedule import Job, PipelineSchedule
+from planner.sim.cohort import Cohort
+from planner.sim.network import Latency, Network, Server, Wire
+from planner.sim.pace import Pace, Piece
+from planner.sim.served import Served, computed_tokens
+
+if TYPE_CHECKING:
+    from planner.sim.simulate import Run
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A job under way, or a row of equal decode steps, one after the other."""
+
+    job: Job[Served]
+    piece: Piece
+    context: int
+    """Cached tokens of the first step."""
+    began_s: float
+    ready_s: float
+    """When the coordinator has sent it."""
+    ends_s: float
+    rounds: int = 1
+    is_row: bool = False
+    came_s: Sequence[float] = ()
+    """By place: when it gets there; of a single job only."""
+    done_s: Sequence[float] = ()
+    """By place: when the place is free for the next."""
+    drawn_s: Sequence[float] = ()
+    """Latencies of the wires that vary."""
+
+
+@dataclass(slots=True)
+class RoundLane:
+    """One pipeline: its schedule, its sequences by their sums, and what is under way."""
+
+    run: Run
+    index: int
+    network: Network
+    schedule: PipelineSchedule[Served]
+    groups: int
+    gaps: Gaps
+    coordinator: Server
+    alone: bool
+    """Whether the coordinator works for this pipeline only."""
+    pace: Pace = field(init=False)
+    paces: dict[tuple[str, ...], Pace] = field(default_factory=dict)
+    """By the nodes that held the stages."""
+    cohorts: list[Cohort] = field(init=False)
+    flights: deque[Flight] = field(default_factory=deque)
+    """In the order in which they come back."""
+    free_s: list[float] = field(default_factory=list)
+    """By place: until when it is taken."""
+    last_s: list[float] = field(default_factory=list)
+    """By place: when the message before arrived at the far end of a wire."""
+    dropped: list[Job[Served]] = field(default_factory=list)
+    """Jobs that were lost under way and will be sent again."""
+    decide_s: float = math.inf
+    seats: int = 0
+    most_seats: int = 0
+    next_s: float = math.inf
+    """When something happens next."""
+
+    def __post_init__(self) -> None:
+        self.cohorts = [Cohort(self.gaps) for _ in range(self.groups)]
+        self._settle_on_nodes()
+
+    def _settle_on_nodes(self) -> None:
+        workers = self.network.pipelines[self.index]
+        nodes = tuple(worker.stage.node for worker in workers)
+        if nodes not in self.paces:
+            self.paces[nodes] = Pace(self.run.problem, workers, self.network.routes[self.index])
+        self.pace = self.paces[nodes]
+        self.free_s = [place.server.free_s for place in self.pace.places]
+        self.last_s = [
+            place.last_s if isinstance(place, Wire) else 0.0 for place in self.pace.places
+        ]
+
+    @property
+    def coalesces(self) -> bool:
+        """Whether steps follow each other with nothing that varies or comes between."""
+        return self.groups == 1 and self.alone and not self.pace.jitters
+
+    def add(self, sequence: Served, now_s: float) -> None:
+        """Puts a sequence in line."""
+        self.schedule.add(sequence)
+        self.decide(now_s)
+
+    def decide(self, now_s: float) -> None:
+        """Has the schedule asked as soon as something can start."""
+        flight = self.flights[0] if self.flights else None
+        if flight is not None and flight.is_row:
+            if self.schedule.admits:
+                self._cut(flight, now_s)
+        elif flight is None or self.groups > 1:
+            self.decide_s = now_s
+        self._expect()
+
+    def _expect(self) -> None:
+        ends_s = self.flights[0].ends_s if self.flights else math.inf
+        self.next_s = min(ends_s, self.decide_s)
+
+    def _cut(self, flight: Flight, now_s: float) -> None:
+        """Shortens a row of steps to the first that ends now or later."""
+        flight.rounds = self._rounds_until(flight, now_s)
+        flight.ends_s = self._after(flight, flight.rounds)
+
+    def _after(self, flight: Flight, rounds: int) -> float:
+        """When so many steps of a row are over."""
+        size = self.cohorts[flight.job.group].size
+        return flight.began_s + flight.piece.seconds(flight.context, size, rounds)
+
+    def _rounds_until(self, flight: Flight, now_s: float) -> int:
+        """Steps of a row until one ends now or later: the root of a quadratic, to the step."""
+        size, piece = self.cohorts[flight.job.group].size, flight.piece
+        half = piece.growth_s * size / 2
+        step_s = piece.step_s + piece.growth_s * flight.context - half
+        passed_s = now_s - flight.began_s
+        # half n^2 + step n = passed, in the form that does not cancel where half is small
+        root = 2 * passed_s / (step_s + math.sqrt(step_s * step_s + 4 * half * passed_s))
+        rounds = min(max(1, math.ceil(root)), flight.rounds)
+        while rounds > 1 and self._after(flight, rounds - 1) >= now_s:
+            rounds -= 1
+        while rounds < flight.rounds and self._after(flight, rounds) < now_s:
+            rounds += 1
+        return rounds
+
+    def advance(self, until_s: float) -> None:
+        """Lets happen what happens until then, or until a user's next request is to come."""
+        run = self.run
+        while self.next_s <= until_s:
+            now_s = run.clock_s = self.next_s
+            if self.flights and self.flights[0].ends_s <= now_s:
+                done = self._take_back(self.flights.popleft(), now_s)
+                self.decide_s = now_s
+                self._expect()
+                if done and run.closed:
+                    return
+            else:
+                self.decide_s = math.inf
+                self._send(now_s)
+                self._expect()
+
+    def _send(self, now_s: float) -> None:
+        if self.run.failover.stopped(self.index):
+            return
+        for job in self.schedule.next_jobs():
+            if job.phase == "prefill":
+                self.seats += 1
+                self.most_seats = max(self.most_seats, self.seats)
+            self._start(job, now_s)
+
+    def _start(self, job: Job[Served], now_s: float) -> None:
+        self.run.happened += 1
+        cohort = self.cohorts[job.group]
+        if job.phase == "prefill":
+            tokens = computed_tokens(job.sequences[0])
+            context, piece = 0, self.pace.prompt(Batch.prefill(tokens))
+        else:
+            context, piece = cohort.context, self.pace.decode(cohort.size, cohort.context)
+        ready_s = now_s + piece.legs.own_s
+        if job.phase == "decode" and self.coalesces:
+            room = int((piece.high - context) // cohort.size) + 1
+            rounds = min(cohort.steps_left, room)
+            flight = Flight(job, piece, context, now_s, ready_s, 0.0, rounds, is_row=True)
+            flight.ends_s = self._after(flight, rounds)
+        else:
+            _, ready_s = self.coordinator.serve(now_s, piece.legs.own_s)
+            flight = self._fly(job, piece, context, now_s, ready_s)
+        self.flights.append(flight)
+
+    def _fly(
+        self, job: Job[Served], piece: Piece, context: int, now_s: float, ready_s: float
+    ) -> Flight:
+        """Takes a job through all places."""
+        legs, free_s, last_s = piece.legs, self.free_s, self.last_s
+        stages_s = iter(piece.stages_s(context))
+        came_s, drawn_s = [ready_s], []
+        for index, place in enumerate(self.pace.places):
+            began_s = max(came_s[-1], free_s[index])
+            if isinstance(place, Wire):
+                free_s[index] = began_s + legs.busy_s[index]
+                away_s = legs.after_s[index]
+                if place.latency_s is not None:
+                    drawn_s.append(place.latency_s())
+                    away_s += drawn_s[-1]
+                last_s[index] = max(last_s[index], free_s[index] + away_s)
+                came_s.append(last_s[index])
+            else:
+                free_s[index] = began_s + next(stages_s)
+                came_s.append(free_s[index])
+        return Flight(
+            job, piece, context, now_s, ready_s, came_s[-1], 1, False, came_s, free_s[:], drawn_s
+        )
+
+    def _take_back(self, flight: Flight, now_s: float) -> bool:
+        """Hands out the tokens of a job, or of all steps of a row; whether somebody finished."""
+        job = flight.job
+        self._book(flight, flight.rounds)
+        self.schedule.back(job)
+        cohort = self.cohorts[job.group]
+        if job.phase == "prefill":
+            (sequence,) = finished = job.sequences
+            self._first_token(sequence, now_s)
+            if sequence.left:
+                cohort.join(sequence, now_s)
+                finished = ()
+        else:
+            self._step(cohort, flight, flight.rounds)
+            finished = tuple(cohort.finished())
+        for sequence in finished:
+            self.schedule.leave(sequence)
+            self.seats -= 1
+            self.run.complete(sequence)
+        return bool(finished)
+
+    def _first_token(self, sequence: Served, now_s: float) -> None:
+        """The token that a prompt brings."""
+        record = sequence.record
+        sequence.cached_tokens += computed_tokens(sequence)
+        if record.token_s and sequence.counts:
+            self.gaps.add(now_s - record.token_s[-1], now_s - record.token_s[-1], 1)
+        record.token_s[1:] = [now_s]
+        record.delivered = (record.delivered or 0) + 1
+        sequence.left -= 1
+
+    def _step(self, cohort: Cohort, flight: Flight, rounds: int) -> None:
+        """Has a cohort pass through the first steps of a flight."""
+        first_s = last_s = flight.ends_s
+        grows_s = (0.0, 0.0)
+        if rounds > 1:
+            first_s, last_s = self._after(flight, 1), self._after(flight, rounds)
+            piece, size = flight.piece, cohort.size
+            second, latest = flight.context + size, flight.context + (rounds - 1) * size
+            grows_s = (
+                piece.step_s + piece.growth_s * second,
+                piece.step_s + piece.growth_s * latest,
+            )
+        elif flight.is_row:
+            first_s = last_s = self._after(flight, 1)
+        cohort.advance(rounds, first_s, grows_s)
+        cohort.last_s = last_s
+
+    def _book(self, flight: Flight, rounds: int) -> None:
+        """Notes how often a job went all the way."""
+        piece, size = flight.piece, len(flight.job.sequences)
+        piece.times += rounds
+        piece.context += rounds * flight.context + size * (rounds * (rounds - 1) // 2)
+        piece.legs.times += rounds
+        if flight.is_row:
+            self.coordinator.promised_s += rounds * piece.legs.own_s
+
+    def drop(self, now_s: float) -> None:
+        """Gives up what is under way; it is sent again when the pipeline resumes."""
+        unused: list[tuple[Latency, float]] = []
+        while self.flights:
+            flight = self.flights.popleft()
+            if flight.is_row:
+                flight = self._broken(flight, now_s)
+            unused += self._book_part(flight, now_s)
+            self.dropped.append(flight.job)
+        for latency, drawn_s in reversed(unused):
+            latency.give_back(drawn_s)
+        self.decide_s = math.inf
+        self._expect()
+
+    def _broken(self, row: Flight, now_s: float) -> Flight:
+        """The step of a row that is under way, after those before it are taken back."""
+        rounds = self._rounds_until(row, now_s) - 1
+        cohort, began_s = self.cohorts[row.job.group], row.began_s
+        if rounds:
+            self._book(row, rounds)
+            self._step(cohort, row, rounds)
+            began_s = cohort.last_s
+        _, ready_s = self.coordinator.serve(began_s, row.piece.legs.own_s)
+        return self._fly(row.job, row.piece, cohort.context, began_s, ready_s)
+
+    def _book_part(self, flight: Flight, now_s: float) -> list[tuple[Latency, float]]:
+        """Puts a job on the accounts of the places that it has come to; draws it did not need."""
+        legs, stages_s = flight.piece.legs, iter(flight.piece.stages_s(flight.context))
+        drawn_s = iter(flight.drawn_s)
+        unused = []
+        for index, place in enumerate(self.pace.places):
+            if flight.came_s[index] > now_s:
+                if isinstance(place, Wire) and place.latency_s is not None:
+                    unused.append((place.latency_s, next(drawn_s)))
+                continue
+            place.server.free_s = flight.done_s[index]
+            if isinstance(place, Wire):
+                place.server.promised_s += legs.busy_s[index]
+                place.sent_bytes += legs.sent_bytes[index]
+                place.last_s = flight.came_s[index + 1]
+                if place.latency_s is not None:
+                    next(drawn_s)
+            else:
+                place.server.promised_s += next(stages_s)
+        return unused
+
+    def resume(self, now_s: float) -> None:
+        """Sends again what was dropped, and goes on."""
+        self._settle_on_nodes()
+        jobs, self.dropped = self.dropped, []
+        for job in jobs:
+            self._start(job, now_s)
+        self.decide_s = now_s
+        self._expect()
+
+    def evict(self) -> list[Served]:
+        """Empties the pipeline; everybody begins anew elsewhere."""
+        self.dropped.clear()
+        for cohort in self.cohorts:
+            cohort.dissolve()
+        everyone = self.schedule.evict()
+        for sequence in everyone:
+            sequence.cached_tokens = 0
+        self.seats = 0
+        return everyone
+
+    def cached(self) -> list[int]:
+        """Cached tokens of those who have a seat."""
+        for cohort in self.cohorts:
+            cohort.settle()
+        seated = self.schedule.seated
+        return [sequence.cached_tokens for sequence in seated if sequence.cached_tokens]
+
+    def close(self, now_s: float) -> None:
+        """Ends the books."""
+        self.drop(now_s)
+        for cohort in self.cohorts:
+            cohort.settle()
+        for pace in self.paces.values():
+            pace.book()

@@ -1,0 +1,151 @@
+"""Steps that are coalesced give what an event for every hop gives."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from planner.core.cluster import Churn, Cluster, Node
+from planner.core.plan import Pipeline, Plan, Stage, Standby
+from planner.core.problem import Problem, Serving
+from planner.core.workload import Closed, Lognormal, Poisson, Workload
+from planner.sim.result import SimResult
+from planner.sim.simulate import simulate
+from tests.core.world import CARD, device, engine, link, model, problem
+
+LAYERS = 6
+SLACK_S = 1e-9
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
+    """Pipelines over unlike nodes that may come and go, under some workload."""
+    cuts = draw(st.lists(st.sets(st.integers(1, LAYERS - 1), max_size=2), min_size=1, max_size=3))
+    names = [f"n{index}" for index in range(sum(len(one) + 1 for one in cuts) + 1)]
+    restless = draw(st.booleans())
+    churn = Churn.model_validate(
+        {
+            "id": "restless",
+            "distribution": "exponential",
+            "up_scale": draw(st.floats(0.5, 10)),
+            "down_scale": draw(st.floats(0.1, 5)),
+        }
+        | CARD
+    )
+    chips = [
+        device(f"chip{index}", memory_bandwidth=draw(st.floats(1e8, 1e9)), tdp=300, idle=30)
+        for index in range(len(names))
+    ]
+    nodes = [
+        Node(
+            id=name,
+            device=chip.id,
+            churn="restless" if restless else None,
+            trust=draw(st.sampled_from(["own", "rented"])),
+            price=1.0,
+            electricity=1e-6,
+        )
+        for name, chip in zip(names, chips, strict=True)
+    ]
+    way = link(
+        one_way_latency=draw(st.floats(0, 0.02)),
+        bandwidth=draw(st.floats(1e5, 1e8)),
+        jitter=draw(st.sampled_from([0, 0, 0.003])),
+        egress=1e-9,
+    )
+    rate = draw(st.sampled_from([None, 3.0, 30.0]))
+    windows = {
+        "sliding_window": draw(st.integers(2, 60)),
+        "layer_types": ("sliding_attention", "full_attention") * (LAYERS // 2),
+    }
+    world = problem(
+        nodes=nodes,
+        links=[way],
+        devices=chips,
+        model=model(num_hidden_layers=LAYERS, **(windows if draw(st.booleans()) else {})),
+        engine=engine(coordinator_step=draw(st.sampled_from([0, 2e-4]))),
+        serving=Serving(
+            return_path=draw(st.sampled_from(["direct", "relayed", "star"])),
+            detect_s=draw(st.sampled_from([0.0, 0.3])),
+            patience_s=draw(st.sampled_from([0.5, 30.0])),
+        ),
+        workload=Workload(
+            arrivals=Poisson(kind="poisson", rate=rate)
+            if rate
+            else Closed(kind="closed", concurrency=draw(st.integers(1, 6))),
+            prompt=Lognormal(kind="lognormal", median_tokens=30, sigma=0.8, max_tokens=200),
+            output=Lognormal(kind="lognormal", median_tokens=20, sigma=0.8, max_tokens=150),
+            requests=draw(st.integers(1, 25)),
+            warmup_requests=draw(st.sampled_from([0, 3])),
+            horizon_s=draw(st.sampled_from([None, None, 1.234])),
+        ),
+    )
+    cluster = Cluster.model_validate(dict(world.cluster) | {"churn": (churn,)})
+    world = world.model_copy(update={"cluster": cluster})
+    pipelines, names_left = [], iter(names)
+    for cut in cuts:
+        ends = [0, *sorted(cut), LAYERS]
+        stages = tuple(
+            Stage(node=next(names_left), start=start, stop=stop, quant="bf16")
+            for start, stop in zip(ends, ends[1:], strict=False)
+        )
+        seats = draw(st.integers(1, 5))
+        groups = draw(st.integers(1, min(3, seats)))
+        pipelines.append(Pipeline(stages=stages, max_num_seqs=seats, micro_batches=groups))
+    spare = Standby(
+        node=next(names_left), pipeline=0, stage=0, state=draw(st.sampled_from(["hot", "cold"]))
+    )
+    plan = Plan(pipelines=tuple(pipelines), standbys=(spare,) if restless else ())
+    return world, plan, draw(st.integers(0, 99))
+
+
+def check_equal(coalesced: SimResult, exact: SimResult) -> None:
+    close = pytest.approx
+    assert len(coalesced.records) == len(exact.records)
+    for mine, its in zip(coalesced.records, exact.records, strict=True):
+        assert (mine.id, mine.pipeline, mine.status, mine.reason, mine.output_tokens) == (
+            its.id,
+            its.pipeline,
+            its.status,
+            its.reason,
+            its.output_tokens,
+        )
+        assert mine.arrival_s == close(its.arrival_s, abs=SLACK_S)
+        ends = [its.token_s[0], its.token_s[-1]] if its.token_s else []
+        assert [*mine.token_s[:1], *mine.token_s[-1:]] == close(ends, abs=SLACK_S)
+    assert coalesced.simulated_s == close(exact.simulated_s, abs=SLACK_S)
+    assert coalesced.events == exact.events
+    assert coalesced.most_seated == exact.most_seated
+    assert coalesced.cost == close(exact.cost, rel=1e-9)
+    for mine, its in (
+        (coalesced.stage_busy, exact.stage_busy),
+        (coalesced.link_busy, exact.link_busy),
+        (coalesced.away_s, exact.away_s),
+    ):
+        assert mine == close(its, rel=1e-9, abs=1e-9)
+    for mine, its in zip(coalesced.recoveries, exact.recoveries, strict=True):
+        assert (mine.pipeline, mine.stage, mine.node) == (its.pipeline, its.stage, its.node)
+        times = (its.lost_s, its.detected_s, its.recovered_s)
+        assert (mine.lost_s, mine.detected_s, mine.recovered_s) == close(times, abs=SLACK_S)
+    check_metrics(coalesced, exact)
+
+
+def check_metrics(coalesced: SimResult, exact: SimResult) -> None:
+    for name, its in dict(exact.metrics).items():
+        mine = getattr(coalesced.metrics, name)
+        if its is None:
+            assert mine is None
+        elif "itl" not in name:
+            assert mine == pytest.approx(its, rel=1e-8), name
+        elif exact.metrics.failed == 0 and not any(r.status == "running" for r in exact.records):
+            if name == "mean_itl_ms":
+                assert mine == pytest.approx(its, rel=1e-8), name
+
+
+@settings(max_examples=250, deadline=None)
+@given(scenes())
+def test_coalesced_steps_equal_exact_ones(scene: tuple[Problem, Plan, int]) -> None:
+    world, plan, seed = scene
+    exact = simulate(world, plan, seed, exact_steps=True)
+    check_equal(simulate(world, plan, seed), exact)
