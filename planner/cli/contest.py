@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, replace
 
 from planner.cli import console
 from planner.core.errors import InfeasibleError
@@ -12,8 +13,8 @@ from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.files.manifest import Manifest
 from planner.files.scenario import Api, Scenario
-from planner.plan.reasons import Reasons, reasons
-from planner.plan.solve import solve
+if TYPE_CHECKING:
+    from planner.plan.reasons import Reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,9 @@ class Contest:
                 self.left_out.append((other.name, error.message))
 
     def _plan(self, scenario: Scenario) -> None:
+        from planner.plan.reasons import reasons
+        from planner.plan.solve import solve  # scipy takes half a second to import
+
         with console.progress(f"planning {scenario.name}"):
             solution = solve(scenario.problem)
         self._enter(

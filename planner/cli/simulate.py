@@ -63,6 +63,13 @@ def simulate(
         typer.Option("--records", metavar="FILE.csv", help="Where to write a row per request."),
     ] = None,
     html: HtmlOption = None,
+    exact_steps: Annotated[
+        bool,
+        typer.Option(
+            "--exact-steps",
+            help="Make every hop of every step an event: slow, and the same to 1e-9 s.",
+        ),
+    ] = False,
     check: Annotated[
         bool,
         typer.Option(
@@ -109,7 +116,7 @@ def simulate(
     seeds = range(first_seed, first_seed + replications)
     with console.progress("simulating", len(contest.contestants)) as advance:
         for contestant in contest.contestants:
-            target, run = _simulate(contestant, seeds, replayed, check)
+            target, run = _simulate(contestant, seeds, replayed, check, exact_steps)
             found.append(target)
             runs.append(run)
             advance(1)
@@ -185,12 +192,16 @@ def _trace(path: Path, speed: float, most: int | None) -> Sequence[Request]:
 
 
 def _simulate(
-    contestant: Contestant, seeds: Sequence[int], requests: Sequence[Request] | None, check: bool
+    contestant: Contestant,
+    seeds: Sequence[int],
+    requests: Sequence[Request] | None,
+    check: bool,
+    exact_steps: bool,
 ) -> tuple[Target, Replications]:
     from planner.report.simulate import Target
     from planner.sim.replicate import replicate
 
-    run = replicate(contestant.problem, contestant.plan, seeds, requests, check)
+    run = replicate(contestant.problem, contestant.plan, seeds, requests, check, exact_steps)
     if check:
         asked = contestant.problem.workload.requests if requests is None else len(requests)
         _check_invariants(contestant, run, asked)

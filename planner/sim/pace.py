@@ -111,7 +111,9 @@ class Pace:
 
     def _legs(self, batch: Batch) -> Legs:
         problem, payloads = self.problem, iter(payloads_bytes(self.problem, self.pipeline, batch))
-        busy, after, sent = [], [], []
+        busy: list[float] = []
+        after: list[float] = []
+        sent: list[float] = []
         for place in self.places:
             if isinstance(place, Worker):
                 moved = (0.0, 0.0, 0.0)
@@ -157,9 +159,7 @@ class Pace:
                 high, ends = middle, (ends[0], self._stages_s(sequences, middle))
             else:
                 low, ends = middle + 1, (self._stages_s(sequences, middle + 1), ends[1])
-        slope = tuple(
-            (end - start) / max(1, high - low) for start, end in zip(*ends, strict=True)
-        )
+        slope = tuple((end - start) / max(1, high - low) for start, end in zip(*ends, strict=True))
         base = tuple(start - by * low for start, by in zip(ends[0], slope, strict=True))
         legs = self.legs(Batch.decode(sequences, context))
         return Piece(legs, low, high, base, slope, sum(base) + legs.total_s, sum(slope))

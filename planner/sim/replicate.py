@@ -38,13 +38,22 @@ def replicate(
     seeds: Sequence[int],
     requests: Sequence[Request] | None = None,
     visits: bool = False,
+    exact_steps: bool = False,
 ) -> Replications:
     """One simulation per seed; other plans under the same seeds see the same requests.
 
     ``requests`` replace those of the workload and come at their own times.
     """
     results = [
-        simulate(problem, plan, seed, requests, visits, own_times=requests is not None)
+        simulate(
+            problem,
+            plan,
+            seed,
+            requests,
+            visits,
+            own_times=requests is not None,
+            exact_steps=exact_steps,
+        )
         for seed in seeds
     ]
     if len(results) == 1:

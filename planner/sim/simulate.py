@@ -20,6 +20,7 @@ from planner.core.workload import Request
 from planner.sim.accounts import activity, busy_shares
 from planner.sim.failover import Failover
 from planner.sim.hops import HopLane
+from planner.sim.lane import Lane
 from planner.sim.network import Network, Server, build
 from planner.sim.result import SimResult, Visit
 from planner.sim.rounds import RoundLane
@@ -83,7 +84,7 @@ class Run:
     """Events, and jobs that took their place."""
     jobs: int = 0
     failover: Failover = field(init=False)
-    lanes: list[HopLane] | list[RoundLane] = field(default_factory=list)
+    lanes: Sequence[Lane] = ()
     gaps: Gaps = field(default_factory=Gaps)
     evicted_tokens: int = 0
     """Tokens in caches that were given up because their requests began anew elsewhere."""
@@ -116,7 +117,7 @@ class Run:
         for lane in self.lanes:
             lane.close(self.lasted_s)
 
-    def _lanes(self) -> list[HopLane] | list[RoundLane]:
+    def _lanes(self) -> Sequence[Lane]:
         shared = self.network.coordinator
         visits = self.visits if self.keep_visits else None
         schedules = [

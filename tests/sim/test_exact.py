@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,7 +90,7 @@ def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
         ends = [0, *sorted(cut), LAYERS]
         stages = tuple(
             Stage(node=next(names_left), start=start, stop=stop, quant="bf16")
-            for start, stop in zip(ends, ends[1:], strict=False)
+            for start, stop in pairwise(ends)
         )
         seats = draw(st.integers(1, 5))
         groups = draw(st.integers(1, min(3, seats)))
@@ -138,12 +140,23 @@ def check_metrics(coalesced: SimResult, exact: SimResult) -> None:
             assert mine is None
         elif "itl" not in name:
             assert mine == pytest.approx(its, rel=1e-8), name
-        elif exact.metrics.failed == 0 and not any(r.status == "running" for r in exact.records):
+        elif all(record.status == "completed" for record in exact.records):
+            # mean by sums; quantiles by bins of 0.1 %, between neighbours where numpy interpolates
             if name == "mean_itl_ms":
                 assert mine == pytest.approx(its, rel=1e-8), name
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=30, deadline=None)
+@given(scenes())
+def test_coalesced_steps_equal_exact_ones_in_a_few_scenes(
+    scene: tuple[Problem, Plan, int],
+) -> None:
+    world, plan, seed = scene
+    check_equal(simulate(world, plan, seed), simulate(world, plan, seed, exact_steps=True))
+
+
+@pytest.mark.slow
+@settings(max_examples=400, deadline=None)
 @given(scenes())
 def test_coalesced_steps_equal_exact_ones(scene: tuple[Problem, Plan, int]) -> None:
     world, plan, seed = scene
