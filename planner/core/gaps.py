@@ -52,14 +52,16 @@ class Gaps:
         """Empties the runs into the bins; a run over several bins in equal parts."""
         if not self.times:
             return
-        first = np.log(np.maximum(self.first_s, _LEAST_S) / _LEAST_S) / _WIDTH
-        last = np.log(np.maximum(self.last_s, _LEAST_S) / _LEAST_S) / _WIDTH
+        first, last = (np.maximum(ends, _LEAST_S) for ends in (self.first_s, self.last_s))
         times = np.array(self.times)
-        parts = np.minimum(np.abs(last - first).astype(int) + 1, times.astype(int))
+        wide = np.abs(np.log(last / first)) / _WIDTH
+        parts = np.minimum(wide.astype(int) + 1, times.astype(int))
         which = np.repeat(np.arange(len(parts)), parts)
         within = np.arange(len(which)) - np.repeat(np.cumsum(parts) - parts, parts)
-        share = (within + 0.5) / parts[which]
-        places = (first[which] + share * (last - first)[which]).astype(int)
+        middle = (within + 0.5) * (times / parts)[which] - 0.5  # of a part, counted in gaps
+        share = middle / np.maximum(1, times - 1)[which]
+        gaps_s = first[which] + share * (last - first)[which]
+        places = (np.log(gaps_s / _LEAST_S) / _WIDTH).astype(int)
         counted = np.bincount(places, weights=(times / parts)[which])
         longer = max(len(counted), len(self.bins))
         self.bins = np.pad(self.bins, (0, longer - len(self.bins)))
