@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from planner.sim.simulate import Run
 
 _LAST = 2
-"""Priority of decisions: after everything else that happens at the same moment."""
+"""Priority of decisions: after everything else that happens at the same moment, by pipeline."""
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class HopLane:
         """Sends what can start, once everything that happens at this moment has happened."""
         if not self.deciding:
             self.deciding = True
-            self.run.at(now_s, self._send, priority=_LAST)
+            self.run.at(now_s, self._send, priority=_LAST + self.index)
 
     def _send(self) -> None:
         self.deciding = False
