@@ -13,6 +13,7 @@ from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.files.manifest import Manifest
 from planner.files.scenario import Api, Scenario
+
 if TYPE_CHECKING:
     from planner.plan.reasons import Reasons
 
