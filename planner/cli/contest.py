@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from planner.cli import console
 from planner.core.errors import InfeasibleError
