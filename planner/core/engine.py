@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -174,6 +175,9 @@ class Engine(Card):
     kv_block_tokens: Count = 16
     """KV cache is handed out in blocks of this many tokens."""
     split: Split = "tensor"
+    """How devices of one node share a stage where nothing else is chosen."""
+    other_splits: tuple[Split, ...] = ()
+    """Further ways that the planner may choose from."""
     prefill_chunk: Count | None = None
     """Tokens of a prompt that are computed at a time; all of them where it is absent."""
     admission_steps: Annotated[float, Field(ge=0)] = 0.5
@@ -181,10 +185,19 @@ class Engine(Card):
 
     def calibration(self, device: Device) -> Calibration:
         """The closest calibration for a device; raises ValueError where none fits."""
+        known = self._found.get(device.id)
+        if known is not None and known[0] is device:
+            return known[1]
         best = max(self.calibrations, key=lambda entry: entry.match(device))
         if best.match(device) == 0:
             raise ValueError(
                 f"engine {self.id} has no calibration for {device.id} "
                 f"(class {device.device_class or 'none'})"
             )
+        self._found[device.id] = device, best
         return best
+
+    @cached_property
+    def _found(self) -> dict[str, tuple[Device, Calibration]]:
+        """Calibrations that were asked for."""
+        return {}

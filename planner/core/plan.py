@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from planner.core.engine import Split
 from planner.core.spec import Spec
 from planner.core.units import Count, Positive
 
@@ -15,6 +16,8 @@ class Stage(Spec):
     start: int = Field(ge=0)
     stop: int
     quant: str
+    split: Split | None = None
+    """How several devices of the node share it; as the engine does by itself where absent."""
 
     @model_validator(mode="after")
     def _not_empty(self) -> Stage:

@@ -29,6 +29,8 @@ class Serving(Spec):
     """Most sequences a pipeline serves at once; the engine's own limit where absent."""
     micro_batches: Count = 1
     """Groups of sequences in flight through a pipeline."""
+    mixed_quants: bool = False
+    """Whether the stages of a pipeline may differ in quantization."""
     return_path: Literal["direct", "relayed", "star"] = "direct"
     """Whether the last stage answers the coordinator itself, or back through all stages, or every
     stage answers the coordinator, which sends on."""

@@ -23,6 +23,7 @@ from planner.plan.classes import NodeClass, allowed_nodes
 from planner.plan.costs import criteria
 from planner.plan.predict import load_of
 from planner.plan.room import capacity_bytes, needs, overfull
+from planner.plan.ways import Way
 
 Baseline = Literal["even", "memory", "greedy", "fixed-order"]
 Spans = list[tuple[str, int, int]]
@@ -123,8 +124,9 @@ def _fixed_order(problem: Problem, quant: QuantScheme, seats: int) -> list[Spans
     """Least time of a whole request over nodes that keep their order; nodes may be left out."""
     names = _names(problem)
     classes = tuple(NodeClass((name,)) for name in names)
+    plain = tuple(Way(owner, quant) for owner in range(len(names)))
     load = load_of(problem, seats, min(problem.serving.micro_batches, seats), 1.0)
-    prompt, _, decode, *_ = criteria(problem, classes, quant, load)
+    prompt, _, decode, *_ = criteria(problem, classes, plain, load)
     stage, hop = prompt.stage + decode.stage, prompt.hop + decode.hop
     enter, leave = prompt.enter + decode.enter, prompt.leave + decode.leave
     width = stage.shape[1]

@@ -1,4 +1,4 @@
-"""Chains: pipelines as shortest paths over (layers placed, class of the last stage).
+"""Chains: pipelines as shortest paths over (layers placed, way of the last stage).
 
 ``cheapest`` lets nodes be used again and again: a lower bound. ``distinct`` uses each node once: it
 keeps the few best labels of every point with the nodes they used, so it finds good pipelines, not
@@ -7,35 +7,77 @@ always the best. A price on each use of a class leads both away from scarce node
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from planner.plan.costs import Array, Criterion
+from planner.plan.costs import Array, Criterion, Kinds
+from planner.plan.hops import Hops
 from planner.plan.pipeline import Cut
 
-Columns = NDArray[np.int64]
+_NONE = np.iinfo(np.int32).max
+_WIDER = 6
+"""Times the labels kept at a point that are looked through for ones that may go on there."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lengths:
     """Length of every part of a pipeline; a pipeline's length is their sum."""
 
-    stage: Array
-    """[stop, class, start]"""
-    hop: Array
+    table: Array
+    """[stop, start, kind] of a stage."""
+    kinds: Kinds
+    """[way] -> kind."""
+    owners: Kinds
+    """[way] -> class of nodes."""
+    own: Array
+    """[way] that each stage adds whatever its layers."""
+    hops: Hops
     enter: Array
     leave: Array
 
     def bare(self) -> Lengths:
         """The same parts without length."""
-        parts = (self.stage, self.hop, self.enter, self.leave)
-        return Lengths(*(np.where(np.isfinite(part), 0.0, np.inf) for part in parts))
+
+        def free(part: Array) -> Array:
+            return np.where(np.isfinite(part), 0.0, np.inf)
+
+        hops, ends = self.hops, (free(self.enter), free(self.leave))
+        hops = replace(hops, between=free(hops.between))
+        return Lengths(free(self.table), self.kinds, self.owners, 0 * self.own, hops, *ends)
+
+    @cached_property
+    def lows(self) -> Kinds:
+        """[stop] -> first start from which any stage reaches it."""
+        able = np.isfinite(self.table.min(axis=2))
+        first: Kinds = np.where(able.any(axis=1), able.argmax(axis=1), len(able))
+        return first
+
+    def stages(self, stop: int, low: int) -> Array:
+        """[start - low, way] of stages that end at ``stop``."""
+        each: Array = self.table[stop, low:stop][:, self.kinds] + self.own
+        return each
+
+    def of(self, cuts: Sequence[Cut]) -> float:
+        """Length of one pipeline."""
+        total = self.enter[cuts[0][0]] + self.leave[cuts[-1][0]]
+        for way, start, stop in cuts:
+            total += self.table[stop, start, self.kinds[way]] + self.own[way]
+        groups = [self.hops.groups[way] for way, _, _ in cuts]
+        total += sum(self.hops.between[pair] for pair in itertools.pairwise(groups))
+        return float(total)
 
 
-def lengths(criteria: Sequence[Criterion], weights: Sequence[float], longest_s: float) -> Lengths:
+def lengths(
+    criteria: Sequence[Criterion],
+    weights: Sequence[float],
+    longest_s: float,
+    owners: Kinds,
+    groups: Kinds,
+) -> Lengths:
     """Weighted sum of the criteria that are sums; parts above ``longest_s`` are left out.
 
     The cap holds for the first criterion that is a maximum.
@@ -50,8 +92,13 @@ def lengths(criteria: Sequence[Criterion], weights: Sequence[float], longest_s: 
         result: Array = np.where(np.isfinite(each) & (each <= cap), total, np.inf)
         return result
 
-    stage = np.ascontiguousarray(mixed("stage").transpose(2, 0, 1))
-    return Lengths(stage, mixed("hop"), mixed("enter"), mixed("leave"))
+    own = np.zeros(len(gap.kinds))
+    for criterion, weight in sums:
+        if criterion.rent is not None:
+            own = own + weight * criterion.rent
+    table = np.ascontiguousarray(mixed("table").transpose(2, 1, 0))
+    hops = Hops.of(mixed("hop"), groups, owners)
+    return Lengths(table, gap.kinds, owners, own, hops, mixed("enter"), mixed("leave"))
 
 
 def cheapest(
@@ -59,41 +106,43 @@ def cheapest(
 ) -> tuple[float, Array, tuple[Cut, ...]]:
     """Least length plus prices of any pipeline, how often it uses each class, and its stages.
 
-    The classes in ``once`` are used at most once: labels remember which of them they used
-    (decremental state-space relaxation, Righini and Salani 2008); the others as often as they like.
+    Classes have prices. Those in ``once`` are used at most once: labels remember which of them
+    they used (decremental state-space relaxation, Righini and Salani 2008); the others as often as
+    they like.
     """
-    width, classes, _ = given.stage.shape
-    sets, rows = 1 << len(once), np.arange(classes)
-    bits = np.zeros(classes, dtype=np.int64)
+    width, ways = len(given.table), len(given.owners)
+    sets, rows = 1 << len(once), np.arange(ways)
+    bits = np.zeros(len(prices), dtype=np.int64)
     bits[list(once)] = 1 << np.arange(len(once))
-    with_it = (np.arange(sets)[:, None] & bits[None, :]) > 0
-    source = np.arange(sets)[:, None] & ~bits[None, :]
-    waiting = np.full((sets, classes, width), np.inf)
-    waiting[0, :, 0] = given.enter
-    start = np.zeros((width, sets, classes), dtype=np.int16)
-    before = np.zeros((width, sets, classes), dtype=np.int16)
-    here = np.full((sets, classes), np.inf)
+    bit, paid = bits[given.owners], prices[given.owners]
+    with_it = (np.arange(sets)[:, None] & bit[None, :]) > 0
+    source = np.arange(sets)[:, None] & ~bit[None, :]
+    closed = ~with_it & (bit > 0)
+    waiting, here = np.full((2, width, sets, ways), np.inf)
+    waiting[0, 0] = given.enter
     for placed in range(1, width):
-        ways = waiting[:, :, :placed] + given.stage[placed, None, :, :placed]
-        first = ways.argmin(axis=2)
-        least = np.take_along_axis(ways, first[:, :, None], axis=2)[:, :, 0] + prices
-        here = np.where(with_it | (bits == 0), least[source, rows], np.inf)
-        start[placed] = first[source, rows]
-        for subset in range(sets):
-            via = here[subset][:, None] + given.hop
-            way = via.argmin(axis=0)
-            before[placed, subset], waiting[subset, :, placed] = way, via[way, rows]
-        waiting[:, :, placed][with_it] = np.inf
-    ends = here + given.leave
+        low = int(given.lows[placed])
+        if low >= placed:
+            continue
+        least = (waiting[low:placed] + given.stages(placed, low)[:, None]).min(axis=0) + paid
+        if once:
+            least = least[source, rows]
+            least[closed] = np.inf
+        here[placed] = least
+        arrived = given.hops.arrive(least)
+        arrived[with_it] = np.inf
+        waiting[placed] = arrived
+    ends = here[-1] + given.leave
     subset, last = map(int, np.unravel_index(int(ends.argmin()), ends.shape))
-    best, used, stop = float(ends[subset, last]), np.zeros(classes), width - 1
+    best, used, stop = float(ends[subset, last]), np.zeros(len(prices)), width - 1
     cuts: list[Cut] = []
     while stop and np.isfinite(best):
-        used[last] += 1
-        at = int(start[stop, subset, last])
-        cuts.append((last, at, stop))
-        subset &= ~int(bits[last])
-        stop, last = at, int(before[at, subset, last])
+        used[given.owners[last]] += 1
+        low, subset = int(given.lows[stop]), subset & ~int(bit[last])
+        lay = waiting[low:stop, subset, last] + given.stages(stop, low)[:, last]
+        start = low + int(lay.argmin())
+        cuts.append((last, start, stop))
+        last, stop = given.hops.came(here[start, subset], last) if start else last, start
     return best, used, tuple(cuts[::-1])
 
 
@@ -102,39 +151,52 @@ def distinct(
 ) -> list[tuple[Cut, ...]]:
     """Short pipelines that use no node twice and at most ``most`` nodes, shortest first.
 
-    ``width`` labels are kept at each point.
+    ``width`` labels are kept at each point; those that arrive are looked for among the
+    ``_WIDER * width`` cheapest of each group of lines.
     """
-    layers, classes = given.stage.shape[0] - 1, given.stage.shape[1]
-    none = np.iinfo(np.int32).max
-    # labels that wait at a class for their next stage: [class, layers placed, label]
-    cost = np.full((classes, layers + 1, width), np.inf)
-    used = np.zeros((classes, layers + 1, width, classes), dtype=np.uint8)
-    stages = np.zeros((classes, layers + 1, width), dtype=np.int32)
-    came = np.full((classes, layers + 1, width), none, dtype=np.int64)
-    made = np.full((classes, layers + 1, width), none, dtype=np.int64)
-    cost[:, 0, 0] = np.where(counts > 0, given.enter, np.inf)
-    rows = np.arange(classes)[:, None]
-    here = np.full((classes, width), np.inf)
+    layers, ways, classes = len(given.table) - 1, len(given.owners), len(prices)
+    owners, hops = given.owners, given.hops
+    limits, paid = counts.astype(np.uint8), prices[owners]
+    # labels that wait at a way for their next stage: [layers placed, way, label]
+    cost = np.full((layers + 1, ways, width), np.inf)
+    used = np.zeros((layers + 1, ways, width, classes), dtype=np.uint8)
+    stages = np.zeros((layers + 1, ways, width), dtype=np.int32)
+    came = np.full((layers + 1, ways, width), _NONE)
+    made = np.full((layers + 1, ways, width), _NONE)
+    cost[0, :, 0] = np.where(counts[owners] > 0, given.enter, np.inf)
+    rows, every = np.arange(ways)[:, None], np.arange(width)[None, :]
+    here, far = np.full((ways, width), np.inf), min(ways * width, _WIDER * width)
+    into_group = np.ascontiguousarray(hops.between.T[:, hops.groups])
     for stop in range(1, layers + 1):
-        ways = (cost[:, :stop] + given.stage[stop, :, :stop, None]).reshape(classes, -1)
-        pick = _least(ways, width)
-        here = np.take_along_axis(ways, pick, axis=1) + prices[:, None]
-        made[:, stop] = pick
+        low = int(given.lows[stop])
+        if low >= stop:
+            here[:] = np.inf
+            continue
+        span = cost[low:stop] + given.stages(stop, low)[:, :, None]
+        lay = span.transpose(1, 0, 2).reshape(ways, -1)
+        pick = _least(lay, width)
+        here = lay[rows, pick] + paid[:, None]
+        start, label = np.divmod(pick, width)
+        start += low
+        made[stop] = start * width + label
         if stop == layers:
             break
-        start, label = np.divmod(pick, width)
-        sets = used[rows, start, label].copy()
-        sets[rows, np.arange(width)[None, :], rows] += 1
-        length = stages[rows, start, label] + 1
+        sets = used[start, rows, label]
+        sets[rows, every, owners[:, None]] += 1
+        length = stages[start, rows, label] + 1
         if most is not None:
             here[length >= most] = np.inf
-        flat, taken = here.reshape(-1), sets.reshape(-1, classes)
-        via = flat[:, None] + given.hop.repeat(width, axis=0)
-        via[taken >= counts[None, :]] = np.inf
-        way = _least(via.T, width)
-        cost[:, stop] = np.take_along_axis(via.T, way, axis=1)
-        used[:, stop], stages[:, stop] = taken[way], length.reshape(-1)[way]
-        came[:, stop] = way
+        taken = sets.reshape(-1, classes)
+        via = (into_group[:, :, None] + here).reshape(len(into_group), -1)
+        near = _least(via, far)
+        lane = via[np.arange(len(via))[:, None], near]
+        wanted = near[hops.groups]
+        free = taken[wanted, owners[:, None]] < limits[owners][:, None]
+        into = np.where(free, lane[hops.groups], np.inf)
+        choice = np.argsort(into, axis=1, kind="stable")[:, :width]
+        way = wanted[rows, choice]
+        cost[stop] = into[rows, choice]
+        used[stop], stages[stop], came[stop] = taken[way], length.reshape(-1)[way], way
     ends = (here + given.leave[:, None]).reshape(-1)
     found = []
     for end in np.argsort(ends, kind="stable")[:width]:
@@ -143,40 +205,33 @@ def distinct(
     return found
 
 
-def _least(values: Array, width: int) -> Columns:
+def _least(values: Array, width: int) -> Kinds:
     """Columns of the ``width`` least values of each row, in their order; ties by column."""
+    rows, columns = np.arange(len(values))[:, None], values.shape[1]
     if width == 1:
-        one: Columns = values.argmin(axis=1)[:, None]
+        one: Kinds = values.argmin(axis=1)[:, None]
         return one
-    if values.shape[1] < width:
-        pad = np.full((values.shape[0], width - values.shape[1]), np.inf)
-        order = np.argsort(np.hstack([values, pad]), axis=1, kind="stable")
-        few: Columns = np.minimum(order, values.shape[1] - 1)
+    if columns < width:
+        values = np.hstack([values, np.full((len(values), width - columns), np.inf)])
+        few: Kinds = np.minimum(np.argsort(values, axis=1, kind="stable"), columns - 1)
         return few
-    if values.shape[1] > 4 * width:
+    if columns > 3 * width:
         part = np.sort(np.argpartition(values, width - 1, axis=1)[:, :width], axis=1)
-        inner = np.argsort(np.take_along_axis(values, part, axis=1), axis=1, kind="stable")
-        some: Columns = np.take_along_axis(part, inner, axis=1)
+        some: Kinds = part[rows, np.argsort(values[rows, part], axis=1, kind="stable")]
         return some
-    every: Columns = np.argsort(values, axis=1, kind="stable")[:, :width]
+    every: Kinds = np.argsort(values, axis=1, kind="stable")[:, :width]
     return every
 
 
-def _cuts(
-    end: int,
-    made: Columns,
-    came: Columns,
-    stop: int,
-    width: int,
-) -> tuple[Cut, ...]:
+def _cuts(end: int, made: Kinds, came: Kinds, stop: int, width: int) -> tuple[Cut, ...]:
     """The pipeline that ends in a label."""
     cuts: list[Cut] = []
     last, label = divmod(end, width)
     while True:
-        start, waiting = divmod(int(made[last, stop, label]), width)
+        start, waiting = divmod(int(made[stop, last, label]), width)
         cuts.append((last, start, stop))
         if start == 0:
             return tuple(cuts[::-1])
-        last_label = int(came[last, start, waiting])
+        before = int(came[start, last, waiting])
         stop = start
-        last, label = divmod(last_label, width)
+        last, label = divmod(before, width)

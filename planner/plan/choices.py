@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
@@ -26,11 +27,18 @@ def good_enough(problem: Problem) -> list[QuantScheme]:
     return kept
 
 
-def most_replicas(problem: Problem, quant: QuantScheme) -> int:
+def mixes(problem: Problem) -> list[tuple[QuantScheme, ...]]:
+    """Sets of schemes that the stages of a plan choose from: one for all, or any for each."""
+    each = good_enough(problem)
+    alone = [(quant,) for quant in each]
+    return [*alone, tuple(each)] if problem.serving.mixed_quants and len(each) > 1 else [*alone]
+
+
+def most_replicas(problem: Problem, quants: Sequence[QuantScheme]) -> int:
     """Replicas that memory, nodes and users could allow."""
-    nodes = allowed_nodes(problem)
+    nodes, layers = allowed_nodes(problem), problem.model.num_hidden_layers
     room = sum(capacity_bytes(problem, node.id) for node in nodes)
-    one = needs(problem, 0, problem.model.num_hidden_layers, quant.id, 1).total_bytes
+    one = min(needs(problem, 0, layers, quant.id, 1).total_bytes for quant in quants)
     users = problem.workload.concurrency or len(nodes)
     return max(1, min(len(nodes), users, int(room / one)))
 
@@ -50,7 +58,8 @@ def seats_to_try(problem: Problem, replicas: int) -> list[int]:
     return [*ladder, min(most, 256)]
 
 
-def structure_name(replicas: int, quant_id: str, seats: int) -> str:
+def structure_name(replicas: int, quants: Sequence[QuantScheme], seats: int) -> str:
     """What a structure is called in tables of candidates."""
+    quant_id = " or ".join(quant.id for quant in quants)
     count = f"{replicas} replicas" if replicas > 1 else "1 pipeline"
     return f"{count}, {quant_id}, {seats} seats"

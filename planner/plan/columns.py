@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
-from planner.plan.costs import Array
+from planner.plan.costs import Array, Kinds
 from planner.plan.pipeline import Cut
 
 _BRANCHES = 2000
@@ -44,12 +44,14 @@ class Columns:
 
     counts: Array
     """Nodes of each class."""
+    owners: Kinds
+    """[way] -> class."""
     replicas: int
     known: dict[tuple[int, ...], tuple[float, tuple[Cut, ...]]] = field(default_factory=dict)
 
     def add(self, cuts: tuple[Cut, ...], cost: float) -> bool:
         """Whether the pipeline is new and worth keeping."""
-        nodes = tuple(sorted(kind for kind, _, _ in cuts))
+        nodes = tuple(sorted(int(self.owners[way]) for way, _, _ in cuts))
         if not math.isfinite(cost) or (nodes in self.known and self.known[nodes][0] <= cost):
             return False
         self.known[nodes] = cost, cuts
@@ -66,7 +68,7 @@ class Columns:
 
     def used(self, cuts: tuple[Cut, ...]) -> Array:
         """How many nodes of each class a pipeline takes."""
-        kinds = [kind for kind, _, _ in cuts]
+        kinds = [self.owners[way] for way, _, _ in cuts]
         return np.bincount(kinds, minlength=len(self.counts)).astype(float)
 
     def priced(self, real: bool = False) -> Priced:

@@ -10,13 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.core.cluster import Link
 from planner.core.cost import Batch, chip, hidden_payload_bytes, transfer_time
-from planner.core.cost.compute import Chip, embedding_time, fixed_s, head_time, layer_time
+from planner.core.cost.compute import (
+    Chip,
+    chunked_s,
+    embedding_time,
+    fixed_s,
+    head_time,
+    layer_time,
+)
 from planner.core.cost.transfer import token_payload_bytes
 from planner.core.cost.traversal import coordinator_s
 from planner.core.model import Layer
@@ -26,26 +34,51 @@ from planner.plan.classes import NodeClass
 from planner.plan.queueing import Load
 from planner.plan.room import capacity_bytes, needs
 from planner.plan.times import decode_batch, over_steps
+from planner.plan.ways import Way
 
 Array = NDArray[np.float64]
 Kinds = NDArray[np.int64]
-"""Numbers of lines; -1 where there is none."""
+"""Numbers of lines, kinds, groups or classes; -1 for a line where there is none."""
+Join = np.ufunc
+"""How parts of a pipeline combine: np.add or np.maximum."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Criterion:
     """One number of a pipeline, by what each part adds to it."""
 
-    stage: Array
-    """[class, start, stop] of a stage; infinite where it does not fit or is empty."""
+    table: Array
+    """[kind, start, stop] of a stage; infinite where it does not fit or is empty."""
+    kinds: Kinds
+    """[way] -> kind: ways of one kind differ in links and prices alone."""
     hop: Array
-    """[class, class] between two different nodes; infinite without a link."""
+    """[way, way] between two different nodes; infinite without a link."""
     enter: Array
-    """[class] from the coordinator, its own time included."""
+    """[way] from the coordinator, its own time included."""
     leave: Array
-    """[class] back to the coordinator."""
+    """[way] back to the coordinator."""
     longest: bool
     """Whether parts combine by maximum instead of sum."""
+    rent: Array | None = None
+    """[way] that a stage adds whatever its layers; none where absent."""
+
+    @property
+    def join(self) -> Join:
+        """How parts combine."""
+        return np.maximum if self.longest else np.add
+
+    @property
+    def values(self) -> Array:
+        """Every finite part, rising."""
+        parts = [part.ravel() for part in (self.table, self.hop, self.enter, self.leave)]
+        every = np.unique(np.concatenate(parts))
+        return every[np.isfinite(every)]
+
+    @cached_property
+    def stage(self) -> Array:
+        """[way, start, stop] of a stage: what the exact search reads, for few ways."""
+        each: Array = self.table[self.kinds]
+        return each if self.rent is None else each + self.rent[:, None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +90,8 @@ class Lines:
     hop: Kinds
     enter: Kinds
     leave: Kinds
+    groups: Kinds
+    """[class] -> group: classes of one group have the same lines to and from everybody else."""
 
 
 def lines(problem: Problem, classes: tuple[NodeClass, ...]) -> Lines:
@@ -79,18 +114,39 @@ def lines(problem: Problem, classes: tuple[NodeClass, ...]) -> Lines:
         other = b.nodes[1] if a is b and len(b.nodes) > 1 else b.example
         return -1 if other == a.example else kind(a.example, other)
 
-    return Lines(
-        hop=np.array([[between(a, b) for b in classes] for a in classes]),
-        enter=np.array([kind(home, entry.example) for entry in classes]),
-        leave=np.array([kind(entry.example, home) for entry in classes]),
-        kinds=(*kinds, None),
-    )
+    hop = np.array([[between(a, b) for b in classes] for a in classes])
+    enter = np.array([kind(home, entry.example) for entry in classes])
+    leave = np.array([kind(entry.example, home) for entry in classes])
+    return Lines((*kinds, None), hop, enter, leave, _alike(hop, enter, leave))
+
+
+def _alike(hop: Kinds, enter: Kinds, leave: Kinds) -> Kinds:
+    """[class] -> group of classes that could be swapped as far as lines go.
+
+    All hops within a group are then of one kind; a class of one node has none to itself.
+    """
+    classes = len(hop)
+    groups, firsts = np.zeros(classes, dtype=np.int64), list[int]()
+    for one in range(classes):
+        for group, other in enumerate(firsts):
+            rows, columns = hop[one] == hop[other], hop[:, one] == hop[:, other]
+            inner = hop[one, other]
+            rows[[one, other]] = columns[[one, other]] = True
+            selves = all(hop[each, each] in (-1, inner) for each in (one, other))
+            ends = enter[one] == enter[other] and leave[one] == leave[other]
+            if ends and selves and hop[other, one] == inner and rows.all() and columns.all():
+                groups[one] = group
+                break
+        else:
+            groups[one] = len(firsts)
+            firsts.append(one)
+    return groups
 
 
 def criteria(
     problem: Problem,
     classes: tuple[NodeClass, ...],
-    quant: QuantScheme,
+    ways: tuple[Way, ...],
     load: Load,
     between: Lines | None = None,
 ) -> list[Criterion]:
@@ -99,31 +155,50 @@ def criteria(
     The order is that of the fields of ``Steps``.
     """
     between = between or lines(problem, classes)
-    room = _fits(problem, classes, quant, load.seats)
+    kinds, machines = _kinds(problem, classes, ways)
+    room = np.stack([_fits(problem, name, way.quant, load.seats) for name, way in machines])
     prefill = Batch.prefill(load.prompt_tokens)
+
+    def made(over: Over, longest: bool) -> Criterion:
+        tables = [
+            _stage_table(problem, way.quant, chip(problem, name, way.split), over)
+            for name, way in machines
+        ]
+        messages = _messages(problem, ways, between, over, longest)
+        return Criterion(np.stack(tables) + room, kinds, *messages, longest)
 
     def once(time_s: Callable[[Batch], float]) -> float:
         return time_s(prefill)
 
-    result = [
-        _criterion(problem, classes, quant, room, between, once, longest=False),
-        _criterion(problem, classes, quant, room, between, once, longest=True),
-    ]
-    kinds = (False, True) if load.groups > 1 else (False,)
-    for longest in kinds:
+    result = [made(once, longest=False), made(once, longest=True)]
+    for longest in (False, True) if load.groups > 1 else (False,):
         for batch in load.batches:
 
             def steps(time_s: Callable[[Batch], float], batch: float = batch) -> float:
                 return over_steps(lambda step: time_s(decode_batch(load, batch, step)), load.steps)
 
-            result.append(_criterion(problem, classes, quant, room, between, steps, longest))
+            result.append(made(steps, longest))
     return result
 
 
-def _fits(
-    problem: Problem, classes: tuple[NodeClass, ...], quant: QuantScheme, seats: int
-) -> Array:
-    """[class, start, stop]: 0 where a stage fits, infinite where it does not."""
+def _kinds(
+    problem: Problem, classes: tuple[NodeClass, ...], ways: tuple[Way, ...]
+) -> tuple[Kinds, list[tuple[str, Way]]]:
+    """[way] -> kind of machine and its use, and for each kind a node and a way."""
+    known: dict[tuple[object, ...], int] = {}
+    kinds, machines = [], list[tuple[str, Way]]()
+    for way in ways:
+        node = problem.cluster.node(classes[way.owner].example)
+        key = node.device, node.count, node.memory_bytes, way.quant.id, way.split
+        if key not in known:
+            known[key] = len(machines)
+            machines.append((node.id, way))
+        kinds.append(known[key])
+    return np.array(kinds), machines
+
+
+def _fits(problem: Problem, node: str, quant: QuantScheme, seats: int) -> Array:
+    """[start, stop]: 0 where a stage fits on a node, infinite where it does not."""
     layers = problem.model.num_hidden_layers
     middle = np.zeros(layers + 1)
     empty = needs(problem, 0, 1, quant.id, seats)
@@ -140,18 +215,14 @@ def _fits(
     ends[:, layers] += head
     if model.tie_word_embeddings:
         ends[0, layers] -= head
-    inside = needs(problem, 0, 1, quant.id, seats).activation_bytes
+    inside = empty.activation_bytes
     last = needs(problem, layers - 1, layers, quant.id, seats).activation_bytes
     inside_only = inside if layers > 1 else last
     ends += inside_only
     ends[:, layers] += last - inside_only
-    total = spans + ends
     blocked = np.tril(np.ones((layers + 1, layers + 1), dtype=bool))
-    tables = []
-    for entry in classes:
-        bad = blocked | (total > capacity_bytes(problem, entry.example) * (1 + 1e-12))
-        tables.append(np.where(bad, np.inf, 0.0))
-    return np.stack(tables)
+    bad = blocked | (spans + ends > capacity_bytes(problem, node) * (1 + 1e-12))
+    return np.where(bad, np.inf, 0.0)
 
 
 def _without_ends(problem: Problem, quant: QuantScheme, index: int, seats: int) -> float:
@@ -170,24 +241,11 @@ Over = Callable[[Callable[[Batch], float]], float]
 """Turns the time of a batch into the time of all batches that a criterion covers."""
 
 
-def _criterion(
-    problem: Problem,
-    classes: tuple[NodeClass, ...],
-    quant: QuantScheme,
-    room: Array,
-    between: Lines,
-    over: Over,
-    longest: bool,
-) -> Criterion:
-    alike: dict[tuple[object, ...], Array] = {}
-    for entry in classes:
-        node = problem.cluster.node(entry.example)
-        kind = (node.device, node.count, node.host)
-        if kind not in alike:
-            alike[kind] = _stage_table(problem, quant, chip(problem, node.id), over)
-    kinds = [problem.cluster.node(entry.example) for entry in classes]
-    stage = np.stack([alike[node.device, node.count, node.host] for node in kinds])
-    path = problem.serving.return_path
+def _messages(
+    problem: Problem, ways: tuple[Way, ...], between: Lines, over: Over, longest: bool
+) -> tuple[Array, Array, Array]:
+    """What hops between stages, the way in and the way back add to a criterion."""
+    owners, path = np.array([way.owner for way in ways]), problem.serving.return_path
 
     def messages_s(kinds: Kinds, payload: Callable[[Batch], float]) -> Array:
         def one(link: Link | None) -> float:
@@ -199,9 +257,6 @@ def _criterion(
 
         return np.array([*map(one, between.kinds[:-1]), np.inf])[kinds]
 
-    def hidden(batch: Batch) -> float:
-        return hidden_payload_bytes(problem.model, quant, batch.new_tokens)
-
     def answer(batch: Batch) -> float:
         return token_payload_bytes(batch.sampled_tokens)
 
@@ -209,17 +264,27 @@ def _criterion(
         joined: Array = np.maximum(there_s, back_s) if longest else there_s + back_s
         return joined
 
+    def onward_s(quant: QuantScheme) -> Array:
+        """[class, class] of hidden states that leave a stage of that quantization."""
+
+        def hidden(batch: Batch) -> float:
+            return hidden_payload_bytes(problem.model, quant, batch.new_tokens)
+
+        if path == "star":
+            up_s, down_s = messages_s(between.leave, hidden), messages_s(between.enter, hidden)
+            return both(up_s[:, None], down_s[None, :])
+        there_s = messages_s(between.hop, hidden)
+        return both(there_s, messages_s(between.hop.T, answer)) if path == "relayed" else there_s
+
     own_s = np.array(over(lambda batch: coordinator_s(problem, batch)))
     inward_s = messages_s(between.enter, lambda batch: token_payload_bytes(batch.new_tokens))
     enter, leave = both(own_s, inward_s), messages_s(between.leave, answer)
-    hop = messages_s(between.hop, hidden)
-    if path == "star":
-        up_s, down_s = messages_s(between.leave, hidden), messages_s(between.enter, hidden)
-        hop = both(up_s[:, None], down_s[None, :])
-    elif path == "relayed":
+    if path == "relayed":
         enter, leave = both(enter, leave), np.zeros_like(leave)
-        hop = both(hop, messages_s(between.hop.T, answer))
-    return Criterion(stage + room, hop, enter, leave, longest)
+    schemes = {way.quant.wire_bits: way.quant for way in ways}
+    sent = {bits: onward_s(quant) for bits, quant in schemes.items()}
+    hop = np.stack([sent[way.quant.wire_bits][way.owner, owners] for way in ways])
+    return hop, enter[owners], leave[owners]
 
 
 def _stage_table(problem: Problem, quant: QuantScheme, chip: Chip, over: Over) -> Array:
@@ -228,8 +293,11 @@ def _stage_table(problem: Problem, quant: QuantScheme, chip: Chip, over: Over) -
     by_layer: dict[int, float] = {}
     prefix = np.zeros(model.num_hidden_layers + 1)
 
+    def seconds(time_s: Callable[[Batch], float]) -> float:
+        return over(lambda batch: chunked_s(chip, batch, time_s))
+
     def one_layer(layer: Layer) -> float:
-        return over(lambda batch: layer_time(model, layer, quant, chip, batch).total_s)
+        return seconds(lambda batch: layer_time(model, layer, quant, chip, batch).total_s)
 
     for index, layer in enumerate(model.layers):
         if id(layer) not in by_layer:
@@ -237,8 +305,9 @@ def _stage_table(problem: Problem, quant: QuantScheme, chip: Chip, over: Over) -
         prefix[index + 1] = prefix[index] + by_layer[id(layer)]
     table = prefix[None, :] - prefix[:, None]
     whole = table[0, -1]
-    table += over(lambda batch: fixed_s(calibration, batch, alone=False))
-    table[0, -1] = whole + over(lambda batch: fixed_s(calibration, batch, alone=True))
-    table[0, :] += over(lambda batch: embedding_time(model, quant, chip, batch).total_s)
-    table[:, -1] += over(lambda batch: head_time(model, quant, chip, batch).total_s)
+    table += seconds(lambda batch: fixed_s(calibration, batch, alone=False))
+    table[0, -1] = whole + seconds(lambda batch: fixed_s(calibration, batch, alone=True))
+    table[0, :] += seconds(lambda batch: embedding_time(model, quant, chip, batch).total_s)
+    table[:, -1] += seconds(lambda batch: head_time(model, quant, chip, batch).total_s)
+    table += over(lambda _: chip.handover_s)
     return table

@@ -18,7 +18,7 @@ import numpy as np
 
 from planner.plan.chain import Lengths, cheapest, distinct, lengths
 from planner.plan.columns import Columns
-from planner.plan.costs import Array, Criterion
+from planner.plan.costs import Array, Criterion, Kinds
 from planner.plan.floor import Cost, Floor
 from planner.plan.pipeline import Cut
 
@@ -66,7 +66,11 @@ class Coupled:
     weights: list[float]
     """How much the cost grows with each criterion."""
     cost: Cost
+    straight: bool
+    """Whether the cost is quasi-concave."""
     columns: Columns
+    groups: Kinds
+    """[way] -> group of alike lines."""
     prices: Array
     """Of each class; those of the best bound once there is one."""
     bound: float = -math.inf
@@ -84,9 +88,8 @@ class Coupled:
 
     def __post_init__(self) -> None:
         gap = self.criteria[_GAP]
-        parts = [part.ravel() for part in (gap.stage, gap.hop, gap.enter, gap.leave)]
-        every = np.concatenate(parts)
-        every = every[np.isfinite(every) & (every > self.low[_GAP])]
+        every = gap.values
+        every = every[every > self.low[_GAP]]
         self.gaps_s = np.unique(np.append(every, self.low[_GAP]))
         self._add_level(self.low[_GAP], float(self.gaps_s[-1]))
         if self.levels:
@@ -98,7 +101,8 @@ class Coupled:
 
     def seed(self, cuts: tuple[Cut, ...]) -> bool:
         """Whether a pipeline is new and admissible; it joins the columns."""
-        if any(sum(kind == cut[0] for cut in cuts) > 1 for kind in self.once):
+        used = self.columns.used(cuts)
+        if any(used[kind] > 1 for kind in self.once):
             return False
         return self.columns.add(cuts, self.cost(self._vector(cuts)))
 
@@ -180,7 +184,8 @@ class Coupled:
         return True
 
     def _add_level(self, low_s: float, high_s: float) -> None:
-        given = lengths(self.criteria, self.weights, high_s)
+        owners = self.columns.owners
+        given = lengths(self.criteria, self.weights, high_s, owners, self.groups)
         shortest, _, _ = cheapest(given, np.zeros(len(self.columns.counts)))
         self.solved += 1
         low = (*self.low[:_GAP], low_s, *self.low[_GAP + 1 :])
@@ -252,7 +257,7 @@ class Coupled:
                 0.0 if criterion.longest else weight
                 for criterion, weight in zip(self.criteria, self.weights, strict=True)
             ]
-            level.least[total] = Floor(self.cost, level.low, sums, total)
+            level.least[total] = Floor(self.cost, level.low, sums, total, self.straight)
         return level.least[total].at_least(enough)
 
     def _vector(self, cuts: tuple[Cut, ...]) -> list[float]:
@@ -260,7 +265,9 @@ class Coupled:
         result = []
         for criterion in self.criteria:
             parts = [criterion.enter[cuts[0][0]], criterion.leave[cuts[-1][0]]]
-            parts += [criterion.stage[kind, start, stop] for kind, start, stop in cuts]
+            parts += [criterion.table[criterion.kinds[way], *span] for way, *span in cuts]
+            if criterion.rent is not None:
+                parts += [criterion.rent[way] for way, *_ in cuts]
             parts += [criterion.hop[a[0], b[0]] for a, b in itertools.pairwise(cuts)]
             result.append(float(max(parts) if criterion.longest else sum(parts)))
         return result

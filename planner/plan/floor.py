@@ -14,9 +14,11 @@ _CLOSE = 1e-3
 _BOXES = 200
 
 
-def floor(cost: Cost, low: Sequence[float], weights: Sequence[float], total: float) -> float:
+def floor(
+    cost: Cost, low: Sequence[float], weights: Sequence[float], total: float, straight: bool = False
+) -> float:
     """A lower bound on ``cost(x)`` over ``x >= low`` with ``weights . x >= total``."""
-    return Floor(cost, low, weights, total).at_least(math.inf)
+    return Floor(cost, low, weights, total, straight).at_least(math.inf)
 
 
 class Floor:
@@ -24,10 +26,16 @@ class Floor:
 
     ``cost`` never falls as any part of ``x`` grows. Boxes that cover the plane are halved, the
     cheapest lower corner first; every value that is returned is below the cost of all that is left.
+    A ``straight`` cost is quasi-concave, so it is least where the plane meets an axis.
     """
 
     def __init__(
-        self, cost: Cost, low: Sequence[float], weights: Sequence[float], total: float
+        self,
+        cost: Cost,
+        low: Sequence[float],
+        weights: Sequence[float],
+        total: float,
+        straight: bool = False,
     ) -> None:
         self._cost, self._weights, self._total = cost, weights, total
         self._axes = [axis for axis, weight in enumerate(weights) if weight > 0]
@@ -38,6 +46,8 @@ class Floor:
         high = {axis: low[axis] + lacking / weights[axis] for axis in self._axes}
         bottom = self._beyond
         self._beyond = min(cost([*low[:axis], high[axis], *low[axis + 1 :]]) for axis in self._axes)
+        if straight:
+            return
         upper = tuple(high.get(axis, low[axis]) for axis in range(len(low)))
         self._boxes, self._left = [(bottom, tuple(low), upper)], _BOXES
 

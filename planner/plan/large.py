@@ -9,7 +9,6 @@ the longest stage, because what users feel depends on sums and on that maximum.
 from __future__ import annotations
 
 import heapq
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,21 +16,22 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from planner.core.cost.ledger import standing_usd_per_hour
-from planner.core.plan import Pipeline, Plan, Stage
+from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.plan.activity import home_usd_per_hour
 from planner.plan.chain import Lengths, cheapest, distinct, lengths
 from planner.plan.classes import NodeClass
 from planner.plan.columns import Columns
-from planner.plan.costs import Array, Criterion, Lines, criteria
+from planner.plan.costs import Array, Criterion, Kinds, Lines, criteria
 from planner.plan.coupled import Coupled
 from planner.plan.floor import floor
 from planner.plan.pipeline import Cut
 from planner.plan.predict import load_of, predict
-from planner.plan.promise import as_cost, judge, objective_value
-from planner.plan.structure import Best, admissible
+from planner.plan.promise import as_cost, judge, objective_value, straight
+from planner.plan.structure import Best, admissible, assembled
 from planner.plan.tables import relaxed
+from planner.plan.ways import ways
 
 _GAP = 1
 """Where the gap between prompts stands among the criteria."""
@@ -39,6 +39,8 @@ _GATHERED = 4
 """Turns in which replicas gather further pipelines to choose from."""
 _ITERATIONS = 60
 """Most price updates in one interval."""
+_FEW = 0.6
+"""Groups of alike lines are looked at together where there are fewer than this share of ways."""
 _NOISE = 1e-9
 """Growth of a cost that is rounding."""
 ENOUGH = 2e-3
@@ -61,7 +63,8 @@ class Large:
     problem: Problem
     classes: tuple[NodeClass, ...]
     replicas: int
-    quant: QuantScheme
+    quants: tuple[QuantScheme, ...]
+    """What each stage may choose from."""
     seats: int
     between: Lines
     known: Known
@@ -70,8 +73,12 @@ class Large:
         groups = min(self.problem.serving.micro_batches, self.seats)
         self.load = load_of(self.problem, self.seats, groups, 1 / self.replicas)
         self.judge = judge(self.problem, self.load, 1 / self.replicas)
+        self.straight = straight(self.problem, self.load)
         home = self.problem.cluster.coordinator
-        self.criteria = criteria(self.problem, self.classes, self.quant, self.load, self.between)
+        self.ways = ways(self.problem, self.classes, self.quants)
+        self.owners = np.array([way.owner for way in self.ways])
+        self.groups = self._groups()
+        self.criteria = criteria(self.problem, self.classes, self.ways, self.load, self.between)
         rents = [
             0.0
             if entry.example == home
@@ -79,9 +86,9 @@ class Large:
             for entry in self.classes
         ]
         self.rents = np.array(rents)
-        self.criteria.append(_rent(self.criteria[0], self.rents))
+        self.criteria.append(_rent(self.criteria[0], self.rents[self.owners]))
         self.counts = np.array([float(len(entry.nodes)) for entry in self.classes])
-        self.low = tuple(relaxed(criterion) for criterion in self.criteria)
+        self.low = tuple(relaxed(one, self.groups, self.owners) for one in self.criteria)
         self.incumbent = self.found = math.inf
         self.plan: Plan | None = None
         self.coupled: Coupled | None = None
@@ -110,7 +117,7 @@ class Large:
         """
         self.incumbent = incumbent
         weights = self._weights(self.low)
-        self._build(lengths(self.criteria, weights, math.inf), np.zeros(len(self.classes)))
+        self._build(self._lengths(weights, math.inf), np.zeros(len(self.classes)))
         if self.replicas == 1:
             return self._answer(self._bound(weights, effort))
         return self._answer(max(self.quick_bound, self._side_by_side(weights, effort)))
@@ -118,7 +125,7 @@ class Large:
     def first(self) -> Best:
         """A plan and a bound without much ado."""
         if math.isfinite(self._cost(self.low)):
-            given = lengths(self.criteria, self._weights(self.low), math.inf)
+            given = self._lengths(self._weights(self.low), math.inf)
             self._build(given, np.zeros(len(self.classes)))
         return self._answer(self.quick_bound)
 
@@ -132,9 +139,18 @@ class Large:
         """A bound over replicas that compete for nodes; looks for a plan first."""
         known = self.known
         if self.coupled is None:
-            columns = Columns(self.counts, self.replicas)
+            columns = Columns(self.counts, self.owners, self.replicas)
             prices = np.zeros(len(self.counts)) if known.prices is None else known.prices
-            self.coupled = Coupled(self.criteria, self.low, weights, self._cost, columns, prices)
+            self.coupled = Coupled(
+                self.criteria,
+                self.low,
+                weights,
+                self._cost,
+                self.straight,
+                columns,
+                self.groups,
+                prices,
+            )
         coupled, before = self.coupled, self.coupled.solved
         for cuts in known.pipelines:
             coupled.seed(cuts)
@@ -187,9 +203,7 @@ class Large:
         if not math.isfinite(self._cost(self.low)):
             return math.inf
         gap = self.criteria[_GAP]
-        parts = [part.ravel() for part in (gap.stage, gap.hop, gap.enter, gap.leave)]
-        every = np.concatenate(parts)
-        top = float(every[np.isfinite(every)].max())
+        top = float(gap.values[-1])
         sensitive = weights[_GAP] > 0
         first = self._interval(weights, self.low[_GAP], top)
         intervals = [(first, self.low[_GAP], top)]
@@ -206,13 +220,13 @@ class Large:
 
     def _interval(self, weights: list[float], low_s: float, high_s: float) -> float:
         """A bound on plans whose longest stage lies in an interval; looks for plans as well."""
-        given = lengths(self.criteria, weights, high_s)
+        given = self._lengths(weights, high_s)
         prices = np.zeros(len(self.classes))
         lower = (*self.low[:_GAP], max(low_s, self.low[_GAP]), *self.low[_GAP + 1 :])
         sums = [0.0 if c.longest else w for c, w in zip(self.criteria, weights, strict=True)]
 
         def one(total: float) -> float:
-            return floor(self._cost, lower, sums, total)
+            return floor(self._cost, lower, sums, total, self.straight)
 
         length, used, cuts = cheapest(given, prices)
         self.solved += 1
@@ -231,7 +245,7 @@ class Large:
             excess = used - self.counts
             if not (excess > 0).any():
                 self._offer([cuts])
-                reached = min(reached, _length(given, cuts))
+                reached = min(reached, given.of(cuts))
                 if not prices.any():
                     break
             moved = (excess > 0) | (prices > 0)
@@ -277,15 +291,28 @@ class Large:
             if self.replicas == 1:
                 for cuts in found:
                     self._offer([cuts])
-                return min(_length(given, cuts) for cuts in found)
+                return min(given.of(cuts) for cuts in found)
             taken.append(found[0])
             self.known.pipelines[found[0]] = None
-            for kind, _, _ in found[0]:
-                left[kind] -= 1
+            for way, _, _ in found[0]:
+                left[self.owners[way]] -= 1
             if most is not None:
                 most -= len(found[0])
         self._offer(taken)
-        return _length(given, taken[0])
+        return given.of(taken[0])
+
+    def _lengths(self, weights: list[float], longest_s: float) -> Lengths:
+        return lengths(self.criteria, weights, longest_s, self.owners, self.groups)
+
+    def _groups(self) -> Kinds:
+        """[way] -> group of ways with alike lines, no two of one class in it."""
+        uses = [(way.quant.id, way.split) for way in self.ways]
+        number = {use: index for index, use in enumerate(dict.fromkeys(uses))}
+        every = self.between.groups[self.owners] * len(number)
+        every += np.array([number[use] for use in uses])
+        groups: Kinds = np.unique(every, return_inverse=True)[1]
+        few = groups.max() < _FEW * len(groups)
+        return groups if few else np.arange(len(groups))
 
     @property
     def _width(self) -> int:
@@ -305,7 +332,7 @@ class Large:
         return self.problem.requirements.must_have.max_nodes
 
     def _offer(self, pipelines: list[tuple[Cut, ...]]) -> None:
-        plan = self._assembled(pipelines)
+        plan = assembled(self.classes, self.ways, pipelines, self.load)
         prediction = predict(self.problem, plan)
         value = objective_value(self.problem, prediction.metrics)
         if value is None or not admissible(self.problem, plan, prediction):
@@ -314,34 +341,10 @@ class Large:
         if cost < self.found:
             self.plan, self.found = plan, cost
 
-    def _assembled(self, pipelines: list[tuple[Cut, ...]]) -> Plan:
-        left = [list(entry.nodes) for entry in self.classes]
-        return Plan(
-            pipelines=tuple(
-                Pipeline(
-                    stages=tuple(
-                        Stage(node=left[kind].pop(0), start=start, stop=stop, quant=self.quant.id)
-                        for kind, start, stop in cuts
-                    ),
-                    max_num_seqs=self.seats,
-                    micro_batches=self.load.groups,
-                )
-                for cuts in pipelines
-            )
-        )
-
-
-def _length(given: Lengths, cuts: tuple[Cut, ...]) -> float:
-    """Length of one pipeline, no prices in it."""
-    total = given.enter[cuts[0][0]] + given.leave[cuts[-1][0]]
-    total += sum(given.stage[stop, kind, start] for kind, start, stop in cuts)
-    total += sum(given.hop[a[0], b[0]] for a, b in itertools.pairwise(cuts))
-    return float(total)
-
 
 def _rent(like: Criterion, usd_per_hour: Array) -> Criterion:
     """Rent as a sum over stages."""
-    stage = np.where(np.isfinite(like.stage), usd_per_hour[:, None, None], np.inf)
+    table = np.where(np.isfinite(like.table), 0.0, np.inf)
     free = np.zeros_like(like.enter)
     hop = np.where(np.isfinite(like.hop), 0.0, np.inf)
-    return Criterion(stage, hop, free, free, longest=False)
+    return Criterion(table, like.kinds, hop, free, free, longest=False, rent=usd_per_hour)

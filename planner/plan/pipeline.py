@@ -1,7 +1,7 @@
 """The best pipeline over exactly given nodes: order, layer ranges.
 
-Sets: classes of interchangeable nodes, layers 0 .. L.
-Variables: the hop order of the nodes and where each stage starts.
+Sets: classes of interchangeable nodes, the ways to use them, layers 0 .. L.
+Variables: the hop order of the nodes, the way of each and where its stage starts.
 Objective: the part of the plan's objective that the pipeline brings (``promise``).
 Constraints: every layer once, memory, links, latency bounds.
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,7 +28,7 @@ from planner.plan.tables import State, without
 Vector = tuple[float, ...]
 Judge = Callable[[Vector], Promise]
 Cut = tuple[int, int, int]
-"""A stage: class, first layer, end."""
+"""A stage: way of its node, first layer, end."""
 
 
 @dataclass(order=True, slots=True)
@@ -38,7 +38,7 @@ class _Label:
     state: State = field(compare=False)
     """Nodes still to be placed, the class of the next stage included."""
     last: int = field(compare=False)
-    """Class of the stage to be cut next."""
+    """Way of the stage to be cut next."""
     stop: int = field(compare=False)
     """Where that stage ends; 0 for a complete pipeline."""
     vector: Vector = field(compare=False)
@@ -61,6 +61,7 @@ class Found:
 def best_pipeline(
     criteria: list[Criterion],
     tables: list[dict[State, Array]],
+    owners: Sequence[int],
     nodes: State,
     judge: Judge,
     exact: Callable[[tuple[Cut, ...]], float],
@@ -75,8 +76,8 @@ def best_pipeline(
     seen: dict[tuple[State, int, int], list[Vector]] = {}
     turn = expanded = 0
     layers = criteria[0].stage.shape[1] - 1
-    for last in range(len(nodes)):
-        if nodes[last]:
+    for last, owner in enumerate(owners):
+        if nodes[owner]:
             start = tuple(float(criterion.leave[last]) for criterion in criteria)
             cost = judge(_bound(criteria, start, tables, nodes, last, layers)).cost
             if math.isfinite(cost):
@@ -94,7 +95,7 @@ def best_pipeline(
         if expanded >= limit:
             return Found(None, math.inf, label.cost, expanded)
         expanded += 1
-        for state, last, stop, vector, cut in _extensions(criteria, label):
+        for state, last, stop, vector, cut in _extensions(criteria, owners, label):
             key = (state, last, stop)
             if prune and stop and _dominated(seen.setdefault(key, []), vector):
                 continue
@@ -108,11 +109,11 @@ def best_pipeline(
 
 
 def _extensions(
-    criteria: list[Criterion], label: _Label
+    criteria: list[Criterion], owners: Sequence[int], label: _Label
 ) -> Iterator[tuple[State, int, int, Vector, Cut]]:
-    """Every way to cut the label's stage, with the class of the stage before it."""
+    """Every way to cut the label's stage, with the way of the stage before it."""
     last, stop = label.last, label.stop
-    rest = without(label.state, last)
+    rest = without(label.state, owners[last])
     if not any(rest):
         vector = _joined(
             criteria,
@@ -125,8 +126,8 @@ def _extensions(
     fits = np.flatnonzero(np.isfinite(criteria[0].stage[last, :stop, stop]))
     for start in map(int, fits[fits >= sum(rest)]):
         added = [float(criterion.stage[last, start, stop]) for criterion in criteria]
-        for before in range(len(rest)):
-            if rest[before]:
+        for before, owner in enumerate(owners):
+            if rest[owner]:
                 hop = [float(criterion.hop[before, last]) for criterion in criteria]
                 vector = _joined(criteria, label.vector, added, hop)
                 yield rest, before, start, vector, (last, start, stop)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from planner.core.metrics import Metrics, usd_per_million
 from planner.core.problem import Problem
 from planner.core.requirements import OBJECTIVES, MustHave
+from planner.core.workload import Fixed
 from planner.plan.activity import home_usd_per_hour
 from planner.plan.queueing import STATISTICS, Felt, Load, Steps, felt
 
@@ -56,6 +57,17 @@ def judge(problem: Problem, load: Load, share: float) -> Judge:
         return Promise(cost, result.requests_per_s, rent)
 
     return promise
+
+
+def straight(problem: Problem, load: Load) -> bool:
+    """Whether costs are quasi-concave in the criteria.
+
+    In waves of equal requests and one group, every time is a weighted sum of them, a rate its
+    inverse, and a price a rent times such a sum. Bounds on latencies cut that off.
+    """
+    fixed = isinstance(load.workload.prompt, Fixed) and isinstance(load.workload.output, Fixed)
+    bounded = _bounds_s(problem.requirements.must_have)
+    return load.users is not None and fixed and load.groups == 1 and not bounded
 
 
 def objective_value(problem: Problem, metrics: Metrics) -> float | None:

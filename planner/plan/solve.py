@@ -1,7 +1,8 @@
 """solve: Problem -> Solution: every number of replicas, quantization and seats, each exactly.
 
-What is chosen: disjoint pipelines, for each its nodes, their order and layer ranges; one
-quantization for all; how many seats each has.
+What is chosen: disjoint pipelines, for each its nodes, their order and layer ranges, and how each
+node's devices share a stage; one quantization for all, or one for each stage; how many seats each
+has.
 """
 
 from __future__ import annotations
@@ -11,10 +12,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
+
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.plan.baselines import Baseline, baseline
-from planner.plan.choices import good_enough, most_replicas, seats_to_try, structure_name
+from planner.plan.choices import (
+    good_enough,
+    mixes,
+    most_replicas,
+    seats_to_try,
+    structure_name,
+)
 from planner.plan.classes import NodeClass, allowed_nodes, node_classes, states, without_nodes
 from planner.plan.costs import criteria, lines
 from planner.plan.explain import explained
@@ -37,6 +46,7 @@ from planner.plan.standby import protected, steadier, unprotected
 from planner.plan.structure import Best, Structure, admissible
 from planner.plan.survey import LOOKS, surveyed
 from planner.plan.tables import State, relaxed
+from planner.plan.ways import ways
 
 STATES = 1024
 """Most multisets of nodes that are searched exactly; beyond, chains are."""
@@ -106,7 +116,7 @@ def solve_simply(problem: Problem, name: Baseline) -> Solution:
         raise no_nodes(problem)
     found: list[Candidate] = []
     for quant in good_enough(problem):
-        for replicas in range(1, most_replicas(problem, quant) + 1):
+        for replicas in range(1, most_replicas(problem, (quant,)) + 1):
             for seats in seats_to_try(problem, replicas):
                 plan = baseline(problem, name, quant, seats)
                 if plan is None or len(plan.pipelines) < replicas:
@@ -115,7 +125,7 @@ def solve_simply(problem: Problem, name: Baseline) -> Solution:
                 prediction = predict(problem, plan)
                 value = objective_value(problem, prediction.metrics)
                 if value is not None and admissible(problem, plan, prediction):
-                    said = structure_name(replicas, quant.id, seats)
+                    said = structure_name(replicas, (quant,), seats)
                     found.append(
                         Candidate(name=said, plan=plan, prediction=prediction, value=value)
                     )
@@ -195,13 +205,13 @@ def _searched(problem: Problem, limit: int, looks: int) -> tuple[list[Candidate]
 
 def _solved(problem: Problem, pool: _Pool, limit: int) -> Iterator[tuple[str, Best, bool]]:
     """Every structure with its best plan; with fewer seats than users where more do not fit."""
-    for quant in good_enough(problem):
-        for replicas in range(1, most_replicas(problem, quant) + 1):
+    for quants in mixes(problem):
+        for replicas in range(1, most_replicas(problem, quants) + 1):
             ladder = seats_to_try(problem, replicas)
             for seats in ladder:
-                structure = Structure(problem, pool.classes, pool.every, replicas, quant, seats)
+                structure = Structure(problem, pool.classes, pool.every, replicas, quants, seats)
                 best = structure.best(limit)
-                yield structure_name(replicas, quant.id, seats), best, structure.holds
+                yield structure_name(replicas, quants, seats), best, structure.holds
                 if problem.workload.concurrency is not None and best.plan is not None:
                     break
 
@@ -223,13 +233,18 @@ def _relaxed_bound(problem: Problem) -> float:
     """
     classes, bound = node_classes(problem), math.inf
     additive = problem.requirements.objective != "usd_per_million_output_tokens"
-    for quant in good_enough(problem):
-        for replicas in range(1, most_replicas(problem, quant) + 1):
+    between = lines(problem, classes)
+    for quants in mixes(problem):
+        every = ways(problem, classes, quants)
+        owners = np.array([way.owner for way in every])
+        alone = np.arange(len(every))
+        for replicas in range(1, most_replicas(problem, quants) + 1):
             for seats in seats_to_try(problem, replicas):
                 share = 1 / replicas
                 groups = min(problem.serving.micro_batches, seats)
                 load = load_of(problem, seats, groups, share)
-                vector = [relaxed(entry) for entry in criteria(problem, classes, quant, load)]
+                made = criteria(problem, classes, every, load, between)
+                vector = [relaxed(entry, alone, owners) for entry in made]
                 given = judge(problem, load, share)(vector, 0.0)
                 if math.isfinite(given.cost):
                     bound = min(bound, given.cost * (replicas if additive else 1))
@@ -281,13 +296,13 @@ def _best_alone(problem: Problem, quant_id: str, limit: int) -> Candidate | None
     if not allowed_nodes(problem):
         return None
     pool = _pool(problem)
-    quant = problem.quant(quant_id)
+    quants = (problem.quant(quant_id),)
     between = None if pool.whole else lines(problem, pool.classes)
     for seats in seats_to_try(problem, 1):
         if between is None:
-            best = Structure(problem, pool.classes, pool.every, 1, quant, seats).best(limit)
+            best = Structure(problem, pool.classes, pool.every, 1, quants, seats).best(limit)
         else:
-            best = Large(problem, pool.classes, 1, quant, seats, between, Known()).first()
+            best = Large(problem, pool.classes, 1, quants, seats, between, Known()).first()
         if best.plan is not None and best.prediction is not None:
             value = as_cost(problem, best.cost)
             return Candidate(

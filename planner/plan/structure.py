@@ -21,7 +21,7 @@ import numpy as np
 
 from planner.core.cluster import Node
 from planner.core.cost.ledger import ledger, standing_usd_per_hour, total_usd_per_hour
-from planner.core.plan import Pipeline, Plan, Stage
+from planner.core.plan import Pipeline, Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
@@ -39,7 +39,9 @@ from planner.plan.promise import (
     objective_value,
     pipeline_cost,
 )
+from planner.plan.queueing import Load
 from planner.plan.tables import State, least, reach
+from planner.plan.ways import Way, ways
 
 _SLACK = 1e-9
 
@@ -72,7 +74,8 @@ class Structure:
     classes: tuple[NodeClass, ...]
     every: list[State]
     replicas: int
-    quant: QuantScheme
+    quants: tuple[QuantScheme, ...]
+    """What each stage may choose from."""
     seats: int
     sets: dict[State, _Set] = field(default_factory=dict)
 
@@ -81,8 +84,10 @@ class Structure:
         groups = min(self.problem.serving.micro_batches, self.seats)
         self.load = load_of(self.problem, self.seats, groups, share)
         self.judge = judge(self.problem, self.load, share)
-        self.criteria = criteria(self.problem, self.classes, self.quant, self.load)
-        self.tables = [reach(criterion, self.every) for criterion in self.criteria]
+        self.ways = ways(self.problem, self.classes, self.quants)
+        self.owners = [way.owner for way in self.ways]
+        self.criteria = criteria(self.problem, self.classes, self.ways, self.load)
+        self.tables = [reach(criterion, self.owners, self.every) for criterion in self.criteria]
         for state in self.every:
             if any(state) and self._small_enough(state):
                 given = self._judge(state, self._least(state))
@@ -129,6 +134,7 @@ class Structure:
         found = best_pipeline(
             self.criteria,
             self.tables,
+            self.owners,
             state,
             lambda vector: self._judge(state, vector),
             self._exact_cost,
@@ -308,20 +314,30 @@ class Structure:
         return self._assemble([each for each in cuts if each is not None])
 
     def _assemble(self, pipelines: Sequence[tuple[Cut, ...]]) -> Plan:
-        """A plan from cuts, giving each class's nodes away in order."""
-        left = [list(entry.nodes) for entry in self.classes]
-        made = [
-            Pipeline(
-                stages=tuple(
-                    Stage(node=left[kind].pop(0), start=start, stop=stop, quant=self.quant.id)
-                    for kind, start, stop in cuts
-                ),
-                max_num_seqs=self.seats,
-                micro_batches=self.load.groups,
-            )
-            for cuts in pipelines
-        ]
-        return Plan(pipelines=tuple(made))
+        """A plan from cuts."""
+        return assembled(self.classes, self.ways, pipelines, self.load)
+
+
+def assembled(
+    classes: Sequence[NodeClass],
+    ways: Sequence[Way],
+    pipelines: Sequence[tuple[Cut, ...]],
+    load: Load,
+) -> Plan:
+    """A plan from cuts, giving each class's nodes away in order."""
+    left = [list(entry.nodes) for entry in classes]
+    made = [
+        Pipeline(
+            stages=tuple(
+                ways[way].stage(left[ways[way].owner].pop(0), start, stop)
+                for way, start, stop in cuts
+            ),
+            max_num_seqs=load.seats,
+            micro_batches=load.groups,
+        )
+        for cuts in pipelines
+    ]
+    return Plan(pipelines=tuple(made))
 
 
 def admissible(problem: Problem, plan: Plan, prediction: Prediction) -> bool:

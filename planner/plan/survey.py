@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
-from planner.plan.choices import good_enough, most_replicas, seats_to_try, structure_name
+from planner.plan.choices import mixes, most_replicas, seats_to_try, structure_name
 from planner.plan.classes import node_classes
 from planner.plan.costs import lines
 from planner.plan.large import ENOUGH, Known, Large
@@ -33,16 +33,16 @@ def surveyed(problem: Problem, looks: int = LOOKS) -> Iterator[tuple[str, Best, 
     """
     classes = node_classes(problem)
     between, known = lines(problem, classes), Known()
-    structures: list[tuple[int, QuantScheme, int]] = []
+    structures: list[tuple[int, tuple[QuantScheme, ...], int]] = []
     found, holds, incumbent = list[Best](), list[bool](), math.inf
     shapes = [
-        (quant, replicas)
-        for quant in good_enough(problem)
-        for replicas in range(1, most_replicas(problem, quant) + 1)
+        (quants, replicas)
+        for quants in mixes(problem)
+        for replicas in range(1, most_replicas(problem, quants) + 1)
     ]
-    for quant, replicas in shapes:
+    for quants, replicas in shapes:
         for seats in seats_to_try(problem, replicas):
-            structures.append((replicas, quant, seats))
+            structures.append((replicas, quants, seats))
             one = Large(problem, classes, *structures[-1], between, known)
             found.append(one.first())
             holds.append(one.holds)
@@ -68,5 +68,5 @@ def surveyed(problem: Problem, looks: int = LOOKS) -> Iterator[tuple[str, Best, 
         if once or kept[index].settled:
             done.add(index)
             del kept[index]
-    for (replicas, quant, seats), best, held in zip(structures, found, holds, strict=True):
-        yield structure_name(replicas, quant.id, seats), best, held
+    for (replicas, quants, seats), best, held in zip(structures, found, holds, strict=True):
+        yield structure_name(replicas, quants, seats), best, held

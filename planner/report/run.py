@@ -186,7 +186,7 @@ def stage_terms(problem: Problem, runs: Iterable[StageRun]) -> tuple[Term, ...]:
     found = []
     for run in runs:
         stage = run.stage
-        quant, device = problem.quant(stage.quant), chip(problem, stage.node)
+        quant, device = problem.quant(stage.quant), chip(problem, stage.node, stage.split)
         times: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for step in run.steps:
             predicted = stage_time(

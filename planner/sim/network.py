@@ -197,7 +197,7 @@ class Network:
     def worker(self, stage: Stage) -> Worker:
         """A worker for a stage, on its node's one server."""
         server = self.servers.setdefault(stage.node, Server())
-        device = chip(self.problem, stage.node)
+        device = chip(self.problem, stage.node, stage.split)
         return Worker(self.problem, stage, device, self._host(stage.node), server)
 
     def hand_over(self, index: int, stage: int, node: str) -> Worker:

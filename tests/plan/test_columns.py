@@ -12,7 +12,7 @@ from planner.plan.columns import Columns
 
 def random_columns(seed: int) -> Columns:
     rng = np.random.default_rng(seed)
-    columns = Columns(np.array([1.0, 1.0, 1.0, 2.0, 1.0]), replicas=2)
+    columns = Columns(np.array([1.0, 1.0, 1.0, 2.0, 1.0]), np.arange(5), replicas=2)
     for _ in range(12):
         kinds = rng.choice(5, size=int(rng.integers(1, 4)))
         cuts = tuple((int(kind), place, place + 1) for place, kind in enumerate(kinds))
@@ -42,7 +42,7 @@ def test_the_choice_is_the_best_and_the_linear_program_is_below(seed: int) -> No
 
 
 def test_limits_over_all_pipelines_hold() -> None:
-    columns = Columns(np.ones(4), replicas=2)
+    columns = Columns(np.ones(4), np.arange(4), replicas=2)
     for kind, cost in enumerate((-9.0, -8.0, -2.0, -1.0)):
         columns.add(((kind, 0, 1),), cost)
     assert columns.chosen() == [((0, 0, 1),), ((1, 0, 1),)]
@@ -52,7 +52,7 @@ def test_limits_over_all_pipelines_hold() -> None:
 
 
 def test_only_the_cheapest_of_equal_nodes_is_kept_and_reuse_can_be_dropped() -> None:
-    columns = Columns(np.ones(2), replicas=1)
+    columns = Columns(np.ones(2), np.arange(2), replicas=1)
     assert columns.add(((0, 0, 1), (1, 1, 2)), 3.0)
     assert not columns.add(((1, 0, 1), (0, 1, 2)), 4.0)
     assert columns.add(((1, 0, 1), (0, 1, 2)), 2.0)

@@ -13,6 +13,7 @@ from planner.core.problem import Problem
 from planner.plan.chain import Lengths, cheapest, distinct
 from planner.plan.classes import allowed_nodes
 from planner.plan.floor import floor
+from planner.plan.hops import Hops
 from planner.plan.infeasible import NoPlanError
 from planner.plan.promise import as_cost
 from planner.plan.room import overfull
@@ -59,18 +60,20 @@ def test_bounds_hold_under_must_haves_many_times(world: Problem) -> None:
 def random_lengths(seed: int) -> Lengths:
     rng = np.random.default_rng(seed)
     classes, layers = 4, 5
-    stage = rng.uniform(1, 2, (layers + 1, classes, layers + 1))
+    stage = rng.uniform(1, 2, (layers + 1, layers + 1, classes))
     for stop, start in itertools.product(range(layers + 1), repeat=2):
-        stage[stop, :, start] *= stop - start if 0 < stop - start <= 2 else np.inf
+        stage[stop, start] *= stop - start if 0 < stop - start <= 2 else np.inf
     stage[np.isnan(stage)] = np.inf
     hop = rng.uniform(0, 3, (classes, classes))
     np.fill_diagonal(hop, np.inf)
-    return Lengths(stage, hop, rng.uniform(0, 1, classes), rng.uniform(0, 1, classes))
+    each = np.arange(classes)
+    ends = rng.uniform(0, 1, classes), rng.uniform(0, 1, classes)
+    return Lengths(stage, each, each, np.zeros(classes), Hops.of(hop, each, each), *ends)
 
 
 def every_chain(given: Lengths, prices: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
     """Least length of all chains that use no class twice."""
-    layers, classes = given.stage.shape[0] - 1, given.stage.shape[1]
+    layers, classes = given.table.shape[0] - 1, given.table.shape[2]
     best = np.inf
     for size in range(1, classes + 1):
         for order in itertools.permutations(range(classes), size):
@@ -78,9 +81,9 @@ def every_chain(given: Lengths, prices: np.ndarray[tuple[int], np.dtype[np.float
                 ends = (0, *cuts, layers)
                 total = given.enter[order[0]] + given.leave[order[-1]] + prices[list(order)].sum()
                 total += sum(
-                    given.stage[ends[i + 1], kind, ends[i]] for i, kind in enumerate(order)
+                    given.table[ends[i + 1], ends[i], kind] for i, kind in enumerate(order)
                 )
-                total += sum(given.hop[a, b] for a, b in itertools.pairwise(order))
+                total += sum(given.hops.between[a, b] for a, b in itertools.pairwise(order))
                 best = min(best, float(total))
     return best
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from planner.core.cost.batch import Batch
@@ -76,14 +77,23 @@ class Chip:
     """Tokens of a prompt that are computed at a time; None for all."""
 
     @classmethod
-    def of(cls, engine: Engine, device: Device, count: int = 1) -> Chip:
-        """Devices as an engine uses them; raises ValueError where it has no calibration."""
-        return cls(device, engine.calibration(device), count, engine.split, engine.prefill_chunk)
+    def of(cls, engine: Engine, device: Device, count: int = 1, split: Split | None = None) -> Chip:
+        """Devices as an engine uses them; raises ValueError where it has no calibration.
+
+        They share a stage as the engine does by itself where no ``split`` is given.
+        """
+        shared = split or engine.split
+        return cls(device, engine.calibration(device), count, shared, engine.prefill_chunk)
 
     @property
     def sharing(self) -> int:
         """Devices that work on one layer at the same time."""
         return self.count if self.split == "tensor" else 1
+
+    @property
+    def handover_s(self) -> float:
+        """Time of passing a step on between devices with layers of their own."""
+        return (self.count - self.sharing) * self.calibration.sync_s
 
 
 def stage_time(
@@ -105,10 +115,26 @@ def stage_time(
     for chunk in chunks:
         total += step_time(model, start, stop, quant, chip, chunk)
     if chip.count > chip.sharing:
-        turns = (len(chunks) + chip.count - 1) / (len(chunks) * chip.count)
-        total *= 1 - chip.calibration.overlap * (1 - turns)
-        total += StageTime(sync_s=(chip.count - 1) * chip.calibration.sync_s)
+        total *= _overlapped(chip, len(chunks))
+        total += StageTime(sync_s=chip.handover_s)
     return total
+
+
+def chunked_s(chip: Chip, batch: Batch, time_s: Callable[[Batch], float]) -> float:
+    """Seconds that a part of a stage's work takes, given what it takes for each chunk.
+
+    The parts of a stage and ``Chip.handover_s`` sum up to its time.
+    """
+    chunks = _chunks(chip, batch)
+    return _overlapped(chip, len(chunks)) * sum(map(time_s, chunks))
+
+
+def _overlapped(chip: Chip, chunks: int) -> float:
+    """Share of the work in a row that chunks on several devices at a time take."""
+    if chip.count == chip.sharing:
+        return 1.0
+    turns = (chunks + chip.count - 1) / (chunks * chip.count)
+    return 1 - chip.calibration.overlap * (1 - turns)
 
 
 def _chunks(chip: Chip, batch: Batch) -> list[Batch]:

@@ -14,6 +14,7 @@ from planner.core.cost.transfer import (
     token_payload_bytes,
     transfer_time,
 )
+from planner.core.engine import Split
 from planner.core.plan import Pipeline
 from planner.core.problem import Problem
 
@@ -44,10 +45,10 @@ class Traversal:
         return max(busiest_stage, busiest_line, self.shared_s)
 
 
-def chip(problem: Problem, node_id: str) -> Chip:
-    """The device of a node under the problem's engine."""
+def chip(problem: Problem, node_id: str, split: Split | None = None) -> Chip:
+    """The devices of a node under the problem's engine, which share a stage as ``split`` says."""
     count = problem.cluster.node(node_id).count
-    return Chip.of(problem.engine, problem.cluster.device(node_id), count)
+    return Chip.of(problem.engine, problem.cluster.device(node_id), count, split)
 
 
 def payloads_bytes(problem: Problem, pipeline: Pipeline, batch: Batch) -> tuple[float, ...]:
@@ -94,7 +95,7 @@ def traverse(problem: Problem, pipeline: Pipeline, batch: Batch) -> Traversal:
             stage.start,
             stage.stop,
             problem.quant(stage.quant),
-            chip(problem, stage.node),
+            chip(problem, stage.node, stage.split),
             batch,
         )
         for stage in pipeline.stages

@@ -1,0 +1,73 @@
+"""Hops: the cheapest last hop to every way, lines that are alike being looked at once.
+
+A large cluster has few kinds of lines: nodes of one region with one uplink reach everybody alike.
+What came cheapest to a group of them serves all, save that a node does not hop to itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.plan.costs import Array, Join, Kinds
+
+
+@dataclass(frozen=True)
+class Hops:
+    """Lengths of hops between ways, by groups."""
+
+    between: Array
+    """[group, group]; infinite without a line."""
+    groups: Kinds
+    """[way] -> group."""
+    order: Kinds
+    """Ways, those of a group next to each other."""
+    starts: Kinds
+    """Where each group starts in that order."""
+    lone: NDArray[np.bool_]
+    """[way]: whether it stands for one node in a group of several."""
+
+    @classmethod
+    def of(cls, hop: Array, groups: Kinds, owners: Kinds) -> Hops:
+        """The hops of a matrix [way, way]; its diagonal is infinite for single nodes.
+
+        Ways of one class lie in different groups.
+        """
+        order = np.argsort(groups, kind="stable")
+        counts = np.bincount(groups)
+        starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
+        first = order[starts]
+        second = order[np.minimum(starts + 1, starts + counts - 1)]
+        same = owners[first][:, None] == owners[first][None, :]
+        between = np.where(same, hop[np.ix_(first, second)], hop[np.ix_(first, first)])
+        lone = np.isinf(np.diag(hop)) & (counts[groups] > 1)
+        return cls(between, groups, order, starts, lone)
+
+    def arrive(self, here: Array, join: Join = np.add) -> Array:
+        """[row, way]: cost of arriving; ``here`` is what a chain that ends at each way costs."""
+        if len(self.starts) == len(self.order):
+            direct: Array = join(here[:, self.order, None], self.between).min(axis=1)
+            return direct[:, self.groups]
+        best = np.minimum.reduceat(here[:, self.order], self.starts, axis=1)
+        via = join(best[:, :, None], self.between)
+        arrived: Array = via.min(axis=1)[:, self.groups]
+        if not self.lone.any():
+            return arrived
+        first = here == best[:, self.groups]
+        others = np.minimum.reduceat(
+            np.where(first, np.inf, here)[:, self.order], self.starts, axis=1
+        )
+        ties = np.add.reduceat(first[:, self.order].astype(np.int64), self.starts, axis=1) > 1
+        inner = np.arange(len(self.between))
+        via[:, inner, inner] = join(np.where(ties, best, others), np.diag(self.between))
+        others = via.min(axis=1)[:, self.groups]
+        return np.where(first & self.lone, others, arrived)
+
+    def came(self, here: Array, way: int) -> int:
+        """The way from which one is reached at the least cost; ``here`` is [way]."""
+        costs = here + self.between[self.groups, self.groups[way]]
+        if self.lone[way]:
+            costs[way] = np.inf
+        return int(costs.argmin())
