@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from typing import Any
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from planner.core.engine import Split
 from planner.core.spec import Spec
@@ -24,6 +26,12 @@ class Stage(Spec):
         if self.stop <= self.start:
             raise ValueError(f"layers [{self.start}, {self.stop}) are none")
         return self
+
+    @model_serializer(mode="wrap")
+    def _brief(self, every: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Its fields, without a split where none was chosen."""
+        fields: dict[str, Any] = every(self)
+        return {name: value for name, value in fields.items() if value is not None}
 
     @property
     def layers(self) -> range:

@@ -16,7 +16,7 @@ import numpy as np
 
 from planner.plan.costs import Array, Criterion, Kinds
 from planner.plan.hops import Hops
-from planner.plan.pipeline import Cut
+from planner.plan.ways import Cut
 
 _NONE = np.iinfo(np.int32).max
 _WIDER = 6

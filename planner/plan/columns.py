@@ -20,7 +20,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from planner.plan.costs import Array, Kinds
-from planner.plan.pipeline import Cut
+from planner.plan.ways import Cut
 
 _BRANCHES = 2000
 """Nodes of the branch-and-bound tree of one integer program at most."""

@@ -20,7 +20,7 @@ from planner.plan.chain import Lengths, cheapest, distinct, lengths
 from planner.plan.columns import Columns
 from planner.plan.costs import Array, Criterion, Kinds
 from planner.plan.floor import Cost, Floor
-from planner.plan.pipeline import Cut
+from planner.plan.ways import Cut
 
 _GAP = 1
 """Where the gap between prompts stands among the criteria."""

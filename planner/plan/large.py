@@ -26,12 +26,11 @@ from planner.plan.columns import Columns
 from planner.plan.costs import Array, Criterion, Kinds, Lines, criteria
 from planner.plan.coupled import Coupled
 from planner.plan.floor import floor
-from planner.plan.pipeline import Cut
 from planner.plan.predict import load_of, predict
-from planner.plan.promise import as_cost, judge, objective_value, straight
-from planner.plan.structure import Best, admissible, assembled
+from planner.plan.promise import admissible, as_cost, judge, objective_value, straight
+from planner.plan.structure import Best
 from planner.plan.tables import relaxed
-from planner.plan.ways import ways
+from planner.plan.ways import Cut, assembled, ways
 
 _GAP = 1
 """Where the gap between prompts stands among the criteria."""

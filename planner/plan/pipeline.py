@@ -24,11 +24,10 @@ import numpy as np
 from planner.plan.costs import Array, Criterion
 from planner.plan.promise import Promise
 from planner.plan.tables import State, without
+from planner.plan.ways import Cut
 
 Vector = tuple[float, ...]
 Judge = Callable[[Vector], Promise]
-Cut = tuple[int, int, int]
-"""A stage: way of its node, first layer, end."""
 
 
 @dataclass(order=True, slots=True)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from planner.core.metrics import Metrics, usd_per_million
+from planner.core.plan import Plan
+from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.requirements import OBJECTIVES, MustHave
 from planner.core.workload import Fixed
@@ -118,3 +120,21 @@ def _bounds_s(must: MustHave) -> tuple[tuple[str, str, float], ...]:
         for name, statistic in every
         if (bound_s := getattr(must, f"{statistic}_{name}_s", None)) is not None
     )
+
+
+def admissible(problem: Problem, plan: Plan, prediction: Prediction) -> bool:
+    """Whether a plan keeps every must-have that is about numbers, each pipeline its latencies."""
+    must = problem.requirements.must_have
+    if must.missed(prediction.metrics):
+        return False
+    if must.max_nodes is not None and len(plan.nodes) > must.max_nodes:
+        return False
+    if any(one.metrics.mean_ttft_ms is None for one in prediction.pipelines):
+        return False
+    latencies = [
+        miss
+        for one in prediction.pipelines
+        for miss in must.missed(one.metrics)
+        if miss.metric.endswith("_ms")
+    ]
+    return not latencies

@@ -17,11 +17,10 @@ from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.plan.classes import allowed_nodes
 from planner.plan.predict import predict
-from planner.plan.promise import as_cost, objective_value
+from planner.plan.promise import admissible, as_cost, objective_value
 from planner.plan.room import capacity_bytes, needs
 from planner.plan.solution import Candidate, Move, Moves, Solution
 from planner.plan.standby import protected
-from planner.plan.structure import admissible
 
 _SPARES = 24
 """Spare nodes that are tried in the place of a lost one."""

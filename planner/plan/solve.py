@@ -39,11 +39,11 @@ from planner.plan.infeasible import (
 from planner.plan.large import Known, Large
 from planner.plan.mend import cheapest_mend
 from planner.plan.predict import load_of, predict
-from planner.plan.promise import as_cost, judge, objective_value
+from planner.plan.promise import admissible, as_cost, judge, objective_value
 from planner.plan.replan import kept
 from planner.plan.solution import Candidate, Solution
 from planner.plan.standby import protected, steadier, unprotected
-from planner.plan.structure import Best, Structure, admissible
+from planner.plan.structure import Best, Structure
 from planner.plan.survey import LOOKS, surveyed
 from planner.plan.tables import State, relaxed
 from planner.plan.ways import ways

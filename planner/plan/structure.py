@@ -21,27 +21,27 @@ import numpy as np
 
 from planner.core.cluster import Node
 from planner.core.cost.ledger import ledger, standing_usd_per_hour, total_usd_per_hour
-from planner.core.plan import Pipeline, Plan
+from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.plan.activity import home_usd_per_hour
 from planner.plan.classes import NodeClass
 from planner.plan.costs import Array, criteria
-from planner.plan.pipeline import Cut, best_pipeline
+from planner.plan.pipeline import best_pipeline
 from planner.plan.predict import load_of, predict, serve
 from planner.plan.promise import (
     REFUSED,
     Promise,
+    admissible,
     as_cost,
     combined,
     judge,
     objective_value,
     pipeline_cost,
 )
-from planner.plan.queueing import Load
 from planner.plan.tables import State, least, reach
-from planner.plan.ways import Way, ways
+from planner.plan.ways import Cut, assembled, ways
 
 _SLACK = 1e-9
 
@@ -316,43 +316,3 @@ class Structure:
     def _assemble(self, pipelines: Sequence[tuple[Cut, ...]]) -> Plan:
         """A plan from cuts."""
         return assembled(self.classes, self.ways, pipelines, self.load)
-
-
-def assembled(
-    classes: Sequence[NodeClass],
-    ways: Sequence[Way],
-    pipelines: Sequence[tuple[Cut, ...]],
-    load: Load,
-) -> Plan:
-    """A plan from cuts, giving each class's nodes away in order."""
-    left = [list(entry.nodes) for entry in classes]
-    made = [
-        Pipeline(
-            stages=tuple(
-                ways[way].stage(left[ways[way].owner].pop(0), start, stop)
-                for way, start, stop in cuts
-            ),
-            max_num_seqs=load.seats,
-            micro_batches=load.groups,
-        )
-        for cuts in pipelines
-    ]
-    return Plan(pipelines=tuple(made))
-
-
-def admissible(problem: Problem, plan: Plan, prediction: Prediction) -> bool:
-    """Whether a plan keeps every must-have that is about numbers, each pipeline its latencies."""
-    must = problem.requirements.must_have
-    if must.missed(prediction.metrics):
-        return False
-    if must.max_nodes is not None and len(plan.nodes) > must.max_nodes:
-        return False
-    if any(one.metrics.mean_ttft_ms is None for one in prediction.pipelines):
-        return False
-    latencies = [
-        miss
-        for one in prediction.pipelines
-        for miss in must.missed(one.metrics)
-        if miss.metric.endswith("_ms")
-    ]
-    return not latencies

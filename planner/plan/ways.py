@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planner.core.engine import Split
-from planner.core.plan import Stage
+from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.plan.classes import NodeClass
+from planner.plan.queueing import Load
+
+Cut = tuple[int, int, int]
+"""A stage: way of its node, first layer, end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +49,25 @@ def splits(problem: Problem, node: str) -> tuple[Split | None, ...]:
     if problem.cluster.node(node).count == 1:
         return (None,)
     return (None, *(split for split in engine.other_splits if split != engine.split))
+
+
+def assembled(
+    classes: Sequence[NodeClass],
+    ways: Sequence[Way],
+    pipelines: Sequence[tuple[Cut, ...]],
+    load: Load,
+) -> Plan:
+    """A plan from cuts, giving each class's nodes away in order."""
+    left = [list(entry.nodes) for entry in classes]
+    made = [
+        Pipeline(
+            stages=tuple(
+                ways[way].stage(left[ways[way].owner].pop(0), start, stop)
+                for way, start, stop in cuts
+            ),
+            max_num_seqs=load.seats,
+            micro_batches=load.groups,
+        )
+        for cuts in pipelines
+    ]
+    return Plan(pipelines=tuple(made))

@@ -15,10 +15,9 @@ from planner.plan.classes import allowed_nodes
 from planner.plan.floor import floor
 from planner.plan.hops import Hops
 from planner.plan.infeasible import NoPlanError
-from planner.plan.promise import as_cost
+from planner.plan.promise import admissible, as_cost
 from planner.plan.room import overfull
 from planner.plan.solve import solve
-from planner.plan.structure import admissible
 from planner.plan.survey import surveyed
 from tests.plan.worlds import problems
 

@@ -20,10 +20,9 @@ from planner.core.requirements import OBJECTIVES, MustHave, Requirements
 from planner.core.workload import Closed, Fixed, Poisson, Workload
 from planner.plan.infeasible import NoPlanError
 from planner.plan.predict import predict
-from planner.plan.promise import as_cost, objective_value
+from planner.plan.promise import admissible, as_cost, objective_value
 from planner.plan.room import overfull
 from planner.plan.solve import solve
-from planner.plan.structure import admissible
 from tests.core.world import device, link, model, problem, quant
 from tests.plan.worlds import problems
 
