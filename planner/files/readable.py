@@ -87,6 +87,7 @@ def _dimension(name: str) -> str | None:
     """The dimension that the end of a field's name states."""
     if name.startswith("usd_per_") and name.endswith("_token"):
         return "usd_per_token"
+    name = name.removesuffix("_per_month")  # a volume; the key says of what time
     found = (one for one in _DIMENSIONS if name == one or name.endswith("_" + one))
     return next(found, None)
 
