@@ -198,6 +198,7 @@ def _simulate(
     check: bool,
     exact_steps: bool,
 ) -> tuple[Target, Replications]:
+    from planner.core.cost.verification import averaged
     from planner.report.simulate import Target
     from planner.sim.replicate import replicate
 
@@ -216,6 +217,7 @@ def _simulate(
             for name in ("failures", "failovers", "retries")
         },
         recoveries=[one for result in run.results for one in result.recoveries],
+        verification=averaged([result.verification for result in run.results]),
         stage_busy=_mean([result.stage_busy for result in run.results]),
         link_busy=_mean([result.link_busy for result in run.results]),
         missed=tuple(contestant.problem.requirements.must_have.missed(run.metrics)),

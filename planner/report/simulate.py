@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from planner.core.cost.verification import VerificationCost
 from planner.core.metrics import LATENCIES, STATISTICS, Metrics, usd_per_million
 from planner.core.prices import PriceList, TokenPrice
 from planner.core.requirements import Miss, MustHave
+from planner.report.audits import audits_text
 from planner.report.tables import (
     LABELS,
     bar,
@@ -62,6 +64,8 @@ class Target:
     events: Mapping[str, int] = field(default_factory=dict)
     recoveries: Sequence[Recovery] = ()
     """Lost stages that came to work again, over all replications."""
+    verification: VerificationCost | None = None
+    """What audits come to; None where nodes are taken at their word."""
     stage_busy: Mapping[str, float] = field(default_factory=dict)
     link_busy: Mapping[str, float] = field(default_factory=dict)
     missed: tuple[Miss, ...] = ()
@@ -86,6 +90,9 @@ class Target:
                 }
                 for one in self.recoveries
             ],
+            "verification": (
+                self.verification.model_dump(mode="json") if self.verification else None
+            ),
             "utilisation": {"nodes": dict(self.stage_busy), "links": dict(self.link_busy)},
             "source": self.source,
         }
@@ -123,6 +130,7 @@ class SimulateReport:
         """Texts and tables for people."""
         first = self.targets[0]
         yield from _felt(first, self.replications)
+        yield from audits_text(first.verification)
         yield ""
         yield from self._must_haves(first)
         if first.stage_busy or first.link_busy:

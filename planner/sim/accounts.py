@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from planner.core.cost import Activity
+from planner.core.cost.verification import AuditLoad, audit_load
+from planner.core.metrics import RequestRecord
+from planner.core.plan import Plan
+from planner.core.problem import Problem
 from planner.sim.network import Network
 
 _HOUR_S = 3600.0
@@ -47,3 +51,18 @@ def busy_shares(network: Network, lasted_s: float) -> tuple[dict[str, float], di
         for wire in network.wires.values()
     }
     return stages, links
+
+
+def audits(
+    problem: Problem, plan: Plan, records: Sequence[RequestRecord], lasted_s: float
+) -> AuditLoad:
+    """Audits of an hour of the run: of completed sessions, in the mean over who is drawn."""
+    done = [record for record in records if record.status == "completed"]
+    if problem.serving.verification is None or not done:
+        return AuditLoad()
+    rates = [0.0] * len(plan.pipelines)
+    for record in done:
+        rates[record.pipeline] += 1 / lasted_s
+    prompt = sum(record.prompt_tokens for record in done) / len(done)
+    output = sum(record.output_tokens for record in done) / len(done)
+    return audit_load(problem, plan, rates, prompt, output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from planner.core.cost import CostLine
+from planner.core.cost.verification import VerificationCost
 from planner.core.metrics import Metrics, RequestRecord
 
 
@@ -58,5 +59,7 @@ class SimResult:
     """How long each node of the plan was away."""
     cost_lines: tuple[CostLine, ...] = ()
     """What it cost, by cause and place."""
+    verification: VerificationCost | None = None
+    """What its audits came to, in the mean over who is drawn for one."""
     visits: tuple[Visit, ...] = ()
     """Every job at every place, if asked for, in order of beginning."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import simpy
 
-from planner.core.cost.ledger import ledger, parts, total_usd_per_hour
+from planner.core.cost.ledger import hidden, ledger, parts, total_usd_per_hour
+from planner.core.cost.verification import verification_cost
 from planner.core.gaps import Gaps
 from planner.core.metrics import RequestRecord, summarise
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.schedule import PipelineSchedule, route
 from planner.core.workload import Request
-from planner.sim.accounts import activity, busy_shares
+from planner.sim.accounts import activity, audits, busy_shares
 from planner.sim.failover import Failover
 from planner.sim.hops import HopLane
 from planner.sim.lane import Lane
@@ -173,9 +174,11 @@ class Run:
         """Metrics, costs and utilisation of what happened."""
         now_s = max(self.lasted_s, 1e-12)
         away_s = self.failover.away(now_s)
-        lines = ledger(
-            self.problem, self.plan, activity(self.network, now_s, away_s, self._lost_share())
-        )
+        done = activity(self.network, now_s, away_s, self._lost_share())
+        audited = audits(self.problem, self.plan, self.records, now_s)
+        done = replace(done, audit=audited.busy, audit_bytes=audited.sent_bytes)
+        lines = ledger(self.problem, self.plan, done)
+        audits_usd = hidden(lines).get("verification", 0.0)
         counted = self.records[self.problem.workload.warmup_requests :]
         must = self.problem.requirements.must_have
         metrics = summarise(
@@ -191,6 +194,9 @@ class Run:
             metrics=metrics,
             cost=parts(lines),
             cost_lines=lines,
+            verification=verification_cost(
+                self.problem, self.plan, audited, sum(done.busy.values()), audits_usd
+            ),
             events={
                 name: self.failover.counts[name] for name in ("failures", "failovers", "retries")
             },

@@ -157,3 +157,13 @@ def verification_cost(
         traffic_bytes_per_hour=sum(load.sent_bytes.values()),
         usd_per_hour=usd_per_hour,
     )
+
+
+def averaged(costs: Sequence[VerificationCost | None]) -> VerificationCost | None:
+    """The mean over replications of one plan; None where there are no audits."""
+    known = [cost for cost in costs if cost is not None]
+    if not known:
+        return None
+    figures = ("overhead", "audit_s_per_hour", "traffic_bytes_per_hour", "usd_per_hour")
+    means = {name: sum(getattr(one, name) for one in known) / len(known) for name in figures}
+    return known[0].model_copy(update=means)
