@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli import console
+from planner.cli.chrometrace import ChromeTraceOption
 from planner.cli.console import Format, FormatOption, ProfilesOption
 from planner.cli.page import HtmlOption
 
@@ -83,6 +84,7 @@ def run(
         ),
     ] = None,
     html: HtmlOption = None,
+    chrome_trace: ChromeTraceOption = None,
     scenario: Annotated[
         Path | None,
         typer.Option(
@@ -141,6 +143,8 @@ def run(
         )
     beside = _beside(job, measurement)
     report = _report(beside)
+    if chrome_trace is not None:
+        _write_trace(chrome_trace, beside)
     if html is not None:
         write_page(html, run_facts(planned, beside))
     if format is Format.json:
@@ -226,6 +230,15 @@ def _beside(job: _Job, measurement: Measurement) -> Beside:
         measurement=measurement,
         measured=summarise(measurement.records, bounds, simulated.metrics.usd_per_hour),
     )
+
+
+def _write_trace(path: Path, beside: Beside) -> None:
+    from planner.cli.chrometrace import write_trace
+    from planner.report.trace import Course, measured_spans
+
+    problem, plan, measurement = beside.job.problem, beside.job.plan, beside.measurement
+    spans = list(measured_spans(problem, plan, measurement))
+    write_trace(path, Course("measured", problem, plan, spans, measurement.records))
 
 
 def _report(beside: Beside) -> RunReport:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli import console
+from planner.cli.chrometrace import ChromeTraceOption
 from planner.cli.console import Format, FormatOption, ProfilesOption, SetOption
 from planner.cli.page import HtmlOption
 
@@ -63,6 +64,7 @@ def simulate(
         typer.Option("--records", metavar="FILE.csv", help="Where to write a row per request."),
     ] = None,
     html: HtmlOption = None,
+    chrome_trace: ChromeTraceOption = None,
     exact_steps: Annotated[
         bool,
         typer.Option(
@@ -136,6 +138,8 @@ def simulate(
         names = (contestant.name for contestant in contest.contestants)
         write_text(records, records_csv(zip(names, (run.results for run in runs), strict=True)))
         console.note(f"records written to {records}")
+    if chrome_trace is not None:
+        _write_trace(chrome_trace, contest.contestants[0], first_seed, replayed)
     if html is not None:
         facts = simulated_facts(contest.contestants[0], runs[0], found[1:], contest.left_out)
         write_page(html, facts)
@@ -223,6 +227,20 @@ def _simulate(
         missed=tuple(contestant.problem.requirements.must_have.missed(run.metrics)),
     )
     return target, run
+
+
+def _write_trace(
+    path: Path, first: Contestant, seed: int, requests: Sequence[Request] | None
+) -> None:
+    """Simulates a target once more, every hop of every step noted: the same run."""
+    from planner.cli.chrometrace import write_trace
+    from planner.report.trace import Course, simulated_spans
+    from planner.sim.simulate import simulate
+
+    problem, plan = first.problem, first.plan
+    result = simulate(problem, plan, seed, requests, visits=True, own_times=requests is not None)
+    spans = list(simulated_spans(result.visits))
+    write_trace(path, Course("simulated", problem, plan, spans, result.records, result.recoveries))
 
 
 def _mean(several: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -69,6 +69,8 @@ class Coordination:
     sent: list[Step] = field(default_factory=list)
     """``compute_s`` is the coordinator's own time for the job."""
     returned: list[Step] = field(default_factory=list)
+    requests: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """Ids of the requests that each job serves."""
 
 
 class Session:
@@ -272,6 +274,8 @@ class Session:
                 self._jobs[frame.job] = (job, sent)
                 if not self._serving:
                     self.coordination[index].sent.append(sent)
+                    served = tuple(sequence.id for sequence in job.sequences)
+                    self.coordination[index].requests[frame.job] = served
                 self._fleet.lines[index].channel.send(frame)
                 decided_s = sent.computed_s
 

@@ -88,6 +88,8 @@ def execute(
         hops=hop_runs(problem.cluster, plan, session, reports),
         coordinator=[[s.after(origin_s) for s in own.sent] for own in session.coordination],
         threads=settings.threads,
+        returned=[[s.after(origin_s) for s in own.returned] for own in session.coordination],
+        requests=[own.requests for own in session.coordination],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -54,6 +54,10 @@ class Measurement:
     """By pipeline: each job's own time at the coordinator."""
     threads: int
     """Compute threads of each worker."""
+    returned: list[list[Step]] = field(default_factory=list)
+    """By pipeline: each job's tokens as they came back to the coordinator."""
+    requests: list[dict[int, tuple[int, ...]]] = field(default_factory=list)
+    """By pipeline: ids of the requests that each job serves."""
 
 
 def stage_runs(fleet: Fleet, reports: Sequence[Sequence[Step]], origin_s: float) -> list[StageRun]:

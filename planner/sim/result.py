@@ -19,6 +19,9 @@ class Visit:
     came_s: float
     began_s: float
     ended_s: float
+    phase: str = ""
+    requests: tuple[int, ...] = ()
+    """Ids of the requests that the job serves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,4 +80,8 @@ class Way:
 
     def _note(self, place: str, came_s: float, began_s: float, ended_s: float) -> None:
         if self.lane.visits is not None:
-            self.lane.visits.append(Visit(place, self.number, came_s, began_s, ended_s))
+            requests = tuple(sequence.record.id for sequence in self.job.sequences)
+            times_s = (came_s, began_s, ended_s)
+            self.lane.visits.append(
+                Visit(place, self.number, *times_s, phase=self.job.phase, requests=requests)
+            )
