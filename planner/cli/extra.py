@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from planner.core.errors import RunError
 
 _EXTRA = ("torch", "safetensors", "tokenizers")
+_SERVING = ("starlette", "uvicorn", "prometheus_client", "cryptography")
 
 
 @contextmanager
@@ -21,6 +22,20 @@ def torch_needed(command: str) -> Iterator[None]:
         raise RunError(
             f"{command} needs {error.name}, which is not installed",
             "pip install 'planner[run]'; plan, simulate and estimate work without it",
+        ) from None
+
+
+@contextmanager
+def serving_needed(command: str) -> Iterator[None]:
+    """Around the imports of ``planner.run.serving``; raises RunError where a library is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in _SERVING:
+            raise
+        raise RunError(
+            f"{command} needs {error.name}, which is not installed",
+            "pip install 'planner[serve]'",
         ) from None
 
 

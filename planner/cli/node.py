@@ -75,6 +75,7 @@ def node(
     """
     if context.invoked_subcommand is not None:
         return
+    from planner.cli.endpoint import listen_at
     from planner.cli.extra import cryptography_needed, torch_needed
     from planner.core.errors import UsageError
 
@@ -92,7 +93,7 @@ def node(
     limits = Limits(workers=workers, streams=streams, cache_tokens=cache_tokens)
     compute = Compute(threads or len(os.sched_getaffinity(0)), device)
     mine = None if keys is None else read_keys(keys)
-    listener = _listener(listen, insecure=mine is None)
+    listener = listen_at(listen, protected=mine is not None)
     _serve(Node(mine, Store(weights), compute, limits), listener)
 
 
@@ -203,29 +204,6 @@ def _split(text: str) -> tuple[str, str]:
     except ValueError as error:
         raise UsageError(f"--node {text}: {error}", "such as berlin=10.0.0.2:7431") from None
     return name, address
-
-
-def _listener(listen: str, *, insecure: bool) -> socket.socket:
-    """Raises UsageError where others could reach a node without keys, RunError for a busy port."""
-    import socket
-
-    from planner.core.errors import RunError, UsageError
-    from planner.files.inventory import split_address
-    from planner.run.tls import is_loopback
-
-    try:
-        host, port = split_address(listen)
-    except ValueError as error:
-        raise UsageError(f"--listen: {error}") from None
-    if insecure and not is_loopback(host):
-        raise UsageError(
-            f"--insecure-loopback does not listen at {host}", "use 127.0.0.1, or give --keys"
-        )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=64)
-    except OSError as error:
-        raise RunError(f"cannot listen at {listen}: {error.strerror}") from None
 
 
 def _serve(serving: Node, listener: socket.socket) -> None:

@@ -85,6 +85,30 @@ def run(
     ] = None,
     html: HtmlOption = None,
     chrome_trace: ChromeTraceOption = None,
+    serve: Annotated[
+        str | None,
+        typer.Option(
+            "--serve",
+            metavar="HOST:PORT",
+            help="Answer OpenAI-compatible requests there until interrupted, instead of a replay.",
+        ),
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key",
+            envvar="PLANNER_API_KEY",
+            help="Key that clients of --serve have to show; needed beyond this host.",
+        ),
+    ] = None,
+    queue: Annotated[
+        int | None,
+        typer.Option(
+            "--queue",
+            min=0,
+            help="Requests of --serve that may wait; more get 429.  [default: 4 for each seat]",
+        ),
+    ] = None,
     scenario: Annotated[
         Path | None,
         typer.Option(
@@ -130,6 +154,11 @@ def run(
         from planner.run import execute as runtime
     runtime.require_packages()
     model = choose(planned, manifest, checkpoint)
+    if serve is not None:
+        from planner.cli.endpoint import serve_at
+
+        serve_at(serve, job.problem, job.plan, model, api_key, queue, job.seed)
+        return
     with console.progress(f"running {len(job.requests)} requests"):
         measurement = runtime.execute(
             job.problem,

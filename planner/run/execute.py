@@ -67,14 +67,14 @@ def execute(
     workers = len(plan.nodes)
     settings = Settings(
         checkpoint=checkpoint,
-        slot_tokens=_slot_tokens(problem),
+        slot_tokens=longest_request(problem),
         threads=threads or max(1, len(os.sched_getaffinity(0)) // workers),
         device=device,
         seed=seed,
     )
 
     with Fleet(problem.cluster, plan, settings) as fleet:
-        _warm_up(fleet, plan, tokenizer)
+        warm_up(fleet, plan, tokenizer)
         session = Session(fleet, plan, tokenizer, _speller(tokenizer, on_token), stall_s)
         session.run(prompts, problem.workload.concurrency)
         reports = fleet.steps()
@@ -135,8 +135,8 @@ def check(problem: Problem, plan: Plan, config: ModelConfig) -> None:
         )
 
 
-def _slot_tokens(problem: Problem) -> int:
-    """Tokens of the longest request, in whole blocks."""
+def longest_request(problem: Problem) -> int:
+    """Tokens that a seat holds: those of the longest request, in whole blocks."""
     block = problem.engine.kv_block_tokens
     return math.ceil(problem.tokens_per_request / block) * block
 
@@ -173,7 +173,7 @@ def _prompts(
     return prompts
 
 
-def _warm_up(fleet: Fleet, plan: Plan, tokenizer: Tokenizer) -> None:
+def warm_up(fleet: Fleet, plan: Plan, tokenizer: Tokenizer) -> None:
     """Fills every pipeline once with short prompts, so that all connections have been used."""
     seats = sum(min(pipeline.max_num_seqs, _WARM_SEATS) for pipeline in plan.pipelines)
     tokens = max(1, min(_WARM_TOKENS, fleet.slot_tokens - _WARM_TOKENS))

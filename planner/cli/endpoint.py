@@ -1,0 +1,68 @@
+"""``planner run --serve``: where a plan answers requests instead of replaying them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from planner.cli import console
+from planner.cli.extra import serving_needed
+from planner.core.errors import RunError, UsageError
+from planner.core.plan import Plan
+from planner.core.problem import Problem
+from planner.files.inventory import split_address
+
+if TYPE_CHECKING:
+    from planner.run.places import Place
+
+
+def listen_at(address: str, *, protected: bool) -> socket.socket:
+    """A socket that listens at ``HOST:PORT``.
+
+    Raises UsageError where others could reach what is not ``protected``, RunError for a busy port.
+    """
+    from planner.run.tls import is_loopback
+
+    try:
+        host, port = split_address(address)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if not protected and not is_loopback(host):
+        raise UsageError(
+            f"others could reach {address}, and nothing would keep them out",
+            "use 127.0.0.1, or give keys",
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=64)
+    except OSError as error:
+        raise RunError(f"cannot listen at {address}: {error.strerror}") from None
+
+
+def serve_at(
+    address: str,
+    problem: Problem,
+    plan: Plan,
+    checkpoint: Path,
+    api_key: str | None,
+    queue: int | None,
+    seed: int,
+    threads: int | None = None,
+    places: Mapping[str, Place] | None = None,
+) -> None:
+    """Serves until interrupted; says on stderr when requests are taken."""
+    with serving_needed("planner run --serve"):
+        from planner.run import serving
+    with listen_at(address, protected=api_key is not None) as listener:
+        host, port = listener.getsockname()[:2]
+        name = problem.model.id
+
+        def ready() -> None:
+            console.note(f"serving {name} at http://{host}:{port}/v1")
+
+        door = serving.Door(listener, api_key, name, queue)
+        serving.serve(
+            problem, plan, checkpoint, door, threads=threads, seed=seed, places=places, ready=ready
+        )

@@ -1,0 +1,90 @@
+"""Serving: a plan that runs as an OpenAI-compatible endpoint until it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from planner.core.plan import Plan
+from planner.core.problem import Problem
+from planner.run.chat import chat_template
+from planner.run.checkpoint import open_checkpoint
+from planner.run.driver import Session
+from planner.run.execute import check, longest_request, require_packages, warm_up
+from planner.run.fleet import Fleet, Settings
+from planner.run.places import Place
+from planner.run.service import OnEnd, OnToken, Service
+from planner.run.telemetry import Telemetry
+from planner.run.web import Model, Web
+
+_QUEUE_PER_SEAT = 4
+_BACKLOG = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """How an endpoint is reached."""
+
+    listener: socket.socket
+    api_key: str | None
+    name: str
+    """Name of the model."""
+    most_waiting: int | None = None
+    """Requests that may wait for a seat; four for each seat where nobody says."""
+
+
+def serve(
+    problem: Problem,
+    plan: Plan,
+    checkpoint: Path,
+    door: Door,
+    *,
+    threads: int | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    places: Mapping[str, Place] | None = None,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serves a plan until SIGINT or SIGTERM; ``ready`` is called once requests are taken.
+
+    Without ``places`` the stages run on this host and the links are imitated. Raises RunError,
+    InvalidFileError.
+    """
+    require_packages()
+    opened = open_checkpoint(checkpoint)
+    check(problem, plan, opened.config)
+    tokenizer, template = opened.tokenizer(), chat_template(checkpoint)
+    settings = Settings(
+        checkpoint=checkpoint,
+        slot_tokens=longest_request(problem),
+        threads=threads or max(1, len(os.sched_getaffinity(0)) // len(plan.nodes)),
+        device=device,
+        seed=seed,
+        imitate_links=places is None,
+    )
+    seats = sum(pipeline.max_num_seqs for pipeline in plan.pipelines)
+    waiting = _QUEUE_PER_SEAT * seats if door.most_waiting is None else door.most_waiting
+    stops = frozenset(opened.config.stop_ids)
+    model = Model(door.name, tokenizer, template, stops, opened.config.vocab_size)
+    with Fleet(problem.cluster, plan, settings, places) as fleet:
+        warm_up(fleet, plan, tokenizer)
+
+        def make(on_token: OnToken, on_end: OnEnd) -> Session:
+            return Session(fleet, plan, tokenizer, on_token, on_end=on_end)
+
+        service = Service(make, seats=seats, slot_tokens=settings.slot_tokens, most_waiting=waiting)
+        web = Web(service, model, door.api_key, Telemetry(door.name, seats))
+        config = uvicorn.Config(
+            web.app(ready),
+            log_level="warning",
+            access_log=False,
+            backlog=_BACKLOG,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )
+        uvicorn.Server(config).run([door.listener])
