@@ -12,6 +12,7 @@ import uvicorn
 
 from planner.core.plan import Plan
 from planner.core.problem import Problem
+from planner.run.answering import Model
 from planner.run.chat import chat_template
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
@@ -20,7 +21,7 @@ from planner.run.fleet import Fleet, Settings
 from planner.run.places import Place
 from planner.run.service import OnEnd, OnToken, Service
 from planner.run.telemetry import Telemetry
-from planner.run.web import Model, Web
+from planner.run.web import Web
 
 _QUEUE_PER_SEAT = 4
 _BACKLOG = 256

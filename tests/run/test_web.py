@@ -18,6 +18,7 @@ import pytest
 import uvicorn
 from tokenizers import Tokenizer
 
+from planner.run.answering import Model
 from planner.run.chat import chat_template
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
@@ -25,7 +26,7 @@ from planner.run.fleet import Fleet, Settings
 from planner.run.seeded import make_checkpoint
 from planner.run.service import OnEnd, OnToken, Service
 from planner.run.telemetry import Telemetry
-from planner.run.web import Model, Web
+from planner.run.web import Web
 from tests.run.world import chain, greedy, pipeline, plan, problem, spec
 
 pytestmark = pytest.mark.slow
