@@ -41,7 +41,7 @@ from planner.run.messages import (
     Source,
     Work,
 )
-from planner.run.places import LocalProcess
+from planner.run.places import Here
 from planner.run.relay import splice
 from planner.run.store import BadDigestError, Store
 from planner.run.stream import HELLO_S, Stream, call, receive
@@ -154,7 +154,7 @@ class Node:
         if lease is None:
             raise NotAllowedError(f"{who} has shown no warrant")
         with self.usage.one("workers", who, self.limits.workers):
-            process = LocalProcess(self.compute.threads)
+            process = Here().start(self.compute.threads)
             name = self.keys.me.id if self.keys else None
             bearing = Bearing(lease, name, self.compute, self.limits, self._ports)
             try:

@@ -94,6 +94,10 @@ class RemoteProcess:
             self.control.shutdown(socket.SHUT_RDWR)
         self._thread.join(_ANSWER_S)
 
+    def strike(self, hangs: bool) -> None:
+        """Rehearses its loss; a worker elsewhere cannot be made to hang."""
+        self.kill()
+
     def last_words(self) -> str:
         """Nothing: why it ended stands in the node's own log."""
         return "its node or the way to it failed" if self.ended() else ""

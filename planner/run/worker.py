@@ -102,7 +102,7 @@ class Worker:
         else:
             kernels = Kernels(tuple(chosen["bf16"]), tuple(chosen["int8"]), chosen["packed"])
         stage = Stage(
-            open_checkpoint(Path(order["checkpoint"])),
+            open_checkpoint(Path(order["checkpoint"]), range(order["start"], order["stop"])),
             order["start"],
             order["stop"],
             order["quant"],

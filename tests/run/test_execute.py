@@ -226,11 +226,11 @@ def test_a_worker_reports_a_checkpoint_that_broke_after_the_check(tmp_path: Path
     from planner.run.fleet import Fleet, Settings
 
     broken = make_checkpoint(tmp_path / "m", MODEL)
-    (broken / "tokenizer.json").unlink()
+    (broken / "model.safetensors").unlink()
     world = problem(1, MODEL)
     settings = Settings(checkpoint=broken, slot_tokens=16, threads=1)
     fleet = Fleet(world.cluster, plan(pipeline(["w0"], 4)), settings)
-    with pytest.raises(InvalidFileError, match=r"tokenizer\.json"), fleet:
+    with pytest.raises(InvalidFileError, match="safetensors"), fleet:
         pass
     assert workers_alive() == []
 

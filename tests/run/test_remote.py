@@ -1,0 +1,221 @@
+"""Plans that run on nodes behind TLS, with weights that come over it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from planner.core.errors import RunError
+from planner.core.plan import Plan
+from planner.run.blobs import list_pieces, recipes
+from planner.run.checkpoint import open_checkpoint
+from planner.run.driver import Prompt, Session
+from planner.run.fleet import Fleet, Settings
+from planner.run.identity import Keys
+from planner.run.messages import ANSWER, Refusal, Work
+from planner.run.remote import Order, RemotePlace, Supplies, prepare
+from planner.run.seeded import make_checkpoint
+from planner.run.stream import call
+from planner.run.warrant import Assignment, Signed, Warrant, sign
+from tests.run.deployment import Daemon, Deployment, deployment
+from tests.run.world import chain, greedy, pipeline, plan, problem, spec
+
+PLAN = plan(pipeline(["w0", "w1"], 4, max_num_seqs=2))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("remote") / "model", spec(), dtype="fp32")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Deployment:
+    return deployment(tmp_path / "keys")
+
+
+@pytest.fixture
+def owner(home: Deployment) -> Keys:
+    return home.keys("coordinator", "home")
+
+
+@contextlib.contextmanager
+def nodes(home: Deployment, *names: str) -> Iterator[dict[str, Daemon]]:
+    with contextlib.ExitStack() as stack:
+        yield {name: stack.enter_context(home.daemon(name)) for name in names}
+
+
+def order(home: Deployment, folder: Path, chosen: Plan = PLAN, **changes: object) -> Order:
+    opened = open_checkpoint(folder)
+    pieces = list_pieces(opened)
+    assignments = tuple(
+        Assignment(node=stage.node, start=stage.start, stop=stage.stop, quant=stage.quant)
+        for one in chosen.pipelines
+        for stage in one.stages
+    )
+    values = {
+        "deployment": home.authority.deployment,
+        "manifest": "0" * 64,
+        "weights": pieces.digest,
+        "epoch": 1,
+        "expires": int(time.time()) + 600,
+        "assignments": assignments,
+    }
+    signed = sign(Warrant(**(values | changes)), home.authority)  # type: ignore[arg-type]
+    return Order(signed, Supplies(pieces, recipes(opened)), "model")
+
+
+@pytest.mark.slow
+def test_two_nodes_write_what_one_process_writes(
+    home: Deployment, owner: Keys, folder: Path
+) -> None:
+    world = problem(2, spec())
+    asked = order(home, folder)
+    with nodes(home, "w0", "w1") as daemons:
+        places = {name: RemotePlace(daemon.source, owner) for name, daemon in daemons.items()}
+        pulled = prepare(places, asked)
+        whole = sum(blob.size_bytes for blob in asked.supplies.pieces.blobs)
+        assert all(0 < one.pulled_bytes < 0.7 * whole for one in pulled.values())
+        again = prepare(places, asked)
+        assert all(one.pulled_bytes == 0 for one in again.values())
+        settings = Settings(folder, slot_tokens=64, threads=1, imitate_links=False)
+        with Fleet(world.cluster, PLAN, settings, places) as fleet:
+            session = Session(fleet, PLAN, open_checkpoint(folder).tokenizer())
+            prompts = [Prompt(key, 0.0, [key + 1, 7, 9], 8) for key in range(4)]
+            session.run(prompts, concurrency=2)
+        stages = chain(open_checkpoint(folder), [])
+        for prompt in prompts:
+            assert isinstance(prompt.content, list)
+            assert session.outputs[prompt.id] == greedy(stages, prompt.content, 8)
+        for daemon in daemons.values():
+            daemon.node._leases.clear()
+            assert daemon.idle()
+
+
+@pytest.mark.slow
+def test_a_coordinator_that_goes_takes_its_workers_along(
+    home: Deployment, owner: Keys, folder: Path
+) -> None:
+    with nodes(home, "w0", "w1") as daemons:
+        places = {name: RemotePlace(daemon.source, owner) for name, daemon in daemons.items()}
+        prepare(places, order(home, folder))
+        process = places["w0"].start(1)
+        assert daemons["w0"].node.usage.held("workers", "home") == 1
+        process.kill()
+        process.close()
+        daemons["w0"].node._leases.clear()
+        assert daemons["w0"].idle()
+
+
+def refusal(place: RemotePlace, asked: Order) -> str:
+    with pytest.raises(RunError) as caught:
+        place.prepare(asked)
+    return caught.value.message.rpartition(" ")[2]
+
+
+def test_warrants_that_are_not_good(home: Deployment, owner: Keys, folder: Path) -> None:
+    with nodes(home, "w0") as daemons:
+        place = RemotePlace(daemons["w0"].source, owner)
+        good = order(home, folder, epoch=5)
+        assert place.prepare(good).pulled_bytes > 0
+        assert refusal(place, order(home, folder, epoch=4)) == "stale_epoch"
+        assert place.prepare(order(home, folder, epoch=5)).pulled_bytes == 0
+        assert refusal(place, order(home, folder, epoch=6, expires=1)) == "expired"
+        assert refusal(place, order(home, folder, deployment="0" * 16)) == "unsigned"
+        other = Assignment(node="w9", start=0, stop=2, quant="fp32")
+        assert refusal(place, order(home, folder, epoch=5, assignments=(other,))) == "not_allowed"
+        text, signature = good.signed.text, good.signed.signature
+        for forged in (
+            Signed(text.replace('"epoch":5', '"epoch":9'), signature),
+            Signed(text, "0" * 128),
+            Signed(text, signature[2:] + "00"),
+        ):
+            assert refusal(place, Order(forged, good.supplies, "model")) == "unsigned"
+
+
+def test_the_epoch_is_remembered_by_a_node_that_starts_anew(
+    home: Deployment, owner: Keys, folder: Path
+) -> None:
+    with nodes(home, "w0") as daemons:
+        RemotePlace(daemons["w0"].source, owner).prepare(order(home, folder, epoch=7))
+        store = daemons["w0"].node.store
+        assert type(store)(store.root).epoch(home.authority.deployment) == 7
+
+
+def test_a_nodes_own_checkpoint_is_used_if_it_is_the_signed_one(
+    home: Deployment, owner: Keys, folder: Path
+) -> None:
+    asked = order(home, folder)
+    with nodes(home, "w0") as daemons:
+        daemon = daemons["w0"]
+        place = RemotePlace(daemon.source, owner)
+        make_checkpoint(daemon.node.store.root / "model", spec(), seed=1, dtype="fp32")
+        assert place.prepare(asked).pulled_bytes > 0
+        assert daemon.node._leases["home"].directory.parent.name == "models"
+        make_checkpoint(daemon.node.store.root / "model", spec(), seed=0, dtype="fp32")
+        found = place.prepare(asked)
+        assert (found.pulled_bytes, found.found_bytes > 0) == (0, True)
+        assert daemon.node._leases["home"].directory == daemon.node.store.root / "model"
+
+
+def test_weights_that_broke_off_are_gone_on_with(
+    home: Deployment, owner: Keys, folder: Path
+) -> None:
+    asked = order(home, folder)
+    (blob,) = [one for one in asked.supplies.pieces.blobs if one.name == "layer-00001"]
+    with nodes(home, "w0") as daemons:
+        store = daemons["w0"].node.store
+        half = b"".join(asked.supplies.recipes[blob.name].chunks())[: blob.size_bytes // 2]
+        (store.root / "blobs" / f"{blob.digest}.part").write_bytes(half)
+        given: list[int] = []
+        recipe = asked.supplies.recipes[blob.name]
+
+        class Counting(type(recipe)):  # type: ignore[misc]
+            def chunks(self, offset: int = 0) -> Iterator[bytes]:
+                given.append(offset)
+                return super().chunks(offset)
+
+        asked.supplies.recipes[blob.name] = Counting(recipe.parts)
+        RemotePlace(daemons["w0"].source, owner).prepare(asked)
+        assert given == [len(half)]
+        assert (store.root / "blobs" / blob.digest).stat().st_size == blob.size_bytes
+
+
+def test_weights_that_are_something_else_are_not_kept(
+    home: Deployment, owner: Keys, folder: Path, tmp_path: Path
+) -> None:
+    other = make_checkpoint(tmp_path / "other", spec(), seed=1, dtype="fp32")
+    asked = order(home, folder)
+    forged = Supplies(asked.supplies.pieces, recipes(open_checkpoint(other)))
+    with nodes(home, "w0") as daemons:
+        place = RemotePlace(daemons["w0"].source, owner)
+        assert refusal(place, Order(asked.signed, forged, "model")) == "bad_digest"
+        assert "home" not in daemons["w0"].node._leases
+        blobs = {path.name for path in (daemons["w0"].node.store.root / "blobs").iterdir()}
+        config = next(b for b in asked.supplies.pieces.blobs if b.name == "config.json")
+        assert blobs <= {asked.supplies.pieces.digest, config.digest}
+
+
+def test_a_second_node_takes_weights_from_the_first(
+    home: Deployment, owner: Keys, folder: Path
+) -> None:
+    both = plan(pipeline(["w0"], 4), pipeline(["w1"], 4))
+    asked = order(home, folder, both)
+    with nodes(home, "w0", "w1") as daemons:
+        RemotePlace(daemons["w0"].source, owner).prepare(asked)
+        nothing = Order(asked.signed, Supplies(asked.supplies.pieces, {}), "model")
+        second = RemotePlace(daemons["w1"].source, owner)
+        assert refusal(second, nothing) == "no_such_blob"
+        pulled = second.prepare(nothing, others=(daemons["w0"].source,))
+        assert pulled.pulled_bytes == sum(b.size_bytes for b in asked.supplies.pieces.blobs)
+
+
+def test_a_worker_is_given_only_with_a_warrant(home: Deployment, owner: Keys, folder: Path) -> None:
+    with nodes(home, "w0") as daemons:
+        with contextlib.closing(call(daemons["w0"].source, owner)) as stream:
+            stream.send(Work(what="work"))
+            assert stream.read(ANSWER, 5) == Refusal(refused="not_allowed")
+        assert folder.is_dir()
