@@ -1,4 +1,4 @@
-"""``planner export``: hands a plan to an engine that people already run."""
+"""``planner export``: hands a plan to what people already run."""
 
 from __future__ import annotations
 
@@ -13,34 +13,39 @@ from planner.cli.console import Format, FormatOption
 
 
 class Target(StrEnum):
-    """Engines that an export is written for."""
+    """What an export is written for."""
 
     vllm = "vllm"
     llama_cpp = "llama.cpp"
+    petals = "petals"
+    parallax = "parallax"
+    skypilot = "skypilot"
+    kubernetes = "kubernetes"
 
 
 def export(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="What planner plan wrote.")],
-    to: Annotated[Target, typer.Option("--to", help="Engine to write for.")],
+    to: Annotated[Target, typer.Option("--to", help="What to write for.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")],
     format: FormatOption = Format.text,
 ) -> None:
-    """Write launch scripts of another engine; what it cannot express is a warning.
+    """Write what another engine or orchestrator takes; what it cannot express is a warning.
+
+    README.md among the files has the commands in order.
 
     Example: `planner export manifest.yaml --to vllm --out vllm`
     """
     from planner.files.atomic import write_text
-    from planner.files.export import llama_cpp, vllm
+    from planner.files.export import ENGINES
     from planner.files.manifest import read_manifest
 
-    planned = read_manifest(manifest)
-    made = vllm(planned) if to is Target.vllm else llama_cpp(planned)
+    made = ENGINES[to.value](read_manifest(manifest))
     for name, text in made.files.items():
         write_text(out / name, text)
     written = [str(out / name) for name in made.files]
     if format is Format.json:
-        console.emit_json({"engine": to.value, "files": written, "warnings": list(made.warnings)})
+        console.emit_json({"engine": to.value, "files": written, "warnings": made.warnings})
     else:
-        console.emit(*written)
+        console.emit_raw("".join(f"{name}\n" for name in written))
     for warning in made.warnings:
         console.warn(warning)

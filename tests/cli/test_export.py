@@ -13,7 +13,7 @@ def test_scripts_and_page_are_written(planner: Terminal, tmp_path: Path) -> None
     done = planner("export", manifest, "--to", "vllm", "--out", out, "--format", "json")
     assert done.code == 0
     assert done.document["engine"] == "vllm"
-    assert sorted(done.document["files"]) == sorted(str(file) for file in out.iterdir())
+    assert sorted(done.document["files"]) == sorted(map(str, filter(Path.is_file, out.rglob("*"))))
     assert (out / "README.md").exists()
     assert all(f"warning: {told}" in done.stderr for told in done.document["warnings"])
 
