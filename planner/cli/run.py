@@ -85,6 +85,14 @@ def run(
     ] = None,
     html: HtmlOption = None,
     chrome_trace: ChromeTraceOption = None,
+    nodes: Annotated[
+        Path | None,
+        typer.Option(
+            "--nodes",
+            metavar="INVENTORY",
+            help="Run on these nodes, where planner node listens, instead of on this host.",
+        ),
+    ] = None,
     serve: Annotated[
         str | None,
         typer.Option(
@@ -132,7 +140,8 @@ def run(
     """Execute a plan on worker processes of this host and compare it with its prediction.
 
     The links of the plan are imitated between the workers. The same requests are simulated, so
-    predicted and measured figures mean the same.
+    predicted and measured figures mean the same. With --nodes the stages run on the machines of
+    an inventory and over the links that there are.
 
     Example: `planner run manifest.yaml --max-error 15`
     """
@@ -154,10 +163,19 @@ def run(
         from planner.run import execute as runtime
     runtime.require_packages()
     model = choose(planned, manifest, checkpoint)
+    deployed = None
+    if nodes is not None:
+        from planner.cli.deployment import deploy
+
+        deployed = deploy(nodes, manifest, job.problem, job.plan, model)
+        for line in deployed.text():
+            console.note(line)
+    places = deployed.places if deployed else None
+    threads = _threads(job.problem, job.plan)
     if serve is not None:
         from planner.cli.endpoint import serve_at
 
-        serve_at(serve, job.problem, job.plan, model, api_key, queue, job.seed)
+        serve_at(serve, job.problem, job.plan, model, api_key, queue, job.seed, threads, places)
         return
     with console.progress(f"running {len(job.requests)} requests"):
         measurement = runtime.execute(
@@ -168,7 +186,8 @@ def run(
             texts=job.texts,
             temperature=temperature,
             seed=job.seed,
-            threads=_threads(job.problem, job.plan),
+            threads=threads,
+            places=places,
         )
     beside = _beside(job, measurement)
     report = _report(beside)
@@ -177,7 +196,8 @@ def run(
     if html is not None:
         write_page(html, run_facts(planned, beside))
     if format is Format.json:
-        console.emit_json(report.document())
+        startup = {"startup": deployed.startup} if deployed else {}
+        console.emit_json(report.document() | startup)
     else:
         console.emit(*report.text())
     if max_error is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from planner.run.config import ModelConfig
 from planner.run.driver import Prompt, Session
 from planner.run.fleet import Fleet, Settings
 from planner.run.measurement import Measurement, hop_runs, stage_runs
+from planner.run.places import Place
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -51,11 +52,12 @@ def execute(
     device: str = "cpu",
     on_token: OnToken | None = None,
     stall_s: float = 120.0,
+    places: Mapping[str, Place] | None = None,
 ) -> Measurement:
-    """Runs ``requests`` through local workers that hold the plan's stages.
+    """Runs ``requests`` through workers that hold the plan's stages, here or at ``places``.
 
-    Links of the cluster are imitated between the workers. Requests get random prompts of their
-    lengths and always their whole output; with ``texts`` request *i* asks text *i*, up to its
+    Links of the cluster are imitated between workers of this host. Requests get random prompts of
+    their lengths and always their whole output; with ``texts`` request *i* asks text *i*, up to its
     output length or the model's end token. ``on_token`` hears of every token as it comes.
     Raises RunError, InvalidFileError.
     """
@@ -71,9 +73,10 @@ def execute(
         threads=threads or max(1, len(os.sched_getaffinity(0)) // workers),
         device=device,
         seed=seed,
+        imitate_links=places is None,
     )
 
-    with Fleet(problem.cluster, plan, settings) as fleet:
+    with Fleet(problem.cluster, plan, settings, places) as fleet:
         warm_up(fleet, plan, tokenizer)
         session = Session(fleet, plan, tokenizer, _speller(tokenizer, on_token), stall_s)
         session.run(prompts, problem.workload.concurrency)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +18,11 @@ from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Prompt, Session
 from planner.run.fleet import Fleet, Settings
 from planner.run.identity import Keys
-from planner.run.messages import ANSWER, Refusal, Work
+from planner.run.messages import ANSWER, Refusal, Source, Work
+from planner.run.node import Compute, Node
 from planner.run.remote import Order, RemotePlace, Supplies, prepare
 from planner.run.seeded import make_checkpoint
+from planner.run.store import Store
 from planner.run.stream import call
 from planner.run.warrant import Assignment, Signed, Warrant, sign
 from tests.run.deployment import Daemon, Deployment, deployment
@@ -219,3 +223,13 @@ def test_a_worker_is_given_only_with_a_warrant(home: Deployment, owner: Keys, fo
             stream.send(Work(what="work"))
             assert stream.read(ANSWER, 5) == Refusal(refused="not_allowed")
         assert folder.is_dir()
+
+
+def test_without_keys_on_this_host(folder: Path, tmp_path: Path, home: Deployment) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        node = Node(None, Store(tmp_path / "weights"), Compute(1))
+        threading.Thread(target=node.serve, args=(listener,), daemon=True).start()
+        port = listener.getsockname()[1]
+        source = Source(node="w0", host="127.0.0.1", port=port, fingerprint="0" * 64)
+        assert RemotePlace(source, None).prepare(order(home, folder)).pulled_bytes > 0
+        listener.shutdown(socket.SHUT_RDWR)
