@@ -15,6 +15,7 @@ from planner.cli.console import Format, FormatOption, ProfilesOption
 from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
+    from planner.cli.deployment import Deployment
     from planner.core.metrics import Metrics
     from planner.core.plan import Plan
     from planner.core.prediction import Prediction
@@ -163,13 +164,7 @@ def run(
         from planner.run import execute as runtime
     runtime.require_packages()
     model = choose(planned, manifest, checkpoint)
-    deployed = None
-    if nodes is not None:
-        from planner.cli.deployment import deploy
-
-        deployed = deploy(nodes, manifest, job.problem, job.plan, model)
-        for line in deployed.text():
-            console.note(line)
+    deployed = _deployed(nodes, manifest, job, model)
     places = deployed.places if deployed else None
     threads = _threads(job.problem, job.plan)
     if serve is not None:
@@ -202,6 +197,18 @@ def run(
         console.emit(*report.text())
     if max_error is not None:
         _check(report, max_error)
+
+
+def _deployed(nodes: Path | None, manifest: Path, job: _Job, model: Path) -> Deployment | None:
+    """The nodes of an inventory with their weights, where there is one."""
+    if nodes is None:
+        return None
+    from planner.cli.deployment import deploy
+
+    deployed = deploy(nodes, manifest, job.problem, job.plan, model)
+    for line in deployed.text():
+        console.note(line)
+    return deployed
 
 
 def _refuse_unknown(problem: Problem) -> None:
