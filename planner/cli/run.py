@@ -12,6 +12,7 @@ import typer
 from planner.cli import console
 from planner.cli.chrometrace import ChromeTraceOption
 from planner.cli.console import Format, FormatOption, ProfilesOption
+from planner.cli.options import ApiKeyOption, NodesOption, QueueOption, ServeOption
 from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
@@ -86,38 +87,10 @@ def run(
     ] = None,
     html: HtmlOption = None,
     chrome_trace: ChromeTraceOption = None,
-    nodes: Annotated[
-        Path | None,
-        typer.Option(
-            "--nodes",
-            metavar="INVENTORY",
-            help="Run on these nodes, where planner node listens, instead of on this host.",
-        ),
-    ] = None,
-    serve: Annotated[
-        str | None,
-        typer.Option(
-            "--serve",
-            metavar="HOST:PORT",
-            help="Answer OpenAI-compatible requests there until interrupted, instead of a replay.",
-        ),
-    ] = None,
-    api_key: Annotated[
-        str | None,
-        typer.Option(
-            "--api-key",
-            envvar="PLANNER_API_KEY",
-            help="Key that clients of --serve have to show; needed beyond this host.",
-        ),
-    ] = None,
-    queue: Annotated[
-        int | None,
-        typer.Option(
-            "--queue",
-            min=0,
-            help="Requests of --serve that may wait; more get 429.  [default: 4 for each seat]",
-        ),
-    ] = None,
+    nodes: NodesOption = None,
+    serve: ServeOption = None,
+    api_key: ApiKeyOption = None,
+    queue: QueueOption = None,
     scenario: Annotated[
         Path | None,
         typer.Option(

@@ -1,0 +1,41 @@
+"""Options of ``planner run`` that say where it runs and whom it answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NodesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--nodes",
+        metavar="INVENTORY",
+        help="Run on these nodes, where planner node listens, instead of on this host.",
+    ),
+]
+ServeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--serve",
+        metavar="HOST:PORT",
+        help="Answer OpenAI-compatible requests there until interrupted, instead of a replay.",
+    ),
+]
+ApiKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        envvar="PLANNER_API_KEY",
+        help="Key that clients of --serve have to show; needed beyond this host.",
+    ),
+]
+QueueOption = Annotated[
+    int | None,
+    typer.Option(
+        "--queue",
+        min=0,
+        help="Requests of --serve that may wait; more get 429.  [default: 4 for each seat]",
+    ),
+]
