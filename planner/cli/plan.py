@@ -29,7 +29,7 @@ def plan(
         ),
     ] = None,
     algorithm: Annotated[
-        Literal["auto", "even", "memory", "greedy", "fixed-order"],
+        Literal["auto", "even", "memory", "tflops", "greedy", "petals", "cg-bp", "fixed-order"],
         typer.Option(help="Search for the best plan, or make the one a simpler planner makes."),
     ] = "auto",
     before: Annotated[

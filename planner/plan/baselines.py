@@ -1,9 +1,10 @@
 """Baselines: what other planners would do, as plans of our own problem.
 
 ``even`` and ``memory`` cut the layers over all nodes in the scenario's order, in equal parts (vLLM,
-SWARM) or in proportion to memory (exo, llama.cpp). ``greedy`` lets node after node take the window
-of blocks with the least capacity (Petals, Borzunov et al. 2023) and follows the windows. Both know
-nothing of links. ``fixed-order`` cuts optimally for one request but keeps the scenario's order.
+SWARM), in proportion to memory (exo, llama.cpp) or, ``tflops``, to peak arithmetic (cake).
+``greedy`` lets node after node take the window of blocks with the least capacity and follows the
+windows. None of them knows anything of links. ``petals`` and ``cg-bp`` are in ``swarm.py``.
+``fixed-order`` cuts optimally for one request but keeps the scenario's order.
 """
 
 from __future__ import annotations
@@ -23,11 +24,10 @@ from planner.plan.classes import NodeClass, allowed_nodes
 from planner.plan.costs import criteria
 from planner.plan.predict import load_of
 from planner.plan.room import capacity_bytes, needs, overfull
+from planner.plan.swarm import Spans, Swarm, cg_bp, petals, servers
 from planner.plan.ways import Way
 
-Baseline = Literal["even", "memory", "greedy", "fixed-order"]
-Spans = list[tuple[str, int, int]]
-"""Nodes in hop order with their layers."""
+Baseline = Literal["even", "memory", "tflops", "greedy", "petals", "cg-bp", "fixed-order"]
 
 
 def baseline(problem: Problem, name: Baseline, quant: QuantScheme, seats: int) -> Plan | None:
@@ -60,6 +60,15 @@ def _memory(problem: Problem, quant: QuantScheme, seats: int) -> list[Spans]:
     names = _names(problem)
     room = [capacity_bytes(problem, name) for name in names]
     return [_proportional(problem, quant, seats, names, room)]
+
+
+def _tflops(problem: Problem, quant: QuantScheme, seats: int) -> list[Spans]:
+    names, cluster = _names(problem), problem.cluster
+    peaks = [
+        cluster.device(name).peak_flop_per_s(quant.compute_dtype) * cluster.node(name).count
+        for name in names
+    ]
+    return [_proportional(problem, quant, seats, names, peaks)]
 
 
 def _proportional(
@@ -118,6 +127,18 @@ def _chains(windows: list[tuple[str, int, int]], layers: int) -> Iterator[Spans]
             left.remove(taken)
             spans.append((taken[0], at, taken[2]))
         yield spans
+
+
+def _swarm(choose: Swarm) -> Callable[[Problem, QuantScheme, int], list[Spans]]:
+    """Pipelines of servers that choose their windows, in the scenario's order where they join."""
+
+    def made(problem: Problem, quant: QuantScheme, seats: int) -> list[Spans]:
+        names = _names(problem)
+        sizes = [_most_layers(problem, quant, seats, name) for name in names]
+        found = servers(problem, quant, names, sizes)
+        return choose(problem, quant, found, seats) if found else []
+
+    return made
 
 
 def _fixed_order(problem: Problem, quant: QuantScheme, seats: int) -> list[Spans]:
@@ -183,6 +204,9 @@ def _linked(problem: Problem, names: list[str]) -> bool:
 _MAKERS: dict[Baseline, Callable[[Problem, QuantScheme, int], list[Spans]]] = {
     "even": _even,
     "memory": _memory,
+    "tflops": _tflops,
     "greedy": _greedy,
+    "petals": _swarm(petals),
+    "cg-bp": _swarm(cg_bp),
     "fixed-order": _fixed_order,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import get_args
 
@@ -17,7 +18,7 @@ from planner.plan.baselines import Baseline, baseline
 from planner.plan.infeasible import NoPlanError
 from planner.plan.promise import as_cost
 from planner.plan.solve import solve, solve_simply
-from tests.core.world import device, model, problem, quant
+from tests.core.world import device, link, model, problem, quant
 from tests.plan.worlds import problems
 from tests.test_scenarios import probed
 
@@ -81,6 +82,39 @@ def test_each_baseline_cuts_in_its_own_way() -> None:
     assert layers_of(world, "memory") == [("a", 0, 2), ("b", 2, 8)]
     assert layers_of(world, "greedy") == [("a", 0, 8), ("b", 0, 8)]
     assert layers_of(world, "fixed-order") == [("a", 0, 8)]
+
+
+def test_tflops_cuts_in_proportion_to_peak_arithmetic() -> None:
+    kinds = [device("slow", compute={"bf16": 1e9}), device("fast", compute={"bf16": 3e9})]
+    nodes = [Node(id="a", device="slow"), Node(id="b", device="fast", count=2)]
+    world = problem(nodes=nodes, devices=kinds, model=model(num_hidden_layers=7))
+    assert layers_of(world, "tflops") == [("a", 0, 1), ("b", 1, 7)]
+
+
+def halves(far_s: float) -> Problem:
+    """Three servers of half a model each; b is ``far_s`` away from the others."""
+    kind = device("half", memory=3e5)
+    nodes = [Node(id=name, device="half") for name in "abc"]
+    far = [
+        link(*ends, one_way_latency=far_s)
+        for ends in itertools.permutations("abc", 2)
+        if "b" in ends
+    ]
+    return problem(nodes=nodes, devices=[kind], links=[link(), *far])
+
+
+def test_petals_servers_take_the_weakest_blocks_and_clients_the_nearest_servers() -> None:
+    assert layers_of(halves(1e-3), "petals") == [("a", 0, 2), ("b", 2, 4)]
+    assert layers_of(halves(1.0), "petals") == [("a", 0, 2), ("c", 2, 4)]
+
+
+def test_cg_bp_lets_the_servers_with_the_least_time_per_block_choose_first() -> None:
+    assert layers_of(halves(1e-3), "cg-bp") == [("a", 0, 2), ("b", 2, 4)]
+    assert layers_of(halves(1.0), "cg-bp") == [("a", 0, 2), ("c", 2, 4)]
+    kinds = [device("slow", memory=2e6, memory_bandwidth=1e7), device("fast", memory=2e6)]
+    nodes = [Node(id="a", device="slow"), Node(id="b", device="fast")]
+    world = problem(nodes=nodes, devices=kinds, model=model(num_hidden_layers=4))
+    assert layers_of(world, "cg-bp")[0] == ("b", 0, 4)
 
 
 def test_a_baseline_that_fits_nothing_says_so() -> None:
