@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,5 +37,23 @@ QueueOption = Annotated[
         "--queue",
         min=0,
         help="Requests of --serve that may wait; more get 429.  [default: 4 for each seat]",
+    ),
+]
+
+EngineOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        "--engine",
+        help="Who starts the workers: this host, or a Ray cluster that also watches them and "
+        "starts them anew.  [extra: ray]",
+    ),
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        envvar="RAY_ADDRESS",
+        help="Ray cluster of --engine ray.  [default: the one of this host]",
     ),
 ]

@@ -12,8 +12,8 @@ import typer
 from planner.cli import console
 
 if TYPE_CHECKING:
+    from planner.cli.beside import Beside
     from planner.cli.contest import Contestant
-    from planner.cli.run import Beside
     from planner.files.manifest import Manifest
     from planner.files.scenario import Scenario
     from planner.plan.solution import Solution

@@ -2,55 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from planner.cli import console
+from planner.cli.beside import Job, put_beside, report_of, write_measured_trace
 from planner.cli.chrometrace import ChromeTraceOption
 from planner.cli.console import Format, FormatOption, ProfilesOption
-from planner.cli.options import ApiKeyOption, NodesOption, QueueOption, ServeOption
+from planner.cli.options import (
+    ApiKeyOption,
+    EngineOption,
+    NodesOption,
+    QueueOption,
+    RayAddressOption,
+    ServeOption,
+)
 from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
     from planner.cli.deployment import Deployment
-    from planner.core.metrics import Metrics
     from planner.core.plan import Plan
-    from planner.core.prediction import Prediction
     from planner.core.problem import Problem
-    from planner.core.workload import Request
     from planner.files.manifest import Manifest
     from planner.report.run import RunReport
-    from planner.run.measurement import Measurement
-    from planner.sim.result import SimResult
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What is executed and simulated."""
-
-    problem: Problem
-    plan: Plan
-    requests: Sequence[Request]
-    texts: list[str] | None
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Beside:
-    """A run with what was predicted and simulated of the same requests."""
-
-    job: _Job
-    prediction: Prediction
-    simulated: SimResult
-    measurement: Measurement
-    measured: Metrics
+    from planner.run.places import Place
 
 
 def run(
+    context: typer.Context,
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="What planner plan wrote.")],
     checkpoint: Annotated[
         Path | None,
@@ -88,6 +70,8 @@ def run(
     html: HtmlOption = None,
     chrome_trace: ChromeTraceOption = None,
     nodes: NodesOption = None,
+    engine: EngineOption = "local",
+    ray_address: RayAddressOption = None,
     serve: ServeOption = None,
     api_key: ApiKeyOption = None,
     queue: QueueOption = None,
@@ -115,15 +99,19 @@ def run(
 
     The links of the plan are imitated between the workers. The same requests are simulated, so
     predicted and measured figures mean the same. With --nodes the stages run on the machines of
-    an inventory and over the links that there are.
+    an inventory and over the links that there are; with --engine ray they are actors of a Ray
+    cluster, on the Ray nodes that have the resource planner:ID or the label planner-node=ID.
 
     Example: `planner run manifest.yaml --max-error 15`
     """
     from planner.cli.extra import torch_needed
     from planner.cli.page import require_plotly, run_facts, write_page
+    from planner.core.errors import UsageError
     from planner.files.manifest import check_digest, read_manifest
     from planner.files.scenario import load_scenario
 
+    if engine == "ray" and nodes is not None:
+        raise UsageError("--engine ray finds its own nodes", "leave out one of it and --nodes")
     if html is not None:
         require_plotly()
     planned = read_manifest(manifest)
@@ -138,8 +126,12 @@ def run(
     runtime.require_packages()
     model = choose(planned, manifest, checkpoint)
     deployed = _deployed(nodes, manifest, job, model)
-    places = deployed.places if deployed else None
+    places: Mapping[str, Place] | None = deployed.places if deployed else None
     threads = _threads(job.problem, job.plan)
+    if engine == "ray":
+        from planner.cli.cluster import on_ray
+
+        places = context.with_resource(on_ray(job.plan, model, threads, ray_address))
     if serve is not None:
         from planner.cli.endpoint import serve_at
 
@@ -157,10 +149,10 @@ def run(
             threads=threads,
             places=places,
         )
-    beside = _beside(job, measurement)
-    report = _report(beside)
+    beside = put_beside(job, measurement)
+    report = report_of(beside)
     if chrome_trace is not None:
-        _write_trace(chrome_trace, beside)
+        write_measured_trace(chrome_trace, beside)
     if html is not None:
         write_page(html, run_facts(planned, beside))
     if format is Format.json:
@@ -172,7 +164,7 @@ def run(
         _check(report, max_error)
 
 
-def _deployed(nodes: Path | None, manifest: Path, job: _Job, model: Path) -> Deployment | None:
+def _deployed(nodes: Path | None, manifest: Path, job: Job, model: Path) -> Deployment | None:
     """The nodes of an inventory with their weights, where there is one."""
     if nodes is None:
         return None
@@ -220,7 +212,7 @@ def _job(
     concurrency: int | None,
     texts: list[str] | None,
     seed: int | None,
-) -> _Job:
+) -> Job:
     """The manifest's problem with the workload that was asked for, and its requests."""
     from planner.core.workload import Closed
 
@@ -234,92 +226,13 @@ def _job(
     problem = problem.model_copy(update={"workload": workload})
     used = manifest.seed if seed is None else seed
     asked = [texts[index % len(texts)] for index in range(count)] if texts else None
-    return _Job(problem, manifest.plan, workload.sample(used), asked, used)
+    return Job(problem, manifest.plan, workload.sample(used), asked, used)
 
 
 def _threads(problem: Problem, plan: Plan) -> int | None:
     """Compute threads that the devices' figures were measured with; None where unknown."""
     known = [problem.cluster.device(node).threads for node in plan.nodes]
     return min((count for count in known if count is not None), default=None)
-
-
-def _beside(job: _Job, measurement: Measurement) -> Beside:
-    """The run beside a prediction and a simulation of the requests as they turned out to be."""
-    from planner.core.metrics import summarise
-    from planner.plan.predict import predict
-    from planner.sim.simulate import simulate
-
-    job = _as_asked(job, measurement)
-    simulated = simulate(job.problem, job.plan, job.seed, job.requests)
-    bounds = job.problem.requirements.must_have.latency_bounds_s()
-    return Beside(
-        job=job,
-        prediction=predict(job.problem, job.plan),
-        simulated=simulated,
-        measurement=measurement,
-        measured=summarise(measurement.records, bounds, simulated.metrics.usd_per_hour),
-    )
-
-
-def _write_trace(path: Path, beside: Beside) -> None:
-    from planner.cli.chrometrace import write_trace
-    from planner.report.trace import Course, measured_spans
-
-    problem, plan, measurement = beside.job.problem, beside.job.plan, beside.measurement
-    spans = list(measured_spans(problem, plan, measurement))
-    write_trace(path, Course("measured", problem, plan, spans, measurement.records))
-
-
-def _report(beside: Beside) -> RunReport:
-    """What the run and its prediction say."""
-    from planner.report.run import RunReport, coordinator_terms, hop_terms, stage_terms
-
-    job, measurement = beside.job, beside.measurement
-    status = [record.status for record in measurement.records]
-    answers = (
-        tuple(
-            (text, measurement.texts.get(record.id, ""))
-            for text, record in zip(job.texts, measurement.records, strict=True)
-        )
-        if job.texts
-        else ()
-    )
-    return RunReport(
-        analytic=beside.prediction.metrics,
-        predicted=beside.simulated.metrics,
-        measured=beside.measured,
-        stages=stage_terms(job.problem, measurement.stages),
-        hops=hop_terms(job.problem, job.plan, measurement.hops),
-        coordinator=coordinator_terms(job.problem, measurement),
-        sessions={
-            "started": len(status),
-            "completed": status.count("completed"),
-            "lost": len(status) - status.count("completed"),
-        },
-        threads=measurement.threads,
-        answers=answers,
-    )
-
-
-def _as_asked(job: _Job, measurement: Measurement) -> _Job:
-    """The job with the lengths that the texts had; how long an answer is shows only then."""
-    from planner.core.workload import Fixed, Request
-
-    if job.texts is None:
-        return job
-    requests = [
-        Request(asked.id, asked.arrival_s, record.prompt_tokens, record.output_tokens)
-        for asked, record in zip(job.requests, measurement.records, strict=True)
-        if record.status == "completed"
-    ]
-    if not requests:
-        return job
-    prompt = sum(request.prompt_tokens for request in requests) // len(requests)
-    output = sum(request.output_tokens for request in requests) // len(requests)
-    lengths = {"prompt": Fixed(tokens=max(1, prompt)), "output": Fixed(tokens=max(1, output))}
-    workload = job.problem.workload.model_copy(update=lengths)
-    problem = job.problem.model_copy(update={"workload": workload})
-    return replace(job, problem=problem, requests=requests)
 
 
 def _check(report: RunReport, percent: float) -> None:

@@ -1,0 +1,120 @@
+"""A run beside what was predicted and simulated of the same requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from planner.core.metrics import Metrics
+    from planner.core.plan import Plan
+    from planner.core.prediction import Prediction
+    from planner.core.problem import Problem
+    from planner.core.workload import Request
+    from planner.report.run import RunReport
+    from planner.run.measurement import Measurement
+    from planner.sim.result import SimResult
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is executed and simulated."""
+
+    problem: Problem
+    plan: Plan
+    requests: Sequence[Request]
+    texts: list[str] | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A run with what was predicted and simulated of the same requests."""
+
+    job: Job
+    prediction: Prediction
+    simulated: SimResult
+    measurement: Measurement
+    measured: Metrics
+
+
+def put_beside(job: Job, measurement: Measurement) -> Beside:
+    """The run beside a prediction and a simulation of the requests as they turned out to be."""
+    from planner.core.metrics import summarise
+    from planner.plan.predict import predict
+    from planner.sim.simulate import simulate
+
+    job = _as_asked(job, measurement)
+    simulated = simulate(job.problem, job.plan, job.seed, job.requests)
+    bounds = job.problem.requirements.must_have.latency_bounds_s()
+    return Beside(
+        job=job,
+        prediction=predict(job.problem, job.plan),
+        simulated=simulated,
+        measurement=measurement,
+        measured=summarise(measurement.records, bounds, simulated.metrics.usd_per_hour),
+    )
+
+
+def report_of(beside: Beside) -> RunReport:
+    """What the run and its prediction say."""
+    from planner.report.run import RunReport, coordinator_terms, hop_terms, stage_terms
+
+    job, measurement = beside.job, beside.measurement
+    status = [record.status for record in measurement.records]
+    answers = (
+        tuple(
+            (text, measurement.texts.get(record.id, ""))
+            for text, record in zip(job.texts, measurement.records, strict=True)
+        )
+        if job.texts
+        else ()
+    )
+    return RunReport(
+        analytic=beside.prediction.metrics,
+        predicted=beside.simulated.metrics,
+        measured=beside.measured,
+        stages=stage_terms(job.problem, measurement.stages),
+        hops=hop_terms(job.problem, job.plan, measurement.hops),
+        coordinator=coordinator_terms(job.problem, measurement),
+        sessions={
+            "started": len(status),
+            "completed": status.count("completed"),
+            "lost": len(status) - status.count("completed"),
+        },
+        threads=measurement.threads,
+        answers=answers,
+    )
+
+
+def _as_asked(job: Job, measurement: Measurement) -> Job:
+    """The job with the lengths that the texts had; how long an answer is shows only then."""
+    from planner.core.workload import Fixed, Request
+
+    if job.texts is None:
+        return job
+    requests = [
+        Request(asked.id, asked.arrival_s, record.prompt_tokens, record.output_tokens)
+        for asked, record in zip(job.requests, measurement.records, strict=True)
+        if record.status == "completed"
+    ]
+    if not requests:
+        return job
+    prompt = sum(request.prompt_tokens for request in requests) // len(requests)
+    output = sum(request.output_tokens for request in requests) // len(requests)
+    lengths = {"prompt": Fixed(tokens=max(1, prompt)), "output": Fixed(tokens=max(1, output))}
+    workload = job.problem.workload.model_copy(update=lengths)
+    problem = job.problem.model_copy(update={"workload": workload})
+    return replace(job, problem=problem, requests=requests)
+
+
+def write_measured_trace(path: Path, beside: Beside) -> None:
+    """The trace of a run, for Perfetto."""
+    from planner.cli.chrometrace import write_trace
+    from planner.report.trace import Course, measured_spans
+
+    problem, plan, measurement = beside.job.problem, beside.job.plan, beside.measurement
+    spans = list(measured_spans(problem, plan, measurement))
+    write_trace(path, Course("measured", problem, plan, spans, measurement.records))
