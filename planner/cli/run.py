@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli import console
-from planner.cli.beside import Job, put_beside, report_of, write_measured_trace
+from planner.cli.beside import Beside, Job, put_beside, report_of, write_measured_trace
 from planner.cli.chrometrace import ChromeTraceOption
 from planner.cli.console import Format, FormatOption, ProfilesOption
 from planner.cli.options import (
@@ -105,7 +105,7 @@ def run(
     Example: `planner run manifest.yaml --max-error 15`
     """
     from planner.cli.extra import torch_needed
-    from planner.cli.page import require_plotly, run_facts, write_page
+    from planner.cli.page import require_plotly
     from planner.core.errors import UsageError
     from planner.files.manifest import check_digest, read_manifest
     from planner.files.scenario import load_scenario
@@ -151,10 +151,7 @@ def run(
         )
     beside = put_beside(job, measurement)
     report = report_of(beside)
-    if chrome_trace is not None:
-        write_measured_trace(chrome_trace, beside)
-    if html is not None:
-        write_page(html, run_facts(planned, beside))
+    _write(planned, beside, chrome_trace, html)
     if format is Format.json:
         startup = {"startup": deployed.startup} if deployed else {}
         console.emit_json(report.document() | startup)
@@ -174,6 +171,16 @@ def _deployed(nodes: Path | None, manifest: Path, job: Job, model: Path) -> Depl
     for line in deployed.text():
         console.note(line)
     return deployed
+
+
+def _write(planned: Manifest, beside: Beside, trace: Path | None, html: Path | None) -> None:
+    """The files that were asked for."""
+    from planner.cli.page import run_facts, write_page
+
+    if trace is not None:
+        write_measured_trace(trace, beside)
+    if html is not None:
+        write_page(html, run_facts(planned, beside))
 
 
 def _refuse_unknown(problem: Problem) -> None:
