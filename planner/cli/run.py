@@ -152,11 +152,7 @@ def run(
     beside = put_beside(job, measurement)
     report = report_of(beside)
     _write(planned, beside, chrome_trace, html)
-    if format is Format.json:
-        startup = {"startup": deployed.startup} if deployed else {}
-        console.emit_json(report.document() | startup)
-    else:
-        console.emit(*report.text())
+    _emit(report, deployed, format)
     if max_error is not None:
         _check(report, max_error)
 
@@ -181,6 +177,14 @@ def _write(planned: Manifest, beside: Beside, trace: Path | None, html: Path | N
         write_measured_trace(trace, beside)
     if html is not None:
         write_page(html, run_facts(planned, beside))
+
+
+def _emit(report: RunReport, deployed: Deployment | None, format: Format) -> None:
+    if format is Format.json:
+        startup = {"startup": deployed.startup} if deployed else {}
+        console.emit_json(report.document() | startup)
+    else:
+        console.emit(*report.text())
 
 
 def _refuse_unknown(problem: Problem) -> None:
