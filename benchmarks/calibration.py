@@ -24,12 +24,12 @@ FITS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "datacenter_serving.csv": (
         "2026-04-27",
         "NVIDIA aiconfigurator silicon samples (InferenceMAX and its own runs)",
-        ("vllm", "sglang", "tensorrt-llm"),
+        ("vllm", "sglang", "sglang-0.5.10", "tensorrt-llm"),
     ),
     "device_measured.csv": (
         "2026-04-01",
         "GPU-Benchmarks-on-LLM-Inference aa72e0e; llama.cpp and Ollama scoreboards to 2026",
-        ("llama.cpp-2024", "llama.cpp", "ollama"),
+        ("llama.cpp-2024", "llama.cpp", "llama.cpp-vulkan", "ollama"),
     ),
 }
 """Day and source of each table, and the engines that are fitted to it together."""

@@ -108,7 +108,7 @@ def test_drafts_that_are_all_accepted_are_predicted_exactly(
 ) -> None:
     world, plan = made
     sure = Speculation(draft_tokens=drafts, acceptance=1, draft_token=2e-3, checks_in_flight=checks)
-    output = Fixed(tokens=1 + rounds * (drafts * checks + 1))
+    output = Fixed(tokens=1 + rounds * round(sure.tokens_per_round))
     changes = {
         "serving": world.serving.model_copy(update={"speculation": sure}),
         "workload": world.workload.model_copy(update={"output": output}),

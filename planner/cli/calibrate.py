@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from planner.report.calibrate import CalibrationReport, KernelReport
 
 
+_CROWDED = 1.1
+"""Memory that a run needs over what there is, beyond what an estimate of memory may be off."""
+
+
 def calibrate(
     data: Annotated[Path, typer.Argument(help="CSV file of measured speeds.", metavar="DATA.csv")],
     engine: Annotated[
@@ -107,6 +111,8 @@ def _from_speeds(
 
     source, as_of = provenance
     tables = [_read(data, known, one, skip_unknown) for one in engines]
+    for one, table in zip(engines, tables, strict=True):
+        _leave_out_crowds(table, one)
     rows = [(one, row) for one, table in zip(engines, tables, strict=True) for row in table.rows]
     empty = [one.id for one, table in zip(engines, tables, strict=True) if not table.rows]
     if empty:
@@ -169,6 +175,18 @@ def _read(data: Path, known: Catalogue, engine: Engine, skip_unknown: bool) -> M
 
     wanted = engine.measured_as or MeasuredAs(backend=engine.name)
     return read_measurements(data, known, wanted, skip_unknown)
+
+
+def _leave_out_crowds(table: Measurements, engine: Engine) -> None:
+    """Leaves out serving runs with more users than memory holds: some of them waited for a seat."""
+    held = [
+        row
+        for row in table.rows
+        if row.speed not in ("ttft_ms", "tpot_ms") or row.crowding(engine) <= _CROWDED
+    ]
+    if len(held) < len(table.rows):
+        table.left_out["more users than memory holds"] += len(table.rows) - len(held)
+    table.rows = held
 
 
 def _reasons(table: Measurements) -> str:

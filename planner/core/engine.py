@@ -92,6 +92,8 @@ class Calibration(Spec):
     """Share of the peak FLOP/s that attention scores and sums reach."""
     layer_overhead_s: Seconds = Field(default=0.0, alias="layer_overhead")
     """Launches and Python per layer and step."""
+    expert_overhead_s: Seconds = Field(default=0.0, alias="expert_overhead")
+    """What a layer with routed experts takes more: choosing, sorting and gathering."""
     step_overhead_s: Seconds = Field(default=0.0, alias="step_overhead")
     """Fixed time of a stage per step."""
     wake_s: Seconds = Field(default=0.0, alias="wake")
@@ -110,6 +112,8 @@ class Calibration(Spec):
     overlap: Fraction = 1.0
     """Share of what devices with layers of their own could gain by passing on a prompt's chunks
     that they do gain."""
+    admission_steps: Annotated[float, Field(ge=0)] | None = None
+    """As the engine's, where a platform is run with another setting."""
     tier: Literal[0, 1, 2] = 0
     """0 datasheet and defaults, 1 fitted to timed steps, 2 to kernel points of our runtime."""
     error_band: ErrorBand | None = None
@@ -140,12 +144,16 @@ class MeasuredAs(Spec):
 
     backend: str
     """Text in the name that tables give the engine, whatever its case."""
-    but_not: str = ""
+    but_not: str | tuple[str, ...] = ()
     """Text of names that are another engine's."""
     since: str = ""
     """Earliest date of a row, as the tables write it: year first."""
     until: str = ""
     """Last date of a row."""
+    versions: tuple[str, ...] = ()
+    """What the version of a row starts with; any where empty."""
+    but_not_versions: tuple[str, ...] = ()
+    """What the version of another release starts with."""
 
 
 class Engine(Card):
@@ -155,6 +163,8 @@ class Engine(Card):
     version: str
     """Version, build or date of the software that was measured."""
     measured_as: MeasuredAs | None = None
+    release_of: str = ""
+    """Engine id of which this is another release: a fit takes both to be alike but for habits."""
     calibrations: tuple[Calibration, ...] = Field(min_length=1)
     hop_s: Seconds = Field(default=0.0, alias="hop")
     """Software time of one hop: encode, system calls, decode (relays included)."""
@@ -181,7 +191,11 @@ class Engine(Card):
     prefill_chunk: Count | None = None
     """Tokens of a prompt that are computed at a time; all of them where it is absent."""
     admission_steps: Annotated[float, Field(ge=0)] = 0.5
-    """Decode steps of others that a newcomer's first token waits for."""
+    """Tokens that others get before a newcomer's first one comes to the client: steps that run
+    when it arrives, intervals at which requests are looked for and answers are sent."""
+    first_wave: Fraction = 0.1
+    """Share of requests that come all at once, as the first of a benchmark client's ten per user:
+    each then waits for half of the others' prompts."""
 
     def calibration(self, device: Device) -> Calibration:
         """The closest calibration for a device; raises ValueError where none fits."""

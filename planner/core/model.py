@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import AliasChoices, Field, model_validator
 
@@ -34,6 +34,10 @@ class Layer:
     """Elements of a recurrent state per sequence, whatever its length."""
     flops_per_pair: float
     """FLOPs per pair of a query token and a key token: scores and weighted sum."""
+    decode_flops_per_pair: float | None = None
+    """The same in decode where that is computed differently; as in prompts where None."""
+    kv_parts: int = 1
+    """Devices that the cache can be divided between: KV heads, or 1 for a shared latent."""
 
     @property
     def total_params(self) -> int:
@@ -54,6 +58,17 @@ class Layer:
             return 0.0
         untouched: float = (1 - self.experts_per_token / self.experts) ** tokens
         return self.experts * (1 - untouched)
+
+
+class _AttentionPart(NamedTuple):
+    """What attention adds to a layer; fields as those of :class:`Layer`."""
+
+    params: int
+    kv_elements: int
+    flops_per_pair: float
+    decode_flops_per_pair: float | None = None
+    kv_parts: int = 1
+    state_elements: int = 0
 
 
 class ModelSpec(Card):
@@ -192,8 +207,8 @@ class ModelSpec(Card):
         return (index - self.first_k_dense_replace) % self.moe_layer_freq == self.moe_layer_freq - 1
 
     def _layer(self, kind: str, mixture: bool) -> Layer:
-        attention, kv_elements, state, flops = self._attention(kind)
-        params = attention + 2 * self.hidden_size
+        attention = self._attention(kind)
+        params = attention.params + 2 * self.hidden_size
         expert = 0
         if mixture:
             width = self.expert_hidden_size or self.hidden_size
@@ -207,14 +222,15 @@ class ModelSpec(Card):
             expert_params=expert,
             experts=self.num_experts if mixture else 0,
             experts_per_token=self.num_experts_per_tok if mixture else 0,
-            kv_elements=kv_elements,
+            kv_elements=attention.kv_elements,
             kv_window=self.sliding_window if kind == "sliding_attention" else None,
-            state_elements=state,
-            flops_per_pair=flops,
+            state_elements=attention.state_elements,
+            flops_per_pair=attention.flops_per_pair,
+            decode_flops_per_pair=attention.decode_flops_per_pair,
+            kv_parts=attention.kv_parts,
         )
 
-    def _attention(self, kind: str) -> tuple[int, int, int, float]:
-        """Parameters, KV elements per token, state elements and FLOPs per pair of attention."""
+    def _attention(self, kind: str) -> _AttentionPart:
         if kind == "linear_attention":
             return self._linear_attention()
         if self.kv_lora_rank is not None:
@@ -231,10 +247,14 @@ class ModelSpec(Card):
         gate = query if self.attn_output_gate else 0
         params = hidden * (query + gate + projected) + query * hidden
         params += (query + projected) if self.attention_bias else 0
-        return params, key_value, 0, 4.0 * query
+        return _AttentionPart(params, key_value, 4.0 * query, kv_parts=kv_heads)
 
-    def _latent_attention(self, rank: int) -> tuple[int, int, int, float]:
-        """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1)."""
+    def _latent_attention(self, rank: int) -> _AttentionPart:
+        """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1).
+
+        In decode the projections from the latent are absorbed into query and output, so that
+        every head attends over the latent and the rotary key themselves.
+        """
         hidden, heads = self.hidden_size, self.num_attention_heads
         qk_width = self.qk_nope_head_dim + self.qk_rope_head_dim
         if self.q_lora_rank:
@@ -244,16 +264,21 @@ class ModelSpec(Card):
         params += hidden * (rank + self.qk_rope_head_dim)
         params += rank * heads * (self.qk_nope_head_dim + self.v_head_dim)
         params += heads * self.v_head_dim * hidden
-        return params, rank + self.qk_rope_head_dim, 0, 2.0 * heads * (qk_width + self.v_head_dim)
+        return _AttentionPart(
+            params,
+            rank + self.qk_rope_head_dim,
+            2.0 * heads * (qk_width + self.v_head_dim),
+            decode_flops_per_pair=2.0 * heads * (2 * rank + self.qk_rope_head_dim),
+        )
 
-    def _linear_attention(self) -> tuple[int, int, int, float]:
+    def _linear_attention(self) -> _AttentionPart:
         """Gated delta rule (Gated DeltaNet, arXiv 2412.06464): a state instead of a cache."""
         hidden = self.hidden_size
         key = self.linear_num_key_heads * self.linear_key_head_dim
         value = self.linear_num_value_heads * self.linear_value_head_dim
         params = hidden * (2 * key + 2 * value + 2 * self.linear_num_value_heads) + value * hidden
         state = self.linear_num_value_heads * self.linear_key_head_dim * self.linear_value_head_dim
-        return params, 0, state, 0.0
+        return _AttentionPart(params, 0, 0.0, state_elements=state)
 
 
 def _runs(layers: Sequence[Layer]) -> tuple[tuple[Layer, int], ...]:

@@ -9,6 +9,9 @@ from pydantic import Field
 from planner.core.spec import Spec
 from planner.core.units import Count, Fraction, Seconds
 
+_CHECKS_FOLLOWED = 32
+"""Checks in a row after which a round is taken to end, right or wrong."""
+
 
 class Speculation(Spec):
     """A draft model proposes tokens; one traversal of the pipeline checks them all."""
@@ -23,36 +26,43 @@ class Speculation(Spec):
     """Checks under way at once; above 1 drafting goes on while earlier drafts are checked."""
 
     @property
-    def window_tokens(self) -> int:
-        """Drafted tokens that can be under way at once."""
-        return self.draft_tokens * self.checks_in_flight
+    def most_tokens(self) -> int:
+        """Drafted tokens that a round can keep."""
+        return self.draft_tokens * (1 if self.checks_in_flight == 1 else _CHECKS_FOLLOWED)
 
     @property
     def tokens_per_round(self) -> float:
-        """Expected tokens from one traversal: the drafts accepted before the first miss, plus one.
+        """Expected tokens from one round: the drafts accepted before the first miss, plus one.
 
         (1 - a^(k + 1)) / (1 - a) for k drafts accepted with chance a each (Leviathan, Kalman,
-        Matias, ICML 2023, eq. 1).
+        Matias, ICML 2023, eq. 1). With several checks in flight drafts follow each other without
+        an answer, so that a round goes on until a draft is wrong.
         """
-        drafts, chance = self.window_tokens, self.acceptance
-        if chance == 1:
-            return drafts + 1.0
-        return float((1 - chance ** (drafts + 1)) / (1 - chance))
+        return _geometric(self.acceptance, self.most_tokens + 1)
 
     @property
     def draft_s(self) -> float:
         """Time of the draft model that a round waits for.
 
-        With one check at a time every round drafts first. With several, drafting and checking
-        overlap, and only the tokens that are kept take their time one after the other.
+        With one check at a time every round drafts first. With several, the check of a wrong draft
+        says what is right one traversal after it was sent, and all that was drafted after it is
+        lost: a round takes a traversal, the first draft, and one more for every check before it
+        that was accepted as a whole.
         """
+        each_s = self.draft_tokens * self.draft_token_s
         if self.checks_in_flight == 1:
-            return self.draft_tokens * self.draft_token_s
-        return (self.tokens_per_round - 1) * self.draft_token_s
+            return each_s
+        accepted: float = self.acceptance**self.draft_tokens
+        return each_s * _geometric(accepted, _CHECKS_FOLLOWED)
 
     def draw(self, rng: random.Random) -> int:
         """Tokens that one round brings."""
         kept = 0
-        while kept < self.window_tokens and rng.random() < self.acceptance:
+        while kept < self.most_tokens and rng.random() < self.acceptance:
             kept += 1
         return kept + 1
+
+
+def _geometric(ratio: float, terms: int) -> float:
+    """1 + ratio + ratio^2 + ... over ``terms`` terms."""
+    return float(terms) if ratio == 1 else float((1 - ratio**terms) / (1 - ratio))

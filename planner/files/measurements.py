@@ -14,6 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
@@ -41,6 +42,8 @@ _USUAL_OUTPUT_TOKENS = 128
 _MOST_TENSOR_PARALLEL = 8
 _SAME_WITHIN = 1.3
 """Runs of one setting repeat within a few per cent."""
+_FALL = 1.15
+"""Beyond what runs differ by."""
 _MOST_OF_THE_PEAK = 0.6
 """No engine keeps a device at more of its peak; a table that says so counted requests wrongly."""
 
@@ -55,6 +58,8 @@ class Measurements:
     left_out: Counter[str] = field(default_factory=Counter)
     seen: set[tuple[object, ...]] = field(default_factory=set)
     """Serving runs so far, whatever the model is called: tables list finetunes again."""
+    campaigns: dict[tuple[str, ...], list[MeasuredSpeed]] = field(default_factory=dict)
+    """TTFT of the runs of one release of an engine, device, model and scheme."""
 
 
 def read_measurements(
@@ -86,6 +91,7 @@ def read_measurements(
     if problems:
         raise InvalidFileError(problems, "mend the names, or --skip-unknown leaves such rows out")
     _leave_out_contradictions(found)
+    _leave_out_waits(found)
     return found
 
 
@@ -105,6 +111,35 @@ def _leave_out_contradictions(found: Measurements) -> None:
             lost |= {id(row) for row in rows}
             found.left_out["contradicted by another run"] += len(times)
     found.rows = [row for row in found.rows if id(row) not in lost]
+
+
+def _leave_out_waits(found: Measurements) -> None:
+    """TTFT of campaigns where it mostly falls as users double: no engine serves more users sooner.
+
+    There one request more than there are seats waits for the next one to end, which with few
+    users takes longest. The time per token says nothing of that wait.
+    """
+    lost: set[int] = set()
+    for rows in found.campaigns.values():
+        series: dict[tuple[int, int, int], list[MeasuredSpeed]] = {}
+        for row in rows:
+            key = (row.count, row.load.prompt_tokens, row.load.output_tokens)
+            series.setdefault(key, []).append(row)
+        falling = sum(map(_falls, series.values()))
+        if 2 * falling > len(series):
+            lost |= {id(row) for row in rows}
+    kept = [row for row in found.rows if id(row) not in lost]
+    if len(kept) < len(found.rows):
+        found.left_out["TTFT that falls with more users"] += len(found.rows) - len(kept)
+    found.rows = kept
+
+
+def _falls(rows: list[MeasuredSpeed]) -> bool:
+    ordered = sorted(rows, key=lambda row: row.load.batch)
+    return any(
+        more.load.batch >= 2 * few.load.batch and _FALL * more.value < few.value
+        for few, more in pairwise(ordered)
+    )
 
 
 def _rows(path: Path, lines: list[str]) -> Iterator[tuple[int, _Row]]:
@@ -139,9 +174,11 @@ def _add(found: Measurements, reader: _Reader, row: _Row, place: FileProblem) ->
     """Adds what a row says; the reason where it is left out."""
     wanted = reader.wanted
     if "backend" in row:
-        backend = row["backend"].casefold()
-        other = wanted.but_not.casefold()
-        if wanted.backend.casefold() not in backend or (other and other in backend):
+        backend, others = row["backend"].casefold(), wanted.but_not
+        others = (others,) if isinstance(others, str) else others
+        if wanted.backend.casefold() not in backend or any(
+            other.casefold() in backend for other in others if other
+        ):
             return "of another engine"
     date = row.get("date", wanted.until or wanted.since)
     if (wanted.since and date < wanted.since) or (wanted.until and (date or "9") > wanted.until):
@@ -186,10 +223,18 @@ def _bench_load(row: _Row, metric: Speed, place: FileProblem) -> Load:
     return Load(1, output, _whole(row, "batch", place, 1), cached)
 
 
+def _of_release(wanted: MeasuredAs, version: str) -> bool:
+    if wanted.versions and not version.startswith(wanted.versions):
+        return False
+    return not (wanted.but_not_versions and version.startswith(wanted.but_not_versions))
+
+
 def _add_serving(found: Measurements, reader: _Reader, row: _Row, place: FileProblem) -> str:
     version = row.get("backend_version", "")
     if not version or "dev" in version:
         return "version of the engine unknown"
+    if not _of_release(reader.wanted, version):
+        return "of another engine"
     parallel = {name: _whole(row, name, place, 1) for name in ("pp", "attn_dp", "moe_ep")}
     if max(parallel.values()) > 1 or _whole(row, "tp", place) > _MOST_TENSOR_PARALLEL:
         return "parallelism that planner does not model"
@@ -217,6 +262,8 @@ def _add_serving(found: Measurements, reader: _Reader, row: _Row, place: FilePro
     speeds: tuple[tuple[Speed, float], ...] = (("ttft_ms", first), ("tpot_ms", later))
     for name, value in speeds:
         found.rows.append(MeasuredSpeed(device, count, model, quant, load, name, value, _at(place)))
+    campaign = (version, device.id, model.id, quant.id)
+    found.campaigns.setdefault(campaign, []).append(found.rows[-2])
     return ""
 
 

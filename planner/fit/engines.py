@@ -85,7 +85,7 @@ def _card(
     for device, whole_class in found:
         place = Place.of(engine, device)
         if whole_class:
-            place = Place(engine.id, device.device_class, "")
+            place = Place.whole_class(engine, device.device_class)
         begin = None if fresh else engine.calibration(device)
         fresh_one = calibration(fitted.turned, place, schemes, begin)
         here = [one for one in mine if one.row.device.device_class == device.device_class]

@@ -8,7 +8,6 @@ no row tells stays at what is usual. In statistics this is a mixed model (Hender
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +15,7 @@ from planner.core.cost.measured import MeasuredSpeed
 from planner.core.device import Device
 from planner.core.engine import Calibration, Curve, Efficiency, Engine
 from planner.core.quant import QuantScheme
+from planner.fit.slope import exp
 
 Knob = tuple[str, str, str]
 """A constant, the kind of thing that shifts it (a key of ``Usual.shifts`` or empty), which one."""
@@ -31,35 +31,50 @@ class Usual:
     low: float
     high: float
     shifts: Mapping[str, float] = field(default_factory=dict)
-    """Standard deviation of the logarithm over schemes, engines, classes and chips."""
+    """Standard deviation of the logarithm over schemes, engines, their releases, classes, chips,
+    and what one of these does on another (kernels for a scheme on a class, an engine on chips)."""
 
 
 USUAL: Mapping[str, Usual] = {
     "bandwidth": Usual(
-        0.75, 0.2, 0.05, 0.97, {"scheme": 0.15, "class": 0.2, "chips": 0.1, "kernels": 0.2}
+        0.75,
+        0.2,
+        0.05,
+        0.97,
+        {"scheme": 0.15, "class": 0.2, "chips": 0.1, "kernels": 0.2, "release": 0.15},
     ),
     "compute": Usual(
-        0.4, 0.4, 0.005, 1.5, {"scheme": 0.4, "class": 0.5, "chips": 0.4, "kernels": 0.4}
+        0.4,
+        0.4,
+        0.005,
+        1.5,
+        {"scheme": 0.4, "class": 0.5, "chips": 0.4, "kernels": 0.4, "release": 0.4},
     ),
-    "flop_per_joule": Usual(4e11, 0.7, 1e9, 1e14, {"scheme": 0.4, "chips": 0.4}),
-    "experts": Usual(0.5, 0.5, 0.02, 1.0, {"engine": 0.5}),
-    "kv_bandwidth": Usual(0.6, 0.4, 0.03, 1.0, {"class": 0.4}),
+    "flop_per_joule": Usual(4e11, 0.7, 1e9, 1e14, {"scheme": 0.4, "chips": 0.4, "release": 0.4}),
+    "experts": Usual(0.5, 0.5, 0.02, 1.0, {"engine": 0.5, "scheme": 0.5}),
+    "kv_bandwidth": Usual(0.6, 0.4, 0.03, 1.0, {"class": 0.4, "engine": 0.3}),
     "attention_compute": Usual(0.3, 0.5, 0.01, 0.8, {"class": 0.5}),
-    "layer_overhead_s": Usual(4e-5, 0.5, 1e-7, 5e-3, {"engine": 0.5, "class": 0.5, "chips": 0.3}),
+    "layer_overhead_s": Usual(
+        4e-5, 0.5, 1e-7, 5e-3, {"engine": 0.5, "class": 0.5, "chips": 0.3, "release": 0.5}
+    ),
+    "expert_overhead_s": Usual(2e-5, 0.7, 1e-7, 5e-3, {"engine": 0.5}),
     "step_overhead_s": Usual(3e-4, 0.7, 1e-6, 2e-2, {"engine": 0.5}),
     "sequence_overhead_s": Usual(5e-6, 1.0, 1e-8, 1e-3, {"engine": 0.5}),
     "sync_s": Usual(1.5e-5, 0.7, 1e-7, 5e-3, {"engine": 0.7}),
-    "sync_bandwidth": Usual(0.25, 0.4, 0.01, 1.0),
+    "sync_bandwidth": Usual(0.25, 0.4, 0.01, 1.0, {"engine": 0.4}),
     "overlap": Usual(0.7, 0.4, 0.05, 1.0, {"engine": 0.3}),
     "expert_tile": Usual(32.0, 0.5, 1.0, 256.0),
-    "request_s": Usual(0.02, 0.7, 1e-4, 0.5, {"engine": 1.0}),
-    "admission_steps": Usual(1.5, 0.5, 0.2, 6.0, {"engine": 0.5}),
+    "request_s": Usual(0.02, 0.7, 1e-4, 0.5, {"engine": 0.7, "release": 0.5}),
+    "admission_steps": Usual(
+        3.0, 1.0, 0.2, 120.0, {"engine": 0.7, "release": 0.7, "platform": 0.5}
+    ),
+    "first_wave": Usual(0.1, 0.3, 0.01, 1.0, {"engine": 0.3}),
 }
 """Where a fit starts and how far it may go: no measurements, wide enough that a few rows move
 them. What is known of an engine is in its profile."""
 
 _OF_SCHEMES = ("bandwidth", "compute", "flop_per_joule", "experts")
-_OF_ENGINES = ("request_s", "admission_steps")
+_OF_ENGINES = ("request_s", "admission_steps", "first_wave")
 _WIDE = ("bf16", "fp16", "fp32")
 
 
@@ -77,17 +92,27 @@ class Place:
     engine: str
     device_class: str
     chips: str
+    family: str = ""
+    """Engine id that stands for all its releases."""
 
     @classmethod
     def of(cls, engine: Engine, device: Device) -> Place:
         """The place of a device under an engine."""
-        return cls(engine.id, device.device_class, device.architecture)
+        family = engine.release_of or engine.id
+        return cls(engine.id, device.device_class, device.architecture, family)
+
+    @classmethod
+    def whole_class(cls, engine: Engine, device_class: str) -> Place:
+        """Any device of a class under an engine, or of any class where that is empty."""
+        return cls(engine.id, device_class, "", engine.release_of or engine.id)
 
     def shifts(self, constant: str, scheme: str = "*") -> list[Knob]:
         """The knobs on which a constant depends here."""
         marks = {
             "scheme": "" if scheme == "*" else scheme,
-            "engine": self.engine,
+            "engine": self.family,
+            "release": self.engine if self.engine != self.family else "",
+            "platform": f"{self.family} {self.chips}" if self.chips else "",
             "class": self.device_class,
             "chips": self.chips,
             "kernels": f"{self.device_class} {scheme}" if scheme != "*" else "",
@@ -144,10 +169,12 @@ def _felt(row: MeasuredSpeed) -> list[str]:
         found += ["sync_s", "sync_bandwidth"]
     if row.count > 1 and row.speed == "prefill_tok_s":
         found.append("overlap")
-    if prompts and any(layer.experts for layer in row.model.layers):
-        found += ["experts", "expert_tile"]
+    if any(layer.experts for layer in row.model.layers):
+        found += (
+            ["expert_overhead_s", "experts", "expert_tile"] if prompts else ["expert_overhead_s"]
+        )
     if row.speed in ("ttft_ms", "tpot_ms"):
-        found += ["request_s", "admission_steps"]
+        found += ["request_s", "admission_steps", "first_wave"]
     return found
 
 
@@ -159,7 +186,7 @@ def shift(turned: Mapping[Knob, float], place: Place, name: str, scheme: str = "
 def moved(name: str, begin: float | None, log_shift: float) -> float:
     """A constant after a shift, within what is possible; from the usual where ``begin`` is None."""
     usual = USUAL[name]
-    value = (usual.value if begin is None else begin) * math.exp(log_shift)
+    value = (usual.value if begin is None else begin) * exp(log_shift)
     return min(usual.high, max(usual.low, value))
 
 
@@ -173,7 +200,7 @@ def calibration(
     efficiency = {}
     for scheme in schemes:
         old = begin.for_quant(scheme, scheme) if begin else None
-        efficiency[scheme] = Efficiency(
+        efficiency[scheme] = Efficiency.model_construct(
             bandwidth=moved(
                 "bandwidth",
                 old.bandwidth if old else None,
@@ -190,9 +217,15 @@ def calibration(
             ),
             layer_overhead_s=old.layer_overhead_s if old else 0.0,
         )
-    single = {
+    single: dict[str, float | None] = {
         name: moved(name, was, shift(turned, place, name)) for name, was in _single(begin).items()
     }
+    steps = begin.admission_steps if begin else None
+    platforms = {knob for knob in place.shifts("admission_steps") if knob[1] == "platform"}
+    if steps is not None or (begin is None and platforms & set(turned)):
+        single["admission_steps"] = moved(
+            "admission_steps", steps, shift(turned, place, "admission_steps")
+        )
     if begin is None:
         return Calibration(efficiency=efficiency, source="fit").model_copy(update=single)
     kept = {key: old for key, old in begin.efficiency.items() if key not in efficiency}
@@ -215,9 +248,13 @@ def _compute(old: Efficiency | None, log_shift: float) -> float | Curve:
 
 def habits(turned: Mapping[Knob, float], engine: Engine, fresh: bool) -> dict[str, float]:
     """The constants of an engine as a whole that rows have turned."""
-    place = Place(engine.id, "", "")
+    place = Place.whole_class(engine, "")
     return {
         name: moved(name, None if fresh else getattr(engine, name), shift(turned, place, name))
         for name in _OF_ENGINES
-        if any(knob[0] == name for knob in turned)
+        if _turns(turned, name)
     }
+
+
+def _turns(turned: Mapping[Knob, float], name: str) -> bool:
+    return any(knob[0] == name for knob in turned)

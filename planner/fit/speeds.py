@@ -13,11 +13,12 @@ from planner.core.cost.measured import SPEEDS, MeasuredSpeed
 from planner.core.device import Device
 from planner.core.engine import Engine
 from planner.fit.knobs import Knob, Knobs, Place, calibration, habits, scheme_key
+from planner.fit.slope import log_slopes, variables
 
 _SCALE = 0.1
 """Relative errors beyond this count less than their square: tables have bad rows."""
-_STEP = 1e-4
-"""Step of a difference quotient in a logarithm."""
+_AGAIN = 4
+"""Settings looked at where a fit to nearly all rows begins at the fit to all of them."""
 
 Vector = npt.NDArray[np.float64]
 Row = tuple[Engine, MeasuredSpeed]
@@ -32,12 +33,16 @@ class FittedSpeeds:
 
 
 def fit_speeds(
-    rows: Sequence[Row], *, fresh: bool = False, begin: Mapping[Knob, float] | None = None
+    rows: Sequence[Row],
+    *,
+    fresh: bool = False,
+    begin: Mapping[Knob, float] | None = None,
+    most: int = 40,
 ) -> FittedSpeeds:
     """The knobs under which the rows are predicted best.
 
     They shift the engines' present constants, or what is usual where the fit is ``fresh``. The
-    search starts at ``begin``.
+    search starts at ``begin`` and looks at ``most`` settings.
 
     Least squares of log(predicted / measured) under the soft-L1 loss, with the knobs' own spreads
     as a second set of measurements (ridge regression; a maximum a posteriori estimate).
@@ -58,19 +63,17 @@ def fit_speeds(
         return np.concatenate([_soft(said - logs), _SCALE * vector / spreads])
 
     def slopes(vector: Vector) -> Vector:
-        turned = dict(knobs.turned(vector.tolist()))
+        turned = knobs.turned(vector.tolist())
         matrix = np.zeros((len(rows) + len(vector), len(vector)))
         for block in blocks:
-            here = block.logs(turned)
-            off = here - logs[block.index]
-            for column, name in enumerate(knobs.names):
-                if name in block.knobs:
-                    moved = block.logs(turned | {name: turned[name] + _STEP})
-                    matrix[block.index, column] = (_soft(moved - here + off) - _soft(off)) / _STEP
+            columns = [column for column, name in enumerate(knobs.names) if name in block.knobs]
+            here, by = block.slopes(turned, [knobs.names[column] for column in columns])
+            softened = _soft_slope(here - logs[block.index])
+            matrix[np.ix_(block.index, columns)] = softened[:, None] * by
         matrix[len(rows) :] = np.diag(_SCALE / spreads)
         return matrix
 
-    found = least_squares(residuals, first, jac=slopes, max_nfev=40, xtol=1e-4, ftol=1e-4)
+    found = least_squares(residuals, first, jac=slopes, max_nfev=most, xtol=1e-4, ftol=1e-4)
     turned = knobs.turned([float(value) for value in found.x])
     return FittedSpeeds(turned, tuple(errors(rows, turned, fresh)))
 
@@ -92,7 +95,7 @@ def left_out(rows: Sequence[Row], whole: FittedSpeeds, fresh: bool) -> list[floa
         mine = [index for index, (_, row) in enumerate(rows) if row.device.id == device]
         known = set(Knobs.for_rows(others).names)
         begin = {name: value for name, value in whole.turned.items() if name in known}
-        turned = fit_speeds(others, fresh=fresh, begin=begin).turned if others else {}
+        turned = fit_speeds(others, fresh=fresh, begin=begin, most=_AGAIN).turned if others else {}
         said = errors([rows[index] for index in mine], turned, fresh)
         for index, error in zip(mine, said, strict=True):
             found[index] = error
@@ -112,10 +115,19 @@ class _Block:
 
     def logs(self, turned: Mapping[Knob, float]) -> Vector:
         """Logarithms of what is predicted for the rows."""
+        return np.log(self._speeds(turned))
+
+    def slopes(self, turned: Mapping[Knob, float], knobs: Sequence[Knob]) -> tuple[Vector, Vector]:
+        """The same, and their derivatives by some knobs: [row], [row, knob]."""
+        moving = dict(zip(knobs, variables(turned[knob] for knob in knobs), strict=True))
+        speeds = self._speeds({**turned, **moving})
+        return np.log(speeds), log_slopes(speeds, len(knobs))
+
+    def _speeds(self, turned: Mapping[Knob, float]) -> list[float]:
         engine = at_place(self.engine, turned, self.rows[0].device, self.schemes, self.fresh)
         found = {row.asked: row for row in self.rows}
         said = {asked: row.estimated(engine) for asked, row in found.items()}
-        return np.log([SPEEDS[row.speed](said[row.asked]) for row in self.rows])
+        return [SPEEDS[row.speed](said[row.asked]) for row in self.rows]
 
 
 def at_place(
@@ -150,6 +162,13 @@ def _blocks(rows: Sequence[Row], fresh: bool) -> list[_Block]:
                 fresh,
             )
         )
+    return found
+
+
+def _soft_slope(errors: Vector) -> Vector:
+    """Derivative of ``_soft``."""
+    within = np.sqrt(1 + (errors / _SCALE) ** 2)
+    found: Vector = np.sqrt((within + 1) / 2) / within
     return found
 
 

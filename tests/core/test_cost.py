@@ -15,6 +15,7 @@ from planner.core.cost import (
     transfer_time,
     traverse,
 )
+from planner.core.cost.compute import step_time
 from planner.core.cost.money import energy_joule
 from planner.core.cost.transfer import stream_bytes_per_s
 from planner.core.cost.traversal import route
@@ -198,6 +199,30 @@ def test_memory_counts_weights_cache_and_ends() -> None:
     assert needs.kv_bytes == 3 * 4 * 48 * 64 * 2
     tied = stage_memory(model(tie_word_embeddings=True), 0, 4, quant(), engine(), 1, 1, 1)
     assert needs.weights_bytes - tied.weights_bytes == 100 * 64 * 2
+
+
+def test_devices_beyond_the_kv_heads_hold_copies_of_the_cache() -> None:
+    """Two KV heads over four devices: each head twice, read by two devices at once."""
+
+    def at(count: int) -> tuple[float, float]:
+        needs = stage_memory(model(), 0, 4, quant(), engine(), 1, 32, 1, count)
+        chip = Chip(device(interconnect=None), engine().calibrations[0], count)
+        return needs.kv_bytes, stage_time(
+            model(), 1, 2, quant(), chip, Batch.decode(1, 10_000)
+        ).kv_s
+
+    one, two, four = map(at, (1, 2, 4))
+    assert two == (one[0], pytest.approx(one[1] / 2))
+    assert four == (2 * one[0], pytest.approx(one[1] / 2))
+
+
+def test_several_batches_of_a_step_read_weights_once() -> None:
+    chip = Chip(device(), engine().calibrations[0])
+    batches = Batch.decode(2, 200), Batch.prefill(3)
+    both = step_time(model(), 1, 2, quant(), chip, *batches)
+    apart = [step_time(model(), 1, 2, quant(), chip, batch) for batch in batches]
+    assert both.weights_s == apart[0].weights_s == apart[1].weights_s
+    assert both.kv_s == pytest.approx(apart[0].kv_s + apart[1].kv_s)
 
 
 def test_energy_is_that_of_work_and_of_waiting() -> None:

@@ -57,6 +57,9 @@ def test_latent_attention_caches_the_latent_and_the_rotary_key() -> None:
         q_lora_rank=16, kv_lora_rank=32, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=8
     )
     assert spec.layers[0].kv_elements == 36
+    assert spec.layers[0].kv_parts == 1
+    assert spec.layers[0].flops_per_pair == 2 * 4 * (8 + 4 + 8)
+    assert spec.layers[0].decode_flops_per_pair == 2 * 4 * (32 + 4 + 32)
 
 
 def test_linear_layers_hold_a_state_and_no_cache() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ SERVING = (
 )
 
 
-def read(path: Path, text: str, backend: str = "", **dates: str) -> Measurements:
+def read(path: Path, text: str, backend: str = "", **dates: Any) -> Measurements:
     path.write_text(text)
     return read_measurements(path, KNOWN, MeasuredAs(backend=backend, **dates))
 
@@ -86,6 +87,22 @@ def test_serving_rows_that_the_model_has_terms_for(tmp_path: Path) -> None:
         "more FLOP/s than devices sustain": 1,
         "contradicted by another run": 2,
     }
+
+
+def test_ttft_that_falls_as_users_double_is_left_out(tmp_path: Path) -> None:
+    """Of the whole campaign, where most series do; the time per token stays."""
+    runs = [(512, 8, 550), (512, 16, 308), (256, 8, 318), (256, 16, 195), (128, 8, 90)]
+    lines = [
+        f"h100_sxm,meta-llama/Llama-3.1-8B-Instruct,bf16,trtllm,1.0,1024,{osl},1,1,1,1,"
+        f"{users},{users},{ttft},{7 + users / 8}"
+        for osl, users, ttft in runs
+    ]
+    rising = [line.replace(",1.0,", ",1.2,") for line in lines[-1:]]
+    found = read(tmp_path / "m.csv", "\n".join([SERVING, *lines, *rising]), backend="trtllm")
+    assert found.left_out["TTFT that falls with more users"] == 5
+    assert [row.speed for row in found.rows].count("tpot_ms") == 5
+    new = read(tmp_path / "m.csv", "\n".join([SERVING, *lines]), "trtllm", versions=("2.",))
+    assert (new.rows, dict(new.left_out)) == ([], {"of another engine": 5})
 
 
 def test_every_name_that_means_no_card_is_said_with_its_line(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from planner.core.cost.batch import Batch
+from planner.core.cost.memory import kv_copies
 from planner.core.device import Device
 from planner.core.engine import Calibration, Efficiency, Engine, Split
 from planner.core.model import Layer, ModelSpec
@@ -184,6 +185,8 @@ def layer_time(
         total += _attention(layer, quant, chip, batch, len(batches) > 1)
     calibration = chip.calibration
     overhead_s = calibration.layer_overhead_s + _efficiency(quant, chip).layer_overhead_s
+    if layer.experts:
+        overhead_s += calibration.expert_overhead_s
     sequences = sum(batch.sequences for batch in batches)
     overhead_s += sequences * calibration.sequence_layer_overhead_s
     return total + StageTime(sync_s=_sync_s(model, chip, tokens), overhead_s=overhead_s)
@@ -263,11 +266,15 @@ def _attention(
     share = calibration.kv_bandwidth
     if mixed and batch.phase == "decode":
         share = calibration.mixed_kv_bandwidth or share
-    elements = layer.kv_elements * batch.read_tokens(layer.kv_window)
+    copies = kv_copies(layer, chip.sharing)
+    elements = copies * layer.kv_elements * batch.read_tokens(layer.kv_window)
     elements += 2 * layer.state_elements * batch.sequences
     bandwidth = chip.device.memory_bytes_per_s * chip.sharing * share
     read_s = elements * quant.kv_bits / 8 / bandwidth
-    flops = layer.flops_per_pair * batch.attended_pairs(layer.kv_window)
+    per_pair = layer.flops_per_pair
+    if batch.phase == "decode" and layer.decode_flops_per_pair is not None:
+        per_pair = layer.decode_flops_per_pair
+    flops = per_pair * batch.attended_pairs(layer.kv_window)
     flops += 4.0 * layer.state_elements * batch.new_tokens
     peak = chip.device.peak_flop_per_s(quant.wide_dtype) * chip.sharing
     compute_s = flops / (peak * calibration.attention_compute)

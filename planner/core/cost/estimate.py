@@ -13,9 +13,6 @@ from planner.core.model import ModelSpec
 from planner.core.quant import QuantScheme
 from planner.core.speculation import Speculation
 
-REQUESTS_PER_USER = 10
-"""Requests that a benchmark client sends per concurrent user: InferenceMAX's ``--num-prompts``."""
-
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -59,7 +56,9 @@ class Estimate:
     draft_s: float = 0.0
     """Time of the draft model per decode step."""
     admission_steps: float = 0.5
-    """Decode steps of others that a newcomer's first token waits for."""
+    """Tokens that others get before a newcomer's first one."""
+    first_wave: float = 0.1
+    """Share of requests that come all at once."""
 
     @property
     def between_s(self) -> float:
@@ -80,23 +79,30 @@ class Estimate:
     def ttft_s(self) -> float:
         """Seconds to the first token, in the mean of a benchmark client's requests.
 
-        The prompt itself, the decode steps that run when it comes, prompts that wait before it
-        (M/D/1, Pollaczek-Khinchine, at the share of time that the others' prompts take), and the
-        client's first wave, all at once, once in so many requests.
+        The prompt itself, the tokens that others get before the engine looks for it and answers,
+        prompts that wait before it (M/D/1, Pollaczek-Khinchine, at the share of time that the
+        others' prompts take), and the client's first wave, all at once.
         """
         others = self.load.batch - 1
         if others <= 0:
             return self.request_s + self.prompt_s
         busy = min(0.95, others * self.prompt_s / self._round_s)
         queue_s = busy / (2 * (1 - busy)) * self.prompt_s
-        wave_s = others / 2 * self.prompt_s / REQUESTS_PER_USER
-        halt_s = self.admission_steps * self.step_s
+        wave_s = others / 2 * self.prompt_s * self.first_wave
+        halt_s = self.admission_steps * self._gap_s
         return self.request_s + self.prompt_s + halt_s + queue_s + wave_s
 
     @property
     def _round_s(self) -> float:
         """From one request of a user to the next: its decoding, and everybody's prompts."""
         return self.request_s + self.decode_s + self.load.batch * self.prompt_s
+
+    @property
+    def _gap_s(self) -> float:
+        """From token to token of a request, others' prompts between them, in the mean."""
+        later = self.load.output_tokens - 1
+        own_s = self.request_s + self.prompt_s
+        return (self._round_s - own_s) / later if later > 0 else self.step_s
 
     @property
     def step_s(self) -> float:
@@ -170,6 +176,7 @@ def estimate(
         load.batch,
         load.held_tokens,
         max(min(load.prompt_tokens, engine.prefill_chunk or load.prompt_tokens), load.batch),
+        count,
     )
     capacity_bytes = engine.memory_fraction * device.memory_bytes * count
     if kv_bytes is not None:
@@ -184,5 +191,8 @@ def estimate(
         capacity_bytes=capacity_bytes,
         tokens_per_step=speculation.tokens_per_round if speculation else 1.0,
         draft_s=draft_s,
-        admission_steps=engine.admission_steps,
+        admission_steps=engine.admission_steps
+        if chip.calibration.admission_steps is None
+        else chip.calibration.admission_steps,
+        first_wave=engine.first_wave,
     )

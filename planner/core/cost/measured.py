@@ -78,6 +78,11 @@ class MeasuredSpeed:
         """What the cost model says of it."""
         return estimate(self.model, self.quant, self.device, self.count, engine, self.load)
 
+    def crowding(self, engine: Engine) -> float:
+        """Memory that all requests together need, over what the engine may use."""
+        said = self.estimated(engine)
+        return said.memory.total_bytes / said.capacity_bytes
+
     def error(self, engine: Engine) -> float:
         """(predicted - measured) / measured."""
         return SPEEDS[self.speed](self.estimated(engine)) / self.value - 1

@@ -37,8 +37,9 @@ def stage_memory(
     sequences: int,
     tokens_per_sequence: int,
     step_tokens: int,
+    count: int = 1,
 ) -> StageMemory:
-    """Bytes that layers ``[start, stop)`` need to serve ``sequences`` at once.
+    """Bytes that layers ``[start, stop)`` need on ``count`` devices to serve ``sequences`` at once.
 
     ``tokens_per_sequence`` are the most tokens a sequence may reach; ``step_tokens`` the most
     tokens of one step. Raises nothing: whether it fits is the caller's question.
@@ -53,16 +54,27 @@ def stage_memory(
     last = stop == model.num_hidden_layers
     if last and not (start == 0 and model.tie_word_embeddings):
         weights += model.head_params * quant.head_bits / 8
+    sharing = count if engine.split == "tensor" else 1
     kv = sum(
-        times * kv_bytes_per_sequence(layer, quant, engine, tokens_per_sequence)
+        times
+        * kv_copies(layer, sharing)
+        * kv_bytes_per_sequence(layer, quant, engine, tokens_per_sequence)
         for layer, times in runs
     )
     return StageMemory(
         weights_bytes=weights,
         kv_bytes=kv * sequences,
         activation_bytes=_activation_bytes(model, quant, last, sequences, step_tokens),
-        reserve_bytes=engine.memory_reserve_bytes,
+        reserve_bytes=engine.memory_reserve_bytes * count,
     )
+
+
+def kv_copies(layer: Layer, sharing: int) -> float:
+    """How often the cache of a layer is held by ``sharing`` devices that share it by heads.
+
+    With fewer KV heads than devices some hold the same head; a latent is held by each.
+    """
+    return sharing / min(sharing, layer.kv_parts)
 
 
 def kv_bytes_per_sequence(layer: Layer, quant: QuantScheme, engine: Engine, tokens: int) -> float:
