@@ -13,7 +13,9 @@ from planner.core.engine import Calibration, Efficiency, Engine
 from planner.core.problem import Problem
 from planner.files.readable import write_card
 from planner.files.scenario import Scenario, load_scenario
+from planner.plan.solve import solve
 
+TEMPLATES = ("homes", "marketplace", "single-region", "hybrid-with-cloud", "campus-lan")
 SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.yaml"))
 
 
@@ -74,7 +76,17 @@ def test_it_loads_and_explains_itself(path: Path, tmp_path: Path) -> None:
 
 def test_the_set_is_complete() -> None:
     names = {path.stem for path in SCENARIOS}
-    assert {"demo", "two-homes", "marketplace", "single-region", "cloud-baseline"} <= names
+    assert {"demo", "two-homes", "cloud-baseline", *TEMPLATES} <= names
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_templates_are_split_and_have_something_to_compare_with(name: str) -> None:
+    scenario = load_scenario(named(name))
+    solution = solve(scenario.problem)
+    assert max(len(pipeline.stages) for pipeline in solution.plan.pipelines) > 1
+    must = scenario.problem.requirements.must_have
+    assert not must.missed(solution.prediction.metrics)
+    assert scenario.alternatives or name == "single-region"
 
 
 def named(name: str) -> Path:

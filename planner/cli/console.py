@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -144,24 +145,59 @@ def version() -> NoReturn:
 
 
 @contextmanager
-def progress(description: str, total: float | None = None) -> Iterator[Callable[[float], None]]:
+def progress(
+    description: str, total: float | None = None, unit: str = ""
+) -> Iterator[Callable[[float], None]]:
     """A bar on stderr while something long goes on, drawn only for people.
 
+    With a ``total``, how fast it goes (in ``unit`` a second, if given) and how long it will take.
     Yields a function that takes how much more of ``total`` is done.
     """
     if not sys.stderr.isatty():
         yield _nothing
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+    ]
+    if total is not None:
+        columns += [TextColumn("{task.fields[rate]}"), TextColumn("left"), TimeRemainingColumn()]
+    began_s, done = time.monotonic(), 0.0
     with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=total)
+        task = bar.add_task(description, total=total, rate="")
 
         def advance(amount: float) -> None:
-            bar.advance(task, amount)
+            nonlocal done
+            done += amount
+            bar.update(task, advance=amount, rate=rate(done, time.monotonic() - began_s, unit))
 
         yield advance
+
+
+def rate(done: float, seconds: float, unit: str) -> str:
+    """How fast something goes, in the prefix that suits it; empty without a unit."""
+    if not unit or seconds <= 0:
+        return ""
+    speed = done / seconds
+    power, prefix = next(
+        (
+            (p, name)
+            for p, name in ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+            if speed >= p and unit == "B"
+        ),
+        (1.0, ""),
+    )
+    return f"{speed / power:.3g} {prefix}{unit}/s"
 
 
 def _nothing(_amount: float) -> None:

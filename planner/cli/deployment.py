@@ -61,7 +61,7 @@ def deploy(
     order = _order(manifest, plan, checkpoint, keys)
     total = sum(blob.size_bytes for blob in order.supplies.pieces.blobs)
     done: dict[str, int] = {}
-    with console.progress("weights", total * len(names)) as advance:
+    with console.progress("weights", total * len(names), "B") as advance:
 
         def progress(node: str, done_bytes: int, _total: int) -> None:
             advance(done_bytes - done.get(node, 0))

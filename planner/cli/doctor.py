@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 _NEEDED = ("numpy", "pydantic", "pyyaml", "rich", "scipy", "simpy", "typer")
 _TO_RUN = ("torch", "safetensors", "tokenizers")
+_EXTRAS = (
+    ("plotly", "--html needs it", "html"),
+    ("ray", "--engine ray needs it", "ray"),
+    ("cryptography", "planner node and verify need it", "verify"),
+)
+"""Package, what needs it, and the extra that brings it."""
 _OLD_DAYS = 180
 
 
@@ -51,7 +57,11 @@ def _software() -> list[Finding]:
     ]
     found += [_package(name, "broken", f"pip install {name}") for name in _NEEDED]
     hint = "planner run and probe need it: pip install 'planner[run]'"
-    return found + [_package(name, "missing", hint) for name in _TO_RUN]
+    found += [_package(name, "missing", hint) for name in _TO_RUN]
+    return found + [
+        _package(name, "missing", f"{needs}: pip install 'planner[{extra}]'")
+        for name, needs, extra in _EXTRAS
+    ]
 
 
 def _package(name: str, otherwise: State, hint: str) -> Finding:

@@ -29,7 +29,6 @@ from planner.core.errors import PlannerError
 app = typer.Typer(
     name="planner",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

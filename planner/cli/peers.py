@@ -46,7 +46,7 @@ def measure(peers: list[str], out: Path | None, format: Format) -> None:
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is no folder")
     found = []
-    with console.progress("measuring links", len(addresses)) as advance:
+    with console.progress("measuring links", len(addresses), "links") as advance:
         for host, port in addresses:
             found.append(measure_link(host, port))
             advance(1)

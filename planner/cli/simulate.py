@@ -116,7 +116,7 @@ def simulate(
     found: list[Target] = []
     runs: list[Replications] = []
     seeds = range(first_seed, first_seed + replications)
-    with console.progress("simulating", len(contest.contestants)) as advance:
+    with console.progress("simulating", len(contest.contestants), "targets") as advance:
         for contestant in contest.contestants:
             target, run = _simulate(contestant, seeds, replayed, check, exact_steps)
             found.append(target)

@@ -6,11 +6,23 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from planner.report.tables import label
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
 _LONGEST = 40
+_TOLD = (
+    "mean_ttft_ms",
+    "mean_tpot_ms",
+    "output_throughput",
+    "usd_per_hour",
+    "usd_per_million_output_tokens",
+)
+"""Figures that the first sentence tells."""
+_SMALLEST = 0.0005
+"""Change, as a fraction, that is worth telling."""
 
 
 def text(
@@ -23,6 +35,8 @@ def text(
     ``moved`` is node, before, after; ``numbers`` name, before, after and signed fraction;
     ``changes`` path, before and after.
     """
+    yield _headline(moved, numbers)
+    yield ""
     parts: list[tuple[str, Table]] = []
     if moved:
         table = _table("node", "before", "after")
@@ -45,6 +59,24 @@ def text(
             yield ""
         yield title
         yield table
+
+
+def _headline(
+    moved: Sequence[tuple[str, str, str]],
+    numbers: Sequence[tuple[str, float | None, float | None, float | None]],
+) -> str:
+    """What moves and what that does to latency and cost, in a sentence."""
+    nodes = f"{len(moved)} node{'s' * (len(moved) != 1)}"
+    what = f"{nodes} hold something else" if moved else "Every node holds what it held"
+    if len(moved) == 1:
+        what = what.replace("hold", "holds")
+    changed = {name: change for name, _, _, change in numbers if change is not None}
+    told = [
+        f"{label(name)} {changed[name]:+.1%}"
+        for name in _TOLD
+        if abs(changed.get(name, 0.0)) >= _SMALLEST
+    ]
+    return f"{what}; {', '.join(told) or 'latency and cost stay as they were'}."
 
 
 def _table(*columns: str) -> Table:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import math
 from pathlib import Path
@@ -50,3 +51,24 @@ def test_notes_and_progress_stay_off_stdout(capsys: pytest.CaptureFixture[str]) 
         advance(1)
     out, err = capsys.readouterr()
     assert (out, err) == ("", "one\nwarning: two\n")
+
+
+def test_rates_are_told_in_a_prefix_that_suits_bytes() -> None:
+    assert console.rate(12e6, 2.0, "B") == "6 MB/s"
+    assert console.rate(3.0, 2.0, "targets") == "1.5 targets/s"
+    assert console.rate(3.0, 0.0, "B") == console.rate(3.0, 1.0, "") == ""
+
+
+def test_a_terminal_sees_how_fast_it_goes_and_how_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with console.progress("pulling", 4, "B") as advance:
+        for _ in range(4):
+            advance(1)
+    assert "pulling" in screen.getvalue()
+    assert "B/s" in screen.getvalue()
+    assert "left" in screen.getvalue()

@@ -44,6 +44,8 @@ def paths(tmp_path: Path) -> tuple[Path, Path]:
 def test_moves_and_figures_are_told(planner: Terminal, paths: tuple[Path, Path]) -> None:
     done = planner("diff", *paths)
     assert done.code == 0
+    first = done.stdout.splitlines()[0]
+    assert first == "2 nodes hold something else; mean time per output token +50.0%."
     assert "Moved" in done.stdout
     assert "mean_tpot_ms" in done.stdout
     assert "+50.0%" in done.stdout

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.world import Terminal
+from tests.test_scenarios import TEMPLATES
 
 
 def test_it_writes_a_scenario_that_is_valid(planner: Terminal, tmp_path: Path) -> None:
@@ -19,6 +22,14 @@ def test_alternatives_come_along(planner: Terminal, tmp_path: Path) -> None:
     ).document
     assert len(values["files"]) > 1
     assert all(Path(name).is_file() for name in values["files"])
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_templates_are_scenarios_that_load(planner: Terminal, tmp_path: Path, name: str) -> None:
+    written = planner("init", tmp_path / "new", "--template", name).stdout.splitlines()
+    assert written[0] == str(tmp_path / "new" / f"{name}.yaml")
+    done = planner("validate", *written)
+    assert (done.code, done.stdout) == (0, "")
 
 
 def test_nothing_is_replaced_without_force(planner: Terminal, tmp_path: Path) -> None:

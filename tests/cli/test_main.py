@@ -110,3 +110,12 @@ def test_a_reader_that_has_seen_enough_is_no_failure(arguments: tuple[str, ...])
     finally:
         os.close(write_end)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_completion_is_offered_for_shells(
+    planner: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    done = planner("--show-completion", "bash")
+    assert done.code == 0
+    assert "_PLANNER_COMPLETE=complete_bash" in done.stdout
