@@ -2,75 +2,40 @@
 
 One thread does everything: it sends what the schedules allow, then waits for the next arrival,
 token frame or sign of trouble, whichever comes first. Requests are known beforehand (``run``) or
-come from other threads while the session serves (``submit``, ``cancel``).
+come from other threads while the session serves (``submit``, ``cancel``). Where a node is lost its
+pipeline stands still until the failover has brought it back; the others go on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import selectors
+import select
 import socket
-import struct
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from planner.core.errors import RunError
+from planner.core.errors import PlannerError, RunError
 from planner.core.metrics import RequestRecord
 from planner.core.plan import Plan
-from planner.core.schedule import Job, PipelineSchedule, route
+from planner.core.schedule import Job
+from planner.run.crew import Worker
+from planner.run.desk import Desk
+from planner.run.failover import Failover
 from planner.run.fleet import Fleet
-from planner.run.frames import Frame, Kind, PeerLostError, Seat, read_frame
+from planner.run.frames import PeerLostError
+from planner.run.losses import Back, Care, Event, Stranded
 from planner.run.mailbox import Mailbox
-from planner.run.steps import Step
+from planner.run.prompts import Prompt, Running
+from planner.run.traffic import Traffic
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 CANCELLED = "cancelled"
 """Why a request failed that its client gave up."""
-
-_TOKEN_LIMIT_BYTES = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A request with its content."""
-
-    id: int
-    arrival_s: float
-    content: str | list[int]
-    """Text to be tokenised on arrival, or token ids."""
-    max_new_tokens: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    stop_ids: frozenset[int] = frozenset()
-    """Tokens that end the answer early."""
-
-
-@dataclass(slots=True, eq=False)
-class Running:
-    """A prompt on its way through a pipeline."""
-
-    id: int
-    prompt_ids: list[int]
-    output_ids: list[int] = field(default_factory=list)
-    slot: int = -1
-    group: int = -1
-
-
-@dataclass(slots=True)
-class Coordination:
-    """What the coordinator did for each job of a pipeline."""
-
-    sent: list[Step] = field(default_factory=list)
-    """``compute_s`` is the coordinator's own time for the job."""
-    returned: list[Step] = field(default_factory=list)
-    requests: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    """Ids of the requests that each job serves."""
 
 
 class Session:
@@ -88,28 +53,26 @@ class Session:
         on_token: Callable[[int, int], None] | None = None,
         stall_s: float = 120.0,
         on_end: Callable[[RequestRecord], None] | None = None,
+        care: Care | None = None,
     ) -> None:
-        self._fleet, self._plan, self._tokenizer = fleet, plan, tokenizer
+        """``care`` keeps a run going when nodes are lost; without it a lost node ends the run."""
+        self._fleet, self._tokenizer = fleet, tokenizer
         self._on_token, self._on_end, self._stall_s = on_token, on_end, stall_s
         self.records: dict[int, RequestRecord] = {}
         self.prompts: dict[int, list[int]] = {}
         self.outputs: dict[int, list[int]] = {}
-        self.coordination = [Coordination() for _ in plan.pipelines]
-        self.start_s = time.monotonic()
-        self._schedules = [
-            PipelineSchedule[Running](pipeline.max_num_seqs, pipeline.micro_batches)
-            for pipeline in plan.pipelines
-        ]
-        self._assigned = [0] * len(plan.pipelines)
+        self.start_s = self._answered_s = self._beat_s = time.monotonic()
+        self._traffic = Traffic(plan)
         self._coming: deque[Prompt] = deque()
         self._closed = False
         self._prompts: dict[int, Prompt] = {}
         self._sequences: dict[int, Running] = {}
-        self._jobs: dict[int, tuple[Job[Running], Step]] = {}
+        self.desk = Desk(fleet, self._traffic, self._prompts.__getitem__, len(plan.pipelines))
         self._told: list[tuple[int, int]] = []
         self._ended: list[RequestRecord] = []
         self._serving = False
-        self._mailbox: Mailbox[Prompt | int | None] = Mailbox()
+        self._mailbox: Mailbox[Prompt | int | Event | None] = Mailbox()
+        self.failover = Failover.of(fleet, care, self._mailbox.put) if care else None
 
     def submit(self, prompt: Prompt) -> None:
         """Hands a prompt to a session that serves; any thread may. It arrives when it is taken."""
@@ -125,70 +88,75 @@ class Session:
 
     def serve(self) -> None:
         """Answers what ``submit`` brings until ``stop``. Raises as ``run`` does."""
-        self._serving = True
-        self.start_s = time.monotonic()
-        try:
-            with self._selector() as selector, self._mailbox.bell() as bell:
-                selector.register(bell, selectors.EVENT_READ, None)
-                while self._serving:
-                    self._turn(selector)
-        except PeerLostError as error:
-            raise self._fleet.explain(error) from None
+        self._serving, self.desk.keep = True, False
+        with self._going() as bell:
+            while self._serving:
+                self._turn(bell)
 
     def run(self, prompts: Sequence[Prompt], concurrency: int | None = None) -> None:
         """Sends every prompt and returns when all are answered.
 
         ``concurrency`` users send one prompt after the other; without it every prompt comes at
-        its own time. Raises RunError when a worker is lost or none answers for ``stall_s``.
+        its own time. Raises RunError when a worker is lost and nothing is done about that, or
+        when nobody answers for ``stall_s``.
         """
         self._coming.extend(prompts)
-        self.start_s = time.monotonic()
+        self._closed = concurrency is not None
         gc.freeze()  # or a collection that walks every module would delay some token
         try:
-            self._replay(concurrency)
-        except PeerLostError as error:
-            raise self._fleet.explain(error) from None
+            with self._going() as bell:
+                for _ in range(concurrency or 0):
+                    self._next_of_user(0.0)
+                self._send(self.start_s)
+                while self._coming or not self._traffic.idle:
+                    self._turn(bell)
         finally:
             gc.unfreeze()
 
-    def _replay(self, concurrency: int | None) -> None:
-        self._closed = concurrency is not None
-        with self._selector() as selector:
-            for _ in range(concurrency or 0):
-                self._next_of_user(0.0)
-            self._send(self.start_s)
-            while self._coming or not all(schedule.idle for schedule in self._schedules):
-                self._turn(selector)
+    @contextlib.contextmanager
+    def _going(self) -> Iterator[socket.socket]:
+        """Starts the clock and watches over the workers; gives the bell of the mailbox."""
+        self.start_s = self._answered_s = self._beat_s = time.monotonic()
+        try:
+            with contextlib.ExitStack() as stack:
+                bell = stack.enter_context(self._mailbox.bell())
+                if self.failover:
+                    stack.enter_context(self.failover)
+                    self.failover.begin(self.start_s)
+                yield bell
+        except PeerLostError as error:
+            raise self._fleet.explain(error) from None
 
-    def _selector(self) -> selectors.SelectSelector:
-        """Everything that can happen to this session."""
-        selector = selectors.SelectSelector()  # the only one that waits for microseconds
-        for index, line in enumerate(self._fleet.lines):
-            selector.register(line.tokens, selectors.EVENT_READ, index)
-        for worker in self._fleet.workers:
-            selector.register(worker.control, selectors.EVENT_READ, worker)
-        return selector
+    def _sources(self, bell: socket.socket) -> dict[socket.socket, int | Worker | None]:
+        """Everything that can happen: pipelines answer, workers speak, the bell rings."""
+        found: dict[socket.socket, int | Worker | None] = {bell: None}
+        for index in self._traffic.whole:
+            tokens = self._fleet.lines[index].tokens
+            if tokens is not None:
+                found[tokens] = index
+        watched = self.failover.watched if self.failover else self._fleet.workers
+        return found | {worker.control: worker for worker in watched}
 
-    def _turn(self, selector: selectors.SelectSelector) -> None:
+    def _turn(self, bell: socket.socket) -> None:
         """Waits for what happens next and acts on it; what comes out is told last."""
-        wait_s = self._stall_s
-        if self._coming and not self._closed:
-            wait_s = min(wait_s, max(0.0, self._next_s - time.monotonic()))
-        happened = selector.select(wait_s)
+        sources = self._sources(bell)
+        happened = select.select(sources, [], [], self._wait_s)[0]  # epoll rounds to milliseconds
         now_s = time.monotonic()
-        if not happened and self._jobs and wait_s == self._stall_s:
+        if self._traffic.busy and now_s - self._answered_s >= self._stall_s:
             raise RunError(f"no token came for {self._stall_s:g} s: a stage hangs")
-        for key, _ in happened:
-            if key.data is None:
-                self._read_mail(cast(socket.socket, key.fileobj), now_s)
-            elif isinstance(key.data, int):
-                self._receive(key.data)
-            else:
-                self._fleet.raise_failure(key.data)
+        for source in happened:
+            who = sources[source]
+            if who is None:
+                self._read_mail(bell, now_s)
+            elif isinstance(who, Worker):
+                self._listen(who, now_s)
+            elif not self._traffic.stands(who):
+                self._receive(who)
         while self._coming and not self._closed and self._next_s <= now_s:
             prompt = self._coming.popleft()
             self._arrive(prompt, prompt.arrival_s)
         self._send(now_s)
+        self._watch(now_s)
         if self._on_token:
             for request, token in self._told:
                 self._on_token(request, token)
@@ -198,6 +166,19 @@ class Session:
                 self._on_end(record)
         self._ended.clear()
 
+    @property
+    def _wait_s(self) -> float:
+        """How long nothing needs to be done unless something happens."""
+        now_s = time.monotonic()
+        until_s = now_s + self._stall_s
+        if self._traffic.busy:
+            until_s = self._answered_s + self._stall_s
+        if self._coming and not self._closed:
+            until_s = min(until_s, self._next_s)
+        if self.failover:
+            until_s = min(until_s, self._beat_s)
+        return max(0.0, until_s - now_s)
+
     def _read_mail(self, bell: socket.socket, now_s: float) -> None:
         """Does what other threads ask for."""
         for call in self._mailbox.take(bell):
@@ -205,14 +186,17 @@ class Session:
                 self._serving = False
             elif isinstance(call, Prompt):
                 self._arrive(call, now_s - self.start_s)
-            elif call in self.records:
-                self._cancel(call)
+            elif isinstance(call, int):
+                if call in self.records:
+                    self._cancel(call)
+            else:
+                self._hear(call, now_s)
 
     def _cancel(self, request: int) -> None:
         """Takes a request out of the line at once, or out of its seat when its job is back."""
         record = self.records[request]
         record.status, record.reason = "failed", CANCELLED
-        if self._schedules[record.pipeline].withdraw(self._sequences[request]):
+        if self._traffic.withdraw(self._sequences[request]):
             self._end(record)
 
     def _end(self, record: RequestRecord) -> None:
@@ -237,8 +221,7 @@ class Session:
         ids = prompt.content
         if isinstance(ids, str):
             ids = self._tokenizer.encode(ids).ids
-        chosen = route(self._plan, self._assigned)
-        self._assigned[chosen] += 1
+        chosen = self._traffic.route()
         record = RequestRecord(prompt.id, chosen, len(ids), arrival_s)
         self.records[prompt.id], self._prompts[prompt.id] = record, prompt
         room_tokens = self._fleet.slot_tokens
@@ -250,77 +233,116 @@ class Session:
             )
             self._end(record)
             return False
-        sequence = self._sequences[prompt.id] = Running(prompt.id, ids)
+        sequence = self._sequences[prompt.id] = Running(prompt.id, ids, chosen)
         self.prompts[prompt.id], self.outputs[prompt.id] = ids, sequence.output_ids
-        self._schedules[chosen].add(sequence)
+        self._traffic.add(sequence)
         return True
 
     def _send(self, decided_s: float) -> None:
         """Sends every job that can start now."""
-        for index, schedule in enumerate(self._schedules):
-            for job in schedule.next_jobs():
-                frame = self._frame(job)
-                context_tokens = sum(seat.position for seat in frame.seats)
-                sent = Step(
-                    frame.job,
-                    job.phase,
-                    len(frame.seats),
-                    frame.rows,
-                    context_tokens,
-                    waited_s=0.0,
-                    received_s=decided_s,
-                    computed_s=time.monotonic(),
-                )
-                self._jobs[frame.job] = (job, sent)
-                if not self._serving:
-                    self.coordination[index].sent.append(sent)
-                    served = tuple(sequence.id for sequence in job.sequences)
-                    self.coordination[index].requests[frame.job] = served
-                self._fleet.lines[index].channel.send(frame)
-                decided_s = sent.computed_s
+        for index, job in self._traffic.next_jobs():
+            decided_s = self._dispatch(index, job, decided_s)
 
-    def _frame(self, job: Job[Running]) -> Frame:
-        self._fleet.jobs_sent += 1
-        seats = []
-        for sequence in job.sequences:
-            prompt = self._prompts[sequence.id]
-            cached = 0
-            if job.phase == "decode":
-                cached = len(sequence.prompt_ids) + len(sequence.output_ids) - 1
-            picking = (prompt.temperature, prompt.top_p, prompt.seed)
-            seats.append(Seat(sequence.slot, cached, *picking))
-        if job.phase == "prefill":
-            kind, ids = Kind.PREFILL, job.sequences[0].prompt_ids
-        else:
-            kind, ids = Kind.DECODE, [sequence.output_ids[-1] for sequence in job.sequences]
-        payload = struct.pack(f"<{len(ids)}i", *ids)
-        return Frame(kind, self._fleet.jobs_sent, tuple(seats), "int32", len(ids), 1, payload)
+    def _dispatch(self, index: int, job: Job[Running], decided_s: float) -> float:
+        """Sends a job; when that was done."""
+        if not self._traffic.busy:
+            self._answered_s = decided_s
+        return self.desk.send(index, job, decided_s)
 
-    def _receive(self, pipeline: int) -> None:
-        """Takes the tokens of one job; a finished sequence makes room for the next."""
-        frame = read_frame(self._fleet.lines[pipeline].tokens, _TOKEN_LIMIT_BYTES)
-        now_s = time.monotonic()
-        job, sent = self._jobs.pop(frame.job, (None, None))
-        if job is None or sent is None or frame.rows != len(job.sequences):
-            raise RunError("a worker answered a job that nobody sent")
-        if not self._serving:
-            returned = sent._replace(waited_s=now_s - sent.computed_s, received_s=now_s)
-            self.coordination[pipeline].returned.append(returned._replace(computed_s=now_s))
-        schedule = self._schedules[pipeline]
-        schedule.back(job)
-        tokens = struct.unpack(f"<{frame.rows}i", frame.payload)
-        for sequence, token in zip(job.sequences, tokens, strict=True):
-            prompt, record = self._prompts[sequence.id], self.records[sequence.id]
-            if record.status == "failed":
-                schedule.leave(sequence)
-                self._end(record)
-                continue
-            sequence.output_ids.append(token)
-            record.token_s.append(now_s - self.start_s)
-            self._told.append((sequence.id, token))
-            if record.output_tokens == prompt.max_new_tokens or token in prompt.stop_ids:
-                record.status = "completed"
-                schedule.leave(sequence)
-                self._end(record)
-                if self._closed:
-                    self._next_of_user(now_s - self.start_s)
+    def _receive(self, index: int) -> None:
+        """Takes the tokens of one job."""
+        try:
+            answer = self.desk.receive(index)
+        except PeerLostError:
+            self._interrupt(index)
+            return
+        self._answered_s = answer.at_s
+        for sequence, token in zip(answer.job.sequences, answer.tokens, strict=True):
+            self._take(sequence, token, answer.at_s)
+
+    def _take(self, sequence: Running, token: int, now_s: float) -> None:
+        """Gives a sequence its next token, and its seat to others after the last one."""
+        prompt, record = self._prompts[sequence.id], self.records[sequence.id]
+        if record.status == "failed":
+            self._traffic.leave(sequence)
+            self._end(record)
+            return
+        sequence.cached = sequence.tokens
+        sequence.output_ids.append(token)
+        record.token_s.append(now_s - self.start_s)
+        self._told.append((sequence.id, token))
+        if record.output_tokens == prompt.max_new_tokens or token in prompt.stop_ids:
+            record.status = "completed"
+            self._traffic.leave(sequence)
+            self._end(record)
+            if self._closed:
+                self._next_of_user(now_s - self.start_s)
+
+    def _watch(self, now_s: float) -> None:
+        """Asks for signs of life, and fails whoever has waited too long for a lost node."""
+        if self.failover is None or now_s < self._beat_s:
+            return
+        self._beat_s = now_s + self.failover.period_s
+        for worker in self.failover.silent(now_s):
+            self._lose(worker, now_s)
+        for index, reason in self.failover.hopeless(now_s):
+            self._fail(index, reason)
+
+    def _listen(self, worker: Worker, now_s: float) -> None:
+        """What a worker says, unasked or to a call for a sign of life."""
+        if self.failover is None:
+            worker.listen()
+            return
+        try:
+            message = self.failover.listen(worker)
+        except PlannerError:
+            self._lose(worker, now_s)
+            return
+        if "broken" in message and worker.post and worker in self._fleet.holders.values():
+            index = worker.post[0]
+            if message["broken"] == self._fleet.lines[index].epoch:
+                self._interrupt(index)
+
+    def _lose(self, worker: Worker, now_s: float) -> None:
+        assert self.failover is not None
+        index = self.failover.lose(worker, now_s)
+        if index is not None:
+            self._interrupt(index)
+
+    def _interrupt(self, index: int) -> None:
+        """Has a pipeline stand still until the failover has mended it."""
+        if self.failover is None:
+            raise PeerLostError("a connection broke")
+        self._traffic.interrupt(index)
+        if index not in self.failover.recovering:
+            self.failover.recover(index, self._traffic.cached(index))
+
+    def _hear(self, event: Event, now_s: float) -> None:
+        """Goes on where a pipeline is whole again; has its sequences wait or move where not."""
+        assert self.failover is not None
+        self._answered_s = now_s
+        if isinstance(event, Back):
+            for index in list(self.failover.stranded):
+                self._interrupt(index)
+        elif isinstance(event, Stranded):
+            self._move(event.pipeline)
+        elif event.pipeline not in self.failover.recovering:  # or it was lost again meanwhile
+            for job in self._traffic.resume(event.pipeline):
+                self._dispatch(event.pipeline, job, now_s)
+
+    def _move(self, index: int) -> None:
+        """Has the sequences of a pipeline begin anew in whole ones, if there are any."""
+        if not self._traffic.whole:
+            return
+        for sequence in self._traffic.evict(index):
+            sequence.pipeline = self.records[sequence.id].pipeline = self._traffic.route()
+            self._traffic.add(sequence)
+
+    def _fail(self, index: int, reason: str) -> None:
+        """Gives up the sequences of a pipeline."""
+        for sequence in self._traffic.evict(index):
+            record = self.records[sequence.id]
+            record.status, record.reason = "failed", reason
+            self._end(record)
+            if self._closed:
+                self._next_of_user(time.monotonic() - self.start_s)

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.core.errors import RunError
-from planner.core.plan import Plan
+from planner.core.plan import Plan, Stage
 from planner.core.problem import Problem
 from planner.core.rng import stream
 from planner.core.workload import Request
 from planner.run.checkpoint import open_checkpoint
 from planner.run.config import ModelConfig
-from planner.run.driver import Prompt, Session
+from planner.run.driver import Session
 from planner.run.fleet import Fleet, Settings
-from planner.run.measurement import Measurement, hop_runs, stage_runs
+from planner.run.losses import Care, Loss
+from planner.run.measurement import Measurement, hop_runs, recoveries, stage_runs
 from planner.run.places import Place
+from planner.run.prompts import Prompt
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -53,13 +55,17 @@ def execute(
     on_token: OnToken | None = None,
     stall_s: float = 120.0,
     places: Mapping[str, Place] | None = None,
+    deterministic: bool = False,
+    losses: Sequence[Loss] = (),
 ) -> Measurement:
     """Runs ``requests`` through workers that hold the plan's stages, here or at ``places``.
 
     Links of the cluster are imitated between workers of this host. Requests get random prompts of
     their lengths and always their whole output; with ``texts`` request *i* asks text *i*, up to its
     output length or the model's end token. ``on_token`` hears of every token as it comes.
-    Raises RunError, InvalidFileError.
+    ``losses`` are struck while it runs. ``deterministic`` has a node that takes over compute in
+    the original shapes what it lacks, where rounding depends on them. Raises RunError,
+    InvalidFileError.
     """
     require_packages()
     opened = open_checkpoint(checkpoint)
@@ -78,7 +84,9 @@ def execute(
 
     with Fleet(problem.cluster, plan, settings, places) as fleet:
         warm_up(fleet, plan, tokenizer)
-        session = Session(fleet, plan, tokenizer, _speller(tokenizer, on_token), stall_s)
+        as_sent = deterministic and any(stage.quant != "fp32" for stage in stages(plan))
+        care = Care(problem, as_sent, losses)
+        session = Session(fleet, plan, tokenizer, _speller(tokenizer, on_token), stall_s, care=care)
         session.run(prompts, problem.workload.concurrency)
         reports = fleet.steps()
     origin_s = session.start_s
@@ -89,11 +97,17 @@ def execute(
         texts={key: tokenizer.decode(ids) for key, ids in session.outputs.items()},
         stages=stage_runs(fleet, reports, origin_s),
         hops=hop_runs(problem.cluster, plan, session, reports),
-        coordinator=[[s.after(origin_s) for s in own.sent] for own in session.coordination],
+        coordinator=[[s.after(origin_s) for s in own.sent] for own in session.desk.coordination],
         threads=settings.threads,
-        returned=[[s.after(origin_s) for s in own.returned] for own in session.coordination],
-        requests=[own.requests for own in session.coordination],
+        returned=[[s.after(origin_s) for s in own.returned] for own in session.desk.coordination],
+        requests=[own.requests for own in session.desk.coordination],
+        recoveries=recoveries(session),
     )
+
+
+def stages(plan: Plan) -> list[Stage]:
+    """All stages of a plan."""
+    return [stage for pipeline in plan.pipelines for stage in pipeline.stages]
 
 
 def require_packages() -> None:
@@ -105,7 +119,7 @@ def require_packages() -> None:
 
 def check(problem: Problem, plan: Plan, config: ModelConfig) -> None:
     """Raises RunError where the runtime cannot do what the plan says with this checkpoint."""
-    for stage in (stage for pipeline in plan.pipelines for stage in pipeline.stages):
+    for stage in stages(plan):
         if stage.quant not in QUANTS:
             raise RunError(
                 f"the bundled runtime does not compute in {stage.quant} (stage on {stage.node})",

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from planner.core.cluster import Cluster
 from planner.core.cost.transfer import stream_bytes_per_s
-from planner.core.errors import FileProblem, InvalidFileError, RunError
+from planner.core.errors import RunError
 from planner.core.plan import Plan, Stage
 from planner.core.rng import stream
-from planner.run.frames import PeerLostError, control, encode, read_control, send_all
-from planner.run.places import Here, Place, Process
+from planner.run.crew import START_S, Post, Worker, WorkerLostError
+from planner.run.frames import PeerLostError
+from planner.run.outlet import Outlet
+from planner.run.places import Here, Place
 from planner.run.steps import Step
 from planner.run.transport import Channel, LinkShape, Listener, connect
 
-_START_S = 300.0
 _STOP_S = 5.0
 
 
@@ -41,31 +44,15 @@ class Settings:
     """Whether messages are held back as the cluster's links would."""
 
 
-@dataclass(slots=True, eq=False)
-class Worker:
-    """One process and the stage it holds."""
-
-    pipeline: int
-    stage: Stage
-    place: Place
-    process: Process
-    port: int = 0
-    weight_bytes: int = 0
-    cache_bytes: int = 0
-    kernels: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def control(self) -> socket.socket:
-        """Where its orders go and its answers come from."""
-        return self.process.control
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Line:
     """The coordinator's two ends of a pipeline."""
 
-    channel: Channel
-    tokens: socket.socket
+    outlet: Outlet
+    listener: Listener
+    tokens: socket.socket | None = None
+    epoch: int = 0
+    """Which set of connections is in use: every one has a higher number."""
 
 
 class Fleet:
@@ -79,20 +66,29 @@ class Fleet:
         places: Mapping[str, Place] | None = None,
     ) -> None:
         self.workers: list[Worker] = []
+        """All that were started and are not lost."""
+        self.holders: dict[Post, Worker] = {}
+        """Who serves each stage."""
         self.lines: list[Line] = []
         self.slot_tokens = settings.slot_tokens
         self.jobs_sent = 0
-        self._cluster, self._plan, self._settings = cluster, plan, settings
+        self.plan = plan
+        self._cluster, self._settings = cluster, settings
         self._secret = secrets.token_hex(16)
-        self._listener = Listener(self._secret)
         self._home = Here()
-        self._places = dict.fromkeys(plan.nodes, self._home) if places is None else places
+        self._places = places
+        self._spawned: list[Worker] = []
+        self._kernels: dict[tuple[str, str], dict[str, Any]] = {}
+        """Kernels that won the race, by host and quantization."""
+        self._epochs = itertools.count(1)
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Fleet:
         try:
-            self._spawn()
-            self._load()
-            self._connect()
+            self._start()
+            for index in range(len(self.plan.pipelines)):
+                self.lines.append(Line(Outlet(), Listener(self._secret)))
+                self.connect(index, START_S)
         except TimeoutError:
             self._end(patience_s=0.0)
             raise RunError("a worker did not connect in time") from None
@@ -104,98 +100,149 @@ class Fleet:
     def __exit__(self, kind: object, *_: object) -> None:
         self._end(patience_s=_STOP_S if kind is None else 0.0)
 
-    def steps(self) -> list[list[Step]]:
-        """What every worker did so far, by worker."""
-        reports = [self._ask(worker, {"report": True})["steps"] for worker in self.workers]
-        return [[Step(*step) for step in report] for report in reports]
+    def stage(self, post: Post) -> Stage:
+        """What the plan puts there."""
+        return self.plan.pipelines[post[0]].stages[post[1]]
 
-    def raise_failure(self, worker: Worker) -> None:
-        """Raises what a worker reports, or that it is gone."""
-        self._hear(worker)
-        raise RunError(f"the worker of {_title(worker)} said something out of turn")
+    def stages_of(self, index: int) -> list[Worker]:
+        """Who serves the stages of a pipeline, in order."""
+        return [
+            self.holders[index, stage] for stage in range(len(self.plan.pipelines[index].stages))
+        ]
 
-    def explain(self, error: PeerLostError) -> RunError:
-        """Which worker's end broke a connection; the error itself if all are alive."""
-        deadline_s = time.monotonic() + 1.0
-        while time.monotonic() < deadline_s:
-            for worker in self.workers:
-                if worker.process.ended():
-                    return self._death(worker)
-            time.sleep(0.01)
-        return error
-
-    def _spawn(self) -> None:
-        """Starts all processes, each waiting for its orders."""
-        for index, pipeline in enumerate(self._plan.pipelines):
-            for stage in pipeline.stages:
-                place = self._places[stage.node]
-                process = place.start(self._settings.threads)
-                self.workers.append(Worker(index, stage, place, process))
-
-    def _load(self) -> None:
-        """Has every worker load its stage.
-
-        The first one of each scheme on a host lets the kernels race before the others start,
-        undisturbed; all others there take its choice.
-        """
-        chosen: dict[tuple[str, str], dict[str, Any]] = {}
-        later = []
+    def steps(self) -> dict[Post, list[Step]]:
+        """What was done at every stage, by the workers that are still there."""
+        done: dict[Post, list[Step]] = {}
         for worker in self.workers:
-            kind = worker.place.host, worker.stage.quant
-            if kind in chosen:
+            if worker.post is not None:
+                with contextlib.suppress(WorkerLostError):
+                    steps = worker.ask({"report": True}, "steps", _STOP_S)["steps"]
+                    done.setdefault(worker.post, []).extend(Step(*step) for step in steps)
+        for steps in done.values():
+            steps.sort(key=lambda step: step.received_s)
+        return done
+
+    def _start(self) -> None:
+        """Has a worker on every node of the plan, holding what it should.
+
+        The first one of each quantization on a host lets the kernels race before the others
+        load, undisturbed; all others there take its choice.
+        """
+        placed = {
+            node: (index, stage)
+            for index, pipeline in enumerate(self.plan.pipelines)
+            for stage, node in enumerate(pipeline.nodes)
+        }
+        ready: dict[str, Post] = {}
+        for standby in self.plan.standbys:
+            if standby.state == "hot":
+                ready.setdefault(standby.node, (standby.pipeline, standby.stage))
+        nodes = dict.fromkeys([*placed, *(standby.node for standby in self.plan.standbys)])
+        self.workers = [self.spawn(node) for node in nodes]
+        wanted = {worker.node: worker for worker in self.workers}
+        posts = ready | placed
+        later = []
+        for node, post in posts.items():
+            worker = wanted[node]
+            if (worker.place.host, self.stage(post).quant) in self._kernels:
                 later.append(worker)
             else:
-                self._tell(worker, {"load": self._order(worker, None)})
-                chosen[kind] = self._loaded(worker)
+                self.load(worker, post)
         for worker in later:
-            kernels = chosen[worker.place.host, worker.stage.quant]
-            self._tell(worker, {"load": self._order(worker, kernels)})
+            self._order(worker, posts[worker.node])
         for worker in later:
-            self._loaded(worker)
+            self._loaded(worker, posts[worker.node])
+        self.holders = {post: wanted[node] for node, post in placed.items()}
 
-    def _order(self, worker: Worker, kernels: dict[str, Any] | None) -> dict[str, Any]:
-        settings, stage = self._settings, worker.stage
-        return {
+    def spawn(self, node: str) -> Worker:
+        """A new process on a node, waiting for its orders; raises RunError."""
+        place = self._home if self._places is None else self._places[node]
+        worker = Worker(node, place, place.start(self._settings.threads))
+        self._spawned.append(worker)
+        return worker
+
+    def enlist(self, worker: Worker) -> None:
+        """Counts a worker that was spawned later among the others."""
+        with self._lock:
+            self.workers.append(worker)
+
+    def load(self, worker: Worker, post: Post, timeout_s: float = START_S) -> None:
+        """Has a worker hold a stage; raises WorkerLostError."""
+        self._order(worker, post)
+        self._loaded(worker, post, timeout_s)
+
+    def _order(self, worker: Worker, post: Post) -> None:
+        settings, stage = self._settings, self.stage(post)
+        worker.post = worker.stage = None
+        order = {
             "checkpoint": str(settings.checkpoint),
             "start": stage.start,
             "stop": stage.stop,
             "quant": stage.quant,
-            "slots": self._plan.pipelines[worker.pipeline].max_num_seqs,
+            "slots": self.plan.pipelines[post[0]].max_num_seqs,
             "slot_tokens": settings.slot_tokens,
             "threads": settings.threads,
             "device": settings.device,
-            "kernels": kernels,
+            "kernels": self._kernels.get((worker.place.host, stage.quant)),
             "secret": self._secret,
         }
+        worker.tell({"load": order})
 
-    def _loaded(self, worker: Worker) -> dict[str, Any]:
-        """Notes what a worker says about its stage; returns its kernels."""
-        said = self._hear(worker)
+    def _loaded(self, worker: Worker, post: Post, timeout_s: float = START_S) -> None:
+        """Notes what a worker says about its stage."""
+        said = worker.hear("port", timeout_s)
+        worker.post, worker.stage = post, self.stage(post)
         worker.port, worker.kernels = said["port"], said["kernels"]
         worker.weight_bytes, worker.cache_bytes = said["weight_bytes"], said["cache_bytes"]
-        return worker.kernels
+        self._kernels.setdefault((worker.place.host, self.stage(post).quant), worker.kernels)
 
-    def _connect(self) -> None:
-        """Connects every hop: coordinator, stages in order, coordinator."""
-        for index, pipeline in enumerate(self._plan.pipelines):
-            mine = [worker for worker in self.workers if worker.pipeline == index]
-            home = self._cluster.coordinator
-            route = [*pipeline.nodes, home]
-            ends = [(worker.place, worker.port) for worker in mine[1:]]
-            ends.append((self._home, self._listener.port))
-            for worker, (src, dst), end in zip(mine, pairwise(route), ends, strict=True):
-                port = worker.place.port_to(*end)
-                shape = self._shape(src, dst)
-                link = asdict(shape) if shape else None
-                order = {"port": port, "name": f"tokens {index}", "link": link}
-                self._tell(worker, {"connect": order})
-            port = self._home.port_to(mine[0].place, mine[0].port)
-            into = connect(port, self._secret, "coordinator")
-            channel = Channel(into, self._shape(home, pipeline.nodes[0]))
-            for worker in mine:
-                self._hear(worker)
-            tokens, _ = self._listener.accept(timeout_s=_STOP_S)
-            self.lines.append(Line(channel, tokens))
+    def connect(self, index: int, timeout_s: float) -> None:
+        """Connects every hop of a pipeline anew: coordinator, stages in order, coordinator.
+
+        What is still under way on older connections is void. Raises WorkerLostError.
+        """
+        line, workers = self.lines[index], self.stages_of(index)
+        line.epoch, fence = next(self._epochs), self.jobs_sent + 1
+        if line.tokens is not None:
+            line.tokens.close()
+            line.tokens = None
+        route = [worker.node for worker in workers] + [self._cluster.coordinator]
+        ends = [(worker.place, worker.port) for worker in workers[1:]]
+        ends.append((self._home, line.listener.port))
+        for worker, (src, dst), end in zip(workers, pairwise(route), ends, strict=True):
+            shape = self._shape(src, dst)
+            order = {
+                "port": worker.place.port_to(*end),
+                "secret": self._secret,
+                "link": asdict(shape) if shape else None,
+                "epoch": line.epoch,
+                "fence": fence,
+            }
+            worker.tell({"connect": order})
+        try:
+            port = self._home.port_to(workers[0].place, workers[0].port)
+            into = connect(port, self._secret, str(line.epoch))
+        except PeerLostError as error:
+            raise WorkerLostError(workers[0], str(error)) from None
+        channel = Channel(into, self._shape(self._cluster.coordinator, route[0]))
+        line.outlet.lead(channel, fence, lambda: None)
+        for worker, following in zip(workers, [*workers[1:], None], strict=True):
+            said = worker.hear(("connected", "unconnected"), timeout_s)
+            if "unconnected" in said:
+                raise WorkerLostError(following or worker, said["unconnected"])
+        line.tokens = self._accept(line, workers[-1], timeout_s)
+
+    def _accept(self, line: Line, last: Worker, timeout_s: float) -> socket.socket:
+        """The connection that the last stage answers on."""
+        until_s = time.monotonic() + timeout_s
+        try:
+            while True:
+                tokens, name = line.listener.accept(max(1e-3, until_s - time.monotonic()))
+                if name == str(line.epoch):
+                    return tokens
+                tokens.close()
+        except TimeoutError:
+            raise WorkerLostError(last, f"{last.title} did not connect in time") from None
 
     def _shape(self, src: str, dst: str) -> LinkShape | None:
         """The link of the cluster to be imitated between two processes of this host."""
@@ -212,51 +259,37 @@ class Fleet:
             link.initial_window_bytes,
         )
 
-    def _ask(self, worker: Worker, message: dict[str, Any]) -> dict[str, Any]:
-        self._tell(worker, message)
-        return self._hear(worker)
+    def fence_off(self, worker: Worker) -> None:
+        """Makes sure that a worker does nothing any more: whoever is lost comes back as new."""
+        with self._lock:
+            worker.lost = True
+            if worker in self.workers:
+                self.workers.remove(worker)
+        worker.process.kill()  # a hung process hears nothing less
 
-    def _tell(self, worker: Worker, message: dict[str, Any]) -> None:
-        try:
-            send_all(worker.control, encode(control(message)))
-        except PeerLostError:
-            self._hear(worker)  # it may have said why before it went
-
-    def _hear(self, worker: Worker) -> dict[str, Any]:
-        """The next message of a worker; raises the error that it reports, or its death."""
-        worker.control.settimeout(_START_S)
-        try:
-            message = read_control(worker.control)
-        except PeerLostError:
-            raise self._death(worker) from None
-        if "error" not in message:
-            return message
-        error = message["error"]
-        if error["problems"]:
-            raise InvalidFileError([FileProblem(*p) for p in error["problems"]], error["hint"])
-        raise RunError(f"the worker of {_title(worker)} failed: {error['message']}", error["hint"])
-
-    def _death(self, worker: Worker) -> RunError:
-        worker.process.ended(patience_s=1.0)
-        why = worker.process.last_words()
-        return RunError(f"the worker of {_title(worker)} is gone{', ' if why else ''}{why}")
+    def explain(self, error: PeerLostError) -> RunError:
+        """Which worker's end broke a connection; the error itself if all are alive."""
+        deadline_s = time.monotonic() + 1.0
+        while time.monotonic() < deadline_s:
+            for worker in self.workers:
+                if worker.process.ended():
+                    return worker.death()
+            time.sleep(0.01)
+        return error
 
     def _end(self, patience_s: float) -> None:
         """Asks workers to stop, and kills those that have not after ``patience_s``."""
         for worker in self.workers:
-            with contextlib.suppress(PeerLostError):
-                send_all(worker.control, encode(control({"stop": True})))
+            worker.tell({"stop": True})
         deadline_s = time.monotonic() + patience_s
         for worker in self.workers:
-            if not worker.process.ended(max(0.0, deadline_s - time.monotonic())):
+            worker.process.ended(max(0.0, deadline_s - time.monotonic()))
+        for worker in self._spawned:
+            if not worker.process.ended():
                 worker.process.kill()
             worker.process.close()
         for line in self.lines:
-            line.channel.close()
-            line.tokens.close()
-        self._listener.close()
-
-
-def _title(worker: Worker) -> str:
-    stage = worker.stage
-    return f"{stage.node} (layers {stage.start} to {stage.stop - 1})"
+            line.outlet.close()
+            line.listener.close()
+            if line.tokens is not None:
+                line.tokens.close()

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple, Protocol
 
 from planner.core.errors import RunError
 
-VERSION = 1
+VERSION = 2
 CONTROL_LIMIT_BYTES = 64 * 2**20
 """Largest control message; step records of long runs are the largest."""
 
 _MAGIC = b"PLNR"
-_HEADER = struct.Struct("<4sBBBxIIIIQ")
-_SEAT = struct.Struct("<IIffQ")
+_HEADER = struct.Struct("<4sBBBBIIIIQ")
+_SEAT = struct.Struct("<IIffQII")
 _MAX_SEATS = 65536
 _ITEM_BYTES = {"bytes": 1, "int32": 4, "float32": 4, "bfloat16": 2}
 _DTYPES = tuple(_ITEM_BYTES)
@@ -31,11 +31,13 @@ class Kind(IntEnum):
     CONTROL = 1
     """A JSON object."""
     PREFILL = 2
-    """A whole prompt: token ids, or hidden states of its tokens."""
+    """A prompt, or its last part: token ids, or hidden states of its tokens."""
     DECODE = 3
-    """One step of several sequences: token ids, or a hidden state each."""
+    """One step of several sequences: token ids, or hidden states."""
     TOKENS = 4
     """One new token id per sequence of a job."""
+    CHUNK = 5
+    """A part of a prompt that more of it follows: no token comes of it."""
 
 
 class Seat(NamedTuple):
@@ -48,6 +50,10 @@ class Seat(NamedTuple):
     """0 picks the most likely token."""
     top_p: float = 1.0
     seed: int = 0
+    tokens: int = 1
+    """Rows of the payload that are this sequence's."""
+    session: int = 0
+    """Whose cache it is: the id of the request."""
 
 
 class Frame(NamedTuple):
@@ -60,6 +66,13 @@ class Frame(NamedTuple):
     rows: int
     columns: int
     payload: bytes | bytearray | memoryview
+    replay: bool = False
+    """Sent again to fill the cache of a node that took over: nothing follows from it."""
+
+    @property
+    def spans(self) -> list[tuple[int, int, int]]:
+        """Slot, tokens held and new tokens of each sequence."""
+        return [(seat.slot, seat.position, seat.tokens) for seat in self.seats]
 
     @property
     def message(self) -> dict[str, Any]:
@@ -102,6 +115,7 @@ def encode(frame: Frame) -> list[memoryview]:
         VERSION,
         frame.kind,
         _DTYPES.index(frame.dtype),
+        frame.replay,
         frame.job,
         len(frame.seats),
         frame.rows,
@@ -114,7 +128,9 @@ def encode(frame: Frame) -> list[memoryview]:
 def read_frame(sock: Readable, limit_bytes: int) -> Frame:
     """The next frame; raises PeerLostError at the end of the stream, FrameError for nonsense."""
     head = _read(sock, _HEADER.size)
-    magic, version, kind, dtype, job, seats, rows, columns, size_bytes = _HEADER.unpack(head)
+    magic, version, kind, dtype, replay, job, seats, rows, columns, size_bytes = _HEADER.unpack(
+        head
+    )
     if magic != _MAGIC:
         raise FrameError("a peer does not speak planner's protocol")
     if version != VERSION:
@@ -129,8 +145,10 @@ def read_frame(sock: Readable, limit_bytes: int) -> Frame:
     if size_bytes > limit_bytes:
         raise FrameError(f"a peer sent {size_bytes} bytes where {limit_bytes} are the most")
     listed = tuple(map(Seat._make, _SEAT.iter_unpack(_read(sock, seats * _SEAT.size))))
+    if listed and sum(seat.tokens for seat in listed) != rows:
+        raise FrameError("a peer sent a frame whose sequences and rows differ")
     payload = _read(sock, size_bytes)
-    return Frame(Kind(kind), job, listed, _DTYPES[dtype], rows, columns, payload)
+    return Frame(Kind(kind), job, listed, _DTYPES[dtype], rows, columns, payload, bool(replay))
 
 
 HEAD_BYTES = _HEADER.size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -10,8 +10,10 @@ from typing import Any
 from planner.core.cluster import Cluster
 from planner.core.metrics import RequestRecord
 from planner.core.plan import Plan, Stage
+from planner.run.crew import Post
 from planner.run.driver import Session
 from planner.run.fleet import Fleet
+from planner.run.losses import Recovered
 from planner.run.steps import Hop, Step, hops
 
 
@@ -58,34 +60,55 @@ class Measurement:
     """By pipeline: each job's tokens as they came back to the coordinator."""
     requests: list[dict[int, tuple[int, ...]]] = field(default_factory=list)
     """By pipeline: ids of the requests that each job serves."""
+    recoveries: list[Recovered] = field(default_factory=list)
+    """Stages that were lost and came to work again."""
 
 
-def stage_runs(fleet: Fleet, reports: Sequence[Sequence[Step]], origin_s: float) -> list[StageRun]:
+def stage_runs(
+    fleet: Fleet, reports: Mapping[Post, Sequence[Step]], origin_s: float
+) -> list[StageRun]:
     """What the stages report, on a clock that starts at ``origin_s``."""
     return [
         StageRun(
-            pipeline=worker.pipeline,
-            stage=worker.stage,
+            pipeline=post[0],
+            stage=fleet.stage(post),
             weight_bytes=worker.weight_bytes,
             cache_bytes=worker.cache_bytes,
             kernels=worker.kernels,
-            steps=[step.after(origin_s) for step in steps if step.received_s >= origin_s],
+            steps=[s.after(origin_s) for s in reports.get(post, ()) if s.received_s >= origin_s],
         )
-        for worker, steps in zip(fleet.workers, reports, strict=True)
+        for post, worker in sorted(fleet.holders.items())
     ]
 
 
 def hop_runs(
-    cluster: Cluster, plan: Plan, session: Session, reports: Sequence[Sequence[Step]]
+    cluster: Cluster, plan: Plan, session: Session, reports: Mapping[Post, Sequence[Step]]
 ) -> list[HopRun]:
     """Every hop of every pipeline, from the coordinator through the stages and back to it."""
-    left = iter(reports)
     runs = []
-    for index, (pipeline, own) in enumerate(zip(plan.pipelines, session.coordination, strict=True)):
-        logs = [own.sent, *(next(left) for _ in pipeline.stages), own.returned]
+    for index, (pipeline, own) in enumerate(
+        zip(plan.pipelines, session.desk.coordination, strict=True)
+    ):
+        stages = (reports.get((index, stage), ()) for stage in range(len(pipeline.stages)))
+        logs = [own.sent, *stages, own.returned]
         route = [cluster.coordinator, *pipeline.nodes, cluster.coordinator]
         for (src, dst), (sent, received) in zip(pairwise(route), pairwise(logs), strict=True):
             known = {step.job for step in own.sent}
             mine = [hop for hop in hops(sent, received) if hop.job in known]
             runs.append(HopRun(index, src, dst, mine))
     return runs
+
+
+def recoveries(session: Session) -> list[Recovered]:
+    """What was lost and recovered, on the session's clock."""
+    if session.failover is None:
+        return []
+    origin_s = session.start_s
+    return [
+        one._replace(
+            lost_s=one.lost_s - origin_s,
+            found_s=one.found_s - origin_s,
+            recovered_s=one.recovered_s - origin_s,
+        )
+        for one in session.failover.recoveries
+    ]

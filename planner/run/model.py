@@ -21,6 +21,9 @@ from planner.run.linear import DTYPES, Kernels, Linear
 
 Attend = Callable[["Layer", Tensor, Tensor, Tensor], Tensor]
 
+Span = tuple[int, int, int]
+"""A slot, the tokens it holds before a step, and the tokens the step adds to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -108,64 +111,52 @@ class Stage:
         y = self.prefill_hidden(x, slot)
         return self.logits(y[-1:]) if self.last else y
 
-    @torch.inference_mode()
     def prefill_hidden(self, x: Tensor, slot: int) -> Tensor:
         """As ``prefill``, but hidden states [T, H] from the last stage too."""
-        cos, sin = self._cos[: x.shape[0], None], self._sin[: x.shape[0], None]
-
-        def attend(layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            tokens = q.shape[0]
-            keys, values = k.transpose(0, 1), v.transpose(0, 1)  # [K, T, D]
-            layer.keys[slot, :, :tokens] = keys
-            layer.values[slot, :, :tokens] = values
-            mixed = F.scaled_dot_product_attention(
-                q.transpose(0, 1)[None],
-                keys[None],
-                values[None],
-                attn_mask=_band(tokens, layer.window, self.device),
-                is_causal=layer.window is None or tokens <= layer.window,
-                enable_gqa=True,
-            )  # [1, N, T, D]
-            return mixed[0].transpose(0, 1).flatten(1)  # [T, N D]
-
-        return self._run(x, cos, sin, attend)
+        return self.hidden(x, [(slot, 0, x.shape[0])])
 
     @torch.inference_mode()
     def decode(self, x: Tensor, slots: Sequence[int], positions: Sequence[int]) -> Tensor:
         """One more token for each of B sequences: token ids [B] or hidden states [B, H].
 
         ``positions`` are the tokens each slot already holds. Returns hidden states [B, H], or
-        logits [B, vocabulary] on the last stage. Sequences attend one by one: on a CPU that is
-        as fast as one padded product, reads no padding and gives each the result it has alone.
+        logits [B, vocabulary] on the last stage.
         """
         y = self.decode_hidden(x, slots, positions)
         return self.logits(y) if self.last else y
 
-    @torch.inference_mode()
     def decode_hidden(self, x: Tensor, slots: Sequence[int], positions: Sequence[int]) -> Tensor:
         """As ``decode``, but hidden states [B, H] from the last stage too."""
+        return self.hidden(x, [(slot, at, 1) for slot, at in zip(slots, positions, strict=True)])
+
+    @torch.inference_mode()
+    def hidden(self, x: Tensor, spans: Sequence[Span]) -> Tensor:
+        """Hidden states [rows, H] of new tokens of some sequences, one span after the other.
+
+        ``x`` holds token ids [rows] or hidden states [rows, H]. A span's keys and values
+        overwrite what its slot held from its position on, so a step done twice leaves what it
+        leaves when done once. Sequences attend one by one: on a CPU that is as fast as one
+        padded product, reads no padding and gives each the result it has alone.
+        """
+        slots = [slot for slot, _, tokens in spans for _ in range(tokens)]
+        places = [at + step for _, at, tokens in spans for step in range(tokens)]
         where = torch.tensor(slots, device=self.device)
-        when = torch.tensor(positions, device=self.device)
+        when = torch.tensor(places, device=self.device)
         cos, sin = self._cos[when, None], self._sin[when, None]
-        seats = list(zip(slots, positions, strict=True))
 
         def attend(layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             layer.keys[where, :, when] = k
             layer.values[where, :, when] = v
-            grouped = q.view(len(seats), k.shape[1], -1, k.shape[2])  # [B, K, N / K, D]
-            mixed = []
-            for row, (slot, position) in enumerate(seats):
-                low = 0 if layer.window is None else max(0, position + 1 - layer.window)
-                span = (slice(slot, slot + 1), slice(None), slice(low, position + 1))
-                mixed.append(
-                    F.scaled_dot_product_attention(
-                        grouped[row : row + 1], layer.keys[span], layer.values[span]
-                    )
-                )
-            together = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
-            return together.flatten(1)  # [B, N D]
+            mixed, row = [], 0
+            for slot, at, tokens in spans:
+                mixed.append(_attend(layer, q[row : row + tokens], slot, at))
+                row += tokens
+            return mixed[0] if len(mixed) == 1 else torch.cat(mixed)  # [rows, N D]
 
-        return self._run(x, cos, sin, attend)
+        x = self.residual(x)
+        for layer in self.layers:
+            x = self._step(layer, x, cos, sin, attend)
+        return x
 
     def residual(self, x: Tensor) -> Tensor:
         """What enters the first layer [rows, H]: embedded token ids, or the hidden states."""
@@ -180,12 +171,6 @@ class Stage:
         return self.head(
             F.rms_norm(y, (self.config.hidden_size,), self.norm, self.config.rms_norm_eps)
         )
-
-    def _run(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        x = self.residual(x)
-        for layer in self.layers:
-            x = self._step(layer, x, cos, sin, attend)
-        return x
 
     def _step(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
         c, eps = self.config, self.config.rms_norm_eps
@@ -282,10 +267,34 @@ def frequencies(rope: Rope, head_dim: int) -> Tensor:
     return torch.where(between, (1 - blend) * slow / rope.factor + blend * slow, slow)
 
 
-def _band(tokens: int, window: int | None, device: torch.device) -> Tensor | None:
-    """Mask [T, T] of a causal window, where the prompt is longer than it; else None."""
-    if window is None or tokens <= window:
+def _attend(layer: Layer, q: Tensor, slot: int, at: int) -> Tensor:
+    """Attention [T, N D] of queries [T, N, D] at positions from ``at`` on, within one slot.
+
+    A single token's query heads of a group become rows of one product with their key head.
+    """
+    tokens, stop = q.shape[0], at + q.shape[0]
+    low = 0 if layer.window is None else max(0, at + 1 - layer.window)
+    keys, values = layer.keys[slot, :, low:stop], layer.values[slot, :, low:stop]  # [K, S, D]
+    if tokens == 1:
+        grouped = q.view(1, keys.shape[0], -1, keys.shape[2])  # [1, K, N / K, D]
+        mixed = F.scaled_dot_product_attention(grouped, keys[None], values[None])
+        return mixed.reshape(1, -1)
+    mask = _band(tokens, at - low, layer.window, q.device)
+    mixed = F.scaled_dot_product_attention(
+        q.transpose(0, 1)[None],
+        keys[None],
+        values[None],
+        attn_mask=mask,
+        is_causal=mask is None,
+        enable_gqa=True,
+    )  # [1, N, T, D]
+    return mixed[0].transpose(0, 1).flatten(1)
+
+
+def _band(tokens: int, held: int, window: int | None, device: torch.device) -> Tensor | None:
+    """Which keys [held + T] each of T new tokens may see; None for plainly causal."""
+    if not held and (window is None or tokens <= window):
         return None
-    row = torch.arange(tokens, device=device)
-    gap = row[:, None] - row
-    return (gap >= 0) & (gap < window)
+    key = torch.arange(held + tokens, device=device)
+    gap = key[held:, None] - key
+    return gap >= 0 if window is None else (gap >= 0) & (gap < window)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
+import signal
 import socket
-import subprocess
-import sys
 import tempfile
-from pathlib import Path
 from typing import IO, Protocol
 
-import planner
+from planner.run.nursery import nursery
+
+_END_S = 5.0
 
 
 class Process(Protocol):
@@ -29,6 +30,9 @@ class Process(Protocol):
 
     def kill(self) -> None:
         """Ends it at once."""
+
+    def strike(self, hangs: bool) -> None:
+        """Rehearses its loss: it ends without a word, or stops and stays."""
 
     def last_words(self) -> str:
         """Why it ended, as far as anybody knows."""
@@ -54,56 +58,55 @@ class Place(Protocol):
 
 
 class LocalProcess:
-    """A child of this process; what it prints is kept for its last words."""
+    """A worker on this host; what it prints is kept for its last words."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        source = str(Path(planner.__file__).parent.parent)
-        path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
         self.control, theirs = socket.socketpair()
         with theirs:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "planner.run.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)},
-            )
-        self.pid = self._child.pid
+            self.pid, self._end = nursery().start(theirs, self._log.fileno())
 
     def ended(self, patience_s: float = 0.0) -> bool:
         """Whether it has ended, or does within ``patience_s``."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._child.wait(patience_s)
-        return self._child.poll() is not None
+        return self._end < 0 or bool(select.select([self._end], [], [], patience_s)[0])
 
     def kill(self) -> None:
         """Ends it at once."""
-        self._child.kill()
-        self._child.wait()
+        self._signal(signal.SIGKILL)
+
+    def strike(self, hangs: bool) -> None:
+        """Rehearses its loss: it ends without a word, or stops and stays."""
+        self._signal(signal.SIGSTOP if hangs else signal.SIGKILL)
 
     def last_words(self) -> str:
-        """Its exit code and the last line it printed."""
+        """The last lines it printed, its exit code among them."""
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        said = [f"exit code {self._child.returncode}"] if self.ended() else []
-        return ": ".join(said + lines[-1:])
+        return ": ".join(lines[-2:])
 
     def close(self) -> None:
         """Gives up its connection and its log."""
+        self.ended(_END_S)
         self.control.close()
         self._log.close()
+        if self._end >= 0:
+            os.close(self._end)
+            self._end = -1
+
+    def _signal(self, number: signal.Signals) -> None:
+        if not self.ended():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._end, number)
 
 
 class Here:
-    """The coordinator's host: workers are child processes, and every port is reached directly."""
+    """The coordinator's host, where every port is reached directly."""
 
     host = ""
 
     def start(self, threads: int) -> LocalProcess:
-        """A child process."""
-        return LocalProcess(threads)
+        """A process on this host; torch is told how many threads when it loads."""
+        return LocalProcess()
 
     def port_to(self, other: Place, port: int) -> int:
         """A way from the coordinator, which is here."""

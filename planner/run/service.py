@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 from planner.core.errors import PlannerError, RunError
 from planner.core.metrics import RequestRecord
-from planner.run.driver import Prompt, Session
+from planner.run.driver import Session
+from planner.run.prompts import Prompt
 
 OnToken = Callable[[int, int], None]
 OnEnd = Callable[[RequestRecord], None]

@@ -18,6 +18,7 @@ from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
 from planner.run.execute import check, longest_request, require_packages, warm_up
 from planner.run.fleet import Fleet, Settings
+from planner.run.losses import Care
 from planner.run.places import Place
 from planner.run.service import OnEnd, OnToken, Service
 from planner.run.telemetry import Telemetry
@@ -76,7 +77,8 @@ def serve(
         warm_up(fleet, plan, tokenizer)
 
         def make(on_token: OnToken, on_end: OnEnd) -> Session:
-            return Session(fleet, plan, tokenizer, on_token, on_end=on_end)
+            care = Care(problem)
+            return Session(fleet, plan, tokenizer, on_token, on_end=on_end, care=care)
 
         service = Service(make, seats=seats, slot_tokens=settings.slot_tokens, most_waiting=waiting)
         web = Web(service, model, door.api_key, Telemetry(door.name, seats))

@@ -6,11 +6,14 @@ Connections are TCP on the loopback interface and open with a shared secret. ``c
 
 from __future__ import annotations
 
+import contextlib
 import hmac
+import math
 import queue
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from planner.core.cost.transfer import ramp_s
@@ -30,9 +33,18 @@ from planner.run.frames import (
 LOOPBACK = "127.0.0.1"
 _HELLO_LIMIT_BYTES = 4096
 """Most bytes taken from somebody who has not shown the secret yet."""
+_HELLO_S = 5.0
 _AT_ONCE_S = 50e-6
 """What is due sooner is sent at once: waking a thread would take longer."""
 _MAX_LATE_S = 1e-3
+_WATCHFULNESS = {
+    "TCP_KEEPIDLE": 1,
+    "TCP_KEEPINTVL": 1,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 4000,
+}
+"""Seconds, seconds, probes and milliseconds after which a silent peer counts as gone. Keepalive
+sees it while nothing is under way, the user timeout while sent data is not acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +96,14 @@ class Channel:
     is due now goes out on the caller's thread, as far as the system takes it without waiting.
     """
 
-    def __init__(self, sock: socket.socket, shape: LinkShape | None = None) -> None:
-        self._sock = sock
+    def __init__(
+        self,
+        sock: socket.socket,
+        shape: LinkShape | None = None,
+        broken: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``broken`` is called when what was queued could not be sent."""
+        self._sock, self._broken = sock, broken
         self._line = Line(shape) if shape else None
         self._queue: queue.SimpleQueue[tuple[float, list[memoryview]] | None] = queue.SimpleQueue()
         self._queued = self._sent = 0
@@ -118,6 +136,13 @@ class Channel:
         self._thread.join(timeout=1.0)
         self._sock.close()
 
+    def abandon(self) -> None:
+        """Closes the connection at once, whatever is queued or stuck in it."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._queue.put(None)
+        self._sock.close()
+
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             self._wait_until(item[0])
@@ -125,6 +150,7 @@ class Channel:
                 send_all(self._sock, item[1])
             except PeerLostError as error:
                 self._lost = error
+                self._broken()
                 return
             self._sent += 1
 
@@ -151,13 +177,14 @@ class Listener:
         port: int = self._sock.getsockname()[1]
         return port
 
-    def accept(self, timeout_s: float) -> tuple[socket.socket, str]:
+    def accept(self, timeout_s: float | None) -> tuple[socket.socket, str]:
         """The next connection and the name it gives; others are dropped. Raises TimeoutError."""
-        deadline_s = time.monotonic() + timeout_s
+        deadline_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            self._sock.settimeout(max(1e-3, deadline_s - time.monotonic()))
+            left_s = deadline_s - time.monotonic()
+            self._sock.settimeout(None if timeout_s is None else max(1e-3, left_s))
             sock, _ = self._sock.accept()
-            sock.settimeout(min(5.0, timeout_s))
+            sock.settimeout(min(_HELLO_S, left_s))
             try:
                 hello = read_control(sock, _HELLO_LIMIT_BYTES)
             except (FrameError, PeerLostError):
@@ -184,4 +211,8 @@ def connect(port: int, secret: str, name: str) -> socket.socket:
 def _prepared(sock: socket.socket) -> socket.socket:
     sock.settimeout(None)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _WATCHFULNESS.items():
+        if hasattr(socket, name):  # Linux has them all
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return sock

@@ -1,14 +1,19 @@
 """A stage worker: one process that holds one stage and serves jobs in the order they come.
 
-Started as ``python -m planner.run.worker FD`` with one end of a socket pair. It does what the
-driver's control messages say: ``load`` a stage, ``connect`` to the next process, ``report`` its
-steps, ``stop``.
+It is given one end of a connection to the coordinator and does what the control messages that
+come over it say: ``load`` a stage, ``connect`` to the next
+process, ``replay`` what it sent before, answer a ``beat``, ``report`` its steps, ``stop``.
+
+The main thread loads and computes, one thread answers the coordinator, one lets the process
+before this one in. All of it survives the loss of a neighbour: a new one connects.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
+import queue
 import select
 import signal
 import socket
@@ -27,6 +32,7 @@ from planner.core.errors import InvalidFileError, PlannerError, RunError
 from planner.run.checkpoint import open_checkpoint
 from planner.run.frames import (
     Frame,
+    FrameError,
     Kind,
     PeerLostError,
     control,
@@ -37,6 +43,7 @@ from planner.run.frames import (
 )
 from planner.run.linear import Kernels, race
 from planner.run.model import CacheShape, Stage
+from planner.run.outlet import Observer, Outlet
 from planner.run.sampling import pick
 from planner.run.steps import Step
 from planner.run.transport import Channel, LinkShape, Listener, connect
@@ -48,52 +55,60 @@ _WARM_TOKENS = 16
 _WIRE_ITEM_BYTES = 4
 
 
+_Task = dict[str, Any] | socket.socket | None
+"""A stage to load, a connection to serve, or the end."""
+
+
 class Worker:
     """The process's state: connections, stage and step records."""
 
-    def __init__(self, control: socket.socket) -> None:
-        self._control = control
+    def __init__(self, control: socket.socket, observer: Observer | None = None) -> None:
+        self._control, self._observer = control, observer
         self._writing = threading.Lock()
+        self._switching = threading.Lock()
+        self._todo: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._inbound: socket.socket | None = None
+        self._outlet = Outlet(observer)
+        self._epoch = 0
         self._steps: list[Step] = []
+        self._busy_since_s: float | None = None
+        self._stage: Stage | None = None
+        self._held: dict[int, tuple[int, int]] = {}
+        """Session and tokens in each slot of the cache."""
 
     def serve(self) -> None:
-        """Loads, connects, then computes until the driver says stop or is gone."""
-        order = read_control(self._control)["load"]
-        stage = self._load(order)
-        listener = Listener(order["secret"])
-        self._tell(_described(stage) | {"port": listener.port})
-        after = read_control(self._control)["connect"]
-        shape = LinkShape(**after["link"]) if after["link"] else None
-        channel = Channel(connect(after["port"], order["secret"], after["name"]), shape)
-        self._inbound, _ = listener.accept(timeout_s=60)
-        listener.close()
-        self._tell({"connected": True})
-        gc.freeze()  # a collection that walks all of torch would take longer than a step
-        listening = threading.Thread(target=self._obey, daemon=True)
-        listening.start()
-        try:
-            self._compute(stage, self._inbound, channel)
-        except PeerLostError:
-            listening.join()
+        """Does what it is told until the coordinator says stop or is gone."""
+        threading.Thread(target=self._obey, daemon=True).start()
+        while (item := self._todo.get()) is not None:
+            if isinstance(item, dict):
+                self._load(item)
+            else:
+                self._compute(item)
+        self._outlet.close()
 
     def tell_error(self, error: Exception) -> None:
-        """Sends the driver what went wrong, for it to raise."""
+        """Sends the coordinator what went wrong, for it to raise."""
         report: dict[str, Any] = {"message": str(error) or repr(error), "hint": "", "problems": []}
         if isinstance(error, PlannerError):
             report["hint"] = error.hint
         if isinstance(error, InvalidFileError):
             report["problems"] = [[p.file, p.message, p.path] for p in error.problems]
-        self._tell({"error": report})
+        self._say({"error": report})
 
     def _tell(self, message: dict[str, Any]) -> None:
         with self._writing:
             send_all(self._control, encode(control(message)))
 
-    def _load(self, order: dict[str, Any]) -> Stage:
-        """The stage, its kernels chosen and warmed up."""
+    def _say(self, message: dict[str, Any]) -> None:
+        """Tells the coordinator, if it is still there."""
+        with contextlib.suppress(PeerLostError):
+            self._tell(message)
+
+    def _load(self, order: dict[str, Any]) -> None:
+        """Holds a stage from now on, its kernels chosen and warmed up, and lets callers in."""
         torch.set_num_threads(order["threads"])
-        torch.set_num_interop_threads(1)
+        if torch.get_num_interop_threads() != 1:
+            torch.set_num_interop_threads(1)
         if torch.get_num_threads() != order["threads"]:
             raise RunError(f"torch does not keep to {order['threads']} threads")
         chosen = order["kernels"]
@@ -101,7 +116,8 @@ class Worker:
             kernels = race(order["quant"], order["device"], order["slots"])
         else:
             kernels = Kernels(tuple(chosen["bf16"]), tuple(chosen["int8"]), chosen["packed"])
-        stage = Stage(
+        self._stage = None  # before the next one takes its memory
+        self._stage = stage = Stage(
             open_checkpoint(Path(order["checkpoint"]), range(order["start"], order["stop"])),
             order["start"],
             order["stop"],
@@ -110,47 +126,139 @@ class Worker:
             device=order["device"],
             kernels=kernels,
         )
+        self._held.clear()
         _warm_up(stage)
-        return stage
+        gc.freeze()  # a collection that walks all of torch would take longer than a step
+        listener = Listener(order["secret"])
+        threading.Thread(target=self._let_in, args=(listener,), daemon=True).start()
+        self._tell(_described(stage) | {"port": listener.port})
+
+    def _let_in(self, listener: Listener) -> None:
+        """Takes the latest connection of the stage before this one in place of any older."""
+        while True:
+            sock, name = listener.accept(timeout_s=None)
+            if name.isdecimal() and int(name) >= self._epoch:
+                self._next(sock)
+            else:
+                sock.close()
+
+    def _next(self, task: _Task) -> None:
+        """Has the main thread do something else than wait at the connection it has."""
+        with self._switching:
+            self._todo.put(task)
+            if self._inbound is not None:
+                with contextlib.suppress(OSError):
+                    self._inbound.shutdown(socket.SHUT_RDWR)
+                self._inbound = None
 
     def _obey(self) -> None:
-        """Answers the driver while the main thread computes; its silence means stop."""
+        """Answers the coordinator while the main thread computes; its silence means stop."""
         try:
             while "stop" not in (message := read_control(self._control)):
-                if "report" in message:
-                    self._tell({"steps": self._steps})
+                self._do(message)
         except PeerLostError:
             pass
-        if self._inbound is not None:
-            self._inbound.shutdown(socket.SHUT_RDWR)
+        except Exception as error:
+            traceback.print_exc()
+            self.tell_error(error)
+        self._next(None)
 
-    def _compute(self, stage: Stage, inbound: socket.socket, channel: Channel) -> None:
+    def _do(self, message: dict[str, Any]) -> None:
+        if "beat" in message:
+            since_s = self._busy_since_s
+            busy_s = 0.0 if since_s is None else time.monotonic() - since_s
+            self._tell({"beat": message["beat"], "busy_s": busy_s})
+        elif "load" in message:
+            self._next(message["load"])
+        elif "connect" in message:
+            self._connect(message["connect"])
+        elif "replay" in message:
+            order = message["replay"]
+            self._tell({"replaying": self._outlet.replay(order["live"], order["as_sent"])})
+        elif "report" in message:
+            self._tell({"steps": self._steps})
+
+    def _connect(self, order: dict[str, Any]) -> None:
+        """Leads the results to another process; says so, or that nobody is there."""
+        self._epoch = order["epoch"]
+        shape = LinkShape(**order["link"]) if order["link"] else None
+        try:
+            sock = connect(order["port"], order["secret"], str(self._epoch))
+        except PeerLostError as error:
+            self._tell({"unconnected": str(error)})
+            return
+
+        def broken(epoch: int = self._epoch) -> None:
+            self._say({"broken": epoch})
+
+        self._outlet.lead(Channel(sock, shape, broken), order["fence"], broken)
+        self._tell({"connected": self._epoch})
+
+    def _compute(self, inbound: socket.socket) -> None:
+        """Serves the jobs that come over a connection, until it ends."""
+        stage = self._stage
+        if stage is None:
+            return
         limit_bytes = (
             _WIRE_ITEM_BYTES
             * stage.config.hidden_size
             * max(stage.cache.slot_tokens, stage.cache.slots)
         )
-        while True:
-            ready_s = time.monotonic()
-            behind = bool(select.select([inbound], [], [], 0)[0])
-            frame = read_frame(inbound, limit_bytes)
-            received_s = time.monotonic()
-            answer = _answer(stage, frame)
-            computed_s = time.monotonic()
-            channel.send(answer)
-            phase: Phase = "prefill" if frame.kind is Kind.PREFILL else "decode"
-            self._steps.append(
-                Step(
-                    frame.job,
-                    phase,
-                    len(frame.seats),
-                    frame.rows,
-                    sum(seat.position for seat in frame.seats),
-                    0.0 if behind else received_s - ready_s,
-                    received_s,
-                    computed_s,
-                )
+        with self._switching:
+            self._inbound = inbound if self._todo.empty() else None
+        with inbound:
+            while self._todo.empty():
+                ready_s = time.monotonic()
+                behind = bool(select.select([inbound], [], [], 0)[0])
+                try:
+                    frame = read_frame(inbound, limit_bytes)
+                except PeerLostError:
+                    return
+                self._busy_since_s = received_s = time.monotonic()
+                if self._outlet.current(frame):
+                    self._serve(stage, frame, 0.0 if behind else received_s - ready_s)
+                self._busy_since_s = None
+
+    def _serve(self, stage: Stage, frame: Frame, waited_s: float) -> None:
+        """Computes one job, sends its result on and notes how long that took."""
+        received_s = time.monotonic()
+        self._check(frame)
+        if self._observer is not None:
+            self._observer.received(frame)
+        result = _result(stage, frame)
+        computed_s = time.monotonic()
+        if result is not None:
+            self._outlet.send(result)
+        for seat in frame.seats:
+            self._held[seat.slot] = (seat.session, seat.position + seat.tokens)
+        if frame.replay:
+            self._tell({"replayed": frame.rows})
+            return
+        phase: Phase = "decode" if frame.kind is Kind.DECODE else "prefill"
+        context_tokens = sum(seat.position for seat in frame.seats)
+        self._steps.append(
+            Step(
+                frame.job,
+                phase,
+                len(frame.seats),
+                frame.rows,
+                context_tokens,
+                waited_s,
+                received_s,
+                computed_s,
             )
+        )
+
+    def _check(self, frame: Frame) -> None:
+        """Raises FrameError where a job counts on tokens that its slot does not hold."""
+        for seat in frame.seats:
+            session, tokens = self._held.get(seat.slot, (-1, 0))
+            known = session == seat.session and tokens >= seat.position
+            if seat.position and not known and not frame.replay:
+                raise FrameError(
+                    f"session {seat.session} goes on at token {seat.position}, but slot "
+                    f"{seat.slot} holds {tokens} of session {session}"
+                )
 
 
 def _described(stage: Stage) -> dict[str, Any]:
@@ -162,21 +270,21 @@ def _described(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _answer(stage: Stage, frame: Frame) -> Frame:
-    """The frame that goes on: hidden states for the next stage, or tokens for the driver."""
+def _result(stage: Stage, frame: Frame) -> Frame | None:
+    """The frame that goes on: hidden states for the next stage, or tokens for the coordinator."""
     x = torch.frombuffer(frame.payload, dtype=_TORCH[frame.dtype])
     if frame.columns > 1:
         x = x.view(frame.rows, frame.columns)
-    x = x.to(stage.device)
-    if frame.kind is Kind.PREFILL:
-        y = stage.prefill(x, frame.seats[0].slot)
-    else:
-        y = stage.decode(x, [s.slot for s in frame.seats], [s.position for s in frame.seats])
+    y = stage.hidden(x.to(stage.device), frame.spans)
     if not stage.last:
         return frame._replace(
             dtype=_NAMES[y.dtype], columns=y.shape[1], payload=_bytes(y.to("cpu"))
         )
-    picked = pick(y, frame.seats, frame.rows if frame.kind is Kind.PREFILL else 1)
+    if frame.replay or frame.kind is Kind.CHUNK:
+        return None
+    if frame.kind is Kind.PREFILL:
+        y = y[-1:]
+    picked = pick(stage.logits(y), frame.seats, frame.seats[0].tokens)
     return Frame(Kind.TOKENS, frame.job, (), "int32", len(picked), 1, _bytes(picked))
 
 
@@ -195,11 +303,11 @@ def _warm_up(stage: Stage) -> None:
         stage.decode(x, range(rows), [tokens] * rows)
 
 
-def main() -> None:
-    """Entry point of the process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides when to stop
+def main(control: int) -> None:
+    """Entry point of the process, with the descriptor of its connection to the coordinator."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator decides when to stop
     sys.setswitchinterval(5e-4)  # a sending thread should not wait 5 ms for the computing one
-    worker = Worker(socket.socket(fileno=int(sys.argv[1])))
+    worker = Worker(socket.socket(fileno=control))
     try:
         worker.serve()
     except PeerLostError:
@@ -207,7 +315,3 @@ def main() -> None:
     except Exception as error:
         traceback.print_exc()
         worker.tell_error(error)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from planner.core.schedule import Job, PipelineSchedule
-from planner.run.driver import Running
+from planner.run.prompts import Running
 
 
 def seen(jobs: list[Job[Running]]) -> list[tuple[str, int, list[int]]]:

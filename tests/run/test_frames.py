@@ -47,7 +47,9 @@ def test_a_frame_arrives_as_it_was_sent(ends: tuple[socket.socket, socket.socket
 
 
 def test_a_large_frame_arrives_in_pieces(ends: tuple[socket.socket, socket.socket]) -> None:
-    frame = Frame(Kind.PREFILL, 1, (Seat(0, 0),), "float32", 1000, 1000, bytes(4_000_000))
+    frame = Frame(
+        Kind.PREFILL, 1, (Seat(0, 0, tokens=1000),), "float32", 1000, 1000, bytes(4_000_000)
+    )
     sending = threading.Thread(target=send_all, args=(ends[0], encode(frame)))
     sending.start()
     assert read_frame(ends[1], 4_000_000) == frame
@@ -77,8 +79,9 @@ def patched(offset: int, form: str, value: object) -> bytearray:
         (patched(12, "<I", 2**32 - 1), "unknown kind"),
         (patched(16, "<I", 3), "size and shape"),
         (patched(24, "<Q", 2**63), "size and shape"),
+        (patched(32 + 24, "<I", 2), "sequences and rows"),
     ],
-    ids=["magic", "version", "kind", "format", "seats", "rows", "bytes"],
+    ids=["magic", "version", "kind", "format", "seats", "rows", "bytes", "tokens"],
 )
 def test_nonsense_is_refused(
     ends: tuple[socket.socket, socket.socket], data: bytearray, said: str
@@ -91,7 +94,7 @@ def test_nonsense_is_refused(
 def test_an_oversized_frame_is_refused_before_its_bytes_come(
     ends: tuple[socket.socket, socket.socket],
 ) -> None:
-    giant = struct.pack("<4sBBBxIIIIQ", b"PLNR", 1, Kind.PREFILL, 2, 1, 0, 2**31, 2**9, 2**42)
+    giant = struct.pack("<4sBBBBIIIIQ", b"PLNR", 2, Kind.PREFILL, 2, 0, 1, 0, 2**31, 2**9, 2**42)
     ends[0].sendall(giant)
     with pytest.raises(FrameError, match="are the most"):
         read_frame(ends[1], LIMIT)

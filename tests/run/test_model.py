@@ -127,8 +127,8 @@ def test_a_tied_head_on_one_stage_takes_no_memory(tmp_path: Path) -> None:
 
 def test_a_stage_reads_only_its_own_layers(tmp_path: Path) -> None:
     opened = checkpoint(tmp_path)
-    for name in [name for name in opened.files if not name.startswith("model.layers.1.")]:
-        del opened.files[name]
+    for name in [name for name in opened.entries if not name.startswith("model.layers.1.")]:
+        del opened.entries[name]
     stage = Stage(opened, 1, 2, "fp32", CACHE)
     assert len(stage.layers) == 1
     with pytest.raises(KeyError):

@@ -15,11 +15,12 @@ from planner.core.errors import RunError
 from planner.core.plan import Plan
 from planner.run.blobs import list_pieces, recipes
 from planner.run.checkpoint import open_checkpoint
-from planner.run.driver import Prompt, Session
+from planner.run.driver import Session
 from planner.run.fleet import Fleet, Settings
 from planner.run.identity import Keys
 from planner.run.messages import ANSWER, Refusal, Source, Work
 from planner.run.node import Compute, Node
+from planner.run.prompts import Prompt
 from planner.run.remote import Order, RemotePlace, Supplies, prepare
 from planner.run.seeded import make_checkpoint
 from planner.run.store import Store

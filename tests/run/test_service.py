@@ -12,8 +12,9 @@ import pytest
 
 from planner.core.metrics import RequestRecord
 from planner.run.checkpoint import open_checkpoint
-from planner.run.driver import CANCELLED, Prompt, Session
+from planner.run.driver import CANCELLED, Session
 from planner.run.fleet import Fleet, Settings
+from planner.run.prompts import Prompt
 from planner.run.seeded import make_checkpoint
 from tests.run.world import chain, greedy, pipeline, plan, problem, spec
 

@@ -1,0 +1,118 @@
+"""Worker: the coordinator's side of a worker process, and the conversation with it."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from planner.core.errors import FileProblem, InvalidFileError, RunError
+from planner.core.plan import Stage
+from planner.run.frames import PeerLostError, control, encode, read_control, send_all, send_some
+from planner.run.places import Place, Process
+
+START_S = 300.0
+"""How long a worker may take to start and load."""
+
+Post = tuple[int, int]
+"""Pipeline and stage."""
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One process on a node, and what it holds."""
+
+    node: str
+    place: Place
+    process: Process
+    post: Post | None = None
+    """The stage whose weights it has."""
+    stage: Stage | None = None
+    port: int = 0
+    weight_bytes: int = 0
+    cache_bytes: int = 0
+    kernels: dict[str, Any] = field(default_factory=dict)
+    lost: bool = False
+    heard_s: float = 0.0
+    """When it last said something."""
+    busy_s: float = 0.0
+    """How long it has been at its job, as it said then."""
+
+    @property
+    def control(self) -> socket.socket:
+        """Where its orders go and its answers come from."""
+        return self.process.control
+
+    @property
+    def title(self) -> str:
+        """What to call it."""
+        if self.stage is None:
+            return self.node
+        return f"{self.node} (layers {self.stage.start} to {self.stage.stop - 1})"
+
+    def ask(self, message: dict[str, Any], answer: str, timeout_s: float) -> dict[str, Any]:
+        """What it answers; raises as ``hear`` does."""
+        self.tell(message)
+        return self.hear(answer, timeout_s)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Sends it a message."""
+        with contextlib.suppress(PeerLostError):  # hearing it will show why it went
+            send_all(self.control, encode(control(message)))
+
+    def hear(self, key: str | Sequence[str], timeout_s: float = START_S) -> dict[str, Any]:
+        """Its next message that has a key; what else it says is noted.
+
+        Raises WorkerLostError, or InvalidFileError where it reports one.
+        """
+        keys = (key,) if isinstance(key, str) else key
+        until_s = time.monotonic() + timeout_s
+        while True:
+            left_s = until_s - time.monotonic()
+            if left_s <= 0 or not select.select([self.control], [], [], left_s)[0]:
+                raise WorkerLostError(self, f"{self.title} was silent for {timeout_s:g} s")
+            message = self.listen()
+            if any(name in message for name in keys):
+                return message
+
+    def listen(self) -> dict[str, Any]:
+        """The message that it has begun to send. Raises as ``hear`` does."""
+        try:
+            message = read_control(self.control)
+        except PeerLostError:
+            raise self.death() from None
+        self.heard_s = time.monotonic()
+        if "beat" in message:
+            self.busy_s = message["busy_s"]
+        if "error" in message:
+            error = message["error"]
+            if error["problems"]:
+                problems = [FileProblem(*p) for p in error["problems"]]
+                raise InvalidFileError(problems, error["hint"])
+            said = f"the worker of {self.title} failed: {error['message']}"
+            raise WorkerLostError(self, said, error["hint"])
+        return message
+
+    def beat(self) -> None:
+        """Asks it for a sign of life, without waiting."""
+        with contextlib.suppress(PeerLostError):
+            send_some(self.control, encode(control({"beat": 1})))
+
+    def death(self) -> WorkerLostError:
+        """That it is gone, and why as far as anybody knows."""
+        self.process.ended(patience_s=1.0)
+        why = self.process.last_words()
+        said = f"the worker of {self.title} is gone{', ' if why else ''}{why}"
+        return WorkerLostError(self, said)
+
+
+class WorkerLostError(RunError):
+    """A worker is gone, broken or silent; ``worker`` says which."""
+
+    def __init__(self, worker: Worker, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.worker = worker

@@ -1,0 +1,328 @@
+"""Failover: notices lost workers and has others take over their stages.
+
+The rules are the simulator's: the first node that is there and idle takes a stage, the one the
+plan gave it to or one of its standbys in the order of the plan. It loads the weights if it does
+not hold them. The stage before it sends the stored inputs of all seated sequences again, and
+interrupted jobs are sent once more. A worker that was lost is ended for good; its node comes back
+with a new one. See ``docs/life-of-a-request.md``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from planner.core.cost import Batch, chip, stage_time, transfer_time
+from planner.core.cost.transfer import hidden_payload_bytes
+from planner.core.errors import PlannerError, RunError
+from planner.core.problem import Problem
+from planner.run.crew import Post, Worker, WorkerLostError
+from planner.run.fleet import Fleet
+from planner.run.history import Cached
+from planner.run.losses import Back, Care, Event, Loss, Recovered, Stranded, Whole
+
+_BEATS = 10
+"""Signs of life that are asked for within the detection deadline."""
+_SLACK = 10.0
+"""How many times longer than predicted a step may take before its stage counts as hung."""
+_MOST_FAILED_RETURNS = 3
+_CLOSE_S = 5.0
+_ANSWER_S = 1.0
+
+
+@dataclass(slots=True)
+class _Lost:
+    """A stage without a working holder."""
+
+    node: str
+    lost_s: float
+    found_s: float
+
+
+@dataclass(slots=True, eq=False)
+class Failover:
+    """Who is lost and who takes over; slow work is done on threads, whose outcome is told."""
+
+    fleet: Fleet
+    problem: Problem
+    tell: Callable[[Event], None]
+    as_sent: bool = False
+    """Whether stored inputs are computed again in their original shapes."""
+    losses: Sequence[Loss] = ()
+    recoveries: list[Recovered] = field(default_factory=list)
+    recovering: set[int] = field(default_factory=set)
+    """Pipelines that a thread works on."""
+    stranded: dict[int, tuple[float, str]] = field(default_factory=dict)
+    """Pipelines that wait for a node to come back: since when and why."""
+    _lost: dict[Post, _Lost] = field(default_factory=dict)
+    _empty: set[Post] = field(default_factory=set)
+    """Stages whose holder lacks the cache of the seated sequences."""
+    _taking: set[str] = field(default_factory=set)
+    """Nodes that are about to take a stage."""
+    _struck_s: dict[str, float] = field(default_factory=dict)
+    _away: set[str] = field(default_factory=set)
+    """Nodes that stay away until their time has come."""
+    _asked_s: dict[Worker, float] = field(default_factory=dict)
+    """When each worker was last asked for a sign of life."""
+    _coming: list[Worker] = field(default_factory=list)
+    """Workers that are being started on nodes that come back."""
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _closed: bool = False
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @classmethod
+    def of(cls, fleet: Fleet, care: Care, tell: Callable[[Event], None]) -> Failover:
+        """What ``care`` asks for."""
+        return cls(fleet, care.problem, tell, care.as_sent, care.losses)
+
+    def __enter__(self) -> Failover:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Lets nobody come back any more and waits for the threads."""
+        with self._lock:
+            self._closed = True
+            threads, coming = self._threads, list(self._coming)
+        for worker in coming:
+            self.fleet.fence_off(worker)
+        for thread in threads:
+            if isinstance(thread, threading.Timer):
+                thread.cancel()
+            thread.join(_CLOSE_S)
+
+    @property
+    def period_s(self) -> float:
+        """How often ``silent`` should be called."""
+        return self.problem.serving.detect_s / _BEATS
+
+    @property
+    def watched(self) -> list[Worker]:
+        """Workers whose messages nobody else waits for."""
+        holders = self.fleet.holders.items()
+        busy = {worker.node for (index, _), worker in holders if index in self.recovering}
+        busy |= self._taking
+        return [worker for worker in self.fleet.workers if worker.node not in busy]
+
+    def begin(self, start_s: float) -> None:
+        """Starts the clock of the losses to rehearse."""
+        for loss in self.losses:
+            left_s = start_s + loss.at_s - time.monotonic()
+            self._run(threading.Timer(left_s, self._strike, [loss]))
+
+    def listen(self, worker: Worker) -> dict[str, Any]:
+        """What a worker says that nobody else waits for. Raises as ``Worker.hear`` does."""
+        with self._lock:
+            return worker.listen() if worker in self.watched else {}
+
+    def silent(self, now_s: float) -> list[Worker]:
+        """Workers that do not answer in time or do not finish a step; asks the others again."""
+        found = []
+        with self._lock:
+            for worker in self.watched:
+                asked_s = self._asked_s.get(worker, 0.0)
+                unanswered = asked_s > worker.heard_s
+                late = unanswered and now_s - asked_s > self.problem.serving.detect_s
+                if late or worker.busy_s > self._step_limit_s(worker):
+                    found.append(worker)
+                elif not unanswered:
+                    self._asked_s[worker] = now_s
+                    worker.beat()
+        return found
+
+    def hopeless(self, now_s: float) -> list[tuple[int, str]]:
+        """Pipelines that have waited longer than requests have patience, and what to tell them."""
+        patience_s = self.problem.serving.patience_s
+        return [
+            (index, f"{reason} within {patience_s:g} s")
+            for index, (since_s, reason) in list(self.stranded.items())
+            if now_s - since_s > patience_s
+        ]
+
+    def lose(self, worker: Worker, now_s: float) -> int | None:
+        """Ends a lost worker; the pipeline that lost a stage by it, or None."""
+        if worker.lost:
+            return None
+        self.fleet.fence_off(worker)
+        self._asked_s.pop(worker, None)
+        since_s = self._struck_s.pop(worker.node, worker.heard_s or now_s)
+        held = [post for post, holder in self.fleet.holders.items() if holder is worker]
+        for post in held:
+            self._empty.add(post)
+            self._lost.setdefault(post, _Lost(worker.node, since_s, now_s))
+        if worker.node not in self._away:
+            self._run(threading.Thread(target=self._bring_back, args=(worker.node,)))
+        return held[0][0] if held else None
+
+    def recover(self, index: int, live: Iterable[Cached]) -> None:
+        """Has a pipeline work again, on a thread; ``Whole`` or ``Stranded`` is told of it."""
+        with self._lock:
+            self.recovering.add(index)
+        self._run(threading.Thread(target=self._recover, args=(index, list(live))))
+
+    def _run(self, thread: threading.Thread) -> None:
+        thread.daemon = True
+        with self._lock:
+            if not self._closed:
+                self._threads = [one for one in self._threads if one.is_alive()]
+                thread.start()
+                self._threads.append(thread)
+
+    def _recover(self, index: int, live: list[Cached]) -> None:
+        while not self._closed:
+            try:
+                self._fill(index)
+                self.fleet.connect(index, self._answer_s)
+                self._replay(index, live)
+            except WorkerLostError as error:
+                self.lose(error.worker, time.monotonic())
+            except PlannerError as error:
+                self.stranded.setdefault(index, (time.monotonic(), error.message))
+                self._end(index, Stranded(index, error.message))
+                return
+            else:
+                self.stranded.pop(index, None)
+                self._note(index, time.monotonic())
+                self._end(index, Whole(index))
+                return
+
+    def _note(self, index: int, now_s: float) -> None:
+        """Writes down the recovery of the stages that were lost."""
+        for post in sorted(post for post in self._lost if post[0] == index):
+            lost, holder = self._lost.pop(post), self.fleet.holders[post]
+            times = (lost.lost_s, lost.found_s, now_s)
+            self.recoveries.append(Recovered(*post, lost.node, holder.node, *times))
+
+    def _end(self, index: int, event: Event) -> None:
+        for post, worker in self.fleet.holders.items():
+            if post[0] == index:
+                worker.heard_s, worker.busy_s = time.monotonic(), 0.0
+        self.recovering.discard(index)
+        self.tell(event)
+
+    def _fill(self, index: int) -> None:
+        """Has a worker at every stage of a pipeline; raises RunError where there is none."""
+        for stage in range(len(self.fleet.plan.pipelines[index].stages)):
+            post = (index, stage)
+            if not self.fleet.holders[post].lost:
+                continue
+            worker = self._taker(post)
+            try:
+                if worker.post != post:
+                    self.fleet.load(worker, post)
+                self.fleet.holders[post] = worker
+                self._empty.add(post)
+            finally:
+                self._taking.discard(worker.node)
+
+    def _taker(self, post: Post) -> Worker:
+        """The first node that may take a stage, is there and idle; raises RunError."""
+        names = [self.fleet.stage(post).node]
+        names += [
+            standby.node
+            for standby in self.fleet.plan.standbys
+            if (standby.pipeline, standby.stage) == post
+        ]
+        with self._lock:
+            busy = {worker for worker in self.fleet.holders.values() if not worker.lost}
+            idle = {w.node: w for w in self.fleet.workers if w not in busy}
+            for name in names:
+                if name in idle and name not in self._taking:
+                    self._taking.add(name)
+                    return idle[name]
+        raise RunError(f"lost {self.fleet.holders[post].node}; nothing replaced it")
+
+    def _replay(self, index: int, live: list[Cached]) -> None:
+        """Has the stages without a cache compute what they should hold, first to last."""
+        for post in sorted(post for post in self._empty if post[0] == index):
+            stage, worker = post[1], self.fleet.holders[post]
+            if stage == 0:
+                frames = self.fleet.lines[index].outlet.replay(live, self.as_sent)
+            else:
+                order = {"live": live, "as_sent": self.as_sent}
+                before = self.fleet.holders[index, stage - 1]
+                said = before.ask({"replay": order}, "replaying", self._answer_s)
+                frames = said["replaying"]
+            limit_s = self._replay_limit_s(post, live)
+            for _ in range(frames):
+                worker.hear("replayed", limit_s)
+            self._empty.discard(post)
+
+    @property
+    def _answer_s(self) -> float:
+        """How long a worker may take for an answer that needs no computing."""
+        links = self.problem.cluster.links
+        farthest_s = max((link.one_way_latency_s for link in links), default=0.0)
+        return self.problem.serving.detect_s + _ANSWER_S + 4 * farthest_s
+
+    def _step_limit_s(self, worker: Worker) -> float:
+        """How long a worker may be at one step: the longest prompt, with slack."""
+        if worker.post is None:
+            return float("inf")
+        longest = Batch.prefill(self.fleet.slot_tokens)
+        return self.problem.serving.detect_s + _SLACK * self._predicted_s(worker.post, longest)
+
+    def _replay_limit_s(self, post: Post, live: Iterable[Cached]) -> float:
+        """How long the next replayed frame may take to come and be computed."""
+        tokens = max((tokens for _, _, tokens in live), default=1)
+        pipeline = self.fleet.plan.pipelines[post[0]]
+        nodes = (self.problem.cluster.coordinator, *pipeline.nodes)
+        quant = self.problem.quant(pipeline.stages[post[1]].quant)
+        link = self.problem.cluster.link(nodes[post[1]], self.fleet.holders[post].node)
+        size_bytes = hidden_payload_bytes(self.problem.model, quant, tokens)
+        sent_s = transfer_time(link, size_bytes, self.problem.engine, "prefill").total_s
+        computed_s = self._predicted_s(post, Batch.prefill(tokens))
+        return self._answer_s + _SLACK * (sent_s + computed_s)
+
+    def _predicted_s(self, post: Post, batch: Batch) -> float:
+        stage = self.fleet.stage(post)
+        quant, device = self.problem.quant(stage.quant), chip(self.problem, stage.node)
+        times = stage_time(self.problem.model, stage.start, stage.stop, quant, device, batch)
+        return times.total_s
+
+    def _strike(self, loss: Loss) -> None:
+        """Has a node go, and come back when its time has come."""
+        self._away.add(loss.node)
+        for worker in list(self.fleet.workers):
+            if worker.node == loss.node:
+                self._struck_s[loss.node] = time.monotonic()
+                worker.process.strike(loss.hangs)
+        if loss.away_s is not None:
+            self._run(threading.Timer(loss.away_s, self._end_absence, [loss.node]))
+
+    def _end_absence(self, node: str) -> None:
+        self._away.discard(node)
+        if all(worker.node != node for worker in self.fleet.workers):
+            self._bring_back(node)
+
+    def _bring_back(self, node: str) -> None:
+        """Starts a new worker on a node, which holds what the plan gave the node."""
+        for _ in range(_MOST_FAILED_RETURNS):
+            with self._lock:
+                if self._closed:
+                    return
+                worker = self.fleet.spawn(node)
+                self._coming.append(worker)
+            try:
+                post = self._home(node)
+                if post is not None:
+                    self.fleet.load(worker, post)
+            except PlannerError:
+                self.fleet.fence_off(worker)
+            else:
+                self.fleet.enlist(worker)
+                self.tell(Back(node))
+                return
+            finally:
+                self._coming.remove(worker)
+
+    def _home(self, node: str) -> Post | None:
+        """The stage whose weights a node should have ready."""
+        plan = self.fleet.plan
+        for index, pipeline in enumerate(plan.pipelines):
+            if node in pipeline.nodes:
+                return index, pipeline.nodes.index(node)
+        hot = (one for one in plan.standbys if one.node == node and one.state == "hot")
+        return next(((one.pipeline, one.stage) for one in hot), None)

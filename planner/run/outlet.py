@@ -1,0 +1,85 @@
+"""Outlet: where a stage's results leave it, and what is kept of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from planner.run.frames import Frame, Kind, PeerLostError
+from planner.run.history import Cached, History
+from planner.run.transport import Channel
+
+
+class Observer(Protocol):
+    """Sees the frames that cross a boundary, such as to make receipts of them."""
+
+    def received(self, frame: Frame) -> None:
+        """Hears of a frame before it is computed."""
+
+    def sent(self, frame: Frame) -> None:
+        """Hears of a frame before it goes out; its seats name session, position and tokens."""
+
+
+class Outlet:
+    """The way to the next process, which may be replaced while the stage computes.
+
+    Jobs older than the fence belong to an attempt that was given up: what comes of them is
+    dropped.
+    """
+
+    def __init__(self, observer: Observer | None = None) -> None:
+        self._observer = observer
+        self._lock = threading.Lock()
+        self._channel: Channel | None = None
+        self._broken: Callable[[], None] = lambda: None
+        self._fence = 0
+        self._history = History()
+
+    def lead(self, channel: Channel, fence: int, broken: Callable[[], None]) -> None:
+        """Sends through ``channel`` from now on, and nothing of jobs before ``fence``.
+
+        ``broken`` is called when the channel turns out to lead nowhere.
+        """
+        with self._lock:
+            if self._channel is not None:
+                self._channel.abandon()
+            self._channel, self._fence, self._broken = channel, fence, broken
+
+    def current(self, frame: Frame) -> bool:
+        """Whether a frame still counts."""
+        return frame.replay or frame.job >= self._fence
+
+    def send(self, frame: Frame) -> None:
+        """Keeps a result and sends it on, unless it is of no use any more."""
+        with self._lock:
+            if not self.current(frame):
+                return
+            if self._observer is not None:
+                self._observer.sent(frame)
+            if frame.kind is not Kind.TOKENS:
+                self._history.note(frame)
+            if not frame.replay:
+                self._pass(frame)
+
+    def replay(self, live: Iterable[Cached], as_sent: bool) -> int:
+        """Sends what the next stage should hold once more; how many frames that were."""
+        with self._lock:
+            frames = self._history.replay(live, as_sent)
+            for frame in frames:
+                self._pass(frame)
+        return len(frames)
+
+    def close(self) -> None:
+        """Sends what is queued and closes."""
+        with self._lock:
+            if self._channel is not None:
+                self._channel.close()
+                self._channel = None
+
+    def _pass(self, frame: Frame) -> None:
+        try:
+            if self._channel is not None:
+                self._channel.send(frame)
+        except PeerLostError:
+            self._broken()

@@ -1,0 +1,99 @@
+"""Traffic: which requests are in which pipeline, and which of their jobs are under way."""
+
+from __future__ import annotations
+
+from planner.core.plan import Plan
+from planner.core.schedule import Job, PipelineSchedule, route
+from planner.run.history import Cached
+from planner.run.prompts import Running
+
+
+class Traffic:
+    """The schedules of all pipelines, the jobs they sent, and the pipelines that stand still."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._schedules = [
+            PipelineSchedule[Running](pipeline.max_num_seqs, pipeline.micro_batches)
+            for pipeline in plan.pipelines
+        ]
+        self._assigned = [0] * len(plan.pipelines)
+        self._under_way: dict[int, tuple[int, Job[Running]]] = {}
+        """Pipeline and job by number."""
+        self._interrupted: dict[int, list[Job[Running]]] = {}
+        """By pipeline that stands still: jobs to be sent again."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits and nothing runs."""
+        return all(schedule.idle for schedule in self._schedules)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer may come."""
+        return bool(self._under_way)
+
+    @property
+    def whole(self) -> list[int]:
+        """Pipelines that do not stand still."""
+        return [one for one in range(len(self._schedules)) if one not in self._interrupted]
+
+    def route(self) -> int:
+        """Pipeline of the next request: a whole one, if any is."""
+        chosen = route(self._plan, self._assigned, self.whole or None)
+        self._assigned[chosen] += 1
+        return chosen
+
+    def add(self, sequence: Running) -> None:
+        """Has a sequence wait for a seat in its pipeline."""
+        self._schedules[sequence.pipeline].add(sequence)
+
+    def withdraw(self, sequence: Running) -> bool:
+        """Takes a sequence out of the line; False if it is not waiting."""
+        return self._schedules[sequence.pipeline].withdraw(sequence)
+
+    def leave(self, sequence: Running) -> None:
+        """Frees the seat of a sequence."""
+        self._schedules[sequence.pipeline].leave(sequence)
+
+    def next_jobs(self) -> list[tuple[int, Job[Running]]]:
+        """Jobs that can start now, with their pipelines."""
+        return [(index, job) for index in self.whole for job in self._schedules[index].next_jobs()]
+
+    def sent(self, number: int, index: int, job: Job[Running]) -> None:
+        """Notes a job that is under way."""
+        self._under_way[number] = (index, job)
+
+    def back(self, number: int) -> Job[Running] | None:
+        """The job whose answer has come; None where nobody waits for it."""
+        index, job = self._under_way.pop(number, (-1, None))
+        if job is not None:
+            self._schedules[index].back(job)
+        return job
+
+    def interrupt(self, index: int) -> None:
+        """Has a pipeline stand still: its jobs under way are given up, to be sent again."""
+        if index not in self._interrupted:
+            mine = sorted(n for n, (pipeline, _) in self._under_way.items() if pipeline == index)
+            self._interrupted[index] = [self._under_way.pop(number)[1] for number in mine]
+
+    def stands(self, index: int) -> bool:
+        """Whether a pipeline stands still."""
+        return index in self._interrupted
+
+    def resume(self, index: int) -> list[Job[Running]]:
+        """Has a pipeline go on; the jobs to send again."""
+        return self._interrupted.pop(index)
+
+    def cached(self, index: int) -> list[Cached]:
+        """What every stage of a pipeline should hold."""
+        seated = self._schedules[index].seated
+        return [(one.slot, one.id, one.cached) for one in seated if one.cached]
+
+    def evict(self, index: int) -> list[Running]:
+        """Everybody who was in a pipeline that stands still, to begin anew or to fail."""
+        self._interrupted[index] = []
+        everyone = self._schedules[index].evict()
+        for sequence in everyone:
+            sequence.cached = 0
+        return everyone

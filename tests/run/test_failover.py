@@ -1,0 +1,136 @@
+"""Nodes are lost while real worker processes answer."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner.core.cluster import Link
+from planner.core.plan import Plan, Standby
+from planner.core.problem import Problem, Serving
+from planner.core.workload import Closed, Fixed, Workload
+from planner.run.checkpoint import open_checkpoint
+from planner.run.execute import execute
+from planner.run.losses import Loss
+from planner.run.measurement import Measurement
+from planner.run.seeded import make_checkpoint
+from tests.run.world import chain, greedy, pipeline, problem, spec
+
+MODEL = spec()
+OUTPUT = 50
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("run") / "model", MODEL, dtype="fp32")
+
+
+def world(nodes: int, quant: str = "fp32", **serving: Any) -> Problem:
+    """Two users whose tokens take 20 ms each on their way to the first stage."""
+    return problem(
+        nodes,
+        MODEL,
+        [
+            Link(src="home", dst="*", one_way_latency=0.02, bandwidth=1e12),
+            Link(src="*", dst="*", one_way_latency=0.0, bandwidth=1e12),
+        ],
+        quant,
+        workload=Workload(
+            arrivals=Closed(kind="closed", concurrency=2),
+            prompt=Fixed(tokens=9),
+            output=Fixed(tokens=OUTPUT),
+            requests=2,
+        ),
+        serving=Serving(**({"detect_s": 2.0, "patience_s": 60.0} | serving)),
+    )
+
+
+def plan(*standbys: Standby, quant: str = "fp32", pipelines: int = 1) -> Plan:
+    """Two stages on w0 and w1, or a second pipeline on w2 and w3."""
+    nodes = [("w0", "w1"), ("w2", "w3")][:pipelines]
+    return Plan(pipelines=tuple(pipeline(n, 4, quant) for n in nodes), standbys=standbys)
+
+
+def spare(node: str, stage: int, state: str = "hot") -> Standby:
+    return Standby(node=node, pipeline=0, stage=stage, state=state)
+
+
+def run(folder: Path, problem: Problem, plan: Plan, *losses: Loss, **how: Any) -> Measurement:
+    requests = problem.workload.sample(0)
+    return execute(problem, plan, requests, folder, threads=1, losses=losses, **how)
+
+
+def check_whole(folder: Path, measured: Measurement) -> None:
+    """Every request has all its tokens, each once, and the right ones."""
+    assert [record.status for record in measured.records] == ["completed"] * 2
+    stages = chain(open_checkpoint(folder), [])
+    for key, prompt in measured.prompts.items():
+        assert measured.outputs[key] == greedy(stages, prompt, OUTPUT)[:OUTPUT]
+        assert len(measured.records[key].token_s) == OUTPUT
+
+
+@pytest.mark.slow
+def test_hot_standbys_take_over_from_the_first_and_the_last_stage(folder: Path) -> None:
+    chosen = plan(spare("w2", 0), spare("w3", 1))
+    measured = run(folder, world(4), chosen, Loss("w1", 0.1), Loss("w0", 0.4))
+    check_whole(folder, measured)
+    assert {one.node: one.replacement for one in measured.recoveries} == {"w1": "w3", "w0": "w2"}
+    for one in measured.recoveries:
+        assert 0 <= one.found_s - one.lost_s < 1.0
+        assert 0 < one.recovered_s - one.found_s < 2.0
+
+
+@pytest.mark.slow
+def test_a_hung_stage_is_noticed_by_its_silence(folder: Path) -> None:
+    chosen = plan(spare("w2", 1))
+    measured = run(folder, world(3), chosen, Loss("w1", 0.2, hangs=True))
+    check_whole(folder, measured)
+    (one,) = measured.recoveries
+    assert 1.8 < one.found_s - one.lost_s < 2.4
+
+
+@pytest.mark.slow
+def test_a_cold_standby_loads_and_both_stages_lost_at_once_recover(folder: Path) -> None:
+    chosen = plan(spare("w2", 0, "cold"), spare("w3", 1))
+    measured = run(folder, world(4), chosen, Loss("w0", 0.2), Loss("w1", 0.2))
+    check_whole(folder, measured)
+    assert {one.replacement for one in measured.recoveries} == {"w2", "w3"}
+
+
+@pytest.mark.slow
+def test_a_node_that_comes_back_takes_its_stage_again(folder: Path) -> None:
+    measured = run(folder, world(2), plan(), Loss("w1", 0.2, away_s=0.5))
+    check_whole(folder, measured)
+    (one,) = measured.recoveries
+    assert (one.node, one.replacement) == ("w1", "w1")
+    assert one.recovered_s - one.lost_s > 0.5
+
+
+@pytest.mark.slow
+def test_without_a_standby_sequences_go_on_in_another_pipeline(folder: Path) -> None:
+    measured = run(folder, world(4), plan(pipelines=2), Loss("w3", 0.2))
+    check_whole(folder, measured)
+    assert [record.pipeline for record in measured.records] == [0, 0]
+    assert measured.recoveries == []
+
+
+@pytest.mark.slow
+def test_a_stage_that_nothing_replaces_fails_its_requests_in_time(folder: Path) -> None:
+    start_s = time.monotonic()
+    measured = run(folder, world(2, patience_s=0.5), plan(), Loss("w1", 0.2))
+    assert [record.status for record in measured.records] == ["failed"] * 2
+    assert measured.records[0].reason == "lost w1; nothing replaced it within 0.5 s"
+    assert measured.records[0].token_s
+    assert time.monotonic() - start_s < 60
+
+
+@pytest.mark.slow
+def test_in_bf16_replay_in_original_shapes_changes_no_token(folder: Path) -> None:
+    chosen = plan(spare("w2", 1), quant="bf16")
+    calm = run(folder, world(3, "bf16"), chosen)
+    struck = run(folder, world(3, "bf16"), chosen, Loss("w1", 0.4), deterministic=True)
+    assert len(struck.recoveries) == 1
+    assert struck.outputs == calm.outputs
