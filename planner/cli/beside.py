@@ -42,12 +42,13 @@ class Beside:
 
 def put_beside(job: Job, measurement: Measurement) -> Beside:
     """The run beside a prediction and a simulation of the requests as they turned out to be."""
+    from planner.cli.struck import struck
     from planner.core.metrics import summarise
     from planner.plan.predict import predict
     from planner.sim.simulate import simulate
 
     job = _as_asked(job, measurement)
-    simulated = simulate(job.problem, job.plan, job.seed, job.requests)
+    simulated = simulate(struck(job.problem, measurement), job.plan, job.seed, job.requests)
     bounds = job.problem.requirements.must_have.latency_bounds_s()
     return Beside(
         job=job,
@@ -60,10 +61,17 @@ def put_beside(job: Job, measurement: Measurement) -> Beside:
 
 def report_of(beside: Beside) -> RunReport:
     """What the run and its prediction say."""
-    from planner.report.run import RunReport, coordinator_terms, hop_terms, stage_terms
+    from planner.report.run import (
+        RunReport,
+        coordinator_terms,
+        hop_terms,
+        recovery_terms,
+        stage_terms,
+    )
 
     job, measurement = beside.job, beside.measurement
     status = [record.status for record in measurement.records]
+    reasons = [record.reason for record in measurement.records]
     answers = (
         tuple(
             (text, measurement.texts.get(record.id, ""))
@@ -86,6 +94,8 @@ def report_of(beside: Beside) -> RunReport:
         },
         threads=measurement.threads,
         answers=answers,
+        recoveries=recovery_terms(measurement.recoveries, beside.simulated.recoveries),
+        unserved=next((reason for reason in reasons if "nothing replaced" in reason), ""),
     )
 
 

@@ -1,4 +1,4 @@
-"""Options of ``planner run`` that say where it runs and whom it answers."""
+"""Options of ``planner run`` that say where it runs, whom it answers and what goes wrong."""
 
 from __future__ import annotations
 
@@ -55,5 +55,30 @@ RayAddressOption = Annotated[
         metavar="HOST:PORT",
         envvar="RAY_ADDRESS",
         help="Ray cluster of --engine ray.  [default: the one of this host]",
+    ),
+]
+
+LoseOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lose",
+        metavar="NODE@TIME[+AWAY]",
+        help="Rehearse a loss: end the worker of a node after TIME, and have the node come back "
+        "AWAY later if that is given. May be repeated.",
+    ),
+]
+HangOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hang",
+        metavar="NODE@TIME[+AWAY]",
+        help="The same, but the worker stops without a word instead of ending.",
+    ),
+]
+DeterministicOption = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic",
+        help="Have nodes that take over repeat the original steps, so that no token changes.",
     ),
 ]

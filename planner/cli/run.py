@@ -14,13 +14,17 @@ from planner.cli.chrometrace import ChromeTraceOption
 from planner.cli.console import Format, FormatOption, ProfilesOption
 from planner.cli.options import (
     ApiKeyOption,
+    DeterministicOption,
     EngineOption,
+    HangOption,
+    LoseOption,
     NodesOption,
     QueueOption,
     RayAddressOption,
     ServeOption,
 )
 from planner.cli.page import HtmlOption
+from planner.cli.rehearsal import losses_of
 
 if TYPE_CHECKING:
     from planner.cli.deployment import Deployment
@@ -57,6 +61,9 @@ def run(
     temperature: Annotated[
         float, typer.Option("--temperature", min=0.0, help="0 always takes the likeliest token.")
     ] = 0.0,
+    lose: LoseOption = None,
+    hang: HangOption = None,
+    deterministic: DeterministicOption = False,
     max_error: Annotated[
         float | None,
         typer.Option(
@@ -124,6 +131,7 @@ def run(
         from planner.cli.checkpoint import choose
         from planner.run import execute as runtime
     runtime.require_packages()
+    losses = losses_of(job.plan, lose or [], hang or [])
     model = choose(planned, manifest, checkpoint)
     deployed = _deployed(nodes, manifest, job, model)
     places: Mapping[str, Place] | None = deployed.places if deployed else None
@@ -148,13 +156,14 @@ def run(
             seed=job.seed,
             threads=threads,
             places=places,
+            deterministic=deterministic,
+            losses=losses,
         )
     beside = put_beside(job, measurement)
-    report = report_of(beside)
     _write(planned, beside, chrome_trace, html)
+    report = report_of(beside)
     _emit(report, deployed, format)
-    if max_error is not None:
-        _check(report, max_error)
+    _check(report, max_error)
 
 
 def _deployed(nodes: Path | None, manifest: Path, job: Job, model: Path) -> Deployment | None:
@@ -246,12 +255,17 @@ def _threads(problem: Problem, plan: Plan) -> int | None:
     return min((count for count in known if count is not None), default=None)
 
 
-def _check(report: RunReport, percent: float) -> None:
-    """Raises CheckFailedError where a checked metric was predicted too badly."""
-    from planner.core.errors import CheckFailedError
+def _check(report: RunReport, percent: float | None) -> None:
+    """Raises RunError where requests were lost with a node, CheckFailedError for bad predictions.
+
+    A checked metric may be off by ``percent``; None does not check.
+    """
+    from planner.core.errors import CheckFailedError, RunError
     from planner.report.tables import label, signed
 
-    beyond = report.beyond(percent / 100)
+    if report.unserved:
+        raise RunError(report.unserved, "plan with standbys: must_have.availability")
+    beyond = {} if percent is None else report.beyond(percent / 100)
     if beyond:
         said = "; ".join(
             f"{label(name)} was off by {signed(error)}"

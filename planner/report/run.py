@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from planner.run.losses import Recovered
     from planner.run.measurement import HopRun, Measurement, StageRun
+    from planner.sim.result import Recovery
 
 CHECKED = ("mean_tpot_ms", "mean_ttft_ms", "output_throughput")
 """Metrics that ``--max-error`` looks at."""
@@ -78,6 +80,42 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
+class RecoveryTerm:
+    """A stage that was lost and works again: seconds measured, and predicted by a simulation."""
+
+    node: str
+    """The node that was lost."""
+    replacement: str
+    pipeline: int
+    stage: int
+    at_s: float
+    detect_s: float
+    recover_s: float
+    """From its detection on."""
+    predicted_s: float | None
+
+    @property
+    def error(self) -> float | None:
+        """Signed: (predicted - measured) / measured."""
+        return relative_error(self.predicted_s, self.recover_s)
+
+    def document(self) -> dict[str, Any]:
+        """The JSON object."""
+        predicted_ms = None if self.predicted_s is None else 1e3 * self.predicted_s
+        return {
+            "node": self.node,
+            "replacement": self.replacement,
+            "pipeline": self.pipeline,
+            "stage": self.stage,
+            "at_s": self.at_s,
+            "detect_ms": 1e3 * self.detect_s,
+            "recover_ms": 1e3 * self.recover_s,
+            "predicted_recover_ms": predicted_ms,
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """A run with what was predicted of it."""
 
@@ -92,6 +130,9 @@ class RunReport:
     threads: int
     answers: tuple[tuple[str, str], ...] = field(default=())
     """Prompts and what the model wrote, where prompts were given."""
+    recoveries: tuple[RecoveryTerm, ...] = ()
+    unserved: str = ""
+    """Why requests were lost with their node; empty where none was."""
 
     @property
     def error(self) -> dict[str, float]:
@@ -117,7 +158,7 @@ class RunReport:
             "measured": plain_metrics(self.measured),
             "error": self.error,
             "sessions": dict(self.sessions),
-            "recoveries": [],
+            "recoveries": [term.document() for term in self.recoveries],
             "verification": {
                 "enabled": False,
                 "sampled": 0,
@@ -149,6 +190,10 @@ class RunReport:
             yield ""
             yield "Ways between them"
             yield _terms("hop", self.hops)
+        if self.recoveries:
+            yield ""
+            yield "Lost stages and their recovery, counted from detection"
+            yield _recoveries(self.recoveries)
         sentence = self._furthest()
         if sentence:
             yield ""
@@ -226,6 +271,49 @@ def coordinator_terms(problem: Problem, measurement: Measurement) -> tuple[Term,
         for step in steps:
             times[step.phase].append((problem.engine.coordinator_step_s, step.compute_s))
     return tuple(_term("coordinator", phase, pairs) for phase, pairs in sorted(times.items()))
+
+
+def recovery_terms(
+    measured: Sequence[Recovered], simulated: Sequence[Recovery]
+) -> tuple[RecoveryTerm, ...]:
+    """Every recovery beside the simulated one of the same stage, in their order."""
+    predicted_s: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for known in simulated:
+        predicted_s[known.pipeline, known.stage].append(known.recovered_s - known.detected_s)
+    terms = []
+    for one in measured:
+        queue = predicted_s[one.pipeline, one.stage]
+        terms.append(
+            RecoveryTerm(
+                node=one.node,
+                replacement=one.replacement,
+                pipeline=one.pipeline,
+                stage=one.stage,
+                at_s=one.lost_s,
+                detect_s=one.found_s - one.lost_s,
+                recover_s=one.recovered_s - one.found_s,
+                predicted_s=queue.pop(0) if queue else None,
+            )
+        )
+    return tuple(terms)
+
+
+def _recoveries(terms: Iterable[RecoveryTerm]) -> Table:
+    rows = table(
+        "lost", "taken over by", ">at", ">noticed after", ">predicted", ">measured", ">error"
+    )
+    for one in terms:
+        predicted = "unknown" if one.predicted_s is None else f"{1e3 * one.predicted_s:.3g} ms"
+        rows.add_row(
+            one.node,
+            one.replacement,
+            f"{one.at_s:.2f} s",
+            f"{1e3 * one.detect_s:.3g} ms",
+            predicted,
+            f"{1e3 * one.recover_s:.3g} ms",
+            signed(one.error),
+        )
+    return rows
 
 
 def _term(

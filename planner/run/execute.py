@@ -19,7 +19,7 @@ from planner.run.config import ModelConfig
 from planner.run.driver import Session
 from planner.run.fleet import Fleet, Settings
 from planner.run.losses import Care, Loss
-from planner.run.measurement import Measurement, hop_runs, recoveries, stage_runs
+from planner.run.measurement import Measurement, absences, hop_runs, recoveries, stage_runs
 from planner.run.places import Place
 from planner.run.prompts import Prompt
 
@@ -102,6 +102,7 @@ def execute(
         returned=[[s.after(origin_s) for s in own.returned] for own in session.desk.coordination],
         requests=[own.requests for own in session.desk.coordination],
         recoveries=recoveries(session),
+        absences=absences(session),
     )
 
 

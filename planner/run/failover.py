@@ -9,6 +9,7 @@ with a new one. See ``docs/life-of-a-request.md``.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +23,7 @@ from planner.core.problem import Problem
 from planner.run.crew import Post, Worker, WorkerLostError
 from planner.run.fleet import Fleet
 from planner.run.history import Cached
-from planner.run.losses import Back, Care, Event, Loss, Recovered, Stranded, Whole
+from planner.run.losses import Absence, Back, Care, Event, Loss, Recovered, Stranded, Whole
 
 _BEATS = 10
 """Signs of life that are asked for within the detection deadline."""
@@ -53,6 +54,7 @@ class Failover:
     """Whether stored inputs are computed again in their original shapes."""
     losses: Sequence[Loss] = ()
     recoveries: list[Recovered] = field(default_factory=list)
+    absences: list[Absence] = field(default_factory=list)
     recovering: set[int] = field(default_factory=set)
     """Pipelines that a thread works on."""
     stranded: dict[int, tuple[float, str]] = field(default_factory=dict)
@@ -148,6 +150,7 @@ class Failover:
         self.fleet.fence_off(worker)
         self._asked_s.pop(worker, None)
         since_s = self._struck_s.pop(worker.node, worker.heard_s or now_s)
+        self.absences.append(Absence(worker.node, since_s, math.inf))
         held = [post for post, holder in self.fleet.holders.items() if holder is worker]
         for post in held:
             self._empty.add(post)
@@ -313,10 +316,16 @@ class Failover:
                 self.fleet.fence_off(worker)
             else:
                 self.fleet.enlist(worker)
+                self._note_return(node, time.monotonic())
                 self.tell(Back(node))
                 return
             finally:
                 self._coming.remove(worker)
+
+    def _note_return(self, node: str, now_s: float) -> None:
+        for index, one in enumerate(self.absences):
+            if one.node == node and one.back_s == math.inf:
+                self.absences[index] = one._replace(back_s=now_s)
 
     def _home(self, node: str) -> Post | None:
         """The stage whose weights a node should have ready."""

@@ -47,6 +47,15 @@ class Recovered(NamedTuple):
     recovered_s: float
 
 
+class Absence(NamedTuple):
+    """When a node was away, on the host's monotonic clock (s)."""
+
+    node: str
+    gone_s: float
+    back_s: float
+    """Infinite where it did not come back."""
+
+
 class Stranded(NamedTuple):
     """A pipeline lacks a stage that nobody can take."""
 

@@ -13,7 +13,7 @@ from planner.core.plan import Plan, Stage
 from planner.run.crew import Post
 from planner.run.driver import Session
 from planner.run.fleet import Fleet
-from planner.run.losses import Recovered
+from planner.run.losses import Absence, Recovered
 from planner.run.steps import Hop, Step, hops
 
 
@@ -62,6 +62,7 @@ class Measurement:
     """By pipeline: ids of the requests that each job serves."""
     recoveries: list[Recovered] = field(default_factory=list)
     """Stages that were lost and came to work again."""
+    absences: list[Absence] = field(default_factory=list)
 
 
 def stage_runs(
@@ -111,4 +112,15 @@ def recoveries(session: Session) -> list[Recovered]:
             recovered_s=one.recovered_s - origin_s,
         )
         for one in session.failover.recoveries
+    ]
+
+
+def absences(session: Session) -> list[Absence]:
+    """Which nodes were away when, on the session's clock."""
+    if session.failover is None:
+        return []
+    origin_s = session.start_s
+    return [
+        one._replace(gone_s=one.gone_s - origin_s, back_s=one.back_s - origin_s)
+        for one in session.failover.absences
     ]
