@@ -114,17 +114,12 @@ def run(
     from planner.cli.extra import torch_needed
     from planner.cli.page import require_plotly
     from planner.core.errors import UsageError
-    from planner.files.manifest import check_digest, read_manifest
-    from planner.files.scenario import load_scenario
 
     if engine == "ray" and nodes is not None:
         raise UsageError("--engine ray finds its own nodes", "leave out one of it and --nodes")
     if html is not None:
         require_plotly()
-    planned = read_manifest(manifest)
-    if scenario is not None:
-        check_digest(planned, load_scenario(scenario, profiles or []).problem)
-    _refuse_unknown(planned.problem)
+    planned = _planned(manifest, scenario, profiles or [])
     texts = None if prompts is None else _texts(prompts)
     job = _job(planned, requests, concurrency, texts, seed)
     with torch_needed("planner run"):
@@ -164,6 +159,18 @@ def run(
     report = report_of(beside)
     _emit(report, deployed, format)
     _check(report, max_error)
+
+
+def _planned(path: Path, scenario: Path | None, profiles: list[Path]) -> Manifest:
+    """A manifest that the runtime can execute, planned for the scenario if one is named."""
+    from planner.files.manifest import check_digest, read_manifest
+    from planner.files.scenario import load_scenario
+
+    planned = read_manifest(path)
+    if scenario is not None:
+        check_digest(planned, load_scenario(scenario, profiles).problem)
+    _refuse_unknown(planned.problem)
+    return planned
 
 
 def _deployed(nodes: Path | None, manifest: Path, job: Job, model: Path) -> Deployment | None:
