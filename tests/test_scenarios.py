@@ -11,6 +11,8 @@ from planner.core.cost import stage_memory
 from planner.core.device import Device
 from planner.core.engine import Calibration, Efficiency, Engine
 from planner.core.problem import Problem
+from planner.files.alternatives import Api
+from planner.files.offers import Offer
 from planner.files.readable import write_card
 from planner.files.scenario import Scenario, load_scenario
 from planner.plan.solve import solve
@@ -135,11 +137,18 @@ def test_two_homes_share_what_neither_can_hold() -> None:
     assert max(memory) * problem.engine.memory_fraction < weights * 1.05 < sum(memory)
 
 
-def test_the_marketplace_has_the_cloud_and_an_api_beside_it() -> None:
+def test_the_marketplace_is_compared_with_everything_that_could_serve() -> None:
     scenario = load_scenario(named("marketplace"))
     assert len({node.region for node in scenario.problem.cluster.workers}) == 3
     assert all(node.usd_per_hour > 0 for node in scenario.problem.cluster.workers)
+    offers = [one for one in scenario.alternatives if isinstance(one, Offer)]
+    assert [one.kind for one in offers] == ["on_demand", "spot", "reserved", "market", "own"]
+    for one in offers:
+        assert one.problem.workload == scenario.problem.workload
+        assert one.tags
+        assert all(tag.source and tag.file for tag in one.tags)
+    apis = [one for one in scenario.alternatives if isinstance(one, Api)]
+    assert len(apis) == 3
+    assert all(api.price.model == "llama-3.3-70b" for api in apis)
     others = [one for one in scenario.alternatives if isinstance(one, Scenario)]
-    assert [one.name for one in others] == ["single-region", "cloud-baseline"]
-    assert all(one.problem.workload == scenario.problem.workload for one in others)
-    assert len(scenario.alternatives) == 3
+    assert [one.name for one in others] == ["cloud-baseline"]

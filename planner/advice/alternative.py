@@ -36,10 +36,17 @@ class Alternative(Spec):
     """Must-haves that do not hold."""
     unknown: tuple[str, ...] = ()
     """Metrics that must-haves bound and nobody published."""
+    machines: tuple[str, ...] = ()
+    """Nodes that hold layers."""
     source: str = ""
     """Where its prices are from."""
     as_of: datetime.date | None = None
     """Day of its oldest price."""
+
+    @property
+    def is_api(self) -> bool:
+        """Whether it is paid by the token."""
+        return self.kind == "api"
 
     @property
     def may_serve(self) -> bool:
@@ -87,6 +94,7 @@ def predicted(option: Option) -> Alternative:
                 metrics=prediction.metrics,
                 quality=plan_quality(option.problem, plan),
                 lines=prediction.cost_lines,
+                machines=plan.nodes,
                 missed=misses,
                 source=option.source,
                 as_of=option.as_of,

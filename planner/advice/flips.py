@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from planner.advice.alternative import Option, predicted
+from planner.advice.alternative import Alternative, Option, predicted
 from planner.advice.lever import Lever
 from planner.advice.ranking import ranked
 from planner.core.plan import Plan
@@ -62,22 +62,27 @@ class _Contest:
     lever: Lever
     replan: Replan | None = None
     known: dict[float, str] = field(default_factory=dict)
+    still: dict[str, Alternative] = field(default_factory=dict)
+    """What comes of options that no lever moved, by name; shared by all levers."""
 
     def winner(self, value: float) -> str:
         """Name of the best option; plans are made anew if there is something to plan with."""
         if value not in self.known:
-            self.known[value] = best(self._moved(value))
+            requirements = self.options[0].problem.requirements
+            found = [self._at(option, value) for option in self.options]
+            self.known[value] = ranked(requirements, found)[0].name
         return self.known[value]
 
-    def _moved(self, value: float) -> list[Option]:
-        found = []
-        for option in self.options:
-            moved = self.lever.moved(option, value)
-            if self.replan is not None and moved is not option and option.price is None:
-                plans = tuple(self.replan(moved.problem))
-                moved = replace(moved, plans=plans or moved.plans)
-            found.append(moved)
-        return found
+    def _at(self, option: Option, value: float) -> Alternative:
+        moved = option if value == self.lever.now else self.lever.moved(option, value)
+        if moved is option:
+            if option.name not in self.still:
+                self.still[option.name] = predicted(option)
+            return self.still[option.name]
+        if self.replan is not None and option.price is None:
+            plans = tuple(self.replan(moved.problem))
+            moved = replace(moved, plans=plans or moved.plans)
+        return predicted(moved)
 
 
 def best(options: Sequence[Option]) -> str:
@@ -92,24 +97,23 @@ def flips(
     """The nearest flip of each lever in each direction, the nearest of all first."""
     if len(options) < 2:
         return ()
-    found = []
+    found, still = [], dict[str, Alternative]()
     for lever in levers:
+        quick = _Contest(options, lever, still=still)
+        anew = _Contest(options, lever, replan, still=still)
         for far in (lever.low, lever.high):
-            flip = _flip(options, lever, far, replan)
+            flip = _flip(quick, anew, far)
             if flip is not None:
                 found.append(flip)
     return tuple(sorted(found, key=lambda flip: (flip.distance, flip.parameter)))
 
 
-def _flip(
-    options: Sequence[Option], lever: Lever, far: float, replan: Replan | None
-) -> Flip | None:
-    quick = _Contest(options, lever)
+def _flip(quick: _Contest, anew: _Contest, far: float) -> Flip | None:
+    """The flip towards ``far``: found with the plans at hand, confirmed with plans made anew."""
+    lever = quick.lever
     edge = _edge(quick.winner, lever, far)
-    if replan is None:
+    if anew.replan is None:
         return _told(lever, quick.winner, edge, False)
-    anew = _Contest(options, lever, replan)
-    anew.known[lever.now] = quick.winner(lever.now)
     if edge is None:
         if anew.winner(far) == anew.winner(lever.now):
             return None
@@ -168,9 +172,9 @@ def _told(
     today, other = winner(lever.now), winner(outside)
     side = "from" if outside > lever.now else "up to" if lever.whole else "below"
     value = outside if outside > lever.now or lever.whole else inside
-    text = f"{other} is the better choice {side} {lever.say(value)}; today it is {today}"
-    if lever.now != 1.0 or lever.scale != 1.0 or "today" not in lever.said:
-        text += f", at {lever.say(lever.now)}"
+    text = f"{other} is the better choice {side} {lever.say(value)}"
+    if "today" not in lever.said:
+        text += f", now {lever.figure(lever.now)}"
     return Flip(
         parameter=lever.name,
         now=lever.now,

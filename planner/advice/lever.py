@@ -11,6 +11,8 @@ from planner.core.workload import Closed
 
 _WIDE = 64.0
 """How far up and down from today's value is looked."""
+_LOADS = 16.0
+"""The same for the load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,10 @@ class Lever:
     def say(self, value: float) -> str:
         """A value in words."""
         return self.said.format(value * self.scale)
+
+    def figure(self, value: float) -> str:
+        """A value without what it is a value of."""
+        return f"{value * self.scale:.3g}"
 
 
 def levers(options: Sequence[Option]) -> list[Lever]:
@@ -133,8 +139,8 @@ def _load(problem: Problem) -> Lever:
         return option.under(option.problem.model_copy(update={"workload": workload}))
 
     said = "{:.0f} users at once" if closed else "{:.3g} requests/s"
-    low = 1.0 if closed else now / _WIDE
-    return Lever("load", now, said, low, now * _WIDE, moved, whole=closed)
+    low = 1.0 if closed else now / _LOADS
+    return Lever("load", now, said, low, now * _LOADS, moved, whole=closed)
 
 
 def _network(options: Sequence[Option]) -> list[Lever]:

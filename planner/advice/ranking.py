@@ -24,7 +24,7 @@ def scored(requirements: Requirements, found: Sequence[Alternative]) -> list[flo
 
     Sum over the objective (weight 1) and the nice-to-haves (their weights) of the logarithm of
     the ratio to the best value: being twice as dear weighs the same whatever the price is. A figure
-    that nobody published counts as worst.
+    that nobody published counts as worst, what costs nothing as best.
     """
     wishes: dict[Objective, float] = {requirements.objective: 1.0}
     for name, weight in requirements.nice_to_have.items():
@@ -41,6 +41,8 @@ def scored(requirements: Requirements, found: Sequence[Alternative]) -> list[flo
             elif value > 0:
                 distance = math.log(value / best)
                 sums[index] += weight * (distance if direction == "min" else -distance)
-            elif direction == "max":
+            elif direction == "max" or math.isinf(sums[index]):
                 sums[index] = math.inf
+            else:
+                sums[index] = -math.inf
     return sums

@@ -40,7 +40,7 @@ def swings(option: Option, levers: Sequence[Lever]) -> tuple[Swing, ...]:
         return predicted(one).metrics.usd_per_million_output_tokens
 
     now_usd = usd(option)
-    if now_usd is None:
+    if not now_usd:
         return ()
     found = []
     for lever in levers:

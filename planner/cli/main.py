@@ -17,6 +17,7 @@ from planner.cli import (
     init,
     node,
     plan,
+    prices,
     probe,
     run,
     show,
@@ -47,6 +48,7 @@ app.command("diff")(diff.diff)
 app.command("validate")(validate.validate)
 app.command("doctor")(doctor.doctor)
 app.add_typer(node.app, name="node")
+app.add_typer(prices.app, name="prices")
 app.add_typer(verify.app, name="verify")
 
 

@@ -148,26 +148,28 @@ def _rivals(
     scenario: Scenario, mine: SimResult, seed: int
 ) -> tuple[list[Rival], list[tuple[str, str]]]:
     """The alternatives, planned and simulated under the same requests, and those left out."""
-    from planner.core.errors import InfeasibleError
-    from planner.files.scenario import Api
-    from planner.plan.solve import solve
+    import datetime
+
+    from planner.advice.alternative import api_alternative
+    from planner.cli.contest import Contest
+    from planner.files.catalogue import Catalogue
     from planner.report.page import Rival
     from planner.report.simulate import api_target
     from planner.sim.simulate import simulate
 
-    must = scenario.problem.requirements.must_have
-    asked = [(one.prompt_tokens, one.output_tokens) for one in mine.records]
-    found: list[Rival] = []
-    left_out: list[tuple[str, str]] = []
+    contest = Contest(None, lambda one: Catalogue(one.path.parent), datetime.date.today())
     for other in scenario.alternatives:
-        if isinstance(other, Api):
-            found += rivals_of([api_target(other.price, other.prices, asked, mine.metrics, must)])
-            continue
-        try:
-            plan = solve(other.problem).plan
-        except InfeasibleError as error:
-            left_out.append((other.name, error.message))
-            continue
-        metrics = simulate(other.problem, plan, seed).metrics
-        found.append(Rival(other.name, "scenario", metrics, tuple(must.missed(metrics))))
-    return found, left_out
+        contest.compete(other)
+    found: list[Rival] = []
+    must = scenario.problem.requirements.must_have
+    for one in contest.contestants:
+        metrics = simulate(one.problem, one.plan, seed).metrics
+        found.append(Rival(one.name, one.kind, metrics, tuple(must.missed(metrics))))
+    asked = [(one.prompt_tokens, one.output_tokens) for one in mine.records]
+    rate = mine.metrics.output_throughput
+    found += rivals_of(
+        api_target(api_alternative(option, asked, rate))
+        for option in contest.options(scenario.problem)
+        if option.price is not None
+    )
+    return found, contest.left_out

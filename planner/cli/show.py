@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from planner.cli import console
 from planner.cli.console import Format, FormatOption, ProfilesOption, SetOption
+
+if TYPE_CHECKING:
+    from planner.files.alternatives import Api
+    from planner.files.catalogue import Catalogue
+    from planner.files.offers import Offer, Unavailable
+    from planner.files.scenario import Scenario
 
 _KINDS: Mapping[str, str] = {
     "device": "devices",
@@ -40,9 +46,11 @@ def show(
 ) -> None:
     """Show a scenario, a manifest or a profile, resolved.
 
-    Every name is looked up, and the file that won is named.
+    Every name is looked up, and the file that won is named. `price` takes the name of a list, a
+    device or a model, or LIST/NAME, and tells value, day and source of every price.
 
-    Examples: `planner show scenario.yaml`, `planner show device rtx-4090`, `planner show models`.
+    Examples: `planner show scenario.yaml`, `planner show device rtx-4090`, `planner show models`,
+    `planner show price rtx-4090`.
     """
     from planner.core.errors import UsageError
 
@@ -84,6 +92,9 @@ def _show_profiles(
         else:
             console.emit_raw("".join(f"{one}\n" for one in names))
         return
+    if folder == "prices":
+        _show_prices(known, name, format)
+        return
     found = card(known, folder, name, Card)
     file = known.get(folder, name)[1] if known.find(folder, name) else Path(name)
     values = readable(found, brief=True)
@@ -93,9 +104,32 @@ def _show_profiles(
         console.emit_raw(f"# {file}\n{to_yaml(values)}")
 
 
+def _show_prices(known: Catalogue, name: str, format: Format) -> None:
+    """Every price that a name means, traced to its source; raises UsageError without any."""
+    import dataclasses
+    import datetime
+
+    from planner.core.errors import UsageError
+    from planner.files.keys import did_you_mean
+    from planner.files.quotes import quotes
+    from planner.report.prices import quotes_text
+
+    today = datetime.date.today()
+    found = quotes(known, name, today)
+    if not found:
+        lists = known.names("prices")
+        raise UsageError(
+            f"no price list has a price of {name!r}{did_you_mean(name, lists)}",
+            f"name a device, a model, LIST/NAME, or a list: {', '.join(lists)}",
+        )
+    if format is Format.json:
+        console.emit_json({"kind": "prices", "prices": [dataclasses.asdict(one) for one in found]})
+    else:
+        console.emit(*quotes_text(found, today))
+
+
 def _show_target(path: Path, profiles: list[Path], overrides: list[str], format: Format) -> None:
     from planner.files.manifest import Manifest
-    from planner.files.scenario import Api
     from planner.files.shown import pair_links, shown
     from planner.files.target import load_target
     from planner.report.show import ShowReport
@@ -114,12 +148,24 @@ def _show_target(path: Path, profiles: list[Path], overrides: list[str], format:
             problem,
             pair_links(problem),
             description=target.description,
-            alternatives=tuple(
-                f"{one.name} (per token)" if isinstance(one, Api) else f"{one.name} ({one.path})"
-                for one in target.alternatives
-            ),
+            alternatives=tuple(_alternative(one) for one in target.alternatives),
             sources={key: str(file) for key, file in target.sources.items()},
         )
     console.emit(*report.text())
     for warning in target.warnings:
         console.warn(warning)
+
+
+def _alternative(one: Scenario | Api | Offer | Unavailable) -> str:
+    """An alternative in a line."""
+    from planner.files.alternatives import Api
+    from planner.files.offers import Unavailable
+    from planner.files.scenario import Scenario
+
+    if isinstance(one, Scenario):
+        return f"{one.name} ({one.path})"
+    if isinstance(one, Unavailable):
+        return f"{one.name}: {one.reason}"
+    if isinstance(one, Api):
+        return f"{one.name} (per token)"
+    return f"{one.name} ({', '.join(node.id for node in one.problem.cluster.workers)})"

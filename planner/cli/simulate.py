@@ -16,10 +16,9 @@ from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
     from planner.cli.contest import Contestant
-    from planner.core.requirements import MustHave
     from planner.core.workload import Request
     from planner.files.manifest import Manifest
-    from planner.files.scenario import Api, Scenario
+    from planner.files.scenario import Scenario
     from planner.report.simulate import Target
     from planner.sim.replicate import Replications
 
@@ -40,8 +39,13 @@ def simulate(
         ),
     ] = None,
     replications: Annotated[
-        int, typer.Option("--replications", min=1, help="Runs with different random numbers.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--replications",
+            min=1,
+            help="Runs with different random numbers.  [default: 5 with alternatives, else 1]",
+        ),
+    ] = None,
     requests: Annotated[
         int | None,
         typer.Option("--requests", min=1, help="Requests of a run.  [default: the workload's]"),
@@ -78,6 +82,16 @@ def simulate(
             "--check", help="Exit with 6 if a run breaks an invariant of docs/invariants."
         ),
     ] = False,
+    alternatives: Annotated[
+        bool,
+        typer.Option(
+            help="Compare scenarios with the alternatives they name, or with rented, own and "
+            "per-token ones."
+        ),
+    ] = True,
+    flips: Annotated[
+        bool, typer.Option(help="Search for the values at which another choice is better.")
+    ] = True,
     fail_on_slo: Annotated[
         bool,
         typer.Option("--fail-on-slo", help="Exit with 6 if the first target misses a must-have."),
@@ -96,15 +110,17 @@ def simulate(
     """Simulate plans under a workload and compare them with their alternatives.
 
     All targets meet the same random numbers. A scenario is planned first; the alternatives it
-    names follow as further targets, APIs at their price for the simulated tokens.
+    names follow as further targets, APIs at their price for the simulated tokens. A scenario that
+    names none is compared with rented clouds and marketplaces, own hardware and the cheapest APIs.
+    What to do comes first, and at which prices, loads and latencies that changes.
 
     Example: `planner simulate manifest.yaml --replications 5`
     """
-    from planner.cli.contest import Contest
+    from planner.cli.advice import advice_on, contest_of
     from planner.cli.page import require_plotly, simulated_facts, write_page
     from planner.files.atomic import write_text
     from planner.report.records import records_csv
-    from planner.report.simulate import SimulateReport
+    from planner.report.simulate import SimulateReport, api_target
 
     if html is not None:
         require_plotly()
@@ -112,27 +128,31 @@ def simulate(
     loaded = _load(targets, scenario, profiles or [], overrides or [])
     first_seed = _seed(loaded, seed)
     replayed = _trace(trace, trace_speed, requests) if trace else None
-    contest = Contest(loaded, requests)
+    contest = contest_of(loaded, requests, profiles or [], alternatives, html is not None)
     found: list[Target] = []
     runs: list[Replications] = []
-    seeds = range(first_seed, first_seed + replications)
+    seeds = range(first_seed, first_seed + (replications or (5 if contest.compares else 1)))
     with console.progress("simulating", len(contest.contestants), "targets") as advance:
         for contestant in contest.contestants:
             target, run = _simulate(contestant, seeds, replayed, check, exact_steps)
             found.append(target)
             runs.append(run)
             advance(1)
-    must = contest.contestants[0].problem.requirements.must_have
-    found += _apis(contest.apis, found[0], runs[0], must)
+    advice = advice_on(contest, found, runs[0], flips) if contest.compares else None
+    found += [api_target(one) for one in (advice.alternatives if advice else ()) if one.is_api]
+    for said in contest.stale():
+        console.warn(said)
     wall_s = time.perf_counter() - began_s
     report = SimulateReport(
         targets=found,
         simulated_s=sum(result.simulated_s for run in runs for result in run.results),
         wall_s=wall_s,
         events=sum(result.event_count for run in runs for result in run.results),
-        replications=replications,
-        must_have=must,
+        replications=len(seeds),
+        must_have=contest.contestants[0].problem.requirements.must_have,
         left_out=contest.left_out,
+        advice=advice,
+        prices=[tag.document() for tag in contest.tags],
     )
     if records is not None:
         names = (contestant.name for contestant in contest.contestants)
@@ -202,7 +222,9 @@ def _simulate(
     check: bool,
     exact_steps: bool,
 ) -> tuple[Target, Replications]:
+    from planner.cli.advice import mean_lines
     from planner.core.cost.verification import averaged
+    from planner.plan.predict import plan_quality
     from planner.report.simulate import Target
     from planner.sim.replicate import replicate
 
@@ -225,6 +247,9 @@ def _simulate(
         stage_busy=_mean([result.stage_busy for result in run.results]),
         link_busy=_mean([result.link_busy for result in run.results]),
         missed=tuple(contestant.problem.requirements.must_have.missed(run.metrics)),
+        quality=plan_quality(contestant.problem, contestant.plan),
+        machines=contestant.plan.nodes,
+        lines=mean_lines([result.cost_lines for result in run.results]),
     )
     return target, run
 
@@ -247,20 +272,6 @@ def _mean(several: Sequence[dict[str, float]]) -> dict[str, float]:
     """The mean of each entry over the replications."""
     names = dict.fromkeys(name for one in several for name in one)
     return {name: sum(one.get(name, 0.0) for one in several) / len(several) for name in names}
-
-
-def _apis(apis: Sequence[Api], first: Target, run: Replications, must: MustHave) -> list[Target]:
-    """The APIs, asked for the tokens that the first target served."""
-    from planner.report.simulate import api_target
-
-    served = [
-        (record.prompt_tokens, record.output_tokens)
-        for result in run.results
-        for record in result.records
-        if record.status == "completed"
-    ]
-    unique = dict.fromkeys((api.price, api.prices) for api in apis)
-    return [api_target(price, prices, served, first.metrics, must) for price, prices in unique]
 
 
 def _check_invariants(contestant: Contestant, run: Replications, requests: int) -> None:

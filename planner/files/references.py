@@ -13,6 +13,8 @@ from planner.files.catalogue import Catalogue, Kind
 from planner.files.document import Document, KeyPath
 
 C = TypeVar("C", bound=Card)
+FROM_PACKAGE = "genai-prices:"
+"""Begins names of price lists that a package carries, not a card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def _named(values: dict[str, Any]) -> Iterator[tuple[Kind, KeyPath, str]]:
         places.append(("prices", ("alternatives", index, "api", "prices")))
     for kind, path in places:
         name = _at(values, path)
-        if isinstance(name, str) and name:
+        if isinstance(name, str) and name and not name.startswith(FROM_PACKAGE):
             yield kind, path, name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,16 +13,20 @@ from planner.core.cluster import Cluster, Network
 from planner.core.engine import Engine
 from planner.core.errors import FileProblem, InvalidFileError, UsageError
 from planner.core.model import ModelSpec
-from planner.core.prices import PriceList, TokenPrice
+from planner.core.prices import PriceList
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.core.requirements import Requirements
+from planner.files.alternatives import Api, api_of_package
 from planner.files.catalogue import Catalogue
 from planner.files.document import Document, KeyPath, refuse
 from planner.files.keys import did_you_mean
 from planner.files.links import Links, missing_pairs
+from planner.files.offers import Offer, Unavailable
 from planner.files.override import override
-from planner.files.references import References, look_up
+from planner.files.owned import owned
+from planner.files.references import FROM_PACKAGE, References, look_up
+from planner.files.rented import rented
 from planner.files.semantics import Expanded, check
 from planner.files.surface import SCHEMA_VERSION, ApiEntry, RunSection, ScenarioFile
 from planner.files.validate import attempt
@@ -35,20 +40,6 @@ _JOIN = "network: {default: PROFILE} joins all nodes, links: joins single ones"
 
 
 @dataclass(frozen=True, slots=True)
-class Api:
-    """A per-token API that could answer the scenario's requests."""
-
-    price: TokenPrice
-    prices: PriceList
-    """The list the price is from, with its date and source."""
-
-    @property
-    def name(self) -> str:
-        """Provider and model."""
-        return f"{self.prices.provider} {self.price.model}"
-
-
-@dataclass(frozen=True, slots=True)
 class Scenario:
     """A scenario with every name looked up."""
 
@@ -56,8 +47,10 @@ class Scenario:
     description: str
     path: Path
     problem: Problem
-    alternatives: tuple[Scenario | Api, ...]
+    alternatives: tuple[Scenario | Api | Offer | Unavailable, ...]
     """Other ways to serve this scenario's model and requests."""
+    named: bool
+    """Whether the scenario names its alternatives, if only to say that there are none."""
     run: RunSection | None
     sources: Mapping[str, Path]
     """File that each ``KIND/NAME`` came from."""
@@ -101,10 +94,15 @@ class _Loader:
         problem, problems, warnings = _problem(given, document, cards)
         _refuse(document, problems)
         assert problem is not None
-        found: list[Scenario | Api] = []
-        for index, entry in enumerate(given.alternatives):
+        found: list[Scenario | Api | Offer | Unavailable] = []
+        known = Catalogue(path.parent, self.profiles)
+        for index, entry in enumerate(given.alternatives or ()):
             if entry.api is not None:
-                found.append(_api(entry.api, document, cards, index, problem.model.id))
+                found.append(_api(entry.api, document, cards, known, index, problem.model.id))
+            elif entry.rent is not None:
+                found.append(rented(entry.rent, problem, known))
+            elif entry.own is not None:
+                found.append(owned(entry.own, problem, known))
             else:
                 found.append(
                     self._other(entry.scenario or "", document, index, (*above, path), problem)
@@ -115,6 +113,7 @@ class _Loader:
             path=path,
             problem=problem,
             alternatives=tuple(found),
+            named=given.alternatives is not None,
             run=given.run,
             sources=dict(sorted(cards.sources.items())),
             warnings=tuple(warnings),
@@ -226,16 +225,32 @@ def _assemble(given: ScenarioFile, expanded: Expanded, cards: References, links:
     )
 
 
-def _api(entry: ApiEntry, document: Document, cards: References, index: int, model: str) -> Api:
-    prices = cards.card("prices", entry.prices, PriceList)
+def _api(
+    entry: ApiEntry,
+    document: Document,
+    cards: References,
+    known: Catalogue,
+    index: int,
+    model: str,
+) -> Api:
     wanted = entry.model or model
-    for price in prices.models:
-        if price.model == wanted:
-            return Api(price, prices)
-    known = [price.model for price in prices.models]
-    message = f"{entry.prices} has no price of {wanted}{did_you_mean(wanted, known)}"
+    listed: list[str] = []
+    if entry.prices.startswith(FROM_PACKAGE):
+        found = api_of_package(entry.prices, wanted, known, datetime.date.today())
+        if found is not None:
+            return found
+    else:
+        prices = cards.card("prices", entry.prices, PriceList)
+        for price in prices.models:
+            if price.model == wanted:
+                return Api(price, prices, str(cards.sources[f"prices/{entry.prices}"]))
+        listed = [price.model for price in prices.models]
+    message = f"{entry.prices} has no price of {wanted}{did_you_mean(wanted, listed)}"
     problem = document.problem(("alternatives", index, "api", "model"), message)
-    raise InvalidFileError([problem], f"it lists {', '.join(known) or 'no API'}")
+    hint = "aliases.yaml says under apis: which offers of the package are which model"
+    if not entry.prices.startswith(FROM_PACKAGE):
+        hint = f"it lists {', '.join(listed) or 'no API'}"
+    raise InvalidFileError([problem], hint)
 
 
 def _serving(scenario: Scenario, problem: Problem, document: Document, place: KeyPath) -> Problem:

@@ -6,9 +6,11 @@ from typing import Any
 
 from planner.core.cluster import Link
 from planner.core.problem import Problem
+from planner.files.alternatives import Api
 from planner.files.manifest import Manifest
+from planner.files.offers import Offer, Unavailable
 from planner.files.readable import readable
-from planner.files.scenario import Api, Scenario
+from planner.files.scenario import Scenario
 
 
 def shown(target: Scenario | Manifest) -> dict[str, Any]:
@@ -21,13 +23,22 @@ def shown(target: Scenario | Manifest) -> dict[str, Any]:
         "description": target.description,
         "problem_digest": target.problem.digest,
         "problem": resolved(target.problem),
-        "alternatives": [
-            readable(one.price) if isinstance(one, Api) else {"scenario": str(one.path)}
-            for one in target.alternatives
-        ],
+        "alternatives": [_alternative(one) for one in target.alternatives],
         "sources": {name: str(path) for name, path in target.sources.items()},
         "warnings": list(target.warnings),
     }
+
+
+def _alternative(one: Scenario | Api | Offer | Unavailable) -> dict[str, Any]:
+    """An alternative with the prices it rests on."""
+    if isinstance(one, Scenario):
+        return {"scenario": str(one.path)}
+    if isinstance(one, Unavailable):
+        return {"name": one.name, "unavailable": one.reason}
+    tags = [one.tag] if isinstance(one, Api) else one.tags
+    prices = [tag.document() for tag in tags]
+    price: dict[str, Any] = readable(one.price) if isinstance(one, Api) else {"name": one.name}
+    return price | {"prices": prices}
 
 
 def resolved(problem: Problem) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from planner.core.cluster import EgressStep, Line, Node
 from planner.core.deployment import Deployment
+from planner.core.prices import RentKind
 from planner.core.problem import Serving
 from planner.core.requirements import MustHave, Objective
 from planner.core.spec import Spec
@@ -19,6 +20,7 @@ from planner.core.units import (
     Positive,
     Seconds,
     UsdPerByte,
+    UsdPerJoule,
 )
 from planner.core.workload import Workload
 
@@ -129,17 +131,53 @@ class ApiEntry(Spec):
     """Id of the model in that list; the scenario's own where absent."""
 
 
+class RentEntry(Spec):
+    """Rented machines: the smallest of each kind of card that hold the model."""
+
+    kind: RentKind
+    prices: tuple[str, ...] = ()
+    """Names of price lists; all there are where it is empty."""
+    devices: tuple[str, ...] = ()
+    """Cards to choose from; all that the lists have where it is empty."""
+    engine: str = "vllm"
+    quants: tuple[str, ...] = ()
+    """Quantizations to choose from; those that the engine is known for where it is empty."""
+    types: Annotated[Count, Field(le=6)] = 3
+    """Most types of machines that are planned with: the cheapest, and the most speed for money."""
+
+
+class OwnEntry(Spec):
+    """Machines of one's own: their price over their lifetime, and electricity."""
+
+    device: str | None = None
+    """Card to buy; the one whose machine costs least where absent."""
+    prices: str = "hardware"
+    """List with purchase prices."""
+    paid: bool = False
+    """Whether they are there and paid for, so that only electricity is left."""
+    lifetime_s: Seconds = Field(default=3 * 365.25 * 86400.0, alias="lifetime", gt=0)
+    usd_per_joule: UsdPerJoule | None = Field(default=None, alias="electricity")
+    """What energy costs; the region's household price where absent."""
+    engine: str | None = None
+    """The scenario's own where absent."""
+    quants: tuple[str, ...] = ()
+    """The scenario's own where it is empty."""
+
+
 class AlternativeEntry(Spec):
     """Something else that could serve the same requests."""
 
     scenario: str | None = None
     """Another scenario file: its machines and engine serve this scenario's model and requests."""
     api: ApiEntry | None = None
+    rent: RentEntry | None = None
+    own: OwnEntry | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> AlternativeEntry:
-        if (self.scenario is None) == (self.api is None):
-            raise ValueError("give either scenario: FILE or api:")
+        given = (self.scenario, self.api, self.rent, self.own)
+        if sum(one is not None for one in given) != 1:
+            raise ValueError("give one of scenario: FILE, api:, rent: and own:")
         return self
 
 
@@ -187,5 +225,6 @@ class ScenarioFile(Spec):
     nice_to_have: dict[Objective, Positive] = Field(default_factory=dict)
     serving: Serving = Serving()
     deployment: Deployment = Deployment()
-    alternatives: tuple[AlternativeEntry, ...] = ()
+    alternatives: tuple[AlternativeEntry, ...] | None = None
+    """What it is compared with; rented, own and per-token alternatives where absent."""
     run: RunSection | None = None

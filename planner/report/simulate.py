@@ -6,10 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from planner.advice.advise import Advice
+from planner.advice.alternative import Alternative
+from planner.core.cost.ledger import CostLine
 from planner.core.cost.verification import VerificationCost
-from planner.core.metrics import LATENCIES, STATISTICS, Metrics, usd_per_million
-from planner.core.prices import PriceList, TokenPrice
+from planner.core.metrics import LATENCIES, STATISTICS, Metrics
 from planner.core.requirements import Miss, MustHave
+from planner.report.advice import (
+    advice_document,
+    comparison,
+    flips_text,
+    lines_table,
+    pareto_text,
+    tornado_text,
+    verdict_text,
+)
 from planner.report.audits import audits_text
 from planner.report.tables import (
     LABELS,
@@ -70,6 +81,14 @@ class Target:
     link_busy: Mapping[str, float] = field(default_factory=dict)
     missed: tuple[Miss, ...] = ()
     """Must-haves that do not hold."""
+    unknown: tuple[str, ...] = ()
+    """Metrics that must-haves bound and nobody published."""
+    quality: float | None = None
+    """Share of the unquantised quality that is kept."""
+    lines: tuple[CostLine, ...] = ()
+    """What it costs, by cause and place."""
+    machines: tuple[str, ...] = ()
+    """Nodes that hold layers."""
     source: str = ""
     """Where a price is from, and of what day."""
 
@@ -81,6 +100,10 @@ class Target:
             "metrics": plain_metrics(self.metrics),
             "confidence": {name: list(ends) for name, ends in self.confidence.items()},
             "cost": dict(self.cost),
+            "cost_lines": [line.model_dump(mode="json") for line in self.lines],
+            "quality": self.quality,
+            "machines": list(self.machines),
+            "unknown": list(self.unknown),
             "events": dict(self.events),
             "recoveries": [
                 {
@@ -111,6 +134,10 @@ class SimulateReport:
     must_have: MustHave = field(default_factory=MustHave)
     left_out: Sequence[tuple[str, str]] = ()
     """Alternatives that could not be simulated, with the reason."""
+    advice: Advice | None = None
+    """What to do, where there is something to compare with."""
+    prices: Sequence[Mapping[str, str]] = ()
+    """Prices from lists that it rests on: what, value, as_of, source, file."""
 
     def document(self) -> dict[str, Any]:
         """The JSON document."""
@@ -118,6 +145,8 @@ class SimulateReport:
             "targets": [target.document() for target in self.targets],
             "comparison": [_compared(target) for target in self.targets],
             "left_out": [{"name": name, "reason": why} for name, why in self.left_out],
+            **(advice_document(self.advice) if self.advice else {}),
+            "prices": [dict(price) for price in self.prices],
             "replications": self.replications,
             "engine": {
                 "simulated_s": self.simulated_s,
@@ -129,6 +158,15 @@ class SimulateReport:
     def text(self) -> Iterator[RenderableType]:
         """Texts and tables for people."""
         first = self.targets[0]
+        if self.advice is not None:
+            yield from verdict_text(self.advice)
+            yield ""
+            yield "Compared, on the same requests"
+            yield from comparison(self.advice)
+        for name, why in self.left_out:
+            yield f"  {name} is left out: {why}"
+        if self.advice is not None or self.left_out:
+            yield ""
         yield from _felt(first, self.replications)
         yield from audits_text(first.verification)
         yield ""
@@ -137,18 +175,29 @@ class SimulateReport:
             yield ""
             yield "Busy"
             yield _busy(first)
-        if len(self.targets) > 1:
+        yield from self._advised()
+
+    def _advised(self) -> Iterator[RenderableType]:
+        """What would change the choice, what moves the price, what is traded, what it rests on."""
+        if self.advice is None:
+            return
+        yield ""
+        yield "What would change the choice"
+        yield from flips_text(self.advice)
+        if self.advice.swings:
             yield ""
-            yield "Compared, on the same requests"
-            yield _comparison(self.targets)
-            yield from (
-                f"  {one.name} misses: {'; '.join(map(missed_text, one.missed))}"
-                for one in self.targets
-                if one.missed
-            )
-            yield from (f"  {one.name}: {one.source}" for one in self.targets if one.source)
-        for name, why in self.left_out:
-            yield f"  {name} is left out: {why}"
+            yield f"What moves the price of {self.targets[0].name}, USD/Mtok"
+            yield from tornado_text(self.advice)
+        yield ""
+        yield "Price against speed, availability and quality"
+        yield from pareto_text(self.advice)
+        if self.prices:
+            yield ""
+            yield "Prices"
+            rows = grid("<", ">", "<", "<")
+            for price in self.prices:
+                rows.add_row(f"  {price['what']}", price["value"], price["as_of"], price["source"])
+            yield rows
 
     def _must_haves(self, first: Target) -> Iterator[RenderableType]:
         if first.missed:
@@ -160,33 +209,20 @@ class SimulateReport:
             yield "Must-haves on figures: all met."
 
 
-def api_target(
-    price: TokenPrice,
-    prices: PriceList,
-    requests: Sequence[tuple[int, int]],
-    of: Metrics,
-    must: MustHave,
-) -> Target:
-    """What an API asks for ``requests`` of (prompt, output) tokens at the rate of ``of``."""
-    asked_usd = sum(
-        prompt * price.usd_per_input_token + output * price.usd_per_output_token
-        for prompt, output in requests
-    )
-    tokens = sum(output for _, output in requests)
-    rate = of.output_throughput
-    metrics, cost = Metrics(), {}
-    if rate and tokens:
-        hourly = asked_usd / tokens * rate * 3600
-        per_million = usd_per_million(hourly, rate)
-        metrics = Metrics(usd_per_hour=hourly, usd_per_million_output_tokens=per_million)
-        cost = {"tokens": hourly}
+def api_target(found: Alternative) -> Target:
+    """An API among the targets."""
+    cost = {"tokens": found.metrics.usd_per_hour} if found.metrics.usd_per_hour else {}
+    known = found.metrics.mean_tpot_ms is not None
     return Target(
-        name=f"{prices.provider} {price.model}",
+        name=found.name,
         kind="api",
-        metrics=metrics,
+        metrics=found.metrics,
         cost=cost,
-        missed=tuple(miss for miss in must.missed(metrics) if miss.value is not None),
-        source=f"price of {prices.as_of}, {price.source or prices.source}; its speed is not known",
+        missed=found.missed,
+        unknown=found.unknown,
+        lines=found.lines,
+        source=f"price of {found.as_of}, {found.source}"
+        + ("" if known else "; its speed is not known"),
     )
 
 
@@ -227,6 +263,9 @@ def _felt(target: Target, replications: int) -> Iterator[RenderableType]:
             yield f"  95 % intervals of the means: {latency}"
     yield ""
     yield "Cost"
+    if target.lines:
+        yield lines_table(target.lines)
+        return
     costs = grid("<", ">")
     for name, value in cost_rows(target.cost):
         costs.add_row(f"  {name}", value)
@@ -248,17 +287,4 @@ def _busy(target: Target) -> Table:
         for name, share in ranked[:_BUSIEST]:
             if share:
                 rows.add_row(f"  {name}", f"{share:.1%}", bar(share))
-    return rows
-
-
-def _comparison(targets: Sequence[Target]) -> Table:
-    rows = table("", ">USD/Mtok", ">mean TPOT", ">p95 TTFT", ">tok/s", "must-haves")
-    for target in targets:
-        cells = [
-            figure(name, getattr(target.metrics, name), unit=name.endswith("_ms"))
-            for name in _COMPARED[:4]
-        ]
-        missed = ", ".join(miss.metric for miss in target.missed)
-        met = "not known" if target.kind == "api" else "met"
-        rows.add_row(target.name, *cells, f"misses {missed}" if missed else met)
     return rows

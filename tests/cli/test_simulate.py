@@ -36,20 +36,24 @@ def test_a_scenario_competes_with_its_alternatives(scene: Scene) -> None:
     more = API + "  - scenario: other.yaml\n  - scenario: none.yaml\n"
     strict = "must_have: {usd_per_hour: 1 USD/h}\n"
     document = scene.planner("simulate", scene.scenario(more + strict), "--format=json").document
-    assert [row["name"] for row in document["comparison"]] == ["tiny", "other", "Shop tiny"]
-    assert [row["kind"] for row in document["comparison"]] == ["scenario", "scenario", "api"]
-    assert [row["name"] for row in document["left_out"]] == ["none"]
-    tiny, other_row, shop = document["comparison"]
+    assert [row["name"] for row in document["comparison"]] == ["tiny", "other", "none", "Shop tiny"]
+    kinds = ["scenario", "scenario", "scenario", "api"]
+    assert [row["kind"] for row in document["comparison"]] == kinds
+    tiny, other_row, none_row, shop = document["comparison"]
+    assert [miss["metric"] for miss in none_row["missed"]] == ["usd_per_hour"]
+    assert document["verdict"]["winner"] == "tiny"
+    assert document["verdict"]["text"][0].startswith("Use tiny at ")
     assert tiny["mean_tpot_ms"] == other_row["mean_tpot_ms"]
     # 100 prompt tokens at 1 USD/Mtok and 10 output tokens at 2 USD/Mtok, by 10 output tokens.
     assert shop["usd_per_million_output_tokens"] == pytest.approx((100 * 1 + 10 * 2) / 10)
     assert shop["mean_tpot_ms"] is None
     text = scene.planner("simulate", scene.scenario(more + strict)).stdout
-    assert "none is left out: no plan meets the must-haves" in text
+    assert "none: 0.4" not in text
+    assert "misses: USD per hour is 9 USD/h, asked is 1 USD/h" in " ".join(text.split())
 
 
 def test_a_slo_that_is_missed_fails_only_when_asked(scene: Scene) -> None:
-    path = scene.scenario()
+    path = scene.scenario("alternatives: []\n")
     must = ("--set", "must_have.output_throughput=9000000 tok/s")
     manifest = scene.manifest()
     said = scene.planner("simulate", manifest, *must, "--format", "json")

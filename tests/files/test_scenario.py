@@ -239,7 +239,10 @@ def test_an_alternative_serves_the_same_model_and_requests(tmp_path: Path) -> No
         ("{scenario: broken.yaml}", "broken.yaml:1:1: nodes: is missing"),
         ("{api: {prices: shop, model: tony}}", "shop has no price of tony; did you mean tiny?"),
         ("{api: {prices: shap}}", "there is no price list 'shap'; did you mean shop?"),
-        ("{api: {prices: shop}, scenario: x.yaml}", "give either scenario: FILE or api:"),
+        (
+            "{api: {prices: shop}, scenario: x.yaml}",
+            "give one of scenario: FILE, api:, rent: and own:",
+        ),
     ],
 )
 def test_bad_alternatives_are_told(entry: str, said: str, tmp_path: Path) -> None:

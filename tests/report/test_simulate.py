@@ -6,12 +6,17 @@ import csv
 import dataclasses
 import datetime
 
-import pytest
 from rich.console import Console
 
+from planner.advice.advise import Advice
+from planner.advice.alternative import Alternative
+from planner.advice.flips import Flip
+from planner.advice.metered import MeteredHop
+from planner.advice.pareto import pareto
+from planner.advice.verdict import verdict
+from planner.core.cost import CostLine
 from planner.core.metrics import Metrics, RequestRecord
-from planner.core.prices import PriceList, TokenPrice
-from planner.core.requirements import Miss, MustHave
+from planner.core.requirements import Miss, Requirements
 from planner.report.records import COLUMNS, records_csv
 from planner.report.simulate import SimulateReport, Target, api_target
 from planner.sim.result import Recovery, SimResult
@@ -40,15 +45,54 @@ def read(report: SimulateReport) -> str:
     return captured.get()
 
 
-def test_targets_are_compared_with_what_they_miss() -> None:
+def advice(*flips: Flip) -> Advice:
+    found = [
+        Alternative(
+            name=one.name,
+            kind="scenario",
+            metrics=one.metrics,
+            missed=one.missed,
+            confidence=dict(one.confidence),
+            lines=(CostLine(kind="rent", where="a", usd_per_hour=0.72),),
+        )
+        for one in (FAST, LATE)
+    ]
+    asked = Requirements(objective="usd_per_million_output_tokens")
+    hop = MeteredHop(src="a", dst="b", sent_bytes=16.384e9, listed_usd_per_byte=9e-11, usd=1.47)
+    return Advice(
+        alternatives=tuple(found),
+        verdict=verdict(asked, found, flips, asked="fast"),
+        flips=flips,
+        swings=(),
+        points=pareto(found, "fast"),
+        hops=(hop,),
+        cheapest=("Shop m", 0.4),
+    )
+
+
+NEAR = Flip(
+    parameter="load", now=4, to=3, inside=4, before="fast", winner="late", distance=4 / 3,
+    replanned=True, text="late is the better choice up to 3 users, now 4",
+)  # fmt: skip
+
+
+def test_what_to_do_comes_first_and_what_each_misses_is_told() -> None:
+    told = advice(NEAR)
     report = SimulateReport([FAST, LATE], 10.0, 0.5, 100, left_out=[("none", "no room")])
+    report = dataclasses.replace(report, advice=told)
     text = read(report)
-    assert text.startswith("fast, simulated\n")
-    assert "Compared, on the same requests" in text
-    assert "misses mean_tpot_ms" in text
-    assert "late misses: mean time per output token is 90 ms, asked is 50 ms" in text
+    assert text.startswith("Use fast at 4 USD per million output tokens.\n")
+    assert "holds only near today's figures: late is the better choice up to 3 users" in text
+    words = " ".join(text.split())
+    assert "a -> b: a million tokens are 16.4 GB on this hop, 1.47 USD at 0.09 USD/GB" in words
+    assert "costs more than the cheapest API asks for the tokens (0.4 USD, Shop m)" in words
+    assert text.index("Use fast") < text.index("Compared, on the same requests")
+    assert "* fast" in text
+    assert "misses 1" in text
+    assert "late: misses: mean time per output token is 90 ms, asked is 50 ms" in text
     assert "none is left out: no room" in text
-    assert "b  " not in text.split("Busy")[1].split("Compared")[0]
+    assert "1.33x  near  late is the better choice up to 3 users, now 4" in text
+    assert "b  " not in text.split("Busy")[1].split("What would")[0]
     document = report.document()
     assert document["engine"] == {"simulated_s": 10.0, "wall_s": 0.5, "events": 100}
     assert [row["missed"] for row in document["comparison"]] == [
@@ -56,6 +100,9 @@ def test_targets_are_compared_with_what_they_miss() -> None:
         [{"metric": "mean_tpot_ms", "value": 90.0, "bound": 50.0}],
     ]
     assert document["targets"][0]["confidence"] == {"mean_tpot_ms": [9.0, 11.0]}
+    assert document["verdict"]["winner"] == "fast"
+    assert document["flips"][0]["to"] == 3
+    assert document["pareto"][0]["chosen"]
 
 
 def test_recoveries_are_told_by_how_long_they_took() -> None:
@@ -73,25 +120,20 @@ def test_one_target_is_compared_with_nothing() -> None:
     assert "Compared" not in text
 
 
-def test_an_api_is_priced_by_the_tokens_that_were_served() -> None:
-    price = TokenPrice(model="m", usd_per_input_token=1e-6, usd_per_output_token=3e-6)
-    prices = PriceList(
-        id="shop",
-        provider="Shop",
-        models=(price,),
+def test_an_api_is_a_target_with_the_day_of_its_price() -> None:
+    found = Alternative(
+        name="Shop m",
+        kind="api",
+        metrics=Metrics(usd_per_hour=2.34, usd_per_million_output_tokens=13.0),
+        missed=(Miss(metric="usd_per_million_output_tokens", value=13.0, bound=1.0),),
+        unknown=("mean_tpot_ms",),
         source="a page",
         as_of=datetime.date(2026, 1, 1),
     )
-    must = MustHave(usd_per_million_output_tokens=1.0, mean_tpot=0.01)
-    of = Metrics(output_throughput=50.0)
-    target = api_target(price, prices, [(200, 10), (100, 20)], of, must)
-    # 300 prompt tokens at 1 and 30 output tokens at 3 USD/Mtok are 390 USD/M, by 30 tokens 13.
-    assert target.metrics.usd_per_million_output_tokens == pytest.approx(13.0)
-    assert target.metrics.usd_per_hour == pytest.approx(13e-6 * 50 * 3600)
-    assert target.cost["tokens"] == target.metrics.usd_per_hour
-    assert [miss.metric for miss in target.missed] == ["usd_per_million_output_tokens"]
-    assert "2026-01-01" in target.source
-    assert api_target(price, prices, [], of, must).metrics == Metrics()
+    target = api_target(found)
+    assert target.cost == {"tokens": 2.34}
+    assert target.missed == found.missed
+    assert target.source == "price of 2026-01-01, a page; its speed is not known"
 
 
 def test_records_have_a_row_per_request() -> None:
