@@ -118,8 +118,6 @@ def simulate(
     """
     from planner.cli.advice import advice_on, contest_of
     from planner.cli.page import require_plotly, simulated_facts, write_page
-    from planner.files.atomic import write_text
-    from planner.report.records import records_csv
     from planner.report.simulate import SimulateReport, api_target
 
     if html is not None:
@@ -155,9 +153,7 @@ def simulate(
         prices=[tag.document() for tag in contest.tags],
     )
     if records is not None:
-        names = (contestant.name for contestant in contest.contestants)
-        write_text(records, records_csv(zip(names, (run.results for run in runs), strict=True)))
-        console.note(f"records written to {records}")
+        _write_records(records, contest.contestants, runs)
     if chrome_trace is not None:
         _write_trace(chrome_trace, contest.contestants[0], first_seed, replayed)
     if html is not None:
@@ -252,6 +248,17 @@ def _simulate(
         lines=mean_lines([result.cost_lines for result in run.results]),
     )
     return target, run
+
+
+def _write_records(
+    path: Path, contestants: Sequence[Contestant], runs: Sequence[Replications]
+) -> None:
+    from planner.files.atomic import write_text
+    from planner.report.records import records_csv
+
+    names = (contestant.name for contestant in contestants)
+    write_text(path, records_csv(zip(names, (run.results for run in runs), strict=True)))
+    console.note(f"records written to {path}")
 
 
 def _write_trace(
