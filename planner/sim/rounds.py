@@ -179,7 +179,7 @@ class RoundLane:
         ready_s = now_s + piece.legs.own_s
         if job.phase == "decode" and self.coalesces:
             room = int((piece.high - context) // cohort.size) + 1
-            rounds = min(cohort.steps_left, room)
+            rounds = 1 if self.schedule.admits else min(cohort.steps_left, room)
             flight = Flight(job, piece, context, now_s, ready_s, 0.0, rounds, is_row=True)
             flight.ends_s = self._after(flight, rounds)
         else:
