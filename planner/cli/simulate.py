@@ -236,7 +236,7 @@ def _simulate(
         cost=_mean([result.cost for result in run.results]),
         events={
             name: sum(result.events.get(name, 0) for result in run.results)
-            for name in ("failures", "failovers", "retries")
+            for name in ("failures", "failovers", "retries", "preemptions")
         },
         recoveries=[one for result in run.results for one in result.recoveries],
         verification=averaged([result.verification for result in run.results]),

@@ -190,6 +190,15 @@ class Engine(Card):
     """Further ways that the planner may choose from."""
     prefill_chunk: Count | None = None
     """Tokens of a prompt that are computed at a time; all of them where it is absent."""
+    scheduler: Literal["runtime", "vllm"] = "runtime"
+    """Whose rules say what a pipeline does next: planner's own runtime's, or vLLM's."""
+    max_num_batched_tokens: Count = 2048
+    """Tokens of one step, where prompts are computed in pieces beside decoding sequences (vllm)."""
+    kv_skew: Fraction = 0.0
+    """How far the attention of uneven sequences leans towards that of as many as long as the
+    longest: 0 counts cached tokens, 1 the longest sequence."""
+    prefix_cache: bool = True
+    """Whether KV blocks that nobody holds are used again for the same prefix (vllm)."""
     admission_steps: Annotated[float, Field(ge=0)] = 0.5
     """Tokens that others get before a newcomer's first one comes to the client: steps that run
     when it arrives, intervals at which requests are looked for and answers are sent."""

@@ -27,6 +27,8 @@ class Serving(Spec):
 
     max_num_seqs: Count | None = None
     """Most sequences a pipeline serves at once; the engine's own limit where absent."""
+    kv_blocks: Count | None = None
+    """Blocks of KV cache of a pipeline under vLLM's rules; as many as fit where absent."""
     micro_batches: Count = 1
     """Groups of sequences in flight through a pipeline."""
     mixed_quants: bool = False

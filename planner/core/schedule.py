@@ -27,18 +27,38 @@ S = TypeVar("S", bound=Seated)
 
 
 @dataclass(frozen=True, slots=True)
+class Piece(Generic[S]):
+    """Some tokens of a prompt that are computed in one step."""
+
+    sequence: S
+    cached_tokens: int
+    """Tokens of the sequence that were computed before."""
+    tokens: int
+    completes: bool
+    """Whether the prompt is complete after it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Job(Generic[S]):
     """What goes down a pipeline at once: one prompt, or the latest token of a group."""
 
     phase: Phase
     group: int
     sequences: tuple[S, ...]
+    pieces: tuple[Piece[S], ...] = ()
+    """Pieces of prompts beside the latest tokens of ``sequences``; whole prompts go without."""
 
 
 class PipelineSchedule(Generic[S]):
     """Seats, groups and the waiting line of one pipeline."""
 
+    most_tokens: int | None = None
+    """Longest request; None for what the plan set memory aside for."""
+    preempted: tuple[S, ...] = ()
+    """Nobody: who has a seat has the memory for the longest answer."""
+
     def __init__(self, seats: int, groups: int) -> None:
+        self._seats = seats
         self._free = list(range(seats))
         self._waiting: deque[S] = deque()
         self._running: list[list[S]] = [[] for _ in range(groups)]
@@ -48,6 +68,11 @@ class PipelineSchedule(Generic[S]):
     def seated(self) -> list[S]:
         """Sequences that have a seat, group by group."""
         return [sequence for group in self._running for sequence in group]
+
+    @property
+    def occupied(self) -> int:
+        """How many have a seat."""
+        return self._seats - len(self._free)
 
     @property
     def idle(self) -> bool:
@@ -83,6 +108,13 @@ class PipelineSchedule(Generic[S]):
         self._waiting.clear()
         self._under_way = [0] * len(self._running)
         return everyone
+
+    def steady_steps(self, group: int, most: int) -> int:
+        """How often a decode step can be repeated: as often as somebody wants it."""
+        return most
+
+    def repeat(self, group: int, steps: int) -> None:
+        """Notes that the last step was repeated so many times."""
 
     def back(self, job: Job[S]) -> None:
         """Notes that a job's tokens have arrived."""

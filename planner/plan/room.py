@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from planner.core.cost import StageMemory, stage_memory
+from planner.core.cost.room import capacity_bytes
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 
-
-def capacity_bytes(problem: Problem, node_id: str) -> float:
-    """Memory of a node that the engine may use."""
-    node = problem.cluster.node(node_id)
-    device_bytes = problem.cluster.device(node_id).memory_bytes
-    each_bytes = device_bytes if node.memory_bytes is None else min(node.memory_bytes, device_bytes)
-    return problem.engine.memory_fraction * each_bytes * node.count
+__all__ = ["capacity_bytes", "needs", "overfull"]
 
 
 def needs(problem: Problem, start: int, stop: int, quant_id: str, seats: int) -> StageMemory:

@@ -27,26 +27,39 @@ class Cohort:
     """Cached tokens of all members."""
     last_s: float = 0.0
     """When the members had their last token; those in ``fresh`` had it at another time."""
-    fresh: list[tuple[float, bool]] = field(default_factory=list)
-    """When those who have not had a step yet had their last token, and whether they count."""
+    fresh: list[Served] = field(default_factory=list)
+    """Those who have not had a step yet."""
     ends: list[tuple[int, int, Served]] = field(default_factory=list)
     """By the step that brings the last token, then by order of joining."""
+    longest: list[tuple[int, int, Served]] = field(default_factory=list)
+    """By what a member lacks to the number of steps, the longest first; perhaps with some who have
+    left."""
     joins: int = 0
 
-    def join(self, sequence: Served, now_s: float) -> None:
-        """Takes in a sequence that had a token now and has more to come."""
+    def join(self, sequence: Served) -> None:
+        """Takes in a sequence that has had a token and has more to come."""
         self.size += 1
         self.counted += sequence.counts
         self.context += sequence.cached_tokens
         self.joins += 1
-        sequence.joined = self.steps
+        sequence.joined, sequence.cohort = self.steps, self
         heapq.heappush(self.ends, (self.steps + sequence.left, self.joins, sequence))
-        self.fresh.append((now_s, sequence.counts))
+        heapq.heappush(self.longest, (self.steps - sequence.cached_tokens, self.joins, sequence))
+        self.fresh.append(sequence)
 
     @property
     def steps_left(self) -> int:
         """Steps until the first member finishes."""
         return self.ends[0][0] - self.steps
+
+    @property
+    def longest_tokens(self) -> int:
+        """Cached tokens of the longest member."""
+        while True:
+            lacks, _, sequence = self.longest[0]
+            if sequence.cohort is self and sequence.joined - sequence.cached_tokens == lacks:
+                return self.steps - lacks
+            heapq.heappop(self.longest)
 
     def advance(self, rounds: int, first_s: float, grows_s: tuple[float, float]) -> None:
         """Lets ``rounds`` steps pass, of which the first one ended at ``first_s``.
@@ -54,9 +67,10 @@ class Cohort:
         ``grows_s`` are the times of the second and of the last step, which grow evenly.
         """
         old = self.counted
-        for last_s, counts in self.fresh:
-            if counts:
-                self.gaps.add(first_s - last_s, first_s - last_s, 1)
+        for sequence in self.fresh:
+            if sequence.counts:
+                gap_s = first_s - sequence.record.token_s[-1]
+                self.gaps.add(gap_s, gap_s, 1)
                 old -= 1
         if old:
             self.gaps.add(first_s - self.last_s, first_s - self.last_s, old)
@@ -70,20 +84,33 @@ class Cohort:
         """Takes out those who have had their last token, in the order in which they joined."""
         while self.ends and self.ends[0][0] == self.steps:
             sequence = heapq.heappop(self.ends)[2]
-            self._settle(sequence)
-            self.size -= 1
-            self.counted -= sequence.counts
-            self.context -= sequence.cached_tokens
+            self._let_go(sequence)
             yield sequence
+
+    def remove(self, sequence: Served) -> None:
+        """Takes out a sequence before its time."""
+        self.ends = [end for end in self.ends if end[2] is not sequence]
+        heapq.heapify(self.ends)
+        if sequence in self.fresh:
+            self.fresh.remove(sequence)
+        self._let_go(sequence)
+
+    def _let_go(self, sequence: Served) -> None:
+        self._settle(sequence)
+        sequence.cohort = None
+        self.size -= 1
+        self.counted -= sequence.counts
+        self.context -= sequence.cached_tokens
 
     def settle(self) -> None:
         """Writes down what every member has had so far."""
         for _, _, sequence in self.ends:
-            if sequence.joined < self.steps:
-                self._settle(sequence)
+            self._settle(sequence)
 
     def _settle(self, sequence: Served) -> None:
         tokens = self.steps - sequence.joined
+        if not tokens:
+            return
         record = sequence.record
         sequence.cached_tokens += tokens
         sequence.left -= tokens
@@ -93,7 +120,8 @@ class Cohort:
 
     def dissolve(self) -> None:
         """Lets everybody go, after what they have had is written down."""
-        self.settle()
+        for _, _, sequence in self.ends:
+            self._let_go(sequence)
         self.ends.clear()
+        self.longest.clear()
         self.fresh.clear()
-        self.size = self.counted = self.context = 0

@@ -254,7 +254,7 @@ class Failover:
 
         def begin() -> None:
             if self.taking.get(place) == attempt:
-                worker.compute(self.service.now(), batch, started)
+                worker.compute(self.service.now(), (batch,), started)
 
         self.service.at(arrives_s, begin)
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from planner.core.cost.traversal import coordinator_s
 from planner.core.rng import stream
-from planner.core.schedule import Job, PipelineSchedule
+from planner.core.schedule import Job
+from planner.sim.lane import Schedule
 from planner.sim.network import Network, Server
 from planner.sim.result import Visit
-from planner.sim.served import Served, batch_of, computed_tokens
+from planner.sim.served import Served, batches_of
 from planner.sim.way import Way
 
 if TYPE_CHECKING:
@@ -29,14 +30,13 @@ class HopLane:
     run: Run
     index: int
     network: Network
-    schedule: PipelineSchedule[Served]
+    schedule: Schedule
     coordinator: Server
     visits: list[Visit] | None
     """Where to note them; None where nobody asked."""
     flying: dict[int, Job[Served]] = field(default_factory=dict)
     """Jobs under way, by number."""
     deciding: bool = False
-    seats: int = 0
     most_seats: int = 0
     next_s: float = math.inf
     """Everything is an event of the clock."""
@@ -67,17 +67,21 @@ class HopLane:
         self.deciding = False
         if self.run.failover.stopped(self.index):
             return
-        for job in self.schedule.next_jobs():
-            if job.phase == "prefill":
-                self.seats += 1
-                self.most_seats = max(self.most_seats, self.seats)
+        jobs = self.schedule.next_jobs()
+        for sequence in self.schedule.preempted:
+            sequence.begin_anew()
+            self.run.failover.counts["preemptions"] += 1
+        self.most_seats = max(self.most_seats, self.schedule.occupied)
+        for job in jobs:
             self._start(job)
 
     def _start(self, job: Job[Served]) -> None:
         number = self.run.number()
         self.flying[number] = job
-        way = Way(self, job, number, batch_of(job, self.run.problem.serving.checked_tokens))
-        own_s = coordinator_s(self.run.problem, way.batch)
+        problem = self.run.problem
+        batches = batches_of(job, problem.serving.checked_tokens, problem.engine.kv_skew)
+        way = Way(self, job, number, batches)
+        own_s = coordinator_s(problem, batches[0])
         _, ready_s = self.coordinator.serve(self.now(), own_s)
         self.at(ready_s, way.next_hop)
 
@@ -85,23 +89,28 @@ class HopLane:
         """Hands out the tokens of a job that is back."""
         self.schedule.back(job)
         del self.flying[number]
+        whole = job.phase == "prefill" and not job.pieces
         for sequence in job.sequences:
-            tokens = self._new_tokens(job, sequence)
-            sequence.cached_tokens += (
-                computed_tokens(sequence) if job.phase == "prefill" else tokens
-            )
-            sequence.record.token_s.extend([self.now()] * tokens)
-            sequence.left -= tokens
-            if sequence.left == 0:
-                self.schedule.leave(sequence)
-                self.seats -= 1
-                self.run.complete(sequence)
+            tokens = 1 if whole else self._new_tokens(sequence)
+            sequence.cached_tokens += sequence.known_tokens if whole else tokens
+            self._deliver(sequence, tokens)
+        for piece in job.pieces:
+            piece.sequence.cached_tokens += piece.tokens
+            if piece.completes:
+                self._deliver(piece.sequence, 1)
         self.decide(self.now())
 
-    def _new_tokens(self, job: Job[Served], sequence: Served) -> int:
-        """Tokens that a job brings a sequence."""
+    def _deliver(self, sequence: Served, tokens: int) -> None:
+        sequence.record.token_s.extend([self.now()] * tokens)
+        sequence.left -= tokens
+        if sequence.left == 0:
+            self.schedule.leave(sequence)
+            self.run.complete(sequence)
+
+    def _new_tokens(self, sequence: Served) -> int:
+        """Tokens that a decode step brings a sequence."""
         speculation = self.run.problem.serving.speculation
-        if speculation is None or job.phase == "prefill":
+        if speculation is None:
             return 1
         if sequence.luck is None:
             sequence.luck = stream(self.network.seed, "speculation", str(sequence.record.id))
@@ -124,9 +133,8 @@ class HopLane:
         """Empties the pipeline; everybody begins anew elsewhere."""
         everyone = self.schedule.evict()
         for sequence in everyone:
-            sequence.cached_tokens = 0
+            sequence.begin_anew()
         self.flying.clear()
-        self.seats = 0
         return everyone
 
     def cached(self) -> list[int]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from planner.core.continuous import ContinuousSchedule
 from planner.core.schedule import PipelineSchedule
 from planner.sim.served import Served
+
+Schedule = PipelineSchedule[Served] | ContinuousSchedule[Served]
+"""The rules of planner's own runtime, or vLLM's."""
 
 
 class Lane(Protocol):
     """One pipeline: every hop an event, or whole rows of steps at once."""
 
-    schedule: PipelineSchedule[Served]
+    schedule: Schedule
     most_seats: int
     """Most sequences that had a seat at once."""
     next_s: float

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from planner.core.cluster import Link
-from planner.core.cost import Batch, Chip, chip, stage_time, transfer_time
+from planner.core.cost import Batch, Chip, chip, transfer_time
 from planner.core.cost.batch import Phase
+from planner.core.cost.joint import Terms, joint_time
 from planner.core.cost.traversal import route
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
@@ -105,6 +106,9 @@ class Host:
             self.waiting.popleft().begin(now_s)
 
 
+Batches = tuple[Batch, ...]
+"""What a step computes together."""
+
 Started = Callable[[float, float], None]
 """Told when a step begins and ends (s)."""
 
@@ -118,26 +122,26 @@ class Worker:
     chip: Chip
     host: Host | None = None
     server: Server = field(default_factory=Server)
-    line: deque[tuple[Batch, Started]] = field(default_factory=deque)
+    line: deque[tuple[Batches, Started]] = field(default_factory=deque)
     """Jobs of a worker that shares its host: the one it computes, then those that wait."""
-    known: dict[Batch, float] = field(default_factory=dict)
+    known: dict[Batches, float] = field(default_factory=dict)
     lives: int = 0
     """How often its node was lost; what it computed before is of no use."""
 
-    def compute(self, now_s: float, batch: Batch, started: Started) -> None:
+    def compute(self, now_s: float, batches: Batches, started: Started) -> None:
         """Takes on a step that comes now; a core is asked for only once the stage is idle."""
         if self.host is None:
-            started(*self.server.serve(now_s, self.step_s(batch)))
+            started(*self.server.serve(now_s, self.step_s(batches)))
             return
-        self.line.append((batch, started))
+        self.line.append((batches, started))
         if len(self.line) == 1:
             self.host.waiting.append(self)
             self.host.start_waiting(now_s)
 
     def begin(self, now_s: float) -> None:
         """Computes the first step in line on the core it was given."""
-        batch, started = self.line[0]
-        started(*self.server.serve(now_s, self.step_s(batch)))
+        batches, started = self.line[0]
+        started(*self.server.serve(now_s, self.step_s(batches)))
 
     def end(self, now_s: float) -> None:
         """Gives the core back after a step."""
@@ -162,19 +166,26 @@ class Worker:
         self.line.clear()
         self.host.start_waiting(now_s)
 
-    def step_s(self, batch: Batch) -> float:
-        """Seconds of one step; equal batches are asked for once."""
-        seconds = self.known.get(batch)
+    def step_s(self, batches: Batches) -> float:
+        """Seconds of one step; equal ones are asked for once."""
+        seconds = self.known.get(batches)
         if seconds is None:
-            seconds = self.known[batch] = self.time_s(batch)
+            seconds = self.known[batches] = self.time_s(*batches)
         return seconds
 
-    def time_s(self, batch: Batch) -> float:
+    def time_s(self, *batches: Batch) -> float:
         """Seconds of one step, as the cost model says."""
         stage, problem = self.stage, self.problem
         quant = problem.quant(stage.quant)
-        time = stage_time(problem.model, stage.start, stage.stop, quant, self.chip, batch)
-        return time.total_s
+        return joint_time(
+            problem.model, stage.start, stage.stop, quant, self.chip, *batches
+        ).total_s
+
+    def terms(self) -> Terms:
+        """The terms that the time of any step is made of."""
+        stage, problem = self.stage, self.problem
+        quant = problem.quant(stage.quant)
+        return Terms(problem.model, stage.start, stage.stop, quant, self.chip)
 
 
 @dataclass(slots=True)

@@ -8,10 +8,13 @@ times are convex, and a convex function that meets its chord in the middle is th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from planner.core.cost import Batch, transfer_time
+from planner.core.cost.batch import Phase
+from planner.core.cost.joint import Terms
 from planner.core.cost.traversal import arrivals, coordinator_s, payloads_bytes
 from planner.core.plan import Pipeline
 from planner.core.problem import Problem
@@ -82,12 +85,22 @@ class Pace:
     stops: list[int] = field(default_factory=list)
     """Which places are stages."""
     known: dict[tuple[str, float, float], Legs] = field(default_factory=dict)
-    prompts: dict[Batch, Piece] = field(default_factory=dict)
-    pieces: dict[int, list[Piece]] = field(default_factory=dict)
-    """By number of sequences."""
+    moves: dict[tuple[int, float, str], tuple[float, float, float]] = field(default_factory=dict)
+    """By place, payload and phase: how long a wire is taken, the time after that, bytes."""
+    prompts: dict[int, Piece] = field(default_factory=dict)
+    """By tokens of a whole prompt."""
+    lonely: dict[tuple[int, int], tuple[float, ...]] = field(default_factory=dict)
+    """By tokens of a piece of a prompt and those before: times at the stages."""
+    pieces: dict[tuple[int, bool], list[Piece]] = field(default_factory=dict)
+    """By number of sequences, and whether a piece of a prompt is beside them."""
+    terms: list[Terms] = field(init=False)
+    once_s: list[float] = field(init=False)
+    """By stage: time of steps that are not among the pieces."""
     pipeline: Pipeline = field(init=False)
 
     def __post_init__(self) -> None:
+        self.terms = [worker.terms() for worker in self.workers]
+        self.once_s = [0.0] * len(self.workers)
         self.pipeline = Pipeline(stages=tuple(worker.stage for worker in self.workers))
         ends_at_stage = arrivals(self.problem, self.pipeline)
         for hop, wire in enumerate(self.wires):
@@ -101,72 +114,106 @@ class Pace:
         """Whether a hop takes a time that is drawn."""
         return any(wire.latency_s is not None for wire in self.wires)
 
-    def legs(self, batch: Batch) -> Legs:
-        """What a job of a batch finds on its way."""
-        key = (batch.phase, batch.new_tokens, batch.sampled_tokens)
+    def legs(self, batch: Batch, phase: Phase) -> Legs:
+        """What a job that sends so much finds on its way."""
+        key = (phase, batch.new_tokens, batch.sampled_tokens)
         found = self.known.get(key)
         if found is None:
-            found = self.known[key] = self._legs(batch)
+            found = self.known[key] = self._legs(batch, phase)
         return found
 
-    def _legs(self, batch: Batch) -> Legs:
-        problem, payloads = self.problem, iter(payloads_bytes(self.problem, self.pipeline, batch))
-        busy: list[float] = []
-        after: list[float] = []
-        sent: list[float] = []
-        for place in self.places:
-            if isinstance(place, Worker):
-                moved = (0.0, 0.0, 0.0)
-            else:
-                payload = next(payloads)
-                move = transfer_time(place.link, payload, problem.engine, batch.phase)
-                away_s = 0.0 if place.latency_s is not None else move.propagate_s
-                moved = (move.busy_s, away_s + move.relay_s, payload + problem.engine.frame_bytes)
-            for column, value in zip((busy, after, sent), moved, strict=True):
-                column.append(value)
-        own_s = coordinator_s(problem, batch)
-        total_s = own_s + sum(busy) + sum(after)
-        return Legs(own_s, tuple(busy), tuple(after), tuple(sent), total_s)
+    def _legs(self, batch: Batch, phase: Phase) -> Legs:
+        payloads = iter(payloads_bytes(self.problem, self.pipeline, batch))
+        moves = [
+            (0.0, 0.0, 0.0) if index in self.stops else self._move(index, next(payloads), phase)
+            for index in range(len(self.places))
+        ]
+        busy, after, sent = zip(*moves, strict=True)
+        own_s = coordinator_s(self.problem, batch)
+        return Legs(own_s, busy, after, sent, own_s + sum(busy) + sum(after))
 
-    def prompt(self, batch: Batch) -> Piece:
-        """A job whose time depends on nothing else."""
-        found = self.prompts.get(batch)
+    def _move(self, index: int, payload: float, phase: Phase) -> tuple[float, float, float]:
+        key = (index, payload, phase)
+        found = self.moves.get(key)
         if found is None:
-            stages = tuple(worker.step_s(batch) for worker in self.workers)
-            legs = self.legs(batch)
-            nothing = (0.0,) * len(stages)
-            step_s = sum(stages) + legs.total_s
-            found = Piece(legs, 0, 0, stages, nothing, step_s, 0.0)
-            self.prompts[batch] = found
+            wire, engine = self.places[index], self.problem.engine
+            assert isinstance(wire, Wire)
+            move = transfer_time(wire.link, payload, engine, phase)
+            away_s = 0.0 if wire.latency_s is not None else move.propagate_s
+            found = (move.busy_s, away_s + move.relay_s, payload + engine.frame_bytes)
+            self.moves[key] = found
         return found
 
-    def decode(self, sequences: int, context: int) -> Piece:
+    def prompt(self, tokens: int) -> Piece:
+        """A whole prompt."""
+        found = self.prompts.get(tokens)
+        if found is None:
+            batch = Batch.prefill(tokens)
+            stages = tuple(worker.time_s(batch) for worker in self.workers)
+            found = self.prompts[tokens] = self._fixed(batch, "prefill", stages)
+        return found
+
+    def beside(self, sequences: int, context: float, prompts: Sequence[tuple[int, int]]) -> Piece:
+        """A step with pieces of prompts, each some tokens after cached ones; it is made once."""
+        tokens = sequences + sum(new for new, _ in prompts)
+        count = sequences + len(prompts)
+        reads_s = self._line(sequences, context, True).stages_s(context) if sequences else None
+        if sequences == 0 and len(prompts) == 1:
+            return self._fixed(*self._lonely(*prompts[0]))
+        stages = tuple(
+            terms.products_s(tokens, count)
+            + sum(terms.prompt_s(new, cached) for new, cached in prompts)
+            + (reads_s[stage] if reads_s else 0.0)
+            for stage, terms in enumerate(self.terms)
+        )
+        phase: Phase = "decode" if sequences else "prefill"
+        return self._fixed(Batch("prefill", count, tokens, 0), phase, stages)
+
+    def _lonely(self, new: int, cached: int) -> tuple[Batch, Phase, tuple[float, ...]]:
+        """A piece of a prompt with nothing beside it."""
+        batch = Batch.prefill(new, cached)
+        key = (new, cached)
+        if key not in self.lonely:
+            self.lonely[key] = tuple(worker.time_s(batch) for worker in self.workers)
+        return batch, "prefill", self.lonely[key]
+
+    def _fixed(self, batch: Batch, phase: Phase, stages: tuple[float, ...]) -> Piece:
+        legs = self.legs(batch, phase)
+        nothing = (0.0,) * len(stages)
+        return Piece(legs, 0, 0, stages, nothing, sum(stages) + legs.total_s, 0.0)
+
+    def decode(self, sequences: int, context: float) -> Piece:
         """The piece that a decode step with that many cached tokens lies on."""
-        known = self.pieces.setdefault(sequences, [])
+        return self._line(sequences, context, False)
+
+    def _line(self, sequences: int, context: float, mixed: bool) -> Piece:
+        """The straight piece around ``context``: of whole steps, or of attention in mixed ones."""
+        known = self.pieces.setdefault((sequences, mixed), [])
         for piece in known:
             if piece.low <= context <= piece.high:
                 return piece
-        piece = self._piece(sequences, context)
+        low, high = self._between_windows(sequences, context)
+        ask = self._reads_s if mixed else self._stages_s
+        ends = ask(sequences, low), ask(sequences, high)
+        while high - low > 1 and not self._straight(ask, sequences, low, high, *ends):
+            middle = (low + high) // 2
+            if context <= middle:
+                high, ends = middle, (ends[0], ask(sequences, middle))
+            else:
+                low, ends = middle, (ask(sequences, middle), ends[1])
+        slope = tuple((end - start) / max(1, high - low) for start, end in zip(*ends, strict=True))
+        base = tuple(start - by * low for start, by in zip(ends[0], slope, strict=True))
+        legs = self.legs(Batch.decode(sequences, context), "decode")
+        piece = Piece(legs, low, high, base, slope, sum(base) + legs.total_s, sum(slope))
         known.insert(0, piece)
         return piece
 
-    def _piece(self, sequences: int, context: int) -> Piece:
-        low, high = self._between_windows(sequences, context)
-        ends = self._stages_s(sequences, low), self._stages_s(sequences, high)
-        while high > low and not self._straight(sequences, low, high, *ends):
-            middle = (low + high) // 2
-            if context <= middle:
-                high, ends = middle, (ends[0], self._stages_s(sequences, middle))
-            else:
-                low, ends = middle + 1, (self._stages_s(sequences, middle + 1), ends[1])
-        slope = tuple((end - start) / max(1, high - low) for start, end in zip(*ends, strict=True))
-        base = tuple(start - by * low for start, by in zip(ends[0], slope, strict=True))
-        legs = self.legs(Batch.decode(sequences, context))
-        return Piece(legs, low, high, base, slope, sum(base) + legs.total_s, sum(slope))
-
-    def _between_windows(self, sequences: int, context: int) -> tuple[int, int]:
+    def _between_windows(self, sequences: int, context: float) -> tuple[int, int]:
         """The range of cached tokens around ``context`` in which no sliding window ends."""
-        low, high = 0, max(context, sequences * self.problem.model.max_position_embeddings)
+        low, high = (
+            0,
+            max(math.ceil(context), sequences * self.problem.model.max_position_embeddings),
+        )
         for window in {layer.kv_window for layer in self.problem.model.layers} - {None}:
             assert window is not None
             for edge in (sequences * (window - 1), sequences * window):
@@ -177,12 +224,18 @@ class Pace:
         return low, high
 
     def _straight(
-        self, sequences: int, low: int, high: int, start: list[float], end: list[float]
+        self,
+        ask: Callable[[int, int], list[float]],
+        sequences: int,
+        low: int,
+        high: int,
+        start: list[float],
+        end: list[float],
     ) -> bool:
         for share in (0.5, 0.25, 0.75):
             inside = low + int((high - low) * share)
             real = (inside - low) / (high - low)
-            for a, b, time in zip(start, end, self._stages_s(sequences, inside), strict=True):
+            for a, b, time in zip(start, end, ask(sequences, inside), strict=True):
                 if abs(a + (b - a) * real - time) > _STRAIGHT * time:
                     return False
         return True
@@ -191,9 +244,25 @@ class Pace:
         batch = Batch.decode(sequences, context)
         return [worker.time_s(batch) for worker in self.workers]
 
+    def _reads_s(self, sequences: int, context: int) -> list[float]:
+        return [terms.decoding_s(sequences, context) for terms in self.terms]
+
+    def note(self, piece: Piece, context: float, each: int, rounds: int) -> None:
+        """Notes that steps went all the way, from ``context`` on with ``each`` more every time."""
+        piece.legs.times += rounds
+        if piece.high == 0:
+            for stage, base_s in enumerate(piece.base_s):
+                self.once_s[stage] += base_s * rounds
+            return
+        piece.times += rounds
+        piece.context += rounds * context + each * (rounds * (rounds - 1) // 2)
+
     def book(self) -> None:
-        """Puts the jobs that went all the way on the accounts of the places, once."""
-        for piece in (*self.prompts.values(), *(p for ps in self.pieces.values() for p in ps)):
+        """Puts the steps that went all the way on the accounts of the places, once."""
+        for stop, spent_s in zip(self.stops, self.once_s, strict=True):
+            self.places[stop].server.promised_s += spent_s
+        self.once_s = [0.0] * len(self.stops)
+        for piece in (piece for pieces in self.pieces.values() for piece in pieces):
             for stop, base, slope in zip(self.stops, piece.base_s, piece.slope_s, strict=True):
                 spent_s = base * piece.times + slope * piece.context
                 self.places[stop].server.promised_s += spent_s

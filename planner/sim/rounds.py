@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 from planner.core.cost import Batch
 from planner.core.gaps import Gaps
-from planner.core.schedule import Job, PipelineSchedule
+from planner.core.schedule import Job
 from planner.sim.cohort import Cohort
+from planner.sim.lane import Schedule
 from planner.sim.network import Latency, Network, Server, Wire
 from planner.sim.pace import Pace, Piece
-from planner.sim.served import Served, computed_tokens
+from planner.sim.served import Served
 
 if TYPE_CHECKING:
     from planner.sim.simulate import Run
@@ -32,7 +33,7 @@ class Flight:
 
     job: Job[Served]
     piece: Piece
-    context: int
+    context: float
     """Cached tokens of the first step."""
     began_s: float
     ready_s: float
@@ -55,7 +56,7 @@ class RoundLane:
     run: Run
     index: int
     network: Network
-    schedule: PipelineSchedule[Served]
+    schedule: Schedule
     groups: int
     gaps: Gaps
     coordinator: Server
@@ -74,7 +75,6 @@ class RoundLane:
     dropped: list[Job[Served]] = field(default_factory=list)
     """Jobs that were lost under way and will be sent again."""
     decide_s: float = math.inf
-    seats: int = 0
     most_seats: int = 0
     next_s: float = math.inf
     """When something happens next."""
@@ -162,24 +162,28 @@ class RoundLane:
     def _send(self, now_s: float) -> None:
         if self.run.failover.stopped(self.index):
             return
-        for job in self.schedule.next_jobs():
-            if job.phase == "prefill":
-                self.seats += 1
-                self.most_seats = max(self.most_seats, self.seats)
+        jobs = self.schedule.next_jobs()
+        for sequence in self.schedule.preempted:
+            if sequence.cohort is not None:
+                sequence.cohort.remove(sequence)
+            sequence.begin_anew()
+            self.run.failover.counts["preemptions"] += 1
+        self.most_seats = max(self.most_seats, self.schedule.occupied)
+        for job in jobs:
             self._start(job, now_s)
 
     def _start(self, job: Job[Served], now_s: float) -> None:
         self.run.happened += 1
         cohort = self.cohorts[job.group]
-        if job.phase == "prefill":
-            tokens = computed_tokens(job.sequences[0])
-            context, piece = 0, self.pace.prompt(Batch.prefill(tokens))
-        else:
-            context, piece = cohort.context, self.pace.decode(cohort.size, cohort.context)
+        context = self._context(cohort) if cohort.size else 0
+        piece = self._piece(job, cohort, context)
         ready_s = now_s + piece.legs.own_s
         if job.phase == "decode" and self.coalesces:
-            room = int((piece.high - context) // cohort.size) + 1
-            rounds = 1 if self.schedule.admits else min(cohort.steps_left, room)
+            rounds = 1
+            if not self.schedule.admits:
+                room = int((piece.high - context) // cohort.size)
+                most = min(cohort.steps_left - 1, room)
+                rounds = 1 + self.schedule.steady_steps(job.group, most)
             flight = Flight(job, piece, context, now_s, ready_s, 0.0, rounds, is_row=True)
             flight.ends_s = self._after(flight, rounds)
         else:
@@ -187,8 +191,25 @@ class RoundLane:
             flight = self._fly(job, piece, context, now_s, ready_s)
         self.flights.append(flight)
 
+    def _context(self, cohort: Cohort) -> float:
+        """Cached tokens of those who decode; more where the longest one tells."""
+        skew = self.run.problem.engine.kv_skew
+        if not skew:
+            return cohort.context
+        longest = cohort.longest_tokens
+        return Batch.uneven(cohort.size, cohort.context, longest, skew).context_tokens
+
+    def _piece(self, job: Job[Served], cohort: Cohort, context: float) -> Piece:
+        """How long a job takes."""
+        if job.pieces:
+            prompts = [(piece.tokens, piece.cached_tokens) for piece in job.pieces]
+            return self.pace.beside(len(job.sequences), context, prompts)
+        if job.phase == "prefill":
+            return self.pace.prompt(job.sequences[0].known_tokens)
+        return self.pace.decode(cohort.size, context)
+
     def _fly(
-        self, job: Job[Served], piece: Piece, context: int, now_s: float, ready_s: float
+        self, job: Job[Served], piece: Piece, context: float, now_s: float, ready_s: float
     ) -> Flight:
         """Takes a job through all places."""
         legs, free_s, last_s = piece.legs, self.free_s, self.last_s
@@ -215,27 +236,34 @@ class RoundLane:
         """Hands out the tokens of a job, or of all steps of a row; whether somebody finished."""
         job = flight.job
         self._book(flight, flight.rounds)
+        if flight.rounds > 1:
+            self.schedule.repeat(job.group, flight.rounds - 1)
         self.schedule.back(job)
         cohort = self.cohorts[job.group]
-        if job.phase == "prefill":
-            (sequence,) = finished = job.sequences
+        finished: list[Served] = []
+        complete = [piece.sequence for piece in job.pieces if piece.completes]
+        if job.phase == "prefill" and not job.pieces:
+            complete = list(job.sequences)
+            complete[0].cached_tokens = complete[0].known_tokens
+        elif job.sequences:
+            self._step(cohort, flight, flight.rounds)
+            finished += cohort.finished()
+        for piece in job.pieces:
+            piece.sequence.cached_tokens += piece.tokens
+        for sequence in complete:
             self._first_token(sequence, now_s)
             if sequence.left:
-                cohort.join(sequence, now_s)
-                finished = ()
-        else:
-            self._step(cohort, flight, flight.rounds)
-            finished = tuple(cohort.finished())
+                cohort.join(sequence)
+            else:
+                finished.append(sequence)
         for sequence in finished:
             self.schedule.leave(sequence)
-            self.seats -= 1
             self.run.complete(sequence)
         return bool(finished)
 
     def _first_token(self, sequence: Served, now_s: float) -> None:
         """The token that a prompt brings."""
         record = sequence.record
-        sequence.cached_tokens += computed_tokens(sequence)
         if record.token_s and sequence.counts:
             self.gaps.add(now_s - record.token_s[-1], now_s - record.token_s[-1], 1)
         record.token_s[1:] = [now_s]
@@ -261,10 +289,8 @@ class RoundLane:
 
     def _book(self, flight: Flight, rounds: int) -> None:
         """Notes how often a job went all the way."""
-        piece, size = flight.piece, len(flight.job.sequences)
-        piece.times += rounds
-        piece.context += rounds * flight.context + size * (rounds * (rounds - 1) // 2)
-        piece.legs.times += rounds
+        piece = flight.piece
+        self.pace.note(piece, flight.context, len(flight.job.sequences), rounds)
         if flight.is_row:
             self.coordinator.promised_s += rounds * piece.legs.own_s
 
@@ -289,9 +315,10 @@ class RoundLane:
         if rounds:
             self._book(row, rounds)
             self._step(cohort, row, rounds)
+            self.schedule.repeat(row.job.group, rounds)
             began_s = cohort.last_s
         _, ready_s = self.coordinator.serve(began_s, row.piece.legs.own_s)
-        return self._fly(row.job, row.piece, cohort.context, began_s, ready_s)
+        return self._fly(row.job, row.piece, self._context(cohort), began_s, ready_s)
 
     def _book_part(self, flight: Flight, now_s: float) -> list[tuple[Latency, float]]:
         """Puts a job on the accounts of the places that it has come to; draws it did not need."""
@@ -330,16 +357,13 @@ class RoundLane:
             cohort.dissolve()
         everyone = self.schedule.evict()
         for sequence in everyone:
-            sequence.cached_tokens = 0
-        self.seats = 0
+            sequence.begin_anew()
         return everyone
 
     def cached(self) -> list[int]:
         """Cached tokens of those who have a seat."""
-        for cohort in self.cohorts:
-            cohort.settle()
-        seated = self.schedule.seated
-        return [sequence.cached_tokens for sequence in seated if sequence.cached_tokens]
+        tokens = (sequence.computed_tokens for sequence in self.schedule.seated)
+        return [cached for cached in tokens if cached]
 
     def close(self, now_s: float) -> None:
         """Ends the books."""

@@ -10,18 +10,21 @@ from typing import Any
 
 import simpy
 
+from planner.core.continuous import ContinuousSchedule
 from planner.core.cost.ledger import hidden, ledger, parts, total_usd_per_hour
+from planner.core.cost.room import kv_blocks
 from planner.core.cost.verification import verification_cost
 from planner.core.gaps import Gaps
+from planner.core.kvpool import KvPool
 from planner.core.metrics import RequestRecord, summarise
-from planner.core.plan import Plan
+from planner.core.plan import Pipeline, Plan
 from planner.core.problem import Problem
 from planner.core.schedule import PipelineSchedule, route
 from planner.core.workload import Request
 from planner.sim.accounts import activity, audits, busy_shares
 from planner.sim.failover import Failover
 from planner.sim.hops import HopLane
-from planner.sim.lane import Lane
+from planner.sim.lane import Lane, Schedule
 from planner.sim.network import Network, Server, build
 from planner.sim.result import SimResult, Visit
 from planner.sim.rounds import RoundLane
@@ -62,6 +65,15 @@ def _shares_cores(problem: Problem) -> bool:
         node.host and cluster.device(node.id).workers_at_once is not None
         for node in cluster.workers
     )
+
+
+def _schedule(problem: Problem, pipeline: Pipeline) -> Schedule:
+    """The rules of a pipeline: the engine's own; drafts are checked by the runtime's rules only."""
+    engine, seats, groups = problem.engine, pipeline.max_num_seqs, pipeline.micro_batches
+    if engine.scheduler == "runtime" or problem.serving.speculation is not None:
+        return PipelineSchedule(seats, groups)
+    pool = KvPool(kv_blocks(problem, pipeline), engine.kv_block_tokens, engine.prefix_cache)
+    return ContinuousSchedule(seats, groups, engine.max_num_batched_tokens, pool)
 
 
 @dataclass(slots=True)
@@ -120,17 +132,15 @@ class Run:
 
     def _lanes(self) -> Sequence[Lane]:
         shared = self.network.coordinator
+        own = self.problem.engine.scheduler == "vllm"
         visits = self.visits if self.keep_visits else None
-        schedules = [
-            PipelineSchedule[Served](pipeline.max_num_seqs, pipeline.micro_batches)
-            for pipeline in self.plan.pipelines
-        ]
+        schedules = [_schedule(self.problem, pipeline) for pipeline in self.plan.pipelines]
         if self.exact_steps:
             return [
-                HopLane(self, index, self.network, schedule, shared, visits)
+                HopLane(self, index, self.network, schedule, Server() if own else shared, visits)
                 for index, schedule in enumerate(schedules)
             ]
-        alone = len(schedules) == 1 or not self.problem.engine.coordinator_step_s
+        alone = own or len(schedules) == 1 or not self.problem.engine.coordinator_step_s
         return [
             RoundLane(
                 self,
@@ -198,7 +208,8 @@ class Run:
                 self.problem, self.plan, audited, sum(done.busy.values()), audits_usd
             ),
             events={
-                name: self.failover.counts[name] for name in ("failures", "failovers", "retries")
+                name: self.failover.counts[name]
+                for name in ("failures", "failovers", "retries", "preemptions")
             },
             simulated_s=self.lasted_s,
             event_count=self.happened,
@@ -261,8 +272,8 @@ class Run:
         counts = len(self.records) >= self.problem.workload.warmup_requests
         self.records.append(record)
         needed = request.prompt_tokens + request.output_tokens
-        if needed > self.problem.tokens_per_request:
-            room = self.problem.tokens_per_request
+        room = self.lanes[index].schedule.most_tokens or self.problem.tokens_per_request
+        if needed > room:
             self._fail(record, f"{needed} tokens do not fit a seat of {room}")
             return False
         sequence = Served(record, request.output_tokens, counts)

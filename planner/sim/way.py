@@ -10,7 +10,7 @@ from planner.core.cost import Batch
 from planner.core.cost.traversal import arrivals, payloads_bytes
 from planner.core.schedule import Job
 from planner.sim.result import Visit
-from planner.sim.served import Served
+from planner.sim.served import Served, sent
 
 if TYPE_CHECKING:
     from planner.sim.hops import HopLane
@@ -23,7 +23,7 @@ class Way:
     lane: HopLane
     job: Job[Served]
     number: int
-    batch: Batch
+    batches: tuple[Batch, ...]
     hop: int = -1
     payloads: tuple[float, ...] = ()
 
@@ -35,11 +35,13 @@ class Way:
         problem = lane.run.problem
         if not self.payloads:
             pipeline = lane.run.plan.pipelines[lane.index]
-            self.payloads = payloads_bytes(problem, pipeline, self.batch)
+            self.payloads = payloads_bytes(problem, pipeline, sent(self.batches))
         self.hop += 1
         wire = lane.network.routes[lane.index][self.hop]
         now_s = lane.now()
-        began_s, arrives_s = wire.send(problem, now_s, self.payloads[self.hop], self.batch.phase)
+        began_s, arrives_s = wire.send(
+            problem, now_s, self.payloads[self.hop], self.batches[0].phase
+        )
         self._note(f"{wire.src} -> {wire.dst}", now_s, began_s, arrives_s)
         lane.at(arrives_s, self._next())
 
@@ -60,7 +62,7 @@ class Way:
             self._note(worker.stage.node, came_s, began_s, ends_s)
             lane.at(ends_s, computed)
 
-        worker.compute(came_s, self.batch, started)
+        worker.compute(came_s, self.batches, started)
 
     def _next(self) -> Callable[[], None]:
         """What follows the hop just made: a stage, a relay, or home."""

@@ -19,7 +19,7 @@ def test_a_manifest_is_replayed_the_same_way_twice(scene: Scene) -> None:
     (target,) = once["targets"]
     assert target["name"] == "tiny"
     assert target["metrics"]["completed"] == 100
-    assert set(target["events"]) == {"failures", "failovers", "retries"}
+    assert set(target["events"]) == {"failures", "failovers", "retries", "preemptions"}
     assert target["recoveries"] == []
     assert once["engine"].pop("wall_s") >= 0
     twice["engine"].pop("wall_s")

@@ -57,6 +57,7 @@ def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
         egress=1e-9,
     )
     rate = draw(st.sampled_from([None, 3.0, 30.0]))
+    block = draw(st.sampled_from([1, 4, 16]))
     windows = {
         "sliding_window": draw(st.integers(2, 60)),
         "layer_types": ("sliding_attention", "full_attention") * (LAYERS // 2),
@@ -66,11 +67,19 @@ def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
         links=[way],
         devices=chips,
         model=model(num_hidden_layers=LAYERS, **(windows if draw(st.booleans()) else {})),
-        engine=engine(coordinator_step=draw(st.sampled_from([0, 2e-4]))),
+        engine=engine(
+            coordinator_step=draw(st.sampled_from([0, 2e-4])),
+            scheduler=draw(st.sampled_from(["runtime", "vllm"])),
+            max_num_batched_tokens=draw(st.sampled_from([16, 64, 2048])),
+            kv_block_tokens=block,
+            prefix_cache=draw(st.booleans()),
+            kv_skew=draw(st.sampled_from([0.0, 0.2])),
+        ),
         serving=Serving(
             return_path=draw(st.sampled_from(["direct", "relayed", "star"])),
             detect_s=draw(st.sampled_from([0.0, 0.3])),
             patience_s=draw(st.sampled_from([0.5, 30.0])),
+            kv_blocks=draw(st.integers(300, 900)) // block,
         ),
         workload=Workload(
             arrivals=Poisson(kind="poisson", rate=rate)

@@ -198,7 +198,7 @@ def test_an_idle_core_takes_a_job_while_another_stage_is_busy() -> None:
     )
     begun: list[tuple[str, float]] = []
     busy, idle = (workers[0] for workers in build(world, twice(world), 0).pipelines)
-    step = Batch.decode(1, 10)
+    step = (Batch.decode(1, 10),)
     busy.compute(0.0, step, lambda began_s, _: begun.append(("first", began_s)))
     busy.compute(0.0, step, lambda began_s, _: begun.append(("second", began_s)))
     idle.compute(0.0, step, lambda began_s, _: begun.append(("other stage", began_s)))

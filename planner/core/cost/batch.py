@@ -32,6 +32,18 @@ class Batch:
         """``each`` new tokens for each of ``sequences`` sequences with that much context in all."""
         return cls("decode", sequences, sequences * each, context_tokens)
 
+    @classmethod
+    def uneven(
+        cls, sequences: float, context_tokens: float, longest: float, skew: float, each: int = 1
+    ) -> Batch:
+        """A decode step of sequences of unlike length, as long as it takes attention's kernels.
+
+        A kernel is done when its longest sequence is; between t(mean) and t(longest) it leans by
+        ``skew`` towards the latter (LLMServingSim 2, measured inside vLLM).
+        """
+        leaning = (1 - skew) * context_tokens + skew * sequences * longest
+        return cls.decode(sequences, leaning if skew else context_tokens, each)
+
     @property
     def sampled_tokens(self) -> float:
         """Tokens the head is asked about: the last of a prompt, all of a decode step."""

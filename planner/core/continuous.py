@@ -1,0 +1,236 @@
+"""ContinuousSchedule: vLLM's rules for what a pipeline does next.
+
+In every step each running sequence that is complete gets its next token, and what is left of the
+step's budget of tokens goes to prompts, first come first served, a prompt perhaps in pieces. KV
+cache is handed out in blocks as it is needed; where it runs out, the sequence that came last gives
+its blocks back and begins anew at the head of the line. Nobody knows how long an answer becomes.
+
+Source: ``Scheduler.schedule`` and ``KVCacheManager.allocate_slots`` of vLLM 0.19 (V1).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from typing import Generic, Protocol, TypeVar
+
+from planner.core.kvpool import KvPool
+from planner.core.schedule import Job, Piece, Seated
+
+
+class Cached(Seated, Protocol):
+    """A request whose place in the cache changes."""
+
+    cached_tokens: int
+
+    @property
+    def known_tokens(self) -> int:
+        """Tokens of its prompt and its answer so far."""
+
+    @property
+    def computed_tokens(self) -> int:
+        """Of these, tokens that are in the cache."""
+
+    @property
+    def shared_tokens(self) -> int:
+        """Leading tokens that the owner's last sequence had as well."""
+
+    @property
+    def owner(self) -> Hashable:
+        """Whose prefix it can use again: a session's, or its own."""
+
+
+C = TypeVar("C", bound=Cached)
+
+
+class ContinuousSchedule(Generic[C]):
+    """Running sequences, blocks and the waiting line of one pipeline."""
+
+    def __init__(self, seats: int, groups: int, budget_tokens: int, pool: KvPool) -> None:
+        self.pool = pool
+        self.most_tokens: int | None = pool.blocks * pool.block_tokens
+        self.preempted: list[C] = []
+        """Who gave their blocks back in the last decision."""
+        self._seats, self._budget = seats, max(budget_tokens, seats)
+        self._waiting: deque[C] = deque()
+        self._running: list[list[C]] = [[] for _ in range(groups)]
+        self._partial: list[C | None] = [None] * groups
+        """By group: who has a prompt that is not complete; always the one who came last."""
+        self._under_way = [0] * groups
+        self._steps = [0] * groups
+        self._phase = [[0] * pool.block_tokens for _ in range(groups)]
+        """By group: decoding sequences by (cached tokens - steps) modulo the size of a block."""
+
+    @property
+    def seated(self) -> list[C]:
+        """Sequences that run, group by group."""
+        return [sequence for group in self._running for sequence in group]
+
+    @property
+    def occupied(self) -> int:
+        """How many run."""
+        return sum(map(len, self._running))
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits and nothing runs."""
+        return not self._waiting and not any(self._running)
+
+    @property
+    def admits(self) -> bool:
+        """Whether somebody waits for whom a step of group 0 now would have room."""
+        return bool(self._waiting) and self._fits(self._waiting[0], self._left(0)) is not None
+
+    def add(self, sequence: C) -> None:
+        """Puts a sequence at the end of the line."""
+        self._waiting.append(sequence)
+
+    def withdraw(self, sequence: C) -> bool:
+        """Takes a sequence out of the line; False if it is not waiting."""
+        if sequence not in self._waiting:
+            return False
+        self._waiting.remove(sequence)
+        return True
+
+    def leave(self, sequence: C) -> None:
+        """Frees the place and the blocks of a finished sequence."""
+        self._running[sequence.group].remove(sequence)
+        self._forget(sequence)
+
+    def evict(self) -> list[C]:
+        """Empties the pipeline: everybody who was in it, those who ran first."""
+        everyone = [*self.seated, *self._waiting]
+        groups, block = len(self._running), self.pool.block_tokens
+        self.pool.clear()
+        self._waiting.clear()
+        self._running = [[] for _ in range(groups)]
+        self._partial = [None] * groups
+        self._under_way = [0] * groups
+        self._phase = [[0] * block for _ in range(groups)]
+        return everyone
+
+    def back(self, job: Job[C]) -> None:
+        """Notes that a step is over; prompts that are complete decode from now on."""
+        group = job.group
+        self._under_way[group] -= 1
+        for piece in job.pieces:
+            if piece.completes:
+                self._count(piece.sequence, piece.sequence.known_tokens, 1)
+
+    def next_jobs(self) -> list[Job[C]]:
+        """A step for every group that has none under way."""
+        self.preempted = []
+        jobs = [self._step(group) for group, jobs in enumerate(self._under_way) if jobs == 0]
+        return [job for job in jobs if job is not None]
+
+    def steady_steps(self, group: int, most: int) -> int:
+        """How often the last step, if it only decoded, can be repeated, ``most`` times at most."""
+        running, free = len(self._running[group]), self.pool.free
+        steps = self.pool.block_tokens * (free // running)
+        if steps >= most:
+            return most
+        free %= running
+        while steps < most:
+            free -= self._needed(group, steps)
+            if free < 0:
+                break
+            steps += 1
+        return steps
+
+    def repeat(self, group: int, steps: int) -> None:
+        """Notes that the last step was repeated so many times."""
+        whole, rest = divmod(steps, self.pool.block_tokens)
+        blocks = whole * len(self._running[group])
+        blocks += sum(self._needed(group, step) for step in range(rest))
+        self.pool.take(blocks)
+        self._steps[group] += steps
+
+    def _needed(self, group: int, step: int = 0) -> int:
+        """Decoding sequences that need a block in the step after ``step`` more."""
+        phase = self._phase[group]
+        return phase[-(self._steps[group] + step) % len(phase)]
+
+    def _count(self, sequence: C, cached_tokens: int, by: int) -> None:
+        phase = self._phase[sequence.group]
+        phase[(cached_tokens - self._steps[sequence.group]) % len(phase)] += by
+
+    def _forget(self, sequence: C) -> None:
+        """Gives back what a sequence that does not run any more had."""
+        computed = sequence.computed_tokens
+        if self._partial[sequence.group] is sequence:
+            self._partial[sequence.group] = None
+        else:
+            self._count(sequence, computed, -1)
+        self.pool.give_back(sequence.owner, computed)
+
+    def _preempt(self, group: int) -> None:
+        """Sends the sequence that came last back to the head of the line."""
+        victim = self._running[group].pop()
+        self._forget(victim)
+        self._waiting.appendleft(victim)
+        self.preempted.append(victim)
+
+    def _left(self, group: int) -> int:
+        """Tokens of a step's budget that decoding leaves."""
+        return self._budget - len(self._running[group]) + (self._partial[group] is not None)
+
+    def _step(self, group: int) -> Job[C] | None:
+        running, pool = self._running[group], self.pool
+        while self._needed(group) > pool.free:
+            self._preempt(group)
+        pool.take(self._needed(group))
+        partial, budget = self._partial[group], self._left(group)
+        decoding = tuple(running[:-1] if partial else running)
+        pieces: list[Piece[C]] = []
+        if partial is not None:
+            computed = partial.computed_tokens
+            tokens = min(partial.known_tokens - computed, budget)
+            blocks = pool.holding(computed + tokens) - pool.holding(computed)
+            if blocks > pool.free:
+                self._preempt(group)
+            else:
+                pool.take(blocks)
+                budget -= tokens
+                done = computed + tokens == partial.known_tokens
+                self._partial[group] = None if done else partial
+                pieces.append(Piece(partial, computed, tokens, done))
+        if not self.preempted:
+            self._admit(group, budget, pieces)
+        if not decoding and not pieces:
+            return None
+        if decoding:
+            self._steps[group] += 1
+        self._under_way[group] += 1
+        return Job("prefill" if pieces else "decode", group, decoding, tuple(pieces))
+
+    def _admit(self, group: int, budget: int, pieces: list[Piece[C]]) -> None:
+        """Takes prompts from the line as far as seats, budget and blocks go."""
+        while self._waiting:
+            sequence = self._waiting[0]
+            hit = self._fits(sequence, budget)
+            if hit is None:
+                break
+            self._waiting.popleft()
+            self.pool.claim(sequence.owner, hit)
+            cached = hit * self.pool.block_tokens
+            tokens = min(sequence.known_tokens - cached, budget)
+            self.pool.take(self.pool.holding(cached + tokens) - hit)
+            sequence.cached_tokens, sequence.group = cached, group
+            self._running[group].append(sequence)
+            done = cached + tokens == sequence.known_tokens
+            self._partial[group] = None if done else sequence
+            pieces.append(Piece(sequence, cached, tokens, done))
+            budget -= tokens
+
+    def _fits(self, sequence: C, budget: int) -> int | None:
+        """Blocks of its prefix that are still there, if the first in line can run; or None.
+
+        It has to fit as a whole, even if it is computed in pieces (``scheduler_reserve_full_isl``).
+        """
+        pool = self.pool
+        if budget <= 0 or self.occupied >= self._seats:
+            return None
+        if pool.holding(sequence.known_tokens) > pool.free:
+            return None
+        known = min(sequence.known_tokens - 1, sequence.shared_tokens)
+        return pool.prefix_blocks(sequence.owner, known)

@@ -1,0 +1,74 @@
+"""Time of a stage for batches that are computed together, taken apart to be put together fast.
+
+Products, overheads and the head depend on how many tokens and sequences a step has, attention on
+each batch for itself. So the time of any mix is a sum of terms that recur.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from planner.core.cost.batch import Batch
+from planner.core.cost.compute import Chip, StageTime, stage_time, step_time
+from planner.core.model import ModelSpec
+from planner.core.quant import QuantScheme
+
+
+def joint_time(
+    model: ModelSpec, start: int, stop: int, quant: QuantScheme, chip: Chip, *batches: Batch
+) -> StageTime:
+    """Seconds that layers ``[start, stop)`` take for one step of all ``batches``."""
+    if len(batches) == 1:
+        return stage_time(model, start, stop, quant, chip, batches[0])
+    time = step_time(model, start, stop, quant, chip, *batches)
+    return time + StageTime(sync_s=_handing_s(chip))
+
+
+def _handing_s(chip: Chip) -> float:
+    """Time of devices with layers of their own to hand a step on (s)."""
+    return (chip.count - 1) * chip.calibration.sync_s if chip.count > chip.sharing else 0.0
+
+
+@dataclass(slots=True)
+class Terms:
+    """The terms of ``joint_time`` of one stage; each is asked of the cost model once."""
+
+    model: ModelSpec
+    start: int
+    stop: int
+    quant: QuantScheme
+    chip: Chip
+    known: dict[tuple[str, float, float], float] = field(default_factory=dict)
+
+    def products_s(self, tokens: float, sequences: float) -> float:
+        """Everything but attention, for so many tokens of so many sequences (s)."""
+        one = self._products_s(1, 1)
+        return self._products_s(tokens, 1) + (self._products_s(1, sequences) - one)
+
+    def _products_s(self, tokens: float, sequences: float) -> float:
+        key = ("products", tokens, sequences)
+        if key not in self.known:
+            time = self._time(Batch("prefill", sequences, tokens, 0))
+            other_s = time.total_s - time.kv_s - time.attention_s
+            self.known[key] = other_s + _handing_s(self.chip)
+        return self.known[key]
+
+    def prompt_s(self, tokens: int, cached: int) -> float:
+        """Attention of a piece of a prompt (s)."""
+        key = ("prompt", tokens, cached)
+        if key not in self.known:
+            self.known[key] = self._attention_s(Batch.prefill(tokens, cached))
+        return self.known[key]
+
+    def decoding_s(self, sequences: float, context: float) -> float:
+        """Attention of sequences that decode beside a piece of a prompt (s)."""
+        piece = Batch.prefill(1)
+        both = self._time(Batch.decode(sequences, context), piece)
+        return both.kv_s + both.attention_s - self._attention_s(piece)
+
+    def _attention_s(self, batch: Batch) -> float:
+        time = self._time(batch)
+        return time.kv_s + time.attention_s
+
+    def _time(self, *batches: Batch) -> StageTime:
+        return step_time(self.model, self.start, self.stop, self.quant, self.chip, *batches)

@@ -1,0 +1,40 @@
+"""Room: memory of a node that an engine may use, and the blocks of KV cache that fit into it."""
+
+from __future__ import annotations
+
+import math
+
+from planner.core.cost.memory import kv_bytes_per_sequence, stage_memory
+from planner.core.plan import Pipeline, Stage
+from planner.core.problem import Problem
+
+
+def capacity_bytes(problem: Problem, node_id: str) -> float:
+    """Memory of a node that the engine may use."""
+    node = problem.cluster.node(node_id)
+    device_bytes = problem.cluster.device(node_id).memory_bytes
+    each_bytes = device_bytes if node.memory_bytes is None else min(node.memory_bytes, device_bytes)
+    return problem.engine.memory_fraction * each_bytes * node.count
+
+
+def kv_blocks(problem: Problem, pipeline: Pipeline) -> int:
+    """Blocks of KV cache a pipeline has: as many as its fullest stage can hold.
+
+    What is not weights, activations of the largest step or the engine's reserve is cache.
+    """
+    if problem.serving.kv_blocks is not None:
+        return problem.serving.kv_blocks
+    return min(_stage_blocks(problem, stage, pipeline.max_num_seqs) for stage in pipeline.stages)
+
+
+def _stage_blocks(problem: Problem, stage: Stage, seats: int) -> int:
+    model, engine, quant = problem.model, problem.engine, problem.quant(stage.quant)
+    taken = stage_memory(
+        model, stage.start, stage.stop, quant, engine, seats, 0, engine.max_num_batched_tokens
+    )
+    left_bytes = capacity_bytes(problem, stage.node) - taken.total_bytes
+    block_bytes = sum(
+        times * kv_bytes_per_sequence(layer, quant, engine, engine.kv_block_tokens)
+        for layer, times in model.runs(stage.start, stage.stop)
+    )
+    return max(0, math.floor(left_bytes / block_bytes))
