@@ -2,7 +2,7 @@
 
 python benchmarks/vllm_replay.py ../shared/data/traces/vllm_e2e_rtx4090_llama31_8b.csv
 
-The file is a run of vLLM 0.19 on one RTX 4090 (casys-kaist/LLMServingSim, MIT). Step times come from
+The file is a run of vLLM 0.19 on one RTX 4090 (casys-kaist/LLMServingSim, MIT). Step times are from
 kernel times, not from the run; what was set for it (blocks of KV cache, most sequences, tokens per
 step) is set here. How far uneven sequences slow a step down (``kv_skew``) is known roughly only:
 --skew shows what it does.
