@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,34 +18,13 @@ from planner.core.gaps import Gaps
 from planner.core.schedule import Job
 from planner.sim.cohort import Cohort
 from planner.sim.lane import Schedule
-from planner.sim.network import Latency, Network, Server, Wire
+from planner.sim.network import Latency, Network, Server
 from planner.sim.pace import Pace, Piece
 from planner.sim.served import Served
+from planner.sim.track import Flight, Track
 
 if TYPE_CHECKING:
     from planner.sim.simulate import Run
-
-
-@dataclass(slots=True, eq=False)
-class Flight:
-    """A job under way, or a row of equal decode steps, one after the other."""
-
-    job: Job[Served]
-    piece: Piece
-    context: float
-    """Cached tokens of the first step."""
-    began_s: float
-    ready_s: float
-    """When the coordinator has sent it."""
-    ends_s: float
-    rounds: int = 1
-    is_row: bool = False
-    came_s: Sequence[float] = ()
-    """By place: when it gets there; of a single job only."""
-    done_s: Sequence[float] = ()
-    """By place: when the place is free for the next."""
-    drawn_s: Sequence[float] = ()
-    """Latencies of the wires that vary."""
 
 
 @dataclass(slots=True)
@@ -63,15 +41,12 @@ class RoundLane:
     alone: bool
     """Whether the coordinator works for this pipeline only."""
     pace: Pace = field(init=False)
+    track: Track = field(init=False)
     paces: dict[tuple[str, ...], Pace] = field(default_factory=dict)
     """By the nodes that held the stages."""
     cohorts: list[Cohort] = field(init=False)
     flights: deque[Flight] = field(default_factory=deque)
     """In the order in which they come back."""
-    free_s: list[float] = field(default_factory=list)
-    """By place: until when it is taken."""
-    last_s: list[float] = field(default_factory=list)
-    """By place: when the message before arrived at the far end of a wire."""
     dropped: list[Job[Served]] = field(default_factory=list)
     """Jobs that were lost under way and will be sent again."""
     decide_s: float = math.inf
@@ -89,10 +64,7 @@ class RoundLane:
         if nodes not in self.paces:
             self.paces[nodes] = Pace(self.run.problem, workers, self.network.routes[self.index])
         self.pace = self.paces[nodes]
-        self.free_s = [place.server.free_s for place in self.pace.places]
-        self.last_s = [
-            place.last_s if isinstance(place, Wire) else 0.0 for place in self.pace.places
-        ]
+        self.track = Track(self.pace.places)
 
     @property
     def coalesces(self) -> bool:
@@ -120,28 +92,8 @@ class RoundLane:
 
     def _cut(self, flight: Flight, now_s: float) -> None:
         """Shortens a row of steps to the first that ends now or later."""
-        flight.rounds = self._rounds_until(flight, now_s)
-        flight.ends_s = self._after(flight, flight.rounds)
-
-    def _after(self, flight: Flight, rounds: int) -> float:
-        """When so many steps of a row are over."""
-        size = self.cohorts[flight.job.group].size
-        return flight.began_s + flight.piece.seconds(flight.context, size, rounds)
-
-    def _rounds_until(self, flight: Flight, now_s: float) -> int:
-        """Steps of a row until one ends now or later: the root of a quadratic, to the step."""
-        size, piece = self.cohorts[flight.job.group].size, flight.piece
-        half = piece.growth_s * size / 2
-        step_s = piece.step_s + piece.growth_s * flight.context - half
-        passed_s = now_s - flight.began_s
-        # half n^2 + step n = passed, in the form that does not cancel where half is small
-        root = 2 * passed_s / (step_s + math.sqrt(step_s * step_s + 4 * half * passed_s))
-        rounds = min(max(1, math.ceil(root)), flight.rounds)
-        while rounds > 1 and self._after(flight, rounds - 1) >= now_s:
-            rounds -= 1
-        while rounds < flight.rounds and self._after(flight, rounds) < now_s:
-            rounds += 1
-        return rounds
+        flight.rounds = flight.rounds_until(now_s)
+        flight.ends_s = flight.after(flight.rounds)
 
     def advance(self, until_s: float) -> None:
         """Lets happen what happens until then, or until a user's next request is to come."""
@@ -185,10 +137,10 @@ class RoundLane:
                 most = min(cohort.steps_left - 1, room)
                 rounds = 1 + self.schedule.steady_steps(job.group, most)
             flight = Flight(job, piece, context, now_s, ready_s, 0.0, rounds, is_row=True)
-            flight.ends_s = self._after(flight, rounds)
+            flight.ends_s = flight.after(rounds)
         else:
             _, ready_s = self.coordinator.serve(now_s, piece.legs.own_s)
-            flight = self._fly(job, piece, context, now_s, ready_s)
+            flight = self.track.fly(job, piece, context, now_s, ready_s)
         self.flights.append(flight)
 
     def _context(self, cohort: Cohort) -> float:
@@ -207,30 +159,6 @@ class RoundLane:
         if job.phase == "prefill":
             return self.pace.prompt(job.sequences[0].known_tokens)
         return self.pace.decode(cohort.size, context)
-
-    def _fly(
-        self, job: Job[Served], piece: Piece, context: float, now_s: float, ready_s: float
-    ) -> Flight:
-        """Takes a job through all places."""
-        legs, free_s, last_s = piece.legs, self.free_s, self.last_s
-        stages_s = iter(piece.stages_s(context))
-        came_s, drawn_s = [ready_s], []
-        for index, place in enumerate(self.pace.places):
-            began_s = max(came_s[-1], free_s[index])
-            if isinstance(place, Wire):
-                free_s[index] = began_s + legs.busy_s[index]
-                away_s = legs.after_s[index]
-                if place.latency_s is not None:
-                    drawn_s.append(place.latency_s())
-                    away_s += drawn_s[-1]
-                last_s[index] = max(last_s[index], free_s[index] + away_s)
-                came_s.append(last_s[index])
-            else:
-                free_s[index] = began_s + next(stages_s)
-                came_s.append(free_s[index])
-        return Flight(
-            job, piece, context, now_s, ready_s, came_s[-1], 1, False, came_s, free_s[:], drawn_s
-        )
 
     def _take_back(self, flight: Flight, now_s: float) -> bool:
         """Hands out the tokens of a job, or of all steps of a row; whether somebody finished."""
@@ -275,7 +203,7 @@ class RoundLane:
         first_s = last_s = flight.ends_s
         grows_s = (0.0, 0.0)
         if rounds > 1:
-            first_s, last_s = self._after(flight, 1), self._after(flight, rounds)
+            first_s, last_s = flight.after(1), flight.after(rounds)
             piece, size = flight.piece, cohort.size
             second, latest = flight.context + size, flight.context + (rounds - 1) * size
             grows_s = (
@@ -283,7 +211,7 @@ class RoundLane:
                 piece.step_s + piece.growth_s * latest,
             )
         elif flight.is_row:
-            first_s = last_s = self._after(flight, 1)
+            first_s = last_s = flight.after(1)
         cohort.advance(rounds, first_s, grows_s)
         cohort.last_s = last_s
 
@@ -301,7 +229,7 @@ class RoundLane:
             flight = self.flights.popleft()
             if flight.is_row:
                 flight = self._broken(flight, now_s)
-            unused += self._book_part(flight, now_s)
+            unused += self.track.book(flight, now_s)
             self.dropped.append(flight.job)
         for latency, drawn_s in reversed(unused):
             latency.give_back(drawn_s)
@@ -310,7 +238,7 @@ class RoundLane:
 
     def _broken(self, row: Flight, now_s: float) -> Flight:
         """The step of a row that is under way, after those before it are taken back."""
-        rounds = self._rounds_until(row, now_s) - 1
+        rounds = row.rounds_until(now_s) - 1
         cohort, began_s = self.cohorts[row.job.group], row.began_s
         if rounds:
             self._book(row, rounds)
@@ -318,28 +246,7 @@ class RoundLane:
             self.schedule.repeat(row.job.group, rounds)
             began_s = cohort.last_s
         _, ready_s = self.coordinator.serve(began_s, row.piece.legs.own_s)
-        return self._fly(row.job, row.piece, self._context(cohort), began_s, ready_s)
-
-    def _book_part(self, flight: Flight, now_s: float) -> list[tuple[Latency, float]]:
-        """Puts a job on the accounts of the places that it has come to; draws it did not need."""
-        legs, stages_s = flight.piece.legs, iter(flight.piece.stages_s(flight.context))
-        drawn_s = iter(flight.drawn_s)
-        unused = []
-        for index, place in enumerate(self.pace.places):
-            if flight.came_s[index] > now_s:
-                if isinstance(place, Wire) and place.latency_s is not None:
-                    unused.append((place.latency_s, next(drawn_s)))
-                continue
-            place.server.free_s = flight.done_s[index]
-            if isinstance(place, Wire):
-                place.server.promised_s += legs.busy_s[index]
-                place.sent_bytes += legs.sent_bytes[index]
-                place.last_s = flight.came_s[index + 1]
-                if place.latency_s is not None:
-                    next(drawn_s)
-            else:
-                place.server.promised_s += next(stages_s)
-        return unused
+        return self.track.fly(row.job, row.piece, self._context(cohort), began_s, ready_s)
 
     def resume(self, now_s: float) -> None:
         """Sends again what was dropped, and goes on."""
