@@ -101,49 +101,74 @@ def lengths(
     return Lengths(table, gap.kinds, owners, own, hops, mixed("enter"), mixed("leave"))
 
 
-def cheapest(
-    given: Lengths, prices: Array, once: Sequence[int] = ()
-) -> tuple[float, Array, tuple[Cut, ...]]:
-    """Least length plus prices of any pipeline, how often it uses each class, and its stages.
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A pipeline that may use nodes again and again."""
+
+    length: float
+    """Prices included."""
+    used: Array
+    """How often it uses each class."""
+    cuts: tuple[Cut, ...]
+
+
+def cheapest(given: Lengths, prices: Array, once: Sequence[int] = ()) -> Chain:
+    """The chain of least length plus prices; infinite and without stages where there is none.
 
     Classes have prices. Those in ``once`` are used at most once: labels remember which of them
     they used (decremental state-space relaxation, Righini and Salani 2008); the others as often as
     they like.
     """
-    width, ways = len(given.table), len(given.owners)
-    sets, rows = 1 << len(once), np.arange(ways)
-    bits = np.zeros(len(prices), dtype=np.int64)
+    return cheapest_each(given, prices[None], once)[0]
+
+
+def cheapest_each(given: Lengths, prices: Array, once: Sequence[int] = ()) -> list[Chain]:
+    """The cheapest chain at each row of prices [row, class]; all rows at once take less time."""
+    width, ways, bits = len(given.table), len(given.owners), np.zeros(prices.shape[1], np.int64)
     bits[list(once)] = 1 << np.arange(len(once))
-    bit, paid = bits[given.owners], prices[given.owners]
-    with_it = (np.arange(sets)[:, None] & bit[None, :]) > 0
-    source = np.arange(sets)[:, None] & ~bit[None, :]
-    closed = ~with_it & (bit > 0)
-    waiting, here = np.full((2, width, sets, ways), np.inf)
-    waiting[0, 0] = given.enter
+    bit, paid = bits[given.owners], np.repeat(prices[:, given.owners], 1 << len(once), axis=0)
+    rows, number = np.arange(len(paid))[:, None], np.arange(ways)
+    with_it = (rows % (1 << len(once)) & bit) > 0
+    source, closed = rows - with_it * bit, ~with_it & (bit > 0)
+    waiting, here = np.full((2, width, len(paid), ways), np.inf)
+    waiting[0, :: 1 << len(once)] = given.enter
     for placed in range(1, width):
         low = int(given.lows[placed])
         if low >= placed:
             continue
-        least = (waiting[low:placed] + given.stages(placed, low)[:, None]).min(axis=0) + paid
+        least = (waiting[low:placed] + given.stages(placed, low)[:, None]).min(axis=0)
         if once:
-            least = least[source, rows]
+            least = least[source, number]
             least[closed] = np.inf
-        here[placed] = least
-        arrived = given.hops.arrive(least)
-        arrived[with_it] = np.inf
-        waiting[placed] = arrived
-    ends = here[-1] + given.leave
-    subset, last = map(int, np.unravel_index(int(ends.argmin()), ends.shape))
-    best, used, stop = float(ends[subset, last]), np.zeros(len(prices)), width - 1
-    cuts: list[Cut] = []
-    while stop and np.isfinite(best):
-        used[given.owners[last]] += 1
-        low, subset = int(given.lows[stop]), subset & ~int(bit[last])
-        lay = waiting[low:stop, subset, last] + given.stages(stop, low)[:, last]
+        here[placed] = least + paid
+        waiting[placed] = given.hops.arrive(here[placed])
+        waiting[placed][with_it] = np.inf
+    ends = (here[-1] + given.leave).reshape(len(prices), -1)
+    found = []
+    for index, end in enumerate(ends.argmin(axis=1)):
+        row, last = divmod(int(end), ways)
+        row += index << len(once)
+        cuts = (
+            _traced(given, waiting, here, bit, row, last) if np.isfinite(ends[index, end]) else ()
+        )
+        used = np.bincount(given.owners[[way for way, *_ in cuts]], minlength=len(bits))
+        found.append(Chain(float(ends[index, end]), used.astype(float), cuts))
+    return found
+
+
+def _traced(
+    given: Lengths, waiting: Array, here: Array, bit: Kinds, row: int, last: int
+) -> tuple[Cut, ...]:
+    """The stages of a chain, from its end on."""
+    cuts, stop = list[Cut](), len(given.table) - 1
+    while True:
+        low, row = int(given.lows[stop]), row & ~int(bit[last])
+        lay = waiting[low:stop, row, last] + given.stages(stop, low)[:, last]
         start = low + int(lay.argmin())
         cuts.append((last, start, stop))
-        last, stop = given.hops.came(here[start, subset], last) if start else last, start
-    return best, used, tuple(cuts[::-1])
+        if not start:
+            return tuple(cuts[::-1])
+        last, stop = given.hops.came(here[start, row], last), start
 
 
 def distinct(

@@ -9,29 +9,31 @@ cost and the prices are bounded apart.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from planner.plan.chain import Lengths, cheapest, distinct, lengths
+from planner.plan.chain import Lengths, cheapest, cheapest_each, distinct, lengths
 from planner.plan.columns import Columns
 from planner.plan.costs import Array, Criterion, Kinds
+from planner.plan.envelope import Corner, Envelope
 from planner.plan.floor import Cost, Floor
 from planner.plan.ways import Cut
 
 _GAP = 1
 """Where the gap between prompts stands among the criteria."""
-_LONGEST = 16.0
-"""Lengths up to so many times the shortest are told apart."""
 _FINE = 1.006
 """Intervals of length this narrow are not halved."""
+_HALVINGS = 8
+"""Times an interval of length is halved at most."""
 _TRIED = (1.1, 1.6)
 """Lengths, in shortest ones, at whose rates pipelines are looked for."""
 _ALIKE = 1.4
 """Rates that lie closer together are not both tried."""
+_GRID = 6
+"""Lengths, each so much longer, whose rates are looked at together at first."""
 _CLOSE = 1e-3
 """Bounds that much apart are not told apart."""
 _MET = 1e-2
@@ -114,7 +116,7 @@ class Coupled:
         """
         counts, replicas = self.columns.counts, self.columns.replicas
         for _ in range(turns if self.levels else 0):
-            if self.bound >= aim - _CLOSE * abs(aim):
+            if self.bound >= aim:
                 break
             told = self.columns.priced()
             value, prices = told.value, told.prices
@@ -152,21 +154,16 @@ class Coupled:
     def gather(self, turns: int, width: int) -> None:
         """Adds pipelines that use no node twice, at the prices of those that are known.
 
-        Prices of two turns are mixed in every other one: they swing.
+        Levels take turns. Prices of two turns are mixed in every other one: they swing.
         """
         before = np.zeros(len(self.columns.counts))
         for turn in range(turns if self.levels else 0):
             prices = self.columns.priced(real=True).prices
             prices = (prices + before) / 2 if turn % 2 else prices
-            before = prices
-            grown = [
-                self.seed(cuts)
-                for level in self.levels
-                for rate in self.rates
-                for cuts in distinct(level.given, prices / rate, self.columns.counts, width)
-            ]
-            if not any(grown):
-                break
+            before, level = prices, self.levels[turn % len(self.levels)]
+            for rate in self.rates:
+                for cuts in distinct(level.given, prices / rate, self.columns.counts, width):
+                    self.seed(cuts)
 
     def _split(self, level: Level) -> bool:
         """Whether the interval of a level's longest stage was wide, and is now halved."""
@@ -186,7 +183,7 @@ class Coupled:
     def _add_level(self, low_s: float, high_s: float) -> None:
         owners = self.columns.owners
         given = lengths(self.criteria, self.weights, high_s, owners, self.groups)
-        shortest, _, _ = cheapest(given, np.zeros(len(self.columns.counts)))
+        shortest = cheapest(given, np.zeros(len(self.columns.counts))).length
         self.solved += 1
         low = (*self.low[:_GAP], low_s, *self.low[_GAP + 1 :])
         if math.isfinite(shortest) and math.isfinite(self.cost(low)):
@@ -195,53 +192,80 @@ class Coupled:
     def _reduced(self, prices: Array, near: float) -> tuple[float, list[tuple[Cut, ...]], Level]:
         """The least that cost and prices of a chain sum up to, chains that come near it, and where.
 
-        Intervals of length cover all chains of a level, and so do levels; the worst one is looked
-        at closer. At any rate, the prices of a chain are at least the rate times what its length
-        falls short of the least of length plus prices over rate. Ends within ``near``.
+        A chain of a level costs at least what its length does, and pays at least what the envelope
+        says of that length. Where that is least is looked at closer, until it is within ``near``.
         """
-        bare, _, any_chain = cheapest(self.bare, prices, self.once)
-        found = [any_chain]
-        known: list[list[tuple[float, float]]] = [[] for _ in self.levels]
-        reached = math.inf
+        cheap = cheapest(self.bare, prices, self.once)
+        found, reached = [cheap.cuts], math.inf
+        curves = [Envelope(level.shortest, cheap.length) for level in self.levels]
 
-        def value(index: int, low: float, high: float) -> float:
-            paid = max([bare, *(rate * (least - high) for rate, least in known[index])])
-            tolerance = max(near, _CLOSE * abs(reached)) if math.isfinite(reached) else 0.0
-            return self._least(self.levels[index], low, reached - tolerance - paid) + paid
-
-        heap: list[tuple[float, int, float, float]] = []
-        for index, level in enumerate(self.levels):
-            end = level.shortest * _LONGEST
-            heap.append((-math.inf, index, level.shortest, end))
-            heap.append((-math.inf, index, end, math.inf))
-        while heap:
-            old, index, low, high = heapq.heappop(heap)
-            now = value(index, low, high)
-            if now > old and heap and now > heap[0][0]:
-                heapq.heappush(heap, (now, index, low, high))
-                continue
-            if (
-                now >= reached - max(near, _CLOSE * abs(reached))
-                or high <= low * _FINE
-                or math.isinf(high)
-            ):
-                return min(now, reached), found, self.levels[index]
+        def look(index: int, rates: list[float]) -> None:
+            """Chains of a level at some rates."""
+            nonlocal reached
+            self.solved += len(rates)
             level = self.levels[index]
-            rate = self._rate(level, low, high)
-            if rate and not any(1 / _ALIKE < rate / one < _ALIKE for one, _ in known[index]):
-                least, _, cuts = cheapest(level.given, prices / rate, self.once)
-                self.solved += 1
-                known[index].append((rate, least))
-                if cuts:
-                    found.append(cuts)
-                    whole = self.cost(self._vector(cuts)) + float(prices @ self.columns.used(cuts))
-                    reached = min(reached, whole)
-                heapq.heappush(heap, (now, index, low, high))
-                continue
-            middle = math.sqrt(low * high)
-            heapq.heappush(heap, (now, index, low, middle))
-            heapq.heappush(heap, (now, index, middle, high))
-        return math.inf, found, self.levels[0]
+            rows = np.stack([prices / rate for rate in rates])
+            for rate, chain in zip(rates, cheapest_each(level.given, rows, self.once), strict=True):
+                if not chain.cuts:
+                    continue
+                paid = float(prices @ chain.used)
+                curves[index].add(rate, chain.length - paid / rate, paid)
+                found.append(chain.cuts)
+                reached = min(reached, self.cost(self._vector(chain.cuts)) + paid)
+
+        for index, level in enumerate(self.levels):
+            if rates := self._grid(level):
+                look(index, rates)
+        while True:
+            enough = reached - max(near, _CLOSE * abs(reached)) if found else math.inf
+            worst, index, rates = math.inf, 0, list[float]()
+            for number, level in enumerate(self.levels):
+                value, asked = self._lowest(level, curves[number].corners(), enough)
+                if value < worst:
+                    worst, index, rates = value, number, asked
+            if worst >= enough or not rates:
+                return min(worst, reached), found, self.levels[index]
+            look(index, rates)
+
+    def _lowest(
+        self, level: Level, corners: list[Corner], enough: float
+    ) -> tuple[float, list[float]]:
+        """The least cost and prices along an envelope, and rates that may raise what is too low."""
+        costs = [self._least(level, corner.length, enough - corner.paid) for corner in corners]
+        ends = [cost + corner.paid for cost, corner in zip(costs, corners, strict=True)]
+        asked = [
+            corner.rate
+            for end, corner in zip(ends, corners, strict=True)
+            if corner.rate and end < enough
+        ]
+        lowest = min(ends)
+        if self.straight:
+            return lowest, asked
+        for one, two in itertools.pairwise(corners):
+            value = self._along(level, one, two, enough, _HALVINGS)
+            if value < enough:
+                asked += [corner.rate for corner in (one, two) if corner.rate]
+            lowest = min(lowest, value)
+        return lowest, sorted(set(asked))
+
+    def _along(self, level: Level, one: Corner, two: Corner, enough: float, halvings: int) -> float:
+        """A bound on cost and prices between two corners, costs growing as they like."""
+        value = self._least(level, one.length, enough - two.paid) + two.paid
+        if value >= enough or not halvings or two.length <= one.length * _FINE:
+            return value
+        middle = Corner((one.length + two.length) / 2, (one.paid + two.paid) / 2, None)
+        left = self._along(level, one, middle, enough, halvings - 1)
+        return min(left, self._along(level, middle, two, enough, halvings - 1))
+
+    def _grid(self, level: Level) -> list[float]:
+        """The rates at which longer and longer chains of a level cost more."""
+        rates = list[float]()
+        for step in range(_GRID):
+            low = level.shortest * _ALIKE**step
+            one = self._rate(level, low, low * _ALIKE)
+            if one and not any(1 / _ALIKE < one / other < _ALIKE for other in rates):
+                rates.append(one)
+        return rates
 
     def _rate(self, level: Level, low: float, high: float) -> float:
         """How fast the least cost grows over an interval of length; 0 where it does not."""

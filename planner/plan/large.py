@@ -42,8 +42,9 @@ _FEW = 0.6
 """Groups of alike lines are looked at together where there are fewer than this share of ways."""
 _NOISE = 1e-9
 """Growth of a cost that is rounding."""
-ENOUGH = 2e-3
-"""A bound this close to the best plan is not pursued further."""
+_ENOUGH = 2e-3
+_ENOUGH_SIDE_BY_SIDE = 0.03
+"""A bound this close to the best plan is not pursued further; replicas make it dearer."""
 
 
 @dataclass
@@ -104,6 +105,11 @@ class Large:
         return self.coupled is None or self.coupled.settled
 
     @property
+    def enough(self) -> float:
+        """The gap at which this structure is left alone."""
+        return _ENOUGH if self.replicas == 1 else _ENOUGH_SIDE_BY_SIDE
+
+    @property
     def quick_bound(self) -> float:
         """A bound on the whole structure that costs nothing."""
         return self._cost(self.low) * (self.replicas if self._additive else 1)
@@ -116,8 +122,8 @@ class Large:
         """
         self.incumbent = incumbent
         weights = self._weights(self.low)
-        self._build(self._lengths(weights, math.inf), np.zeros(len(self.classes)))
         if self.replicas == 1:
+            self._build(self._lengths(weights, math.inf), np.zeros(len(self.classes)))
             return self._answer(self._bound(weights, effort))
         return self._answer(max(self.quick_bound, self._side_by_side(weights, effort)))
 
@@ -155,7 +161,7 @@ class Large:
             coupled.seed(cuts)
         if self._additive:
             aim = min(self.incumbent, self.found)
-            bound = coupled.tighten(turns, self._remembered, aim)
+            bound = coupled.tighten(turns, self._remembered, aim - self.enough * abs(aim))
         else:
             bound = coupled.least()
         if coupled.near or not self._additive:
@@ -209,7 +215,7 @@ class Large:
         while sensitive and self.solved < effort:
             best = min(self.found, self.incumbent)
             bound, low, high = intervals[0]
-            if bound >= best - ENOUGH * abs(best) or high <= low * 1.002:
+            if bound >= best - _ENOUGH * abs(best) or high <= low * 1.002:
                 break
             heapq.heappop(intervals)
             middle = math.sqrt(low * high)
@@ -227,7 +233,8 @@ class Large:
         def one(total: float) -> float:
             return floor(self._cost, lower, sums, total, self.straight)
 
-        length, used, cuts = cheapest(given, prices)
+        chain = cheapest(given, prices)
+        length = chain.length
         self.solved += 1
         if not math.isfinite(length):
             return math.inf
@@ -239,12 +246,12 @@ class Large:
         theta, dual = 1.0, length
         for turn in range(_ITERATIONS):
             best = min(self.found, self.incumbent)
-            if bound >= best - ENOUGH * abs(best):
+            if bound >= best - _ENOUGH * abs(best):
                 break
-            excess = used - self.counts
+            excess = chain.used - self.counts
             if not (excess > 0).any():
-                self._offer([cuts])
-                reached = min(reached, given.of(cuts))
+                self._offer([chain.cuts])
+                reached = min(reached, given.of(chain.cuts))
                 if not prices.any():
                     break
             moved = (excess > 0) | (prices > 0)
@@ -262,11 +269,11 @@ class Large:
                 prices = np.maximum(0.0, prices + step * np.where(moved, excess, 0.0))
             else:
                 break
-            value, used, cuts = cheapest(given, prices, once)
+            chain = cheapest(given, prices, once)
             self.solved += 1
-            if not math.isfinite(value):
+            if not math.isfinite(chain.length):
                 return math.inf
-            value -= float(prices @ self.counts)
+            value = chain.length - float(prices @ self.counts)
             theta = theta if value > dual * (1 + 1e-4) else theta * 0.95
             if value > dual:
                 dual = value

@@ -12,7 +12,7 @@ from planner.core.quant import QuantScheme
 from planner.plan.choices import mixes, most_replicas, seats_to_try, structure_name
 from planner.plan.classes import node_classes
 from planner.plan.costs import lines
-from planner.plan.large import ENOUGH, Known, Large
+from planner.plan.large import Known, Large
 from planner.plan.structure import Best
 
 LOOKS = 24
@@ -34,7 +34,7 @@ def surveyed(problem: Problem, looks: int = LOOKS) -> Iterator[tuple[str, Best, 
     classes = node_classes(problem)
     between, known = lines(problem, classes), Known()
     structures: list[tuple[int, tuple[QuantScheme, ...], int]] = []
-    found, holds, incumbent = list[Best](), list[bool](), math.inf
+    found, holds, slack, incumbent = list[Best](), list[bool](), list[float](), math.inf
     shapes = [
         (quants, replicas)
         for quants in mixes(problem)
@@ -45,6 +45,7 @@ def surveyed(problem: Problem, looks: int = LOOKS) -> Iterator[tuple[str, Best, 
             structures.append((replicas, quants, seats))
             one = Large(problem, classes, *structures[-1], between, known)
             found.append(one.first())
+            slack.append(one.enough)
             holds.append(one.holds)
             incumbent = min(incumbent, found[-1].cost)
             if problem.workload.concurrency is not None and found[-1].plan is not None:
@@ -54,7 +55,7 @@ def surveyed(problem: Problem, looks: int = LOOKS) -> Iterator[tuple[str, Best, 
     heapq.heapify(bounds)
     for _ in range(looks):
         before, index = bounds[0]
-        if before >= incumbent - ENOUGH * abs(incumbent) or index in done:
+        if before >= incumbent - slack[index] * abs(incumbent) or index in done:
             break
         once = structures[index][0] == 1 or len(classes) > _KEPT
         if index not in kept:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from planner.core.problem import Problem
-from planner.plan.chain import Lengths, cheapest, distinct
+from planner.plan.chain import Lengths, cheapest, cheapest_each, distinct
 from planner.plan.classes import allowed_nodes
 from planner.plan.floor import floor
 from planner.plan.hops import Hops
@@ -91,12 +91,14 @@ def every_chain(given: Lengths, prices: np.ndarray[tuple[int], np.dtype[np.float
 def test_chains_that_remember_every_node_are_optimal(seed: int) -> None:
     given, prices = random_lengths(seed), np.linspace(0.0, 0.5, 4)
     optimum = every_chain(given, prices)
-    free, _, _ = cheapest(given, prices)
-    whole, used, cuts = cheapest(given, prices, once=range(4))
-    assert free <= optimum + 1e-12
-    assert whole == pytest.approx(optimum)
-    assert used.max() == 1
-    assert [cut[1] for cut in cuts[1:]] == [cut[2] for cut in cuts[:-1]]
+    assert cheapest(given, prices).length <= optimum + 1e-12
+    whole = cheapest(given, prices, once=range(4))
+    assert whole.length == pytest.approx(optimum)
+    assert whole.used.max() == 1
+    assert [cut[1] for cut in whole.cuts[1:]] == [cut[2] for cut in whole.cuts[:-1]]
+    both = cheapest_each(given, np.stack([0 * prices, prices]), once=range(4))
+    assert both[1].cuts == whole.cuts
+    assert both[0].length == pytest.approx(every_chain(given, 0 * prices))
     greedy = distinct(given, prices, np.ones(4), width=4)
     assert greedy
     for chain in greedy:
