@@ -213,24 +213,22 @@ class Coupled:
                 found.append(chain.cuts)
                 reached = min(reached, self.cost(self._vector(chain.cuts)) + paid)
 
-        for index, level in enumerate(self.levels):
-            if rates := self._grid(level):
-                look(index, rates)
         while True:
             enough = reached - max(near, _CLOSE * abs(reached)) if found else math.inf
             worst, index, rates = math.inf, 0, list[float]()
             for number, level in enumerate(self.levels):
-                value, asked = self._lowest(level, curves[number].corners(), enough)
+                value, asked = self._lowest(level, curves[number], enough)
                 if value < worst:
                     worst, index, rates = value, number, asked
             if worst >= enough or not rates:
                 return min(worst, reached), found, self.levels[index]
             look(index, rates)
 
-    def _lowest(
-        self, level: Level, corners: list[Corner], enough: float
-    ) -> tuple[float, list[float]]:
+    def _lowest(self, level: Level, curve: Envelope, enough: float) -> tuple[float, list[float]]:
         """The least cost and prices along an envelope, and rates that may raise what is too low."""
+        corners = curve.corners()
+        if not curve.touches:
+            return self._least(level, level.shortest, math.inf) + curve.bare, self._grid(level)
         costs = [self._least(level, corner.length, enough - corner.paid) for corner in corners]
         ends = [cost + corner.paid for cost, corner in zip(costs, corners, strict=True)]
         asked = [
@@ -260,7 +258,7 @@ class Coupled:
     def _grid(self, level: Level) -> list[float]:
         """The rates at which longer and longer chains of a level cost more."""
         rates = list[float]()
-        for step in range(_GRID):
+        for step in range(0, _GRID, 1 + len(self.once) // 3):
             low = level.shortest * _ALIKE**step
             one = self._rate(level, low, low * _ALIKE)
             if one and not any(1 / _ALIKE < one / other < _ALIKE for other in rates):

@@ -330,7 +330,7 @@ class Large:
     def _remembered(self) -> int:
         """Nodes whose use labels remember; each doubles the work."""
         if self.replicas > 1:
-            return 5 if len(self.classes) <= 50 else 3 if len(self.classes) <= 120 else 2
+            return 7 if len(self.classes) <= 50 else 5 if len(self.classes) <= 120 else 3
         return 7 if len(self.classes) <= 120 else 4
 
     @property
