@@ -16,10 +16,12 @@ DEVICES = ("rtx-4090", "rtx-3090")
 UPLINKS = (2.5e6, 6e6, 12.5e6, 60e6)
 
 
-def world(nodes: int, seed: int, objective: Objective, users: int) -> Problem:
-    """The marketplace scenario's model on ``nodes`` random machines in 3 to 10 regions."""
+def world(
+    nodes: int, seed: int, objective: Objective, users: int, model: str = "llama-3.3-70b"
+) -> Problem:
+    """The marketplace scenario on ``nodes`` random machines in 3 to 10 regions."""
     rng = random.Random(f"{nodes}-{seed}")
-    base = load_scenario(ROOT / "scenarios" / "marketplace.yaml", [], []).problem
+    base = load_scenario(ROOT / "scenarios" / "marketplace.yaml", [], [f"model={model}"]).problem
     regions = [f"r{index}" for index in range(rng.randint(3, 10))]
     machines = [Node(id="gateway", region=regions[0])]
     for index in range(nodes):
