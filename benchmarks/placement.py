@@ -24,7 +24,7 @@ from planner.plan.solve import solve
 
 PAGE = ROOT / "docs" / "measured" / "placement.md"
 START, END = "<!-- measured -->", "<!-- /measured -->"
-HEAD = "| search | layers | nodes | clusters | median gap | worst gap | CPU s, median | worst | MB |"
+HEAD = "| search | layers | nodes | clusters | gap, median | worst | CPU s, median | worst | MB |"
 
 
 @dataclass(frozen=True)
