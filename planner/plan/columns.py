@@ -26,6 +26,15 @@ _BRANCHES = 2000
 """Nodes of the branch-and-bound tree of one integer program at most."""
 
 
+@dataclass
+class Known:
+    """What structures learn from each other."""
+
+    pipelines: dict[tuple[Cut, ...], None] = field(default_factory=dict)
+    prices: Array | None = None
+    """Of nodes by class."""
+
+
 @dataclass(frozen=True, slots=True)
 class Priced:
     """What the linear program says."""

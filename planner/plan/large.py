@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from planner.core.quant import QuantScheme
 from planner.plan.activity import home_usd_per_hour
 from planner.plan.chain import Lengths, cheapest, distinct, lengths
 from planner.plan.classes import NodeClass
-from planner.plan.columns import Columns
+from planner.plan.columns import Columns, Known
 from planner.plan.costs import Array, Criterion, Kinds, Lines, criteria
 from planner.plan.coupled import Coupled
 from planner.plan.floor import floor
@@ -45,15 +45,6 @@ _NOISE = 1e-9
 _ENOUGH = 2e-3
 _ENOUGH_SIDE_BY_SIDE = 0.03
 """A bound this close to the best plan is not pursued further; replicas make it dearer."""
-
-
-@dataclass
-class Known:
-    """What structures learn from each other."""
-
-    pipelines: dict[tuple[Cut, ...], None] = field(default_factory=dict)
-    prices: Array | None = None
-    """Of nodes by class."""
 
 
 @dataclass

@@ -25,6 +25,7 @@ from planner.plan.choices import (
     structure_name,
 )
 from planner.plan.classes import NodeClass, allowed_nodes, node_classes, states, without_nodes
+from planner.plan.columns import Known
 from planner.plan.costs import criteria, lines
 from planner.plan.explain import explained
 from planner.plan.infeasible import (
@@ -36,7 +37,7 @@ from planner.plan.infeasible import (
     relaxed_problem,
     with_objective,
 )
-from planner.plan.large import Known, Large
+from planner.plan.large import Large
 from planner.plan.mend import cheapest_mend
 from planner.plan.predict import load_of, predict
 from planner.plan.promise import admissible, as_cost, judge, objective_value

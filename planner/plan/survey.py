@@ -11,8 +11,9 @@ from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.plan.choices import mixes, most_replicas, seats_to_try, structure_name
 from planner.plan.classes import node_classes
+from planner.plan.columns import Known
 from planner.plan.costs import lines
-from planner.plan.large import Known, Large
+from planner.plan.large import Large
 from planner.plan.structure import Best
 
 LOOKS = 24
