@@ -8,7 +8,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +22,7 @@ from planner.core.rng import stream
 from planner.run.crew import START_S, Post, Worker, WorkerLostError
 from planner.run.frames import PeerLostError
 from planner.run.outlet import Outlet
-from planner.run.places import Here, Place
+from planner.run.places import Here, Place, UnreachableError
 from planner.run.steps import Step
 from planner.run.transport import Channel, LinkShape, Listener, connect
 
@@ -212,7 +212,7 @@ class Fleet:
         for worker, (src, dst), end in zip(workers, pairwise(route), ends, strict=True):
             shape = self._shape(src, dst)
             order = {
-                "port": worker.place.port_to(*end),
+                "port": self._way(workers, worker.place, *end),
                 "secret": self._secret,
                 "link": asdict(shape) if shape else None,
                 "epoch": line.epoch,
@@ -220,7 +220,7 @@ class Fleet:
             }
             worker.tell({"connect": order})
         try:
-            port = self._home.port_to(workers[0].place, workers[0].port)
+            port = self._way(workers, self._home, workers[0].place, workers[0].port)
             into = connect(port, self._secret, str(line.epoch))
         except PeerLostError as error:
             raise WorkerLostError(workers[0], str(error)) from None
@@ -231,6 +231,14 @@ class Fleet:
             if "unconnected" in said:
                 raise WorkerLostError(following or worker, said["unconnected"])
         line.tokens = self._accept(line, workers[-1], timeout_s)
+
+    def _way(self, workers: Sequence[Worker], place: Place, to: Place, port: int) -> int:
+        """A port of a place that leads to another; raises WorkerLostError."""
+        try:
+            return place.port_to(to, port)
+        except UnreachableError as error:
+            lost = next(worker for worker in workers if worker.place.host == error.host)
+            raise WorkerLostError(lost, error.message) from None
 
     def _accept(self, line: Line, last: Worker, timeout_s: float) -> socket.socket:
         """The connection that the last stage answers on."""

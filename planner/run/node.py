@@ -185,7 +185,10 @@ class Node:
 
     def _lead(self, stream: Stream, request: Lead) -> None:
         """The way to another node is made first, so that a port that is told leads there."""
-        onward = reach(request.to, request.port, self.keys)
+        try:
+            onward = reach(request.to, request.port, self.keys)
+        except RunError as error:
+            raise tls.RefusedError(f"{request.to.node}: {error.message}") from None
         try:
             with _one_caller() as listener:
                 stream.send(Opened(port=listener.getsockname()[1]))

@@ -14,9 +14,18 @@ import socket
 import tempfile
 from typing import IO, Protocol
 
+from planner.core.errors import RunError
 from planner.run.nursery import nursery
 
 _END_S = 5.0
+
+
+class UnreachableError(RunError):
+    """A place does not answer; ``host`` says which."""
+
+    def __init__(self, host: str, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.host = host
 
 
 class Process(Protocol):
@@ -48,13 +57,13 @@ class Place(Protocol):
     """Places of one host share its processor."""
 
     def start(self, threads: int) -> Process:
-        """A new worker, waiting for its orders; raises RunError."""
+        """A new worker, waiting for its orders; raises UnreachableError."""
 
     def port_to(self, other: Place, port: int) -> int:
-        """A port here that leads to ``port`` of another place."""
+        """A port here that leads to ``port`` of another place; raises UnreachableError."""
 
     def port_from_home(self, port: int) -> int:
-        """A port of the coordinator's host that leads to ``port`` here."""
+        """A port of the coordinator's host that leads to ``port`` here; UnreachableError."""
 
 
 class LocalProcess:

@@ -35,7 +35,7 @@ from planner.run.messages import (
     Work,
 )
 from planner.run.node import reach
-from planner.run.places import Place
+from planner.run.places import Place, UnreachableError
 from planner.run.relay import splice
 from planner.run.stream import Stream, call, granted
 from planner.run.transport import LOOPBACK
@@ -46,6 +46,8 @@ _PREPARE_S = 600.0
 """How long a node may check weights without a word."""
 _DATA_S = 30.0
 _CHUNK_BYTES = 2**16
+_OTHERS = ("unreachable", "no_such_port")
+"""Refusals that are about a third party."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,8 @@ class RemotePlace:
         if isinstance(other, RemotePlace):
             stream, opened = self._ask(Lead(what="lead", to=other.source, port=port))
             stream.close()
+            if isinstance(opened, Refusal):
+                raise UnreachableError(other.host, f"{self.host} does not reach {other.host}")
         else:
             stream, opened = self._ask(Return(what="return"))
             threading.Thread(target=_lead_home, args=(stream, port), daemon=True).start()
@@ -158,7 +162,10 @@ class RemotePlace:
 
     def port_from_home(self, port: int) -> int:
         """A port of this host that leads to a worker there."""
-        onward = reach(self.source, port, self._keys)
+        try:
+            onward = reach(self.source, port, self._keys)
+        except RunError as error:
+            raise UnreachableError(self.host, error.message, error.hint) from None
         listener = socket.create_server((LOOPBACK, 0), backlog=1)
         listener.settimeout(_ANSWER_S)
         threading.Thread(target=_lead_on, args=(listener, onward), daemon=True).start()
@@ -166,15 +173,23 @@ class RemotePlace:
         return opened
 
     def _ask(self, request: Message) -> tuple[Stream, Opened | Begun | Blob | Refusal]:
-        """A new stream on which a request was granted; raises RunError."""
-        stream = call(self.source, self._keys)
+        """A new stream and the answer to a request on it; raises UnreachableError, RunError."""
+        try:
+            stream = call(self.source, self._keys)
+        except RunError as error:
+            raise UnreachableError(self.host, error.message, error.hint) from None
         try:
             stream.send(request)
             answer = stream.read(ANSWER, _ANSWER_S)
-            return stream, granted(answer, self.source.node)
+            if not (isinstance(answer, Refusal) and answer.refused in _OTHERS):
+                granted(answer, self.source.node)
+        except PeerLostError as error:
+            stream.close()
+            raise UnreachableError(self.host, error.message) from None
         except BaseException:
             stream.close()
             raise
+        return stream, answer
 
 
 def prepare(

@@ -56,10 +56,13 @@ def nodes(home: Deployment, *names: str) -> Iterator[dict[str, Daemon]]:
 def order(home: Deployment, folder: Path, chosen: Plan = PLAN, **changes: object) -> Order:
     opened = open_checkpoint(folder)
     pieces = list_pieces(opened)
+    held = [(stage.node, stage) for one in chosen.pipelines for stage in one.stages]
+    held += [
+        (one.node, chosen.pipelines[one.pipeline].stages[one.stage]) for one in chosen.standbys
+    ]
     assignments = tuple(
-        Assignment(node=stage.node, start=stage.start, stop=stage.stop, quant=stage.quant)
-        for one in chosen.pipelines
-        for stage in one.stages
+        Assignment(node=node, start=stage.start, stop=stage.stop, quant=stage.quant)
+        for node, stage in held
     )
     values = {
         "deployment": home.authority.deployment,
