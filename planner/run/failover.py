@@ -24,15 +24,12 @@ from planner.run.crew import Post, Worker, WorkerLostError
 from planner.run.fleet import Fleet
 from planner.run.history import Cached
 from planner.run.losses import Absence, Back, Care, Event, Loss, Recovered, Stranded, Whole
-from planner.run.places import UnreachableError
 
 _BEATS = 10
 """Signs of life that are asked for within the detection deadline."""
 _SLACK = 10.0
 """How many times longer than predicted a step may take before its stage counts as hung."""
 _MOST_FAILED_RETURNS = 3
-_CALL_AGAIN_S = 0.5
-"""After which a node that did not answer is called again."""
 _CLOSE_S = 5.0
 _ANSWER_S = 1.0
 
@@ -306,9 +303,11 @@ class Failover:
     def _bring_back(self, node: str) -> None:
         """Starts a new worker on a node, which holds what the plan gave the node."""
         for _ in range(_MOST_FAILED_RETURNS):
-            worker = self._spawned(node)
-            if worker is None:
-                return
+            worker = self.fleet.respawn(node, lambda: self._closed)
+            with self._lock:
+                if worker is None or self._closed:
+                    return
+                self._coming.append(worker)
             try:
                 post = self._home(node)
                 if post is not None:
@@ -322,20 +321,6 @@ class Failover:
                 return
             finally:
                 self._coming.remove(worker)
-
-    def _spawned(self, node: str) -> Worker | None:
-        """A new worker, once its node answers; None where the run ends before that."""
-        while not self._closed:
-            try:
-                worker = self.fleet.spawn(node)
-            except UnreachableError:
-                time.sleep(_CALL_AGAIN_S)
-                continue
-            with self._lock:
-                if not self._closed:
-                    self._coming.append(worker)
-                    return worker
-        return None
 
     def _note_return(self, node: str, now_s: float) -> None:
         for index, one in enumerate(self.absences):

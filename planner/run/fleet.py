@@ -8,7 +8,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +27,8 @@ from planner.run.steps import Step
 from planner.run.transport import Channel, LinkShape, Listener, connect
 
 _STOP_S = 5.0
+_CALL_AGAIN_S = 0.5
+"""After which a node that did not answer is called again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,15 @@ class Fleet:
         worker = Worker(node, place, place.start(self._settings.threads))
         self._spawned.append(worker)
         return worker
+
+    def respawn(self, node: str, given_up: Callable[[], bool]) -> Worker | None:
+        """As ``spawn``, once the node answers; None where that is given up before."""
+        while not given_up():
+            try:
+                return self.spawn(node)
+            except UnreachableError:
+                time.sleep(_CALL_AGAIN_S)
+        return None
 
     def enlist(self, worker: Worker) -> None:
         """Counts a worker that was spawned later among the others."""
