@@ -12,7 +12,7 @@ from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.workload import Request
 from planner.sim.result import SimResult
-from planner.sim.simulate import simulate
+from planner.sim.trial import Trial, run_trial
 
 _T95 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
@@ -44,18 +44,13 @@ def replicate(
 
     ``requests`` replace those of the workload and come at their own times.
     """
-    results = [
-        simulate(
-            problem,
-            plan,
-            seed,
-            requests,
-            visits,
-            own_times=requests is not None,
-            exact_steps=exact_steps,
-        )
-        for seed in seeds
-    ]
+    return summary(
+        [run_trial(Trial(problem, plan, seed, requests, visits, exact_steps)) for seed in seeds]
+    )
+
+
+def summary(results: list[SimResult]) -> Replications:
+    """Replications with the means of their metrics and how sure these are."""
     if len(results) == 1:
         return Replications(results, results[0].metrics, {})
     means: dict[str, float] = {}

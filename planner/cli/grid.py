@@ -1,0 +1,84 @@
+"""Grids: targets under every combination of values, and where their simulations run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from planner.sim.result import SimResult
+    from planner.sim.trial import Trial
+
+VaryOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--vary",
+        metavar="PATH=A,B,...",
+        help="Simulate under each of these values, and under every combination if repeated.",
+    ),
+]
+SpreadOption = Annotated[
+    Literal["processes", "ray"],
+    typer.Option(
+        "--engine",
+        help="Where simulations run side by side: on this host's cores or on a Ray cluster.",
+    ),
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        min=1,
+        help="Processes at a time.  [default: 1 for fewer than 8 simulations, else all cores]",
+    ),
+]
+_FEW = 8
+"""Simulations that are over before other processes would have started."""
+
+
+def combinations(varied: Sequence[str]) -> list[tuple[str, ...]]:
+    """The ``PATH=VALUE`` of every combination, in the order given; one empty one without any.
+
+    A list in brackets is one value. Raises UsageError.
+    """
+    return list(itertools.product(*(list(_values(text)) for text in varied)))
+
+
+def _values(text: str) -> Iterator[str]:
+    from planner.core.errors import UsageError
+
+    path, sign, values = text.partition("=")
+    found = [value.strip() for value in _split(values)]
+    if not sign or not path or not all(found):
+        raise UsageError(f"--vary {text} names no values", "write it like PATH=A,B,C")
+    yield from (f"{path}={value}" for value in found)
+
+
+def _split(text: str) -> Iterator[str]:
+    """The parts between commas that are in no brackets."""
+    depth, part = 0, ""
+    for letter in text:
+        depth += (letter in "[{(") - (letter in "]})")
+        if letter == "," and depth == 0:
+            yield part
+            part = ""
+        else:
+            part += letter
+    yield part
+
+
+def spread(
+    trials: Sequence[Trial], engine: str, jobs: int | None, address: str | None
+) -> Iterator[SimResult]:
+    """Results in the order of the trials, the same wherever they run; raises RunError."""
+    from planner.run.spread import over_processes, over_ray, usable_cores
+    from planner.sim.trial import run_trial
+
+    if engine == "ray":
+        yield from over_ray(run_trial, trials, address)
+        return
+    chosen = jobs or (usable_cores() if len(trials) >= _FEW else 1)
+    yield from over_processes(run_trial, trials, chosen)
