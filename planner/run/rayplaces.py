@@ -120,7 +120,8 @@ class RayPlace:
 
     def __init__(self, member: Member, actor: Any, keys: Keys, order: Order) -> None:
         self.host = member.id
-        self._member, self._actor, self._keys, self._order = member, actor, keys, order
+        self.actor = actor
+        self._member, self._keys, self._order = member, keys, order
         self._remote: RemotePlace | None = None
 
     def arrive(self) -> RemotePlace:
@@ -128,7 +129,7 @@ class RayPlace:
         import ray
 
         try:
-            address, port = ray.get(self._actor.where.remote(), timeout=_START_S)
+            address, port = ray.get(self.actor.where.remote(), timeout=_START_S)
         except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
             raise RunError(f"Ray has no actor for node {self.host}: {error}") from None
         key = self._member.fingerprint
