@@ -24,8 +24,12 @@ def contest_of(
     profiles: Sequence[Path],
     alternatives: bool,
     explained: bool,
+    grid: bool = False,
 ) -> Contest:
-    """Everything that competes, planned."""
+    """Everything that competes, planned.
+
+    The points of a grid are compared with each other; one without a plan is left out.
+    """
     contest = Contest(
         requests,
         lambda scenario: Catalogue(scenario.path.parent, profiles),
@@ -33,7 +37,10 @@ def contest_of(
         explained,
     )
     for target in loaded:
-        contest.add(target, alternatives=alternatives)
+        if grid and isinstance(target, Scenario):
+            contest.compete(target)
+        else:
+            contest.add(target, alternatives=alternatives)
     return contest
 
 

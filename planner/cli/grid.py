@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from planner.files.manifest import Manifest
+    from planner.files.scenario import Scenario
     from planner.sim.result import SimResult
     from planner.sim.trial import Trial
 
@@ -45,6 +48,20 @@ def combinations(varied: Sequence[str]) -> list[tuple[str, ...]]:
     A list in brackets is one value. Raises UsageError.
     """
     return list(itertools.product(*(list(_values(text)) for text in varied)))
+
+
+def named(target: Scenario | Manifest, values: Sequence[str]) -> Scenario | Manifest:
+    """A target that is told from the others by the values it has."""
+    from planner.files.manifest import Manifest
+
+    told = [text.partition("=") for text in values]
+    suffix = "".join(f" {path.rsplit('.', 1)[-1]}={value}" for path, _, value in told)
+    if not suffix:
+        return target
+    if isinstance(target, Manifest):
+        problem = target.problem.model_copy(update={"name": target.problem.name + suffix})
+        return target.model_copy(update={"problem": problem})
+    return replace(target, name=target.name + suffix)
 
 
 def _values(text: str) -> Iterator[str]:

@@ -12,6 +12,8 @@ import typer
 from planner.cli import console
 from planner.cli.chrometrace import ChromeTraceOption
 from planner.cli.console import Format, FormatOption, ProfilesOption, SetOption
+from planner.cli.grid import JobsOption, SpreadOption, VaryOption, combinations, named
+from planner.cli.options import RayAddressOption
 from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def simulate(
         typer.Argument(metavar="TARGET...", help="Manifests, or scenarios to be planned first."),
     ],
     overrides: SetOption = None,
+    vary: VaryOption = None,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -67,6 +70,9 @@ def simulate(
         Path | None,
         typer.Option("--records", metavar="FILE.csv", help="Where to write a row per request."),
     ] = None,
+    jobs: JobsOption = None,
+    engine: SpreadOption = "processes",
+    ray_address: RayAddressOption = None,
     html: HtmlOption = None,
     chrome_trace: ChromeTraceOption = None,
     exact_steps: Annotated[
@@ -112,31 +118,31 @@ def simulate(
     All targets meet the same random numbers. A scenario is planned first; the alternatives it
     names follow as further targets, APIs at their price for the simulated tokens. A scenario that
     names none is compared with rented clouds and marketplaces, own hardware and the cheapest APIs.
-    What to do comes first, and at which prices, loads and latencies that changes.
+    What to do comes first, and at which prices, loads and latencies that changes. With --vary the
+    targets are compared under every combination of values instead.
 
     Example: `planner simulate manifest.yaml --replications 5`
     """
     from planner.cli.advice import advice_on, contest_of
     from planner.cli.page import require_plotly, simulated_facts, write_page
+    from planner.cli.targets import How, simulated, target_of
     from planner.report.simulate import SimulateReport, api_target
 
     if html is not None:
         require_plotly()
     began_s = time.perf_counter()
-    loaded = _load(targets, scenario, profiles or [], overrides or [])
+    grid = combinations(vary or [])
+    loaded = _load(targets, scenario, profiles or [], overrides or [], grid)
     first_seed = _seed(loaded, seed)
     replayed = _trace(trace, trace_speed, requests) if trace else None
-    contest = contest_of(loaded, requests, profiles or [], alternatives, html is not None)
-    found: list[Target] = []
-    runs: list[Replications] = []
-    seeds = range(first_seed, first_seed + (replications or (5 if contest.compares else 1)))
-    with console.progress("simulating", len(contest.contestants), "targets") as advance:
-        for contestant in contest.contestants:
-            target, run = _simulate(contestant, seeds, replayed, check, exact_steps)
-            found.append(target)
-            runs.append(run)
-            advance(1)
-    advice = advice_on(contest, found, runs[0], flips) if contest.compares else None
+    shown = html is not None
+    contest = contest_of(loaded, requests, profiles or [], alternatives, shown, bool(vary))
+    compares = contest.compares and not vary
+    seeds = range(first_seed, first_seed + (replications or (5 if compares else 1)))
+    how = How(replayed, check, exact_steps, engine, jobs, ray_address)
+    runs = simulated(contest.contestants, seeds, how)
+    found = [target_of(*both) for both in zip(contest.contestants, runs, strict=True)]
+    advice = advice_on(contest, found, runs[0], flips) if compares else None
     found += [api_target(one) for one in (advice.alternatives if advice else ()) if one.is_api]
     for said in contest.stale():
         console.warn(said)
@@ -173,6 +179,7 @@ def _load(
     scenario: Path | None,
     profiles: Sequence[Path],
     overrides: Sequence[str],
+    grid: Sequence[tuple[str, ...]],
 ) -> list[Scenario | Manifest]:
     """The targets; raises StaleManifestError for one that was planned for another scenario."""
     from planner.files.manifest import Manifest, check_digest
@@ -185,10 +192,13 @@ def _load(
             target = load_target(path, profiles)
             if isinstance(target, Manifest):
                 check_digest(target, problem)
-    loaded = [load_target(path, profiles, overrides) for path in paths]
-    for target in loaded:
-        for warning in target.warnings:
-            console.warn(warning)
+    loaded = [
+        named(load_target(path, profiles, [*overrides, *values]), values)
+        for path in paths
+        for values in grid
+    ]
+    for warning in dict.fromkeys(told for target in loaded for told in target.warnings):
+        console.warn(warning)
     return loaded
 
 
@@ -209,45 +219,6 @@ def _trace(path: Path, speed: float, most: int | None) -> Sequence[Request]:
     if trace.left_out:
         console.warn(f"{path}: {trace.left_out} rows without prompt or answer are left out")
     return trace.requests
-
-
-def _simulate(
-    contestant: Contestant,
-    seeds: Sequence[int],
-    requests: Sequence[Request] | None,
-    check: bool,
-    exact_steps: bool,
-) -> tuple[Target, Replications]:
-    from planner.cli.advice import mean_lines
-    from planner.core.cost.verification import averaged
-    from planner.plan.predict import plan_quality
-    from planner.report.simulate import Target
-    from planner.sim.replicate import replicate
-
-    run = replicate(contestant.problem, contestant.plan, seeds, requests, check, exact_steps)
-    if check:
-        asked = contestant.problem.workload.requests if requests is None else len(requests)
-        _check_invariants(contestant, run, asked)
-    target = Target(
-        name=contestant.name,
-        kind=contestant.kind,
-        metrics=run.metrics,
-        confidence=run.confidence,
-        cost=_mean([result.cost for result in run.results]),
-        events={
-            name: sum(result.events.get(name, 0) for result in run.results)
-            for name in ("failures", "failovers", "retries", "preemptions")
-        },
-        recoveries=[one for result in run.results for one in result.recoveries],
-        verification=averaged([result.verification for result in run.results]),
-        stage_busy=_mean([result.stage_busy for result in run.results]),
-        link_busy=_mean([result.link_busy for result in run.results]),
-        missed=tuple(contestant.problem.requirements.must_have.missed(run.metrics)),
-        quality=plan_quality(contestant.problem, contestant.plan),
-        machines=contestant.plan.nodes,
-        lines=mean_lines([result.cost_lines for result in run.results]),
-    )
-    return target, run
 
 
 def _write_records(
@@ -273,23 +244,6 @@ def _write_trace(
     result = simulate(problem, plan, seed, requests, visits=True, own_times=requests is not None)
     spans = list(simulated_spans(result.visits))
     write_trace(path, Course("simulated", problem, plan, spans, result.records, result.recoveries))
-
-
-def _mean(several: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of each entry over the replications."""
-    names = dict.fromkeys(name for one in several for name in one)
-    return {name: sum(one.get(name, 0.0) for one in several) / len(several) for name in names}
-
-
-def _check_invariants(contestant: Contestant, run: Replications, requests: int) -> None:
-    from planner.core.errors import CheckFailedError
-    from planner.sim.invariants import violations
-
-    for number, result in enumerate(run.results):
-        broken = violations(result, contestant.plan, requests)
-        if broken:
-            said = "; ".join(broken[:5])
-            raise CheckFailedError(f"{contestant.name}, replication {number}: {said}")
 
 
 def _check(first: Target) -> None:

@@ -163,9 +163,12 @@ class SimulateReport:
             yield ""
             yield "Compared, on the same requests"
             yield from comparison(self.advice)
+        elif len(self.targets) > 1:
+            yield "Compared, on the same random numbers"
+            yield _side_by_side(self.targets)
         for name, why in self.left_out:
             yield f"  {name} is left out: {why}"
-        if self.advice is not None or self.left_out:
+        if self.advice is not None or self.left_out or len(self.targets) > 1:
             yield ""
         yield from _felt(first, self.replications)
         yield from audits_text(first.verification)
@@ -230,6 +233,19 @@ def _compared(target: Target) -> dict[str, Any]:
     values = {name: getattr(target.metrics, name) for name in _COMPARED}
     missed = [miss.model_dump(mode="json") for miss in target.missed]
     return {"name": target.name, "kind": target.kind, **values, "missed": missed}
+
+
+def _side_by_side(targets: Sequence[Target]) -> Table:
+    """A row for each target; those that miss a must-have say which."""
+    rows = table("", ">USD/Mtok", ">mean TPOT", ">p95 TTFT", ">tok/s", "must-haves")
+    for target in targets:
+        cells = [
+            figure(name, getattr(target.metrics, name), unit=name.endswith("_ms"))
+            for name in _COMPARED[:4]
+        ]
+        missed = ", ".join(miss.metric for miss in target.missed)
+        rows.add_row(target.name, *cells, f"misses {missed}" if missed else "met")
+    return rows
 
 
 def _felt(target: Target, replications: int) -> Iterator[RenderableType]:

@@ -1,0 +1,102 @@
+"""Targets: contestants that were simulated, side by side where that pays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from planner.cli import console
+from planner.cli.contest import Contestant
+from planner.cli.grid import spread
+
+if TYPE_CHECKING:
+    from planner.core.workload import Request
+    from planner.report.simulate import Target
+    from planner.sim.replicate import Replications
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How contestants are simulated, and where."""
+
+    requests: Sequence[Request] | None
+    """What is replayed instead of the workload's own."""
+    check: bool
+    exact_steps: bool
+    engine: str = "processes"
+    jobs: int | None = None
+    address: str | None = None
+
+
+def simulated(
+    contestants: Sequence[Contestant], seeds: Sequence[int], how: How
+) -> list[Replications]:
+    """The replications of every contestant; raises CheckFailedError, RunError."""
+    from planner.sim.replicate import summary
+    from planner.sim.trial import Trial
+
+    trials = [
+        Trial(one.problem, one.plan, seed, how.requests, how.check, how.exact_steps)
+        for one in contestants
+        for seed in seeds
+    ]
+    results = []
+    with console.progress("simulating", len(trials), "runs") as advance:
+        for result in spread(trials, how.engine, how.jobs, how.address):
+            results.append(result)
+            advance(1)
+    found = []
+    for number, one in enumerate(contestants):
+        run = summary(results[number * len(seeds) : (number + 1) * len(seeds)])
+        if how.check:
+            asked = one.problem.workload.requests if how.requests is None else len(how.requests)
+            check_invariants(one, run, asked)
+        found.append(run)
+    return found
+
+
+def target_of(contestant: Contestant, run: Replications) -> Target:
+    """A contestant with what its simulations say."""
+    from planner.cli.advice import mean_lines
+    from planner.core.cost.verification import averaged
+    from planner.plan.predict import plan_quality
+    from planner.report.simulate import Target
+
+    return Target(
+        name=contestant.name,
+        kind=contestant.kind,
+        metrics=run.metrics,
+        confidence=run.confidence,
+        cost=_mean([result.cost for result in run.results]),
+        events={
+            name: sum(result.events.get(name, 0) for result in run.results)
+            for name in ("failures", "failovers", "retries", "preemptions")
+        },
+        recoveries=[one for result in run.results for one in result.recoveries],
+        verification=averaged([result.verification for result in run.results]),
+        stage_busy=_mean([result.stage_busy for result in run.results]),
+        link_busy=_mean([result.link_busy for result in run.results]),
+        missed=tuple(contestant.problem.requirements.must_have.missed(run.metrics)),
+        quality=plan_quality(contestant.problem, contestant.plan),
+        machines=contestant.plan.nodes,
+        lines=mean_lines([result.cost_lines for result in run.results]),
+    )
+
+
+def _mean(several: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each entry over the replications."""
+    names = dict.fromkeys(name for one in several for name in one)
+    return {name: sum(one.get(name, 0.0) for one in several) / len(several) for name in names}
+
+
+def check_invariants(contestant: Contestant, run: Replications, requests: int) -> None:
+    """Raises CheckFailedError where a run breaks what always holds."""
+    from planner.core.errors import CheckFailedError
+    from planner.sim.invariants import violations
+
+    for number, result in enumerate(run.results):
+        broken = violations(result, contestant.plan, requests)
+        if broken:
+            said = "; ".join(broken[:5])
+            raise CheckFailedError(f"{contestant.name}, replication {number}: {said}")
