@@ -13,6 +13,8 @@ _WIDE = 64.0
 """How far up and down from today's value is looked."""
 _LOADS = 16.0
 """The same for the load."""
+_USERS = 256.0
+"""Users up to which a closed loop is looked at in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,9 @@ def levers(options: Sequence[Option]) -> list[Lever]:
 def _money(options: Sequence[Option]) -> list[Lever]:
     first, made = options[0], list[Lever]()
     machines = first.problem.cluster.nodes
-    used = set(first.plans[0].nodes) if first.plans else set()
+    used = {first.problem.cluster.coordinator}
+    if first.plans:
+        used |= {*first.plans[0].nodes, *(standby.node for standby in first.plans[0].standbys)}
     rent = sum(node.usd_per_hour for node in machines if node.id in used)
     owned = sum(node.hardware_usd_per_hour for node in machines if node.id in used)
     if rent:
@@ -140,7 +144,8 @@ def _load(problem: Problem) -> Lever:
 
     said = "{:.0f} users at once" if closed else "{:.3g} requests/s"
     low = 1.0 if closed else now / _LOADS
-    return Lever("load", now, said, low, now * _LOADS, moved, whole=closed)
+    high = max(now * _LOADS, _USERS) if closed else now * _LOADS
+    return Lever("load", now, said, low, high, moved, whole=closed)
 
 
 def _network(options: Sequence[Option]) -> list[Lever]:

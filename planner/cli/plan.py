@@ -63,6 +63,7 @@ def plan(
 
     Example: `planner plan scenario.yaml --out manifest.yaml`
     """
+    from planner.advice.distance import too_far
     from planner.cli.page import planned_facts, require_plotly, write_page
     from planner.core.errors import InfeasibleError
     from planner.files.manifest import read_manifest, write_manifest
@@ -83,13 +84,16 @@ def plan(
                 else solve_simply(loaded.problem, algorithm)
             )
     except InfeasibleError as error:
+        far = list(too_far(loaded.problem))
         if format is Format.json:
-            console.emit_json(
-                {"problem_digest": loaded.problem.digest} | infeasible_document(error)
-            )
+            document = {"problem_digest": loaded.problem.digest} | infeasible_document(error)
+            console.emit_json(document | {"too_far": far})
+        for said in far:
+            console.warn(said)
         raise
     seconds = time.perf_counter() - began_s
-    report = PlanReport(loaded.problem, solution, seconds, loaded.warnings)
+    notes = (*loaded.warnings, *too_far(loaded.problem), *_egress(loaded, solution, profiles))
+    report = PlanReport(loaded.problem, solution, seconds, notes)
     if html is not None:
         with console.progress(f"simulating {loaded.name} and its alternatives"):
             facts = planned_facts(loaded, solution, seed, report.warnings)
@@ -105,6 +109,25 @@ def plan(
         console.note(f"manifest written to {out}")
     else:
         console.note(f"no manifest written; planner plan {scenario} --out manifest.yaml writes one")
+
+
+def _egress(scenario: Scenario, solution: Solution, profiles: list[Path] | None) -> tuple[str, ...]:
+    """Hops of the plan whose bytes cost something, against what an API asks for the tokens."""
+    from planner.advice.metered import metered_hops
+
+    hops = metered_hops(scenario.problem, solution.plan)
+    if not hops:
+        return ()
+    import datetime
+
+    from planner.files.alternatives import cheapest_tokens
+    from planner.files.catalogue import Catalogue
+
+    known = Catalogue(scenario.path.parent, profiles or [])
+    api = cheapest_tokens(scenario.problem, known, datetime.date.today())
+    usd = api.price.usd_per_output_token * 1e6 if api else None
+    told = (hop for hop in hops if usd is None or hop.usd > usd / 100)
+    return tuple(hop.text(usd, api.name if api else "") for hop in told)
 
 
 def _manifest(

@@ -25,6 +25,7 @@ _KINDS: Mapping[str, str] = {
     "network": "networks",
     "churn": "churn",
     "price": "prices",
+    "workload": "workloads",
 }
 
 

@@ -65,16 +65,31 @@ def default_alternatives(
 def cheapest_apis(
     problem: Problem, known: Catalogue, today: datetime.date, most: int = _APIS
 ) -> list[Offer | Unavailable | Api]:
-    """The cheapest providers of a model for the requests of a problem, each once.
+    """The cheapest providers of a model for the requests of a problem, each once."""
+    prompt, output = problem.workload.prompt.mean_tokens, problem.workload.output.mean_tokens
+
+    def usd(api: Api) -> tuple[float, str]:
+        return api.price.request_usd(prompt, output), api.name
+
+    return list(sorted(_apis(problem, known, today), key=usd)[:most])
+
+
+def cheapest_tokens(problem: Problem, known: Catalogue, today: datetime.date) -> Api | None:
+    """The API that asks least for an output token of the model; None where none has it."""
+    found = _apis(problem, known, today)
+    return min(found, key=lambda api: (api.price.usd_per_output_token, api.name), default=None)
+
+
+def _apis(problem: Problem, known: Catalogue, today: datetime.date) -> list[Api]:
+    """All providers of a model, each once.
 
     Price lists of one's own win over those of the package, the package over the bundled ones.
     """
     bundled = known.folders[-1]
     offers: dict[str, Api] = {}
     for prices, path in _listed(known):
-        if path is None or path.is_relative_to(bundled):
-            continue
-        offers |= _of_model(prices, str(path), problem.model.id)
+        if not path.is_relative_to(bundled):
+            offers |= _of_model(prices, str(path), problem.model.id)
     for prices in package_prices(known, problem.model.id, today):
         for name, api in _of_model(prices, PACKAGE, problem.model.id).items():
             offers.setdefault(name, api)
@@ -82,11 +97,7 @@ def cheapest_apis(
         if prices.id != "api-cheapest":
             for name, api in _of_model(prices, str(path), problem.model.id).items():
                 offers.setdefault(name, api)
-    prompt, output = problem.workload.prompt.mean_tokens, problem.workload.output.mean_tokens
-    ranked = sorted(
-        offers.values(), key=lambda api: (api.price.request_usd(prompt, output), api.name)
-    )
-    return list(ranked[:most])
+    return list(offers.values())
 
 
 def api_of_package(name: str, model: str, known: Catalogue, today: datetime.date) -> Api | None:
@@ -97,8 +108,8 @@ def api_of_package(name: str, model: str, known: Catalogue, today: datetime.date
     return None
 
 
-def _listed(known: Catalogue) -> list[tuple[PriceList, Path | None]]:
-    found: list[tuple[PriceList, Path | None]] = []
+def _listed(known: Catalogue) -> list[tuple[PriceList, Path]]:
+    found: list[tuple[PriceList, Path]] = []
     for name in known.names("prices"):
         card, path = known.get("prices", name)
         assert isinstance(card, PriceList)

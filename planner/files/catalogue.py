@@ -12,6 +12,7 @@ from planner.core.device import Device
 from planner.core.engine import Engine
 from planner.core.errors import FileProblem, InvalidFileError, UsageError
 from planner.core.model import ModelSpec
+from planner.core.preset import Preset
 from planner.core.prices import PriceList
 from planner.core.quant import QuantScheme
 from planner.core.spec import Card
@@ -21,7 +22,7 @@ from planner.files.keys import did_you_mean
 from planner.files.validate import build
 from planner.files.yamlfile import read_yaml
 
-Kind = Literal["devices", "engines", "models", "quants", "networks", "churn", "prices"]
+Kind = Literal["devices", "engines", "models", "quants", "networks", "churn", "prices", "workloads"]
 
 CARDS: Mapping[Kind, type[Card]] = {
     "devices": Device,
@@ -31,6 +32,7 @@ CARDS: Mapping[Kind, type[Card]] = {
     "networks": Network,
     "churn": Churn,
     "prices": PriceList,
+    "workloads": Preset,
 }
 THIS_HOST = "this-host"
 _SINGULAR: Mapping[Kind, str] = {
@@ -41,6 +43,7 @@ _SINGULAR: Mapping[Kind, str] = {
     "networks": "network",
     "churn": "churn profile",
     "prices": "price list",
+    "workloads": "workload",
 }
 _SUFFIX = ".yaml"
 

@@ -127,9 +127,14 @@ def assembled(
     links: Sequence[Link],
     churn: Sequence[Churn],
 ) -> Problem:
-    """The scenario's requests on other machines; its coordinator stays, without layers."""
+    """The scenario's requests on other machines.
+
+    Requests still enter where they did; that place holds no layers, drafts nothing and costs
+    nothing.
+    """
     home = problem.cluster.node(problem.cluster.coordinator)
-    own = home.model_copy(update={"device": None, "count": 1, "churn": None})
+    bare = Node(id=home.id, region=home.region).model_dump(exclude={"id", "region"})
+    own = home.model_copy(update=bare)
     serving = problem.serving.model_copy(
         update={"speculation": None, "max_num_seqs": None, "return_path": "direct"}
     )

@@ -25,6 +25,7 @@ from planner.files.links import Links, missing_pairs
 from planner.files.offers import Offer, Unavailable
 from planner.files.override import override
 from planner.files.owned import owned
+from planner.files.presets import PRESET_KEYS, expand
 from planner.files.references import FROM_PACKAGE, References, look_up
 from planner.files.rented import rented
 from planner.files.semantics import Expanded, check
@@ -73,7 +74,10 @@ def scenario_from(
     document: Document, path: Path, profiles: Sequence[Path] = (), overrides: Sequence[str] = ()
 ) -> Scenario:
     """The scenario in a document that was read from ``path``; raises as load_scenario does."""
-    override(document, overrides)
+    named = [one for one in overrides if one.split("=")[0].strip() in PRESET_KEYS]
+    override(document, named)
+    expand(document, Catalogue(path.parent, profiles))
+    override(document, [one for one in overrides if one not in named])
     return _Loader(tuple(profiles)).load(document, path, ())
 
 
@@ -137,7 +141,9 @@ class _Loader:
         if resolved is None or message:
             raise InvalidFileError([document.problem(place, message)])
         if resolved not in self.loaded:
-            self.loaded[resolved] = self.load(read_yaml(path), path, way)
+            other = read_yaml(path)
+            expand(other, Catalogue(path.parent, self.profiles))
+            self.loaded[resolved] = self.load(other, path, way)
         scenario = self.loaded[resolved]
         return replace(scenario, problem=_serving(scenario, problem, document, place))
 

@@ -13,6 +13,7 @@ from planner.core.requirements import OBJECTIVES
 from planner.core.units import show
 from planner.plan.solution import Candidate, Moves, Solution
 from planner.report import placement
+from planner.report.advice import lines_table
 from planner.report.audits import audits_text
 from planner.report.tables import cost_rows, figure, grid, label, plain_metrics, table, trust
 
@@ -165,17 +166,13 @@ class PlanReport:
         solution = self.solution
         per_million = "usd_per_million_output_tokens"
         yield f"Cost, {figure(per_million, getattr(solution.prediction.metrics, per_million))}"
+        if solution.prediction.cost_lines:
+            yield lines_table(solution.prediction.cost_lines)
+            return
         rows = grid("<", ">")
         for name, value in cost_rows(solution.prediction.cost_usd_per_hour):
             rows.add_row(f"  {name}", value)
         yield rows
-        if any(solution.hidden_costs.values()):
-            yield "Costs that are easily overlooked"
-            rows = grid("<", ">")
-            for name, usd in solution.hidden_costs.items():
-                if usd:
-                    rows.add_row(f"  {name.replace('_', ' ')}", f"{usd:.4g} USD/h")
-            yield rows
 
 
 def objective_document(problem: Problem, value: float) -> dict[str, Any]:
