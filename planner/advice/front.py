@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from planner.advice.alternative import Alternative
+from planner.advice.pareto import ParetoPoint, pareto
+from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave, Requirements
 from planner.plan.predict import plan_quality
@@ -49,6 +52,31 @@ def front(problem: Problem, search: Search, most: int = 8) -> tuple[Candidate, .
         )
     ]
     return tuple(sorted(kept, key=lambda one: _point(problem, one)))
+
+
+def front_points(
+    problem: Problem, found: Sequence[Candidate], chosen: Plan
+) -> tuple[ParetoPoint, ...]:
+    """The plans of a front and the chosen one, with what each trades against it."""
+    named: dict[str, Candidate] = {}
+    for one in found:
+        name = " | ".join(" -> ".join(pipeline.nodes) for pipeline in one.plan.pipelines)
+        quants = dict.fromkeys(s.quant for p in one.plan.pipelines for s in p.stages)
+        name = f"{name}, {', '.join(quants)}"
+        if name in named:
+            name += f", {one.plan.pipelines[0].max_num_seqs} seats"
+        named[name] = one
+    alternatives = [
+        Alternative(
+            name=name,
+            kind="scenario",
+            metrics=one.prediction.metrics,
+            quality=plan_quality(problem, one.plan),
+        )
+        for name, one in named.items()
+    ]
+    mine = next((name for name, one in named.items() if one.plan == chosen), "")
+    return pareto(alternatives, mine)
 
 
 def _point(problem: Problem, one: Candidate) -> tuple[float, ...]:

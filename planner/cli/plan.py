@@ -14,6 +14,7 @@ from planner.cli.console import Format, FormatOption, ProfilesOption, SeedOption
 from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
+    from planner.advice.pareto import ParetoPoint
     from planner.files.manifest import Manifest
     from planner.files.scenario import Scenario
     from planner.files.surface import RunSection
@@ -32,6 +33,13 @@ def plan(
         Literal["auto", "even", "memory", "tflops", "greedy", "petals", "cg-bp", "fixed-order"],
         typer.Option(help="Search for the best plan, or make the one a simpler planner makes."),
     ] = "auto",
+    pareto: Annotated[
+        bool,
+        typer.Option(
+            "--pareto",
+            help="Also search for the plans that trade price for speed and quality.",
+        ),
+    ] = False,
     before: Annotated[
         Path | None,
         typer.Option(
@@ -93,7 +101,8 @@ def plan(
         raise
     seconds = time.perf_counter() - began_s
     notes = (*loaded.warnings, *too_far(loaded.problem), *_egress(loaded, solution, profiles))
-    report = PlanReport(loaded.problem, solution, seconds, notes)
+    front = _front(loaded, solution) if pareto else ()
+    report = PlanReport(loaded.problem, solution, seconds, notes, front)
     if html is not None:
         with console.progress(f"simulating {loaded.name} and its alternatives"):
             facts = planned_facts(loaded, solution, seed, report.warnings)
@@ -109,6 +118,16 @@ def plan(
         console.note(f"manifest written to {out}")
     else:
         console.note(f"no manifest written; planner plan {scenario} --out manifest.yaml writes one")
+
+
+def _front(scenario: Scenario, solution: Solution) -> tuple[ParetoPoint, ...]:
+    """The plans that nothing beats in price, speed, availability and quality at once."""
+    from planner.advice.front import front, front_points
+    from planner.plan.solve import searched
+
+    with console.progress("searching for what price buys"):
+        found = front(scenario.problem, searched)
+    return front_points(scenario.problem, found, solution.plan)
 
 
 def _egress(scenario: Scenario, solution: Solution, profiles: list[Path] | None) -> tuple[str, ...]:

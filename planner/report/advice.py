@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from planner.advice.advise import Advice
 from planner.advice.alternative import Alternative
+from planner.advice.pareto import ParetoPoint
 from planner.core.cost.ledger import CostLine
 from planner.report.tables import bar, figure, grid, missed_text, table
 
@@ -140,10 +141,10 @@ def tornado_text(advice: Advice) -> Iterator[RenderableType]:
     yield rows
 
 
-def pareto_text(advice: Advice) -> Iterator[RenderableType]:
-    """The alternatives that nothing beats in everything, and what beats the others."""
+def pareto_text(points: Sequence[ParetoPoint]) -> Iterator[RenderableType]:
+    """What nothing beats in everything, and what beats the others."""
     rows = table("", ">USD/Mtok", ">p95 TPOT", ">there", ">quality", "against the choice")
-    for point in advice.points:
+    for point in points:
         price, speed, there, quality = point.values.values()
         told = point.text if point.front else f"beaten by {point.beaten_by}"
         rows.add_row(

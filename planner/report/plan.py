@@ -13,7 +13,7 @@ from planner.core.requirements import OBJECTIVES
 from planner.core.units import show
 from planner.plan.solution import Candidate, Moves, Solution
 from planner.report import placement
-from planner.report.advice import lines_table
+from planner.report.advice import lines_table, pareto_text
 from planner.report.audits import audits_text
 from planner.report.tables import cost_rows, figure, grid, label, plain_metrics, table, trust
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from planner.core.errors import InfeasibleError
+    from planner.advice.pareto import ParetoPoint
+from planner.core.errors import InfeasibleError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class PlanReport:
     """How long the solver took; in the JSON document only."""
     notes: tuple[str, ...] = ()
     """Warnings about the scenario itself."""
+    front: Sequence[ParetoPoint] = ()
+    """Plans that trade price for speed and quality, where they were searched for."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -69,6 +72,7 @@ class PlanReport:
                 "text": solution.fallback_text,
             },
             "warnings": list(self.warnings),
+            "pareto": [point.model_dump(mode="json") for point in self.front],
             "moves": solution.moves.model_dump(mode="json") if solution.moves else None,
         }
 
@@ -99,6 +103,10 @@ class PlanReport:
             yield ""
             yield "Candidates"
             yield self._candidates()
+        if self.front:
+            yield ""
+            yield "Price against speed, availability and quality, each found by a search of its own"
+            yield from pareto_text(self.front)
         yield ""
         yield from self._costs()
         yield from audits_text(solution.prediction.verification)

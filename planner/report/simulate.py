@@ -193,7 +193,7 @@ class SimulateReport:
             yield from tornado_text(self.advice)
         yield ""
         yield "Price against speed, availability and quality"
-        yield from pareto_text(self.advice)
+        yield from pareto_text(self.advice.points)
         if self.prices:
             yield ""
             yield "Prices"
