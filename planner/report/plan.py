@@ -72,8 +72,8 @@ class PlanReport:
                 "text": solution.fallback_text,
             },
             "warnings": list(self.warnings),
-            "pareto": [point.model_dump(mode="json") for point in self.front],
             "moves": solution.moves.model_dump(mode="json") if solution.moves else None,
+            "pareto": [point.model_dump(mode="json") for point in self.front],
         }
 
     def text(self) -> Iterator[RenderableType]:

@@ -25,6 +25,7 @@ KEYS = [
     "fallback",
     "warnings",
     "moves",
+    "pareto",
 ]
 
 
@@ -64,6 +65,14 @@ def test_json_has_the_keys_of_the_contract(scene: Scene) -> None:
     assert {"weight", "max_num_seqs", "micro_batches"} < set(pipeline)
     assert document["plan"]["standbys"] == []
     assert [one["chosen"] for one in document["candidates"]].count(True) == 1
+
+
+def test_a_front_is_searched_for_when_asked(scene: Scene) -> None:
+    said = scene.planner("plan", scene.scenario(), "--pareto", "--format", "json").document
+    assert said["pareto"]
+    assert all(point["front"] for point in said["pareto"])
+    text = scene.planner("plan", scene.scenario(), "--pareto").stdout
+    assert "each found by a search of its own" in text
 
 
 def test_the_manifest_holds_what_was_said(scene: Scene) -> None:
