@@ -72,6 +72,7 @@ def plan(
     Example: `planner plan scenario.yaml --out manifest.yaml`
     """
     from planner.advice.distance import too_far
+    from planner.advice.finetune import fine_tuned
     from planner.cli.page import planned_facts, require_plotly, write_page
     from planner.core.errors import InfeasibleError
     from planner.files.manifest import read_manifest, write_manifest
@@ -102,7 +103,9 @@ def plan(
     seconds = time.perf_counter() - began_s
     notes = (*loaded.warnings, *too_far(loaded.problem), *_egress(loaded, solution, profiles))
     front = _front(loaded, solution) if pareto else ()
-    report = PlanReport(loaded.problem, solution, seconds, notes, front)
+    asked = loaded.finetune
+    trained = (asked, fine_tuned(loaded.problem, solution.plan, asked)) if asked else None
+    report = PlanReport(loaded.problem, solution, seconds, notes, front, trained)
     if html is not None:
         with console.progress(f"simulating {loaded.name} and its alternatives"):
             facts = planned_facts(loaded, solution, seed, report.warnings)

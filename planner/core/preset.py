@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from planner.core.finetune import FineTune
 from planner.core.requirements import MustHave
 from planner.core.spec import Card
 from planner.core.units import Count
@@ -17,6 +18,8 @@ class Preset(Card):
     requests: Count = 100
     must_have: MustHave = MustHave()
     """What such work asks for, where a scenario asks for nothing of the kind."""
+    finetune: FineTune | None = None
+    """Adapters that are trained; their forward passes are the requests."""
 
     @property
     def workload(self) -> Workload:

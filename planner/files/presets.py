@@ -37,6 +37,8 @@ def expand(document: Document, known: Catalogue) -> Path | None:
     known.get("workloads", name)
     card: dict[str, Any] = dict(read_yaml(path).value)
     asked = card.pop("must_have", {})
+    if "finetune" in card:
+        document.value.setdefault("finetune", card.pop("finetune"))
     stated = {key: value for key, value in card.items() if key not in _SAID}
     own = given if isinstance(given, dict) else {}
     own = {key: value for key, value in own.items() if key != _KEY}

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from planner.core.cluster import Cluster, Network
 from planner.core.engine import Engine
 from planner.core.errors import FileProblem, InvalidFileError, UsageError
+from planner.core.finetune import FineTune
 from planner.core.model import ModelSpec
 from planner.core.prices import PriceList
 from planner.core.problem import Problem
@@ -52,6 +53,8 @@ class Scenario:
     """Other ways to serve this scenario's model and requests."""
     named: bool
     """Whether the scenario names its alternatives, if only to say that there are none."""
+    finetune: FineTune | None
+    """Adapters to be trained over the plan."""
     run: RunSection | None
     sources: Mapping[str, Path]
     """File that each ``KIND/NAME`` came from."""
@@ -118,6 +121,7 @@ class _Loader:
             problem=problem,
             alternatives=tuple(found),
             named=given.alternatives is not None,
+            finetune=given.finetune,
             run=given.run,
             sources=dict(sorted(cards.sources.items())),
             warnings=tuple(warnings),

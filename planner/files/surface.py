@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from planner.core.cluster import EgressStep, Line, Node
 from planner.core.deployment import Deployment
+from planner.core.finetune import FineTune
 from planner.core.prices import RentKind
 from planner.core.problem import Serving
 from planner.core.requirements import MustHave, Objective
@@ -227,4 +228,6 @@ class ScenarioFile(Spec):
     deployment: Deployment = Deployment()
     alternatives: tuple[AlternativeEntry, ...] | None = None
     """What it is compared with; rented, own and per-token alternatives where absent."""
+    finetune: FineTune | None = None
+    """Adapters to be trained over the plan; None where nothing is trained."""
     run: RunSection | None = None

@@ -15,14 +15,17 @@ from planner.plan.solution import Candidate, Moves, Solution
 from planner.report import placement
 from planner.report.advice import lines_table, pareto_text
 from planner.report.audits import audits_text
+from planner.report.finetune import finetune_text
 from planner.report.tables import cost_rows, figure, grid, label, plain_metrics, table, trust
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from planner.advice.pareto import ParetoPoint
+    from planner.advice.finetune import FineTuned
+from planner.advice.pareto import ParetoPoint
 from planner.core.errors import InfeasibleError
+from planner.core.finetune import FineTune
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class PlanReport:
     """Warnings about the scenario itself."""
     front: Sequence[ParetoPoint] = ()
     """Plans that trade price for speed and quality, where they were searched for."""
+    finetune: tuple[FineTune, FineTuned] | None = None
+    """Training over the plan, as asked and as found."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -73,6 +78,7 @@ class PlanReport:
             },
             "warnings": list(self.warnings),
             "moves": solution.moves.model_dump(mode="json") if solution.moves else None,
+            "finetune": self.finetune[1].model_dump(mode="json") if self.finetune else None,
             "pareto": [point.model_dump(mode="json") for point in self.front],
         }
 
@@ -107,6 +113,9 @@ class PlanReport:
             yield ""
             yield "Price against speed, availability and quality, each found by a search of its own"
             yield from pareto_text(self.front)
+        if self.finetune:
+            yield ""
+            yield from finetune_text(*self.finetune)
         yield ""
         yield from self._costs()
         yield from audits_text(solution.prediction.verification)

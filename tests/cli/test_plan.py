@@ -25,6 +25,7 @@ KEYS = [
     "fallback",
     "warnings",
     "moves",
+    "finetune",
     "pareto",
 ]
 

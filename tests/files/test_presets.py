@@ -62,3 +62,9 @@ def test_bundled_presets_say_where_they_are_from(name: str) -> None:
     assert isinstance(card, Preset)
     assert "Azure" in card.source
     assert card.workload.sample(1)
+
+
+def test_fine_tuning_brings_its_adapters(tmp_path: Path) -> None:
+    scenario = load(tmp_path, world(tmp_path, "{preset: lora, prompt: {kind: fixed, tokens: 64}}"))
+    assert scenario.finetune is not None
+    assert scenario.finetune.rank == 16
