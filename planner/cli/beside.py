@@ -68,6 +68,7 @@ def report_of(beside: Beside) -> RunReport:
         recovery_terms,
         stage_terms,
     )
+    from planner.report.verified import verification_terms
 
     job, measurement = beside.job, beside.measurement
     status = [record.status for record in measurement.records]
@@ -95,6 +96,9 @@ def report_of(beside: Beside) -> RunReport:
         threads=measurement.threads,
         answers=answers,
         recoveries=recovery_terms(measurement.recoveries, beside.simulated.recoveries),
+        verification=verification_terms(
+            measurement.verified, beside.simulated.verification, measurement.stages
+        ),
         unserved=next((reason for reason in reasons if "nothing replaced" in reason), ""),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,13 @@ from planner.cli.options import (
     QueueOption,
     RayAddressOption,
     ServeOption,
+)
+from planner.cli.oversight import (
+    AuditOption,
+    ReceiptsOption,
+    ThresholdsOption,
+    audited,
+    oversight_of,
 )
 from planner.cli.page import HtmlOption
 from planner.cli.rehearsal import losses_of
@@ -64,6 +72,9 @@ def run(
     lose: LoseOption = None,
     hang: HangOption = None,
     deterministic: DeterministicOption = False,
+    receipts: ReceiptsOption = None,
+    audit: AuditOption = None,
+    thresholds: ThresholdsOption = None,
     max_error: Annotated[
         float | None,
         typer.Option(
@@ -122,6 +133,7 @@ def run(
     planned = _planned(manifest, scenario, profiles or [])
     texts = None if prompts is None else _texts(prompts)
     job = _job(planned, requests, concurrency, texts, seed)
+    job = replace(job, problem=audited(job.problem, receipts, audit))
     with torch_needed("planner run"):
         from planner.cli.checkpoint import choose
         from planner.run import execute as runtime
@@ -138,8 +150,11 @@ def run(
     if serve is not None:
         from planner.cli.endpoint import serve_at
 
+        if job.problem.serving.verification is not None:
+            console.warn("--serve writes no receipts")
         serve_at(serve, job.problem, job.plan, model, api_key, queue, job.seed, threads, places)
         return
+    oversight = oversight_of(job.problem, planned, manifest, model, receipts, thresholds)
     with console.progress(f"running {len(job.requests)} requests"):
         measurement = runtime.execute(
             job.problem,
@@ -153,6 +168,7 @@ def run(
             places=places,
             deterministic=deterministic,
             losses=losses,
+            oversight=oversight,
         )
     beside = put_beside(job, measurement)
     _write(planned, beside, chrome_trace, html)

@@ -193,7 +193,8 @@ def _audits(book: Book, checked: Checked) -> list[Finding]:
     findings: list[Finding] = []
     last: dict[tuple[str, str, int], tuple[str, Receipt]] = {}
     for digest, told in book.receipts:
-        last[told.session, told.node, told.stage] = (digest, told)
+        if told.final:  # a node that was lost before cannot show what it did
+            last[told.session, told.node, told.stage] = (digest, told)
     for digest, told in last.values():
         key = book.keys.get(told.epoch)
         if key is None or not is_due(key, told, book.deployment.audit_probability):

@@ -15,6 +15,8 @@ from planner.core.errors import RunError
 Payload = bytes | bytearray | memoryview
 _PLACE = struct.Struct("<HIIB")
 HASH_BYTES = 32
+State = tuple[int, int, list[str]]
+"""Next position, leaves and peaks (hex) of a witness, as JSON carries them."""
 
 
 class WitnessError(RunError):
@@ -43,10 +45,16 @@ class Tree:
 
     __slots__ = ("_peaks", "count")
 
-    def __init__(self) -> None:
-        self._peaks: list[bytes] = []
+    def __init__(self, peaks: Sequence[bytes] = (), count: int = 0) -> None:
+        """Goes on from the ``peaks`` of ``count`` leaves; empty by default."""
+        self._peaks = list(peaks)
         """Roots of the full subtrees, largest first: one per bit set in ``count``."""
-        self.count = 0
+        self.count = count
+
+    @property
+    def peaks(self) -> tuple[bytes, ...]:
+        """Roots of the full subtrees, largest first."""
+        return tuple(self._peaks)
 
     def append(self, added: bytes) -> None:
         """Adds a leaf at the right."""
@@ -97,6 +105,21 @@ class Witness:
         self.tree.append(leaf(self._session, self._boundary, position, dtype, shape, payload))
         self.next_position += 1
         return True
+
+    @property
+    def state(self) -> State:
+        """What another process needs to go on with it."""
+        return self.next_position, self.tree.count, [peak.hex() for peak in self.tree.peaks]
+
+    @classmethod
+    def restored(cls, session: str, boundary: int, state: State) -> Witness:
+        """The witness that had that state; raises ValueError where none can have had it."""
+        position, count, peaks = state
+        if count < 0 or position < count or len(peaks) != count.bit_count():
+            raise ValueError(f"no tree of {count} leaves by position {position} looks like that")
+        witness = cls(session, boundary, position)
+        witness.tree = Tree([bytes.fromhex(peak) for peak in peaks], count)
+        return witness
 
 
 def path(leaves: Sequence[bytes], index: int) -> list[bytes]:

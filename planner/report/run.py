@@ -13,6 +13,7 @@ from planner.core.metrics import LATENCIES, STATISTICS, Metrics
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.report.tables import figure, label, plain_metrics, signed, table
+from planner.report.verified import VerificationTerms
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -131,6 +132,7 @@ class RunReport:
     answers: tuple[tuple[str, str], ...] = field(default=())
     """Prompts and what the model wrote, where prompts were given."""
     recoveries: tuple[RecoveryTerm, ...] = ()
+    verification: VerificationTerms = field(default_factory=VerificationTerms)
     unserved: str = ""
     """Why requests were lost with their node; empty where none was."""
 
@@ -159,13 +161,7 @@ class RunReport:
             "error": self.error,
             "sessions": dict(self.sessions),
             "recoveries": [term.document() for term in self.recoveries],
-            "verification": {
-                "enabled": False,
-                "sampled": 0,
-                "accepted": 0,
-                "rejected": 0,
-                "accused": [],
-            },
+            "verification": self.verification.document(),
             "stages": [term.document() for term in self.stages],
             "hops": [term.document() for term in self.hops],
             "coordinator": [term.document() for term in self.coordinator],
@@ -194,6 +190,7 @@ class RunReport:
             yield ""
             yield "Lost stages and their recovery, counted from detection"
             yield _recoveries(self.recoveries)
+        yield from self.verification.text()
         sentence = self._furthest()
         if sentence:
             yield ""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from planner.receipts.audit import threshold, verdict
 from planner.receipts.record import Audit, Receipt, Record, StageSeat, sign
-from planner.receipts.tree import Witness
+from planner.receipts.tree import State, Witness
 from planner.run.docket import Case
 from planner.run.frames import Seat
 from planner.run.model import Stage
@@ -47,15 +47,18 @@ def examine(stage: Stage, receipt: Receipt, evidence: Evidence, answer: Answer) 
     hidden = _rows(evidence.hidden, evidence.hidden_dtype, columns)
     if entered is None or hidden is None or not len(entered) == len(hidden) == receipt.count:
         return forged
-    boundary = receipt.stage + 1
-    wanted = receipt.root_hidden if stage.last else receipt.root_out
-    if receipt.first and not stage.last:
-        wanted = None  # another node sent the first of these rows; the next stage signed them
-    roots = (
-        (receipt.stage, entered, receipt.root_in),
-        (boundary, hidden, wanted),
-    )
-    if any(root and _root(receipt.session, where, rows) != root for where, rows, root in roots):
+    boundary, signed = receipt.stage + 1, receipt.root_out
+    before = evidence.before_out
+    if stage.last:  # its tokens are the coordinator's to compare
+        signed, before = receipt.root_hidden or "", None
+    try:
+        roots = (
+            _root(receipt.session, receipt.stage, entered, evidence.before_in),
+            _root(receipt.session, boundary, hidden, before),
+        )
+    except ValueError:
+        return forged
+    if roots != (receipt.root_in, signed):
         return forged
     tokens = torch.tensor(answer.tokens) if stage.last else None
     x = entered[:, 0] if stage.first else entered
@@ -98,8 +101,11 @@ def _rows(payload: bytes, dtype: str, columns: int) -> Tensor | None:
     return torch.frombuffer(bytearray(payload), dtype=WIRE[dtype]).view(-1, columns)
 
 
-def _root(session: str, boundary: int, rows: Tensor) -> str:
+def _root(session: str, boundary: int, rows: Tensor, before: State | None) -> str:
+    """Root over all rows, those ``before`` another node took over being known by their tree."""
     witness = Witness(session, boundary)
+    if before is not None:
+        witness = Witness.restored(session, boundary, before)
     dtype = next(name for name, known in WIRE.items() if known == rows.dtype)
     for position, payload in enumerate(_payloads(rows)):
         witness.see(position, dtype, (rows.shape[1],), payload)

@@ -6,7 +6,7 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,8 @@ class Worker:
     """When it last said something."""
     busy_s: float = 0.0
     """How long it has been at its job, as it said then."""
+    overheard: Callable[[Worker, dict[str, Any]], None] | None = None
+    """Hears of everything that it says, whoever waits for it."""
 
     @property
     def control(self) -> socket.socket:
@@ -95,6 +97,8 @@ class Worker:
                 raise InvalidFileError(problems, error["hint"])
             said = f"the worker of {self.title} failed: {error['message']}"
             raise WorkerLostError(self, said, error["hint"])
+        if self.overheard is not None:
+            self.overheard(self, message)
         return message
 
     def beat(self) -> None:

@@ -25,7 +25,7 @@ from planner.receipts.record import (
     signed_by,
 )
 from planner.receipts.record import Session as SessionRecord
-from planner.receipts.tree import Witness
+from planner.receipts.tree import State, Witness
 
 EPOCH = 0
 """A run is one epoch: its secret is drawn at the start and revealed at the end."""
@@ -134,7 +134,7 @@ class Docket:
         last = {}
         for record in running.receipts:
             receipt = record.statement
-            if isinstance(receipt, Receipt) and (receipt.pipeline, receipt.stage) in self._seats:
+            if isinstance(receipt, Receipt) and self._ended_by(receipt):
                 last[receipt.node, receipt.stage] = (receipt, record.digest)
         due = [
             Case(receipt, digest, self._verifiers(receipt)[0])
@@ -143,6 +143,17 @@ class Docket:
         ]
         self.tally.sampled += len(due)
         return due
+
+    def seen(self, session: str, side: str) -> State:
+        """What went ``out`` to the first stage of a session, or came ``in`` from the last."""
+        running = self._running[session]
+        return (running.sent if side == "out" else running.got).state
+
+    def abandon(self, session: str) -> None:
+        """Ends a session that cannot be verified to its end."""
+        self.end(session, "failed")
+        if session not in self.tally.unverified:
+            self.tally.unverified.append(session)
 
     def judge(self, case: Case, line: bytes) -> Case | str | None:
         """Takes a verifier's signed audit.
@@ -186,6 +197,10 @@ class Docket:
             return None
         self._say(Exclusion(epoch=EPOCH, node=receipt.node, audits=rejects))
         return receipt.node
+
+    def _ended_by(self, receipt: Receipt) -> bool:
+        """Whether a receipt is a node's last word on a session: only those are audited."""
+        return receipt.final and (receipt.pipeline, receipt.stage) in self._seats
 
     def _verifiers(self, receipt: Receipt) -> list[str]:
         """Who may compute a receipt's work again, in order: never its own node."""

@@ -26,13 +26,15 @@ from planner.run.desk import Desk
 from planner.run.failover import Failover
 from planner.run.fleet import Fleet
 from planner.run.frames import PeerLostError
-from planner.run.losses import Back, Care, Event, Stranded
+from planner.run.losses import Back, Care, Event, Excluded, Stranded
 from planner.run.mailbox import Mailbox
 from planner.run.prompts import Prompt, Running
 from planner.run.traffic import Traffic
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from planner.run.inspection import Inspection
 
 CANCELLED = "cancelled"
 """Why a request failed that its client gave up."""
@@ -73,6 +75,8 @@ class Session:
         self._serving = False
         self._mailbox: Mailbox[Prompt | int | Event | None] = Mailbox()
         self.failover = Failover.of(fleet, care, self._mailbox.put) if care else None
+        self.inspection: Inspection | None = None
+        """Verifies the work, where that is asked for."""
 
     def submit(self, prompt: Prompt) -> None:
         """Hands a prompt to a session that serves; any thread may. It arrives when it is taken."""
@@ -81,6 +85,10 @@ class Session:
     def cancel(self, request: int) -> None:
         """Ends a request that nobody waits for any more: its seat is freed; any thread may."""
         self._mailbox.put(request)
+
+    def exclude(self, node: str) -> None:
+        """Has others do a node's work from now on; any thread may."""
+        self._mailbox.put(Excluded(node))
 
     def stop(self) -> None:
         """Ends ``serve``, whatever is under way; any thread may."""
@@ -197,6 +205,7 @@ class Session:
         record = self.records[request]
         record.status, record.reason = "failed", CANCELLED
         if self._traffic.withdraw(self._sequences[request]):
+            self._unverified(self._sequences[request])
             self._end(record)
 
     def _end(self, record: RequestRecord) -> None:
@@ -235,8 +244,20 @@ class Session:
             return False
         sequence = self._sequences[prompt.id] = Running(prompt.id, ids, chosen)
         self.prompts[prompt.id], self.outputs[prompt.id] = ids, sequence.output_ids
-        self._traffic.add(sequence)
+        self._enter(sequence)
         return True
+
+    def _enter(self, sequence: Running) -> None:
+        """Has a sequence wait for a seat in its pipeline."""
+        if self.inspection is not None:
+            self.inspection.opened(sequence, self._prompts[sequence.id])
+        self._traffic.add(sequence)
+
+    def _leave(self, sequence: Running, completed: bool) -> None:
+        """Frees the seat of a sequence."""
+        self._traffic.leave(sequence)
+        if self.inspection is not None:
+            self.inspection.ended(sequence, completed)
 
     def _send(self, decided_s: float) -> None:
         """Sends every job that can start now."""
@@ -264,19 +285,27 @@ class Session:
         """Gives a sequence its next token, and its seat to others after the last one."""
         prompt, record = self._prompts[sequence.id], self.records[sequence.id]
         if record.status == "failed":
-            self._traffic.leave(sequence)
+            self._leave(sequence, completed=False)
             self._end(record)
             return
         sequence.cached = sequence.tokens
         sequence.output_ids.append(token)
         record.token_s.append(now_s - self.start_s)
         self._told.append((sequence.id, token))
-        if record.output_tokens == prompt.max_new_tokens or token in prompt.stop_ids:
+        last = record.output_tokens == prompt.max_new_tokens or token in prompt.stop_ids
+        if self.inspection is not None:
+            self.inspection.token(sequence, token, more=not last)
+        if last:
             record.status = "completed"
-            self._traffic.leave(sequence)
+            self._leave(sequence, completed=True)
             self._end(record)
             if self._closed:
                 self._next_of_user(now_s - self.start_s)
+
+    def _unverified(self, sequence: Running) -> None:
+        """Notes that what a pipeline did for a sequence comes to no end."""
+        if self.inspection is not None:
+            self.inspection.ended(sequence, completed=False)
 
     def _watch(self, now_s: float) -> None:
         """Asks for signs of life, and fails whoever has waited too long for a lost node."""
@@ -321,7 +350,10 @@ class Session:
         """Goes on where a pipeline is whole again; has its sequences wait or move where not."""
         assert self.failover is not None
         self._answered_s = now_s
-        if isinstance(event, Back):
+        if isinstance(event, Excluded):
+            for worker in self.failover.ban(event.node):
+                self._lose(worker, now_s)
+        elif isinstance(event, Back):
             for index in list(self.failover.stranded):
                 self._interrupt(index)
         elif isinstance(event, Stranded):
@@ -335,14 +367,16 @@ class Session:
         if not self._traffic.whole:
             return
         for sequence in self._traffic.evict(index):
+            self._unverified(sequence)
             sequence.pipeline = self.records[sequence.id].pipeline = self._traffic.route()
-            self._traffic.add(sequence)
+            self._enter(sequence)
 
     def _fail(self, index: int, reason: str) -> None:
         """Gives up the sequences of a pipeline."""
         for sequence in self._traffic.evict(index):
             record = self.records[sequence.id]
             record.status, record.reason = "failed", reason
+            self._unverified(sequence)
             self._end(record)
             if self._closed:
                 self._next_of_user(time.monotonic() - self.start_s)

@@ -18,6 +18,7 @@ from planner.run.checkpoint import open_checkpoint
 from planner.run.config import ModelConfig
 from planner.run.driver import Session
 from planner.run.fleet import Fleet, Settings
+from planner.run.inspection import Inspection, Oversight
 from planner.run.losses import Care, Loss
 from planner.run.measurement import Measurement, absences, hop_runs, recoveries, stage_runs
 from planner.run.places import Place
@@ -57,6 +58,7 @@ def execute(
     places: Mapping[str, Place] | None = None,
     deterministic: bool = False,
     losses: Sequence[Loss] = (),
+    oversight: Oversight | None = None,
 ) -> Measurement:
     """Runs ``requests`` through workers that hold the plan's stages, here or at ``places``.
 
@@ -64,8 +66,8 @@ def execute(
     their lengths and always their whole output; with ``texts`` request *i* asks text *i*, up to its
     output length or the model's end token. ``on_token`` hears of every token as it comes.
     ``losses`` are struck while it runs. ``deterministic`` has a node that takes over compute in
-    the original shapes what it lacks, where rounding depends on them. Raises RunError,
-    InvalidFileError.
+    the original shapes what it lacks, where rounding depends on them. ``oversight`` has stages
+    sign what they do, and audits it. Raises RunError, InvalidFileError.
     """
     require_packages()
     opened = open_checkpoint(checkpoint)
@@ -87,7 +89,12 @@ def execute(
         as_sent = deterministic and any(stage.quant != "fp32" for stage in stages(plan))
         care = Care(problem, as_sent, losses)
         session = Session(fleet, plan, tokenizer, _speller(tokenizer, on_token), stall_s, care=care)
+        inspection = Inspection(fleet, oversight, session.exclude) if oversight else None
+        if inspection is not None:
+            session.inspection = inspection
+            inspection.begin()
         session.run(prompts, problem.workload.concurrency)
+        verified = inspection.finish() if inspection is not None else None
         reports = fleet.steps()
     origin_s = session.start_s
     return Measurement(
@@ -103,6 +110,7 @@ def execute(
         requests=[own.requests for own in session.desk.coordination],
         recoveries=recoveries(session),
         absences=absences(session),
+        verified=verified,
     )
 
 

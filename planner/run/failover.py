@@ -159,6 +159,11 @@ class Failover:
             self._run(threading.Thread(target=self._bring_back, args=(worker.node,)))
         return held[0][0] if held else None
 
+    def ban(self, node: str) -> list[Worker]:
+        """Lets a node come back no more; its workers, which are to be lost."""
+        self._away.add(node)
+        return [worker for worker in self.fleet.workers if worker.node == node]
+
     def recover(self, index: int, live: Iterable[Cached]) -> None:
         """Has a pipeline work again, on a thread; ``Whole`` or ``Stranded`` is told of it."""
         with self._lock:
@@ -251,6 +256,8 @@ class Failover:
             limit_s = self._replay_limit_s(post, live)
             for _ in range(frames):
                 worker.hear("replayed", limit_s)
+            if self.fleet.inspection is not None:
+                self.fleet.inspection.hand_over(post, live)
             self._empty.discard(post)
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from planner.core.cluster import Cluster
 from planner.core.cost.transfer import stream_bytes_per_s
@@ -25,6 +25,9 @@ from planner.run.outlet import Outlet
 from planner.run.places import Here, Place, UnreachableError
 from planner.run.steps import Step
 from planner.run.transport import Channel, LinkShape, Listener, connect
+
+if TYPE_CHECKING:
+    from planner.run.inspection import Inspection
 
 _STOP_S = 5.0
 _CALL_AGAIN_S = 0.5
@@ -75,8 +78,10 @@ class Fleet:
         self.slot_tokens = settings.slot_tokens
         self.jobs_sent = 0
         self.plan = plan
-        self._cluster, self._settings = cluster, settings
-        self._secret = secrets.token_hex(16)
+        self.inspection: Inspection | None = None
+        """Verifies the work, where that is asked for."""
+        self._cluster, self.settings = cluster, settings
+        self.secret = secrets.token_hex(16)
         self._home = Here()
         self._places = places
         self._spawned: list[Worker] = []
@@ -89,7 +94,7 @@ class Fleet:
         try:
             self._start()
             for index in range(len(self.plan.pipelines)):
-                self.lines.append(Line(Outlet(), Listener(self._secret)))
+                self.lines.append(Line(Outlet(), Listener(self.secret)))
                 self.connect(index, START_S)
         except TimeoutError:
             self._end(patience_s=0.0)
@@ -158,8 +163,10 @@ class Fleet:
 
     def spawn(self, node: str) -> Worker:
         """A new process on a node, waiting for its orders; raises RunError."""
-        place = self._home if self._places is None else self._places[node]
-        worker = Worker(node, place, place.start(self._settings.threads))
+        place = (self._places or {}).get(node, self._home)
+        worker = Worker(node, place, place.start(self.settings.threads))
+        if self.inspection is not None:
+            worker.overheard = self.inspection.hear
         self._spawned.append(worker)
         return worker
 
@@ -183,7 +190,7 @@ class Fleet:
         self._loaded(worker, post, timeout_s)
 
     def _order(self, worker: Worker, post: Post) -> None:
-        settings, stage = self._settings, self.stage(post)
+        settings, stage = self.settings, self.stage(post)
         worker.post = worker.stage = None
         order = {
             "checkpoint": str(settings.checkpoint),
@@ -195,7 +202,7 @@ class Fleet:
             "threads": settings.threads,
             "device": settings.device,
             "kernels": self._kernels.get((worker.place.host, stage.quant)),
-            "secret": self._secret,
+            "secret": self.secret,
         }
         worker.tell({"load": order})
 
@@ -206,6 +213,8 @@ class Fleet:
         worker.port, worker.kernels = said["port"], said["kernels"]
         worker.weight_bytes, worker.cache_bytes = said["weight_bytes"], said["cache_bytes"]
         self._kernels.setdefault((worker.place.host, self.stage(post).quant), worker.kernels)
+        if self.inspection is not None:
+            self.inspection.swear(worker)
 
     def connect(self, index: int, timeout_s: float) -> None:
         """Connects every hop of a pipeline anew: coordinator, stages in order, coordinator.
@@ -224,7 +233,7 @@ class Fleet:
             shape = self._shape(src, dst)
             order = {
                 "port": self._way(workers, worker.place, *end),
-                "secret": self._secret,
+                "secret": self.secret,
                 "link": asdict(shape) if shape else None,
                 "epoch": line.epoch,
                 "fence": fence,
@@ -232,7 +241,7 @@ class Fleet:
             worker.tell({"connect": order})
         try:
             port = self._way(workers, self._home, workers[0].place, workers[0].port)
-            into = connect(port, self._secret, str(line.epoch))
+            into = connect(port, self.secret, str(line.epoch))
         except PeerLostError as error:
             raise WorkerLostError(workers[0], str(error)) from None
         channel = Channel(into, self._shape(self._cluster.coordinator, route[0]))
@@ -266,9 +275,9 @@ class Fleet:
     def _shape(self, src: str, dst: str) -> LinkShape | None:
         """The link of the cluster to be imitated between two processes of this host."""
         link = self._cluster.link(src, dst)
-        if link is None or not self._settings.imitate_links:
+        if link is None or not self.settings.imitate_links:
             return None
-        seed = stream(self._settings.seed, "link", src, dst).getrandbits(62)
+        seed = stream(self.settings.seed, "link", src, dst).getrandbits(62)
         return LinkShape(
             link.one_way_latency_s,
             stream_bytes_per_s(link),
@@ -285,6 +294,8 @@ class Fleet:
             if worker in self.workers:
                 self.workers.remove(worker)
         worker.process.kill()  # a hung process hears nothing less
+        if self.inspection is not None:
+            self.inspection.lost(worker)
 
     def explain(self, error: PeerLostError) -> RunError:
         """Which worker's end broke a connection; the error itself if all are alive."""

@@ -75,4 +75,10 @@ class Back(NamedTuple):
     node: str
 
 
-Event = Stranded | Whole | Back
+class Excluded(NamedTuple):
+    """A node's work was rejected: nobody is to use it any more."""
+
+    node: str
+
+
+Event = Stranded | Whole | Back | Excluded

@@ -13,6 +13,7 @@ from planner.core.plan import Plan, Stage
 from planner.run.crew import Post
 from planner.run.driver import Session
 from planner.run.fleet import Fleet
+from planner.run.inspection import Verified
 from planner.run.losses import Absence, Recovered
 from planner.run.steps import Hop, Step, hops
 
@@ -63,6 +64,8 @@ class Measurement:
     recoveries: list[Recovered] = field(default_factory=list)
     """Stages that were lost and came to work again."""
     absences: list[Absence] = field(default_factory=list)
+    verified: Verified | None = None
+    """What receipts and audits came to, where they were asked for."""
 
 
 def stage_runs(

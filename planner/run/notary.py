@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from planner.receipts.record import EVERY_TOKENS, NumericClass, Receipt, Record, sign
-from planner.receipts.tree import Payload, Witness
+from planner.receipts.tree import Payload, State, Witness
+from planner.run.frames import Frame, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,11 @@ class Rows:
     payload: Payload
     count: int
 
-    def each(self) -> Iterator[memoryview]:
-        """The bytes of each row."""
+    def each(self, some: slice) -> Iterator[memoryview]:
+        """The bytes of each of some rows."""
         whole = memoryview(self.payload).cast("B")
         size_bytes = len(whole) // self.count
-        for row in range(self.count):
+        for row in range(some.start, some.stop):
             yield whole[row * size_bytes : (row + 1) * size_bytes]
 
 
@@ -32,6 +33,8 @@ class Rows:
 class Office:
     """What all receipts of a stage have in common."""
 
+    run: str
+    """Begins the names of all sessions: no two runs have the same."""
     manifest: str
     """SHA-256 of the manifest file (hex)."""
     node: str
@@ -55,6 +58,10 @@ class Evidence:
     entered_dtype: str
     hidden: bytes
     hidden_dtype: str
+    before_in: State | None = None
+    """Tree over what another node received before this one took over, and sent; None where it
+    served the session from its start."""
+    before_out: State | None = None
 
 
 @dataclass(slots=True)
@@ -70,10 +77,14 @@ class _Case:
     hidden_rows: list[bytes] = field(default_factory=list)
     entered_dtype: str = ""
     hidden_dtype: str = ""
+    prompt_tokens: int = 0
+    """0 until all of the prompt was seen."""
     signed: int = 0
     """Positions of its latest receipt."""
     previous: str | None = None
     """Digest of its latest receipt."""
+    before: tuple[State, State] | None = None
+    """Trees of what came in and went out while another node served it."""
 
 
 class Notary:
@@ -83,95 +94,110 @@ class Notary:
         self._office, self._key = office, key
         self._cases: dict[str, _Case] = {}
 
-    def see(
-        self,
-        session: str,
-        prompt_tokens: int,
-        position: int,
-        entered: Rows,
-        hidden: Rows,
-        left: Rows,
-    ) -> Record | None:
-        """Takes the rows of one sequence in one step, from ``position`` on.
+    def attend(self, frame: Frame, hidden: Rows, result: Frame | None) -> list[Record]:
+        """Takes a job: what came in, the hidden states behind its layers, and what goes on.
 
-        ``hidden`` are the hidden states behind the last of its layers, ``left`` what it sent on:
-        the same rows, or on the last stage the tokens that were picked. Rows that were seen
-        before are the same step once more and change nothing. Returns the receipt for what was
-        seen before, if one was due: after the prompt and after every 32 positions more. It is
-        signed one step late, because the last one of a session has to say that it is the last.
+        Returns the receipts that were due before it: after the prompt and after every 32
+        positions more. They are signed one step late, because the last one of a session has to
+        say that it is the last. Rows that were seen before are a step that was sent once more.
         """
-        case = self._cases.setdefault(session, self._open(session))
-        signed = self._due(session, case, prompt_tokens, position)
-        self._keep(case, position, entered, hidden)
-        first = position + entered.count - left.count
-        if case.sent is None and left.count:
-            case.sent = Witness(session, self._office.stage + 1, first)
-        for row, z in enumerate(left.each()):
-            assert case.sent is not None
-            case.sent.see(first + row, left.dtype, (left.columns,), z)
-        return signed
+        due, row = [], 0
+        entered = Rows(frame.dtype, frame.columns, frame.payload, frame.rows)
+        for number, seat in enumerate(frame.seats):
+            session = self.name(seat.session)
+            case = self._cases.get(session)
+            if case is None:
+                case = self._cases[session] = self._open(session)
+            mine = slice(row, row + seat.tokens)
+            if not frame.replay:
+                due += self._due(session, case, seat.position)
+            self._keep(case, seat.position, entered, hidden, mine)
+            if result is not None and not frame.replay:
+                sent = Rows(result.dtype, result.columns, result.payload, result.rows)
+                if self._office.last:
+                    mine = slice(number, number + 1)
+                self._send(session, case, seat.position + seat.tokens, sent, mine)
+            if frame.kind is Kind.PREFILL and not frame.replay:
+                case.prompt_tokens = seat.position + seat.tokens
+            row += seat.tokens
+        return due
 
-    def see_again(
-        self, session: str, position: int, entered: Rows, hidden: Rows, sent: Witness
-    ) -> None:
-        """Takes rows that another node had served before it was lost, up to where that was.
+    def adopt(self, session: int, prompt_tokens: int, received: State, sent: State) -> None:
+        """Answers for a session from here on: what it saw was replayed from another node's work.
 
-        ``sent`` is what the next stage saw of that node's work: this one answers for what comes
-        after it.
+        ``received`` and ``sent`` are what the stages before and after it have of that work, which
+        may differ from the replay in rounding.
         """
-        case = self._cases.setdefault(session, self._open(session))
-        self._keep(case, position, entered, hidden)
-        case.first = case.received.next_position
-        case.sent = sent
+        name, stage = self.name(session), self._office.stage
+        case = self._cases.get(name)
+        if case is not None:
+            case.first, case.signed = len(case.entered_rows), 0
+            case.prompt_tokens, case.before = prompt_tokens, (received, sent)
+            case.received = Witness.restored(name, stage, received)
+            case.sent = Witness.restored(name, stage + 1, sent)
 
-    def received(self, session: str) -> Witness:
-        """What it saw coming in; raises KeyError for a session it does not know."""
-        return self._cases[session].received
+    def name(self, session: int) -> str:
+        """A session's name in receipts."""
+        return f"{self._office.run}-{self._office.pipeline}-{session}"
 
-    def close(self, session: str) -> Record | None:
+    def seen(self, session: int, side: str) -> State | None:
+        """What it saw coming ``in`` or going ``out`` of a session, if it saw any."""
+        case = self._cases.get(self.name(session))
+        witness = case and (case.received if side == "in" else case.sent)
+        return witness.state if witness else None
+
+    def close(self, session: int) -> Record | None:
         """The last receipt of a session; None if it saw nothing of it."""
-        case = self._cases.get(session)
-        return None if case is None else self._sign(session, case, final=True)
+        name = self.name(session)
+        case = self._cases.get(name)
+        return None if case is None else self._sign(name, case, final=True)
 
-    def evidence(self, session: str) -> Evidence:
+    def evidence(self, session: int) -> Evidence:
         """What it kept of a session; raises KeyError if that is forgotten."""
-        case = self._cases[session]
+        case = self._cases[self.name(session)]
         return Evidence(
             b"".join(case.entered_rows),
             case.entered_dtype,
             b"".join(case.hidden_rows),
             case.hidden_dtype,
+            *(case.before or (None, None)),
         )
 
-    def forget(self, session: str) -> None:
+    def forget(self, session: int) -> None:
         """Drops what it kept of a session."""
-        self._cases.pop(session, None)
+        self._cases.pop(self.name(session), None)
 
     def _open(self, session: str) -> _Case:
         stage = self._office.stage
         hidden = Witness(session, stage + 1) if self._office.last else None
         return _Case(Witness(session, stage), hidden=hidden)
 
-    def _keep(self, case: _Case, position: int, entered: Rows, hidden: Rows) -> None:
-        for row, (x, y) in enumerate(zip(entered.each(), hidden.each(), strict=True)):
-            if case.received.see(position + row, entered.dtype, (entered.columns,), x):
+    def _keep(self, case: _Case, position: int, entered: Rows, hidden: Rows, mine: slice) -> None:
+        rows = zip(entered.each(mine), hidden.each(mine), strict=True)
+        for place, (x, y) in enumerate(rows, start=position):
+            case.received.see(place, entered.dtype, (entered.columns,), x)
+            if case.hidden is not None:
+                case.hidden.see(place, hidden.dtype, (hidden.columns,), y)
+            if place == len(case.entered_rows):
                 case.entered_rows.append(bytes(x))  # buffers are used again
                 case.hidden_rows.append(bytes(y))
-                if case.hidden is not None:
-                    case.hidden.see(position + row, hidden.dtype, (hidden.columns,), y)
         case.entered_dtype, case.hidden_dtype = entered.dtype, hidden.dtype
 
-    def _due(self, session: str, case: _Case, prompt_tokens: int, position: int) -> Record | None:
-        seen = case.received.next_position
-        after = seen - prompt_tokens
-        if (
-            position < seen
-            or after < 0
-            or after % EVERY_TOKENS
-            or seen in (case.first, case.signed)
-        ):
-            return None
-        return self._sign(session, case, final=False)
+    def _send(self, session: str, case: _Case, end: int, sent: Rows, mine: slice) -> None:
+        """Notes what goes on for the positions up to ``end``."""
+        first = end - (mine.stop - mine.start)
+        if case.sent is None:
+            case.sent = Witness(session, self._office.stage + 1, first)
+        for place, z in enumerate(sent.each(mine), start=first):
+            case.sent.see(place, sent.dtype, (sent.columns,), z)
+
+    def _due(self, session: str, case: _Case, position: int) -> list[Record]:
+        seen = len(case.entered_rows)
+        after = seen - case.prompt_tokens
+        old = position < seen or seen in (case.first, case.signed)
+        if old or not case.prompt_tokens or after < 0 or after % EVERY_TOKENS:
+            return []
+        return [self._sign(session, case, final=False)]
 
     def _sign(self, session: str, case: _Case, final: bool) -> Record:
         office = self._office
@@ -188,7 +214,7 @@ class Notary:
             weights=office.weights,
             numeric=office.numeric,
             first=case.first,
-            count=case.received.next_position,
+            count=len(case.entered_rows),
             root_in=case.received.tree.root.hex(),
             root_out=sent.tree.root.hex(),
             root_hidden=case.hidden.tree.root.hex() if case.hidden else None,

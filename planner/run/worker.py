@@ -2,7 +2,8 @@
 
 It is given one end of a connection to the coordinator and does what the control messages that
 come over it say: ``load`` a stage, ``connect`` to the next
-process, ``replay`` what it sent before, answer a ``beat``, ``report`` its steps, ``stop``.
+process, ``replay`` what it sent before, answer a ``beat``, ``report`` its steps, ``stop``; and,
+where work is verified, what ``Testimony`` answers, and to ``audit`` the work of others.
 
 The main thread loads and computes, one thread answers the coordinator, one lets the process
 before this one in. All of it survives the loss of a neighbour: a new one connects.
@@ -29,7 +30,8 @@ from torch import Tensor
 
 from planner.core.cost.batch import Phase
 from planner.core.errors import InvalidFileError, PlannerError, RunError
-from planner.run.checkpoint import open_checkpoint
+from planner.run.bench import Bench
+from planner.run.checkpoint import Checkpoint, open_checkpoint
 from planner.run.frames import (
     Frame,
     FrameError,
@@ -46,6 +48,7 @@ from planner.run.model import CacheShape, Stage
 from planner.run.outlet import Observer, Outlet
 from planner.run.sampling import pick
 from planner.run.steps import Step
+from planner.run.testimony import Testimony
 from planner.run.transport import Channel, LinkShape, Listener, connect
 
 _TORCH = {"int32": torch.int32, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -73,6 +76,8 @@ class Worker:
         self._steps: list[Step] = []
         self._busy_since_s: float | None = None
         self._stage: Stage | None = None
+        self._testimony = Testimony(self._tell)
+        self._bench = Bench(self._tell)
         self._held: dict[int, tuple[int, int]] = {}
         """Session and tokens in each slot of the cache."""
 
@@ -80,7 +85,9 @@ class Worker:
         """Does what it is told until the coordinator says stop or is gone."""
         threading.Thread(target=self._obey, daemon=True).start()
         while (item := self._todo.get()) is not None:
-            if isinstance(item, dict):
+            if isinstance(item, dict) and "audit" in item:
+                self._bench.audit(item["audit"])
+            elif isinstance(item, dict):
                 self._load(item)
             else:
                 self._compute(item)
@@ -118,7 +125,7 @@ class Worker:
             kernels = Kernels(tuple(chosen["bf16"]), tuple(chosen["int8"]), chosen["packed"])
         self._stage = None  # before the next one takes its memory
         self._stage = stage = Stage(
-            open_checkpoint(Path(order["checkpoint"]), range(order["start"], order["stop"])),
+            self._open(order),
             order["start"],
             order["stop"],
             order["quant"],
@@ -132,6 +139,10 @@ class Worker:
         listener = Listener(order["secret"])
         threading.Thread(target=self._let_in, args=(listener,), daemon=True).start()
         self._tell(_described(stage) | {"port": listener.port})
+
+    def _open(self, order: dict[str, Any]) -> Checkpoint:
+        """The weights that it computes with."""
+        return open_checkpoint(Path(order["checkpoint"]), range(order["start"], order["stop"]))
 
     def _let_in(self, listener: Listener) -> None:
         """Takes the latest connection of the stage before this one in place of any older."""
@@ -177,6 +188,10 @@ class Worker:
             self._tell({"replaying": self._outlet.replay(order["live"], order["as_sent"])})
         elif "report" in message:
             self._tell({"steps": self._steps})
+        elif "audit" in message:
+            self._next(message)
+        else:
+            self._testimony.answer(message)
 
     def _connect(self, order: dict[str, Any]) -> None:
         """Leads the results to another process; says so, or that nobody is there."""
@@ -225,10 +240,12 @@ class Worker:
         self._check(frame)
         if self._observer is not None:
             self._observer.received(frame)
-        result = _result(stage, frame)
+        y = _hidden(stage, frame)
+        result = _result(stage, frame, y)
         computed_s = time.monotonic()
-        if result is not None:
-            self._outlet.send(result)
+        with self._testimony.of(frame, y, result):
+            if result is not None:
+                self._outlet.send(result)
         for seat in frame.seats:
             self._held[seat.slot] = (seat.session, seat.position + seat.tokens)
         if frame.replay:
@@ -270,12 +287,16 @@ def _described(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _result(stage: Stage, frame: Frame) -> Frame | None:
-    """The frame that goes on: hidden states for the next stage, or tokens for the coordinator."""
+def _hidden(stage: Stage, frame: Frame) -> Tensor:
+    """Hidden states [rows, H] behind the stage's layers."""
     x = torch.frombuffer(frame.payload, dtype=_TORCH[frame.dtype])
     if frame.columns > 1:
         x = x.view(frame.rows, frame.columns)
-    y = stage.hidden(x.to(stage.device), frame.spans)
+    return stage.hidden(x.to(stage.device), frame.spans)
+
+
+def _result(stage: Stage, frame: Frame, y: Tensor) -> Frame | None:
+    """The frame that goes on: hidden states for the next stage, or tokens for the coordinator."""
     if not stage.last:
         return frame._replace(
             dtype=_NAMES[y.dtype], columns=y.shape[1], payload=_bytes(y.to("cpu"))

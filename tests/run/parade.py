@@ -15,7 +15,7 @@ from planner.receipts.record import Deployment, Holder, NumericClass, StageSeat,
 from planner.receipts.record import public_key as public
 from planner.run.auditor import Answer, audit
 from planner.run.docket import Docket, Tally
-from planner.run.frames import Seat
+from planner.run.frames import Frame, Kind, Seat
 from planner.run.model import Stage
 from planner.run.notary import Notary, Office, Rows
 from planner.run.sampling import pick
@@ -84,6 +84,7 @@ class Parade:
         self.notaries = [
             Notary(
                 Office(
+                    "run",
                     MANIFEST,
                     nodes[seat.stage],
                     0,
@@ -100,23 +101,22 @@ class Parade:
         ]
         self.excluded: list[str] = []
 
-    def serve(self, session: str, prompt: list[int], output: int, temperature: float = 0.0) -> None:
+    def serve(self, number: int, prompt: list[int], output: int, temperature: float = 0.0) -> None:
         """One session from its prompt to its audits."""
+        session = f"run-0-{number}"
         self.docket.open(session, 0, prompt)
         tokens: list[int] = []
         fed, position = prompt, 0
         while len(tokens) < output:
             seat = Seat(0, position, temperature, 1.0, 7)
-            token = self._step(session, fed, position, len(prompt), seat)
+            token = self._step(number, fed, position, seat)
             tokens.append(token)
             self.docket.token(session, token, more=len(tokens) < output)
             position += len(fed)
             fed = [token]
-        self._end(session, Answer(len(prompt), tokens, Seat(0, 0, temperature, 1.0, 7)))
+        self._end(number, Answer(len(prompt), tokens, Seat(0, 0, temperature, 1.0, 7)))
 
-    def _step(
-        self, session: str, fed: list[int], position: int, prompt_tokens: int, seat: Seat
-    ) -> int:
+    def _step(self, number: int, fed: list[int], position: int, seat: Seat) -> int:
         x = torch.tensor(fed, dtype=torch.int32)[:, None]
         cheap = self._cheap_token(fed, position, seat) if self.forging else None
         token = -1
@@ -131,8 +131,15 @@ class Parade:
                 token = int(pick(stage.logits(y[-1:]), [seat], len(fed))[0])
                 token = token if cheap is None else cheap
                 left = torch.tensor([[token]], dtype=torch.int32)
-            signed = notary.see(session, prompt_tokens, position, rows(x), rows(y), rows(left))
-            if signed is not None:
+            kind = Kind.DECODE if position else Kind.PREFILL
+            job = seat._replace(tokens=len(x), session=number)
+            taken = rows(x)
+            frame = Frame(kind, 0, (job,), taken.dtype, len(x), taken.columns, taken.payload)
+            sent = rows(left)
+            result = frame._replace(
+                dtype=sent.dtype, rows=len(left), columns=sent.columns, payload=sent.payload
+            )
+            for signed in notary.attend(frame, rows(y), result):
                 self.docket.receive(signed.line)
             x = self.alter[index](left, position) if index in self.alter and index else left
         return int(x[-1, 0]) if x.shape[1] == 1 else token
@@ -143,20 +150,20 @@ class Parade:
             x = _hidden(stage, x, position)
         return int(pick(self.forging[-1].logits(x[-1:]), [seat], len(fed))[0])
 
-    def _end(self, session: str, answer: Answer) -> None:
+    def _end(self, number: int, answer: Answer) -> None:
         for index, notary in enumerate(self.notaries):
-            last = notary.close(session)
+            last = notary.close(number)
             assert last is not None
             if index == self.replayed:
-                last = self.notaries[index].close(session)
+                last = self.notaries[index].close(number)
                 assert last is not None
             if index != self.withheld:
                 self.docket.receive(last.line)
-        waiting = self.docket.end(session)
+        waiting = self.docket.end(f"run-0-{number}")
         while waiting:
             case = waiting.pop()
             index = case.receipt.stage
-            evidence = self.notaries[index].evidence(session)
+            evidence = self.notaries[index].evidence(number)
             seat = self.deployment.stages[index]
             told = audit(self.honest[index], case, evidence, answer, seat, key(case.verifier))
             after = self.docket.judge(case, told.line)
@@ -165,7 +172,7 @@ class Parade:
             elif after is not None:
                 waiting.append(after)
         for notary in self.notaries:
-            notary.forget(session)
+            notary.forget(number)
 
     def close(self) -> Tally:
         """Ends the log."""

@@ -54,7 +54,7 @@ def prompt(number: int) -> list[int]:
 
 def serve(parade: Parade, sessions: int = 2) -> None:
     for number in range(sessions):
-        parade.serve(f"session-{number}", prompt(number), OUTPUT, temperature=float(number % 2))
+        parade.serve(number, prompt(number), OUTPUT, temperature=float(number % 2))
 
 
 def log_of(folder: Path) -> list[bytes]:
@@ -84,7 +84,7 @@ def test_a_stage_with_other_weights_is_excluded(
     serve(parade, 1)
     tally = parade.close()
     assert parade.excluded == ["node-1"]
-    assert (tally.accused, tally.unverified) == (["node-1"], ["session-0"])
+    assert (tally.accused, tally.unverified) == (["node-1"], ["run-0-0"])
     assert tally.rejected >= 1
     checked = check_log(log_of(tmp_path / "log"), MANIFEST)
     assert checked.findings == []
@@ -131,7 +131,7 @@ def test_altered_tokens_need_no_audit(
     tally = parade.close()
     assert any(reason in finding.reason for finding in tally.findings)
     assert tally.accused == [f"node-{stage}"]
-    assert tally.unverified == ["session-0"]
+    assert tally.unverified == ["run-0-0"]
 
 
 def test_a_withheld_receipt_accuses_its_node(

@@ -1,0 +1,398 @@
+"""Inspection: verification of a run, from the coordinator: keys, receipts, audits, exclusions.
+
+Every node that may hold a stage has a key and signs what it saw. When a session ends its stages
+sign the end; audits that are due are made by verifiers, one after the other, on a thread of
+their own. Who is rejected by two verifiers is excluded, as if it had been lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import secrets
+import select
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from planner.core.errors import FileProblem, InvalidFileError, PlannerError
+from planner.core.plan import Stage
+from planner.receipts.book import COORDINATOR
+from planner.receipts.log import NAME, Log
+from planner.receipts.record import (
+    Deployment,
+    Holder,
+    NumericClass,
+    StageSeat,
+    Threshold,
+    public_key,
+)
+from planner.receipts.tree import State
+from planner.run.blobs import Pieces, list_pieces
+from planner.run.checkpoint import open_checkpoint
+from planner.run.crew import Post, Worker
+from planner.run.docket import Case, Docket, Tally
+from planner.run.fleet import Fleet
+from planner.run.prompts import Prompt, Running
+
+VERIFIERS = ("verifier-1", "verifier-2")
+"""Who audits at the coordinator where a stage has fewer than two standbys."""
+KERNEL = "sdpa"
+_BOUNDARY_S, _CLOSE_S, _AUDIT_S = 10.0, 10.0, 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Oversight:
+    """How a run is verified."""
+
+    folder: Path
+    """Where the log goes; there must be none."""
+    manifest: str
+    """SHA-256 of the manifest file (hex)."""
+    audit_share: float
+    thresholds: Mapping[tuple[int, int, str], tuple[Threshold, ...]]
+    """By layers and quantization of a stage."""
+
+
+@dataclass(slots=True)
+class Verified:
+    """What verification of a run came to, and what it took."""
+
+    tally: Tally
+    log: Path
+    receipts_s: float = 0.0
+    """Time of all stages for hashing and signing."""
+    audit_s: float = 0.0
+    """Time of all verifiers for computing again."""
+
+
+@dataclass(slots=True)
+class _Session:
+    """A session that runs or waits for its last receipts."""
+
+    sequence: Running
+    pipeline: int
+    prompt: Prompt
+    prompt_tokens: int
+    first_output: int
+    """Tokens that it had been given before it came to this pipeline."""
+    waiting: set[Worker] = field(default_factory=set)
+    """Who has yet to sign the end."""
+
+
+class Inspection:
+    """Keeps the docket of a fleet; the session tells it of tokens, the fleet of messages."""
+
+    def __init__(self, fleet: Fleet, oversight: Oversight, exclude: Callable[[str], None]) -> None:
+        self._fleet, self._exclude = fleet, exclude
+        self._run = secrets.token_hex(8)
+        self._layers = fleet.plan.pipelines[0].stages[-1].stop
+        self._manifest = oversight.manifest
+        self._keys: dict[str, Ed25519PrivateKey] = {}
+        self._seats = self._seated(oversight)
+        self._verified = Verified(Tally(), oversight.folder / NAME)
+        try:
+            log = Log(oversight.folder)
+        except OSError as error:
+            problem = FileProblem(str(self._verified.log), error.strerror or str(error))
+            raise InvalidFileError([problem], "give another folder with --receipts") from None
+        deployment = Deployment(
+            manifest=oversight.manifest,
+            keys={name: public_key(self._key(name)) for name in self._names()},
+            stages=tuple(self._seats.values()),
+            audit_probability=oversight.audit_share,
+        )
+        self._docket = Docket(log, deployment, self._key(COORDINATOR))
+        self._lock = threading.RLock()
+        self._open: dict[int, _Session] = {}
+        self._closing: dict[str, _Session] = {}
+        self._unasked: dict[str, int] = {}
+        """Cases of each ended session that are still to be audited."""
+        self._spent_s: dict[Worker, float] = {}
+        self._verifiers: dict[str, Worker] = {}
+        self._cases: queue.SimpleQueue[tuple[Case, _Session] | None] = queue.SimpleQueue()
+        self._auditing = threading.Thread(target=self._audit_all, daemon=True)
+
+    def begin(self) -> None:
+        """Has every worker that holds a stage sign from now on, and audits begin."""
+        self._fleet.inspection = self
+        for worker in self._fleet.workers:
+            worker.overheard = self.hear
+            self.swear(worker)
+        self._auditing.start()
+
+    def swear(self, worker: Worker) -> None:
+        """Has a worker sign for the stage that it holds."""
+        if worker.post is None:
+            return
+        seat = self._seats[worker.post]
+        office = {
+            "run": self._run,
+            "manifest": self._manifest,
+            "node": worker.node,
+            "pipeline": seat.pipeline,
+            "stage": seat.stage,
+            "start": seat.start,
+            "stop": seat.stop,
+            "weights": seat.weights,
+            "numeric": seat.holders[0].numeric.model_dump(),
+            "last": seat.stop == self._layers,
+        }
+        key = self._key(worker.node).private_bytes_raw().hex()
+        worker.tell({"witness": {"office": office, "key": key}})
+
+    def opened(self, sequence: Running, prompt: Prompt) -> None:
+        """Notes a sequence that enters a pipeline, with what it was answered elsewhere before."""
+        with self._lock:
+            tokens = [*sequence.prompt_ids, *sequence.output_ids]
+            given = len(sequence.output_ids)
+            session = _Session(sequence, sequence.pipeline, prompt, len(tokens), given)
+            self._open[sequence.id] = session
+            self._docket.open(self._name(session), session.pipeline, tokens)
+
+    def token(self, sequence: Running, token: int, more: bool) -> None:
+        """Notes a token of a sequence."""
+        with self._lock:
+            session = self._open.get(sequence.id)
+            if session is not None:
+                self._docket.token(self._name(session), token, more)
+
+    def ended(self, sequence: Running, completed: bool) -> None:
+        """Has the stages sign the end of a session."""
+        with self._lock:
+            session = self._open.pop(sequence.id, None)
+            if session is None:
+                return
+            name = self._name(session)
+            if not completed:
+                self._docket.end(name, "failed")
+                return
+            workers = self._fleet.stages_of(session.pipeline)
+            session.waiting = {worker for worker in workers if not worker.lost}
+            self._closing[name] = session
+            for worker in workers:
+                worker.tell({"close": sequence.id})
+
+    def hear(self, worker: Worker, message: dict[str, Any]) -> None:
+        """Takes what a worker says about its receipts; any thread may bring it."""
+        if "receipt" in message:
+            with self._lock:
+                self._docket.receive(message["receipt"].encode())
+        elif "closed" in message and worker.post is not None:
+            with self._lock:
+                if message["line"]:
+                    self._docket.receive(message["line"].encode())
+                self._spent_s[worker] = message["receipts_s"]
+                name = f"{self._run}-{worker.post[0]}-{message['closed']}"
+                self._signed(name, worker)
+
+    def lost(self, worker: Worker) -> None:
+        """Waits for nothing more from a worker."""
+        with self._lock:
+            for name in list(self._closing):
+                self._signed(name, worker)
+
+    def hand_over(self, post: Post, live: Sequence[tuple[int, int, int]]) -> None:
+        """Tells who took a stage over what its neighbours saw of the work before.
+
+        Where they cannot say, because two that follow each other were lost at once, sessions are
+        no longer verified. Raises WorkerLostError.
+        """
+        with self._lock:
+            known = {one: self._open[one] for _, one, _ in live if one in self._open}
+        received, sent = (self._seen(post, known, side) for side in ("out", "in"))
+        adopted = {
+            number: (session.prompt_tokens, received[str(number)], sent[str(number)])
+            for number, session in known.items()
+            if str(number) in received and str(number) in sent
+        }
+        self._fleet.holders[post].tell({"adopt": adopted})
+        with self._lock:
+            for number, session in known.items():
+                if number not in adopted and self._open.pop(number, None) is not None:
+                    self._docket.abandon(self._name(session))
+
+    def _seen(self, post: Post, known: Mapping[int, _Session], side: str) -> dict[str, State]:
+        """By session: what went ``out`` of the stage before, or came ``in`` to the one after."""
+        pipeline, stage = post
+        last = self._seats[post].stop == self._layers
+        if (stage == 0 and side == "out") or (last and side == "in"):
+            with self._lock:
+                names = {str(number): self._name(one) for number, one in known.items()}
+                return {key: self._docket.seen(name, side) for key, name in names.items()}
+        neighbour = self._fleet.holders[pipeline, stage + (1 if side == "in" else -1)]
+        order = {"boundary": {"side": side, "sessions": list(known)}}
+        return dict(neighbour.ask(order, "seen", _BOUNDARY_S)["seen"])
+
+    def finish(self) -> Verified:
+        """Waits for the last receipts and audits, and ends the log."""
+        until_s = time.monotonic() + _CLOSE_S
+        while self._closing and time.monotonic() < until_s:
+            self._listen()
+        with self._lock:
+            for name in list(self._closing):
+                for worker in list(self._closing[name].waiting):
+                    self._signed(name, worker)
+            for session in self._open.values():
+                self._docket.end(self._name(session), "failed")
+        self._cases.put(None)
+        while self._auditing.is_alive():
+            self._listen()
+            self._auditing.join(0.01)
+        self._fleet.inspection = None
+        self._verified.tally = self._docket.close()
+        self._verified.receipts_s = sum(self._spent_s.values())
+        return self._verified
+
+    def _listen(self) -> None:
+        """Hears what workers have to say while no session does."""
+        for worker in list(self._fleet.workers):
+            with contextlib.suppress(PlannerError):
+                while select.select([worker.control], [], [], 0)[0]:
+                    worker.listen()
+        time.sleep(0.002)
+
+    def _signed(self, name: str, worker: Worker) -> None:
+        """Ends a session once all of its stages have signed or are lost."""
+        session = self._closing.get(name)
+        if session is None or worker not in session.waiting:
+            return
+        session.waiting.discard(worker)
+        if session.waiting:
+            return
+        del self._closing[name]
+        due = self._docket.end(name)
+        self._unasked[name] = len(due)
+        for case in due:
+            self._cases.put((case, session))
+        if not due:
+            self._forget(session)
+
+    def _forget(self, session: _Session) -> None:
+        for worker in self._fleet.stages_of(session.pipeline):
+            if not worker.lost:
+                worker.tell({"forget": session.sequence.id})
+
+    def _audit_all(self) -> None:
+        """Makes one audit after the other until there are no more."""
+        while (item := self._cases.get()) is not None:
+            case, session = item
+            following: Case | None = case
+            while following is not None:
+                following = self._audit(following, session)
+            with self._lock:
+                name = self._name(session)
+                self._unasked[name] -= 1
+                if not self._unasked[name]:
+                    self._forget(session)
+        for worker in self._verifiers.values():
+            self._fleet.fence_off(worker)
+
+    def _audit(self, case: Case, session: _Session) -> Case | None:
+        """Has one verifier look; who looks next, if somebody has to."""
+        seat = self._seats[case.receipt.pipeline, case.receipt.stage]
+        prover = self._fleet.holders[seat.pipeline, seat.stage]
+        try:
+            verifier = self._verifier(case.verifier)
+            verifier.tell({"audit": self._order(case, session, seat)})
+            there = verifier.hear("auditing", _AUDIT_S)
+            if prover.node == case.receipt.node and not prover.lost:
+                surrender = {
+                    "session": session.sequence.id,
+                    "port": prover.place.port_to(verifier.place, there["port"]),
+                    "secret": self._fleet.secret,
+                    "name": case.digest,
+                }
+                prover.tell({"surrender": surrender})
+            said = verifier.hear("audited", _AUDIT_S)
+        except PlannerError:
+            self._verifiers.pop(case.verifier, None)
+            return None
+        self._verified.audit_s += said["audit_s"]
+        with self._lock:
+            after = self._docket.judge(case, said["line"].encode())
+        if isinstance(after, str):
+            self._exclude(after)
+            return None
+        return after
+
+    def _order(self, case: Case, session: _Session, seat: StageSeat) -> dict[str, Any]:
+        settings, prompt = self._fleet.settings, session.prompt
+        return {
+            "receipt": case.receipt.model_dump(mode="json"),
+            "digest": case.digest,
+            "verifier": case.verifier,
+            "seat": seat.model_dump(mode="json"),
+            "quant": self._fleet.stage((seat.pipeline, seat.stage)).quant,
+            "checkpoint": str(settings.checkpoint),
+            "slot_tokens": settings.slot_tokens,
+            "threads": settings.threads,
+            "device": settings.device,
+            "secret": self._fleet.secret,
+            "key": self._key(case.verifier).private_bytes_raw().hex(),
+            "prompt_tokens": session.prompt_tokens,
+            "tokens": session.sequence.output_ids[session.first_output :],
+            "picking": (0, 0, prompt.temperature, prompt.top_p, prompt.seed),
+        }
+
+    def _verifier(self, name: str) -> Worker:
+        """A process that audits in somebody's name, on the machine of that node."""
+        if name not in self._verifiers or self._verifiers[name].lost:
+            self._verifiers[name] = self._fleet.spawn(name)
+        return self._verifiers[name]
+
+    def _seated(self, oversight: Oversight) -> dict[Post, StageSeat]:
+        """Every stage with who may answer for it and who may audit it."""
+        seats = {}
+        plan, pieces = (
+            self._fleet.plan,
+            list_pieces(open_checkpoint(self._fleet.settings.checkpoint)),
+        )
+        for index, pipeline in enumerate(plan.pipelines):
+            for number, stage in enumerate(pipeline.stages):
+                standbys = [
+                    one.node
+                    for one in plan.standbys
+                    if (one.pipeline, one.stage) == (index, number) and one.node != stage.node
+                ]
+                numeric = numeric_class(stage)
+                seats[index, number] = StageSeat(
+                    pipeline=index,
+                    stage=number,
+                    start=stage.start,
+                    stop=stage.stop,
+                    weights=weights_digest(pieces, stage),
+                    holders=tuple(
+                        Holder(node=name, numeric=numeric)
+                        for name in dict.fromkeys((stage.node, *standbys, *VERIFIERS))
+                    ),
+                    thresholds=oversight.thresholds[stage.start, stage.stop, stage.quant],
+                )
+        return seats
+
+    def _names(self) -> list[str]:
+        held = [one.node for seat in self._seats.values() for one in seat.holders]
+        return list(dict.fromkeys((COORDINATOR, *held)))
+
+    def _key(self, name: str) -> Ed25519PrivateKey:
+        return self._keys.setdefault(name, Ed25519PrivateKey.generate())
+
+    def _name(self, session: _Session) -> str:
+        return f"{self._run}-{session.pipeline}-{session.sequence.id}"
+
+
+def numeric_class(stage: Stage) -> NumericClass:
+    """What decides the rounding of a stage in this runtime."""
+    return NumericClass(dtype=stage.quant, quant=stage.quant, kernel=KERNEL)
+
+
+def weights_digest(pieces: Pieces, stage: Stage) -> str:
+    """What stands for the weights of a stage: SHA-256 over those of its pieces (hex)."""
+    needed = pieces.needed([(stage.start, stage.stop)])
+    return sha256("\n".join(f"{one.name} {one.digest}" for one in needed).encode()).hexdigest()
