@@ -157,36 +157,13 @@ def _write(
     """Writes the thresholds of all stages that can be told from cheaper ones."""
     import datetime
 
-    from planner.files.thresholds import StageThresholds, Thresholds, write_thresholds
-    from planner.receipts.record import NumericClass, Threshold
+    from planner.files.thresholds import Thresholds, stage_thresholds, write_thresholds
 
-    stages = []
-    for pipeline, separations in zip(manifest.plan.pipelines, found, strict=True):
-        for index, stage in enumerate(pipeline.stages):
-            mine = [one for one in separations if one.stage == index]
-            stages.append(
-                StageThresholds(
-                    start=stage.start,
-                    stop=stage.stop,
-                    quant=stage.quant,
-                    thresholds=tuple(
-                        Threshold(
-                            prover=NumericClass(
-                                dtype=one.pair.dtype, quant=stage.quant, kernel=one.pair.kernel
-                            ),
-                            verifier=NumericClass(
-                                dtype=stage.quant, quant=stage.quant, kernel="sdpa"
-                            ),
-                            accept=one.accept,
-                            reject=one.reject,
-                            token_gap=one.token_gap or 0.0,
-                        )
-                        for one in mine
-                        if one.reject is not None
-                    ),
-                    not_separable=tuple(sorted({how for one in mine for how in one.not_separable})),
-                )
-            )
+    stages = [
+        stage_thresholds(stage, [one for one in separations if one.stage == index])
+        for pipeline, separations in zip(manifest.plan.pipelines, found, strict=True)
+        for index, stage in enumerate(pipeline.stages)
+    ]
     thresholds = Thresholds(
         model=manifest.problem.model.id,
         source=f"planner verify calibrate --sessions {sessions}",

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from planner.core.plan import Stage
 from planner.core.spec import Spec
 from planner.files.atomic import write_text
+from planner.files.validate import build
+from planner.files.yamlfile import read_yaml
 from planner.files.yamltext import to_yaml
-from planner.receipts.record import Threshold
+from planner.receipts.record import NumericClass, Threshold
+
+if TYPE_CHECKING:
+    from planner.run.separation import Separation
+
+KERNEL = "sdpa"
+"""Attention kernel of verifiers: torch's own choice."""
 
 
 class StageThresholds(Spec):
@@ -33,6 +44,34 @@ class Thresholds(Spec):
     sessions: int = Field(ge=1)
     """Honest sessions behind each threshold."""
     stages: tuple[StageThresholds, ...] = Field(min_length=1)
+
+
+def stage_thresholds(stage: Stage, measured: Sequence[Separation]) -> StageThresholds:
+    """The bounds of a stage for every class of provers that can be told from cheaper ones."""
+    return StageThresholds(
+        start=stage.start,
+        stop=stage.stop,
+        quant=stage.quant,
+        thresholds=tuple(
+            Threshold(
+                prover=NumericClass(
+                    dtype=one.pair.dtype, quant=stage.quant, kernel=one.pair.kernel
+                ),
+                verifier=NumericClass(dtype=stage.quant, quant=stage.quant, kernel=KERNEL),
+                accept=one.accept,
+                reject=one.reject,
+                token_gap=one.token_gap or 0.0,
+            )
+            for one in measured
+            if one.reject is not None
+        ),
+        not_separable=tuple(sorted({how for one in measured for how in one.not_separable})),
+    )
+
+
+def read_thresholds(path: Path) -> Thresholds:
+    """The calibration at ``path``; raises InvalidFileError."""
+    return build(Thresholds, read_yaml(path))
 
 
 def write_thresholds(path: Path, thresholds: Thresholds) -> None:
