@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +11,12 @@ import typer
 from planner.cli import console
 
 if TYPE_CHECKING:
+    from planner.cli.beside import Job
     from planner.core.plan import Plan, Stage
     from planner.core.problem import Problem
     from planner.files.manifest import Manifest
     from planner.files.thresholds import StageThresholds
-    from planner.run.inspection import Oversight
+    from planner.run.oversight import Oversight
 
 ReceiptsOption = Annotated[
     Path | None,
@@ -49,18 +51,18 @@ _DEFAULT_PCT = 5.0
 _SESSIONS, _MOST_PROMPT, _LEAST_OUTPUT, _MOST_OUTPUT = 16, 32, 20, 64
 
 
-def audited(problem: Problem, receipts: Path | None, audit: float | None) -> Problem:
-    """The problem with the audits that the command line asks for."""
+def audited(job: Job, receipts: Path | None, audit: float | None) -> Job:
+    """The job with the audits that the command line asks for."""
     from planner.core.verification import Verification
 
-    asked = problem.serving.verification
+    asked = job.problem.serving.verification
     if audit is None and (asked is not None or receipts is None):
-        return problem
+        return job
     percent = _DEFAULT_PCT if audit is None else audit
     others = {} if asked is None else {"power": asked.power, "cheating_share": asked.cheating_share}
     wanted = Verification(audit_share=percent / 100, **others)
-    serving = problem.serving.model_copy(update={"verification": wanted})
-    return problem.model_copy(update={"serving": serving})
+    serving = job.problem.serving.model_copy(update={"verification": wanted})
+    return replace(job, problem=job.problem.model_copy(update={"serving": serving}))
 
 
 def oversight_of(
@@ -75,7 +77,7 @@ def oversight_of(
     from hashlib import sha256
 
     from planner.files.thresholds import read_thresholds
-    from planner.run.inspection import Oversight, numeric_class
+    from planner.run.oversight import Oversight, numeric_class
 
     asked = problem.serving.verification
     if asked is None:

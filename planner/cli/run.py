@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -132,8 +131,7 @@ def run(
         require_plotly()
     planned = _planned(manifest, scenario, profiles or [])
     texts = None if prompts is None else _texts(prompts)
-    job = _job(planned, requests, concurrency, texts, seed)
-    job = replace(job, problem=audited(job.problem, receipts, audit))
+    job = audited(_job(planned, requests, concurrency, texts, seed), receipts, audit)
     with torch_needed("planner run"):
         from planner.cli.checkpoint import choose
         from planner.run import execute as runtime
@@ -150,8 +148,6 @@ def run(
     if serve is not None:
         from planner.cli.endpoint import serve_at
 
-        if job.problem.serving.verification is not None:
-            console.warn("--serve writes no receipts")
         serve_at(serve, job.problem, job.plan, model, api_key, queue, job.seed, threads, places)
         return
     oversight = oversight_of(job.problem, planned, manifest, model, receipts, thresholds)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from planner.core.cost.verification import VerificationCost
 
 if TYPE_CHECKING:
-    from planner.run.inspection import Verified
     from planner.run.measurement import StageRun
+    from planner.run.oversight import Verified
 
 
 @dataclass(frozen=True, slots=True)

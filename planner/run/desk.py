@@ -45,7 +45,7 @@ class Desk:
     def __init__(
         self, fleet: Fleet, traffic: Traffic, prompt: Callable[[int], Prompt], pipelines: int
     ) -> None:
-        self._fleet, self._traffic, self._prompt = fleet, traffic, prompt
+        self._fleet, self._traffic, self.prompt = fleet, traffic, prompt
         self._steps: dict[int, Step] = {}
         """What the coordinator did for the jobs under way, by number."""
         self.coordination = [Coordination() for _ in range(pipelines)]
@@ -93,7 +93,7 @@ class Desk:
         seats: list[Seat] = []
         ids: list[int] = []
         for sequence in job.sequences:
-            prompt, new = self._prompt(sequence.id), sequence.new_ids
+            prompt, new = self.prompt(sequence.id), sequence.new_ids
             picking = (prompt.temperature, prompt.top_p, prompt.seed)
             seats.append(Seat(sequence.slot, sequence.cached, *picking, len(new), sequence.id))
             ids += new

@@ -25,7 +25,7 @@ from planner.receipts.record import (
     signed_by,
 )
 from planner.receipts.record import Session as SessionRecord
-from planner.receipts.tree import State, Witness
+from planner.receipts.tree import Witness
 
 EPOCH = 0
 """A run is one epoch: its secret is drawn at the start and revealed at the end."""
@@ -59,12 +59,9 @@ class Tally:
 
 @dataclass(slots=True)
 class _Running:
-    """A session under way, as the coordinator sees its two ends."""
+    """A session under way."""
 
     pipeline: int
-    prompt_tokens: int
-    sent: Witness
-    got: Witness
     receipts: list[Record] = field(default_factory=list)
 
 
@@ -84,22 +81,9 @@ class Docket:
             self._say(Commitment(epoch=EPOCH, commitment=commitment(self._secret))),
         ]
 
-    def open(self, session: str, pipeline: int, prompt: Sequence[int]) -> None:
-        """Notes a session and the prompt that is sent into its pipeline."""
-        stages = sum(1 for seat in self._seats.values() if seat.pipeline == pipeline)
-        received = Witness(session, stages, len(prompt) - 1)
-        self._running[session] = running = _Running(
-            pipeline, len(prompt), Witness(session, 0), received
-        )
-        for token in prompt:
-            _append(running.sent, token)
-
-    def token(self, session: str, token: int, more: bool) -> None:
-        """Notes a token that came out, and went in again where ``more`` are to come."""
-        running = self._running[session]
-        _append(running.got, token)
-        if more:
-            _append(running.sent, token)
+    def open(self, session: str, pipeline: int) -> None:
+        """Takes receipts of a session from now on."""
+        self._running[session] = _Running(pipeline)
 
     def receive(self, line: bytes) -> None:
         """Takes a receipt from a node; anything else, or of no session under way, is dropped."""
@@ -110,20 +94,29 @@ class Docket:
         if running is not None:
             running.receipts.append(self._log.add(record))
 
-    def end(self, session: str, outcome: str = "completed") -> list[Case]:
+    def end(
+        self,
+        session: str,
+        prompt: Sequence[int],
+        tokens: Sequence[int],
+        outcome: str = "completed",
+    ) -> list[Case]:
         """Ends a session whose last receipts are in; returns the audits that are due now.
 
         Whatever does not fit together accuses its node at once: that takes no audit.
         """
         running = self._running.pop(session)
+        stages = sum(1 for seat in self._seats.values() if seat.pipeline == running.pipeline)
+        sent = witness(session, 0, 0, [*prompt, *tokens[:-1]])
+        got = witness(session, stages, len(prompt) - 1, tokens)
         values = {
             "epoch": EPOCH,
             "session": session,
             "pipeline": running.pipeline,
-            "prompt_tokens": running.prompt_tokens,
-            "count": running.sent.next_position,
-            "root_in": running.sent.tree.root.hex(),
-            "root_out": running.got.tree.root.hex(),
+            "prompt_tokens": len(prompt),
+            "count": sent.next_position,
+            "root_in": sent.tree.root.hex(),
+            "root_out": got.tree.root.hex(),
             "outcome": outcome,
         }
         ended = self._say(SessionRecord.model_validate(values))
@@ -144,14 +137,9 @@ class Docket:
         self.tally.sampled += len(due)
         return due
 
-    def seen(self, session: str, side: str) -> State:
-        """What went ``out`` to the first stage of a session, or came ``in`` from the last."""
-        running = self._running[session]
-        return (running.sent if side == "out" else running.got).state
-
-    def abandon(self, session: str) -> None:
+    def abandon(self, session: str, prompt: Sequence[int]) -> None:
         """Ends a session that cannot be verified to its end."""
-        self.end(session, "failed")
+        self.end(session, prompt, (), "failed")
         if session not in self.tally.unverified:
             self.tally.unverified.append(session)
 
@@ -219,5 +207,9 @@ class Docket:
         return self._log.say(statement, self._key)
 
 
-def _append(witness: Witness, token: int) -> None:
-    witness.see(witness.next_position, *_TOKEN, token.to_bytes(4, "little"))
+def witness(session: str, boundary: int, first: int, tokens: Iterable[int]) -> Witness:
+    """What the coordinator saw at an end of a session: tokens from position ``first`` on."""
+    seen = Witness(session, boundary, first)
+    for place, token in enumerate(tokens, start=first):
+        seen.see(place, *_TOKEN, token.to_bytes(4, "little"))
+    return seen

@@ -26,15 +26,13 @@ from planner.run.desk import Desk
 from planner.run.failover import Failover
 from planner.run.fleet import Fleet
 from planner.run.frames import PeerLostError
-from planner.run.losses import Back, Care, Event, Excluded, Stranded
+from planner.run.losses import Back, Care, Event, Stranded
 from planner.run.mailbox import Mailbox
 from planner.run.prompts import Prompt, Running
 from planner.run.traffic import Traffic
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-    from planner.run.inspection import Inspection
 
 CANCELLED = "cancelled"
 """Why a request failed that its client gave up."""
@@ -64,19 +62,17 @@ class Session:
         self.prompts: dict[int, list[int]] = {}
         self.outputs: dict[int, list[int]] = {}
         self.start_s = self._answered_s = self._beat_s = time.monotonic()
-        self._traffic = Traffic(plan)
+        self.traffic = Traffic(plan)
         self._coming: deque[Prompt] = deque()
         self._closed = False
         self._prompts: dict[int, Prompt] = {}
         self._sequences: dict[int, Running] = {}
-        self.desk = Desk(fleet, self._traffic, self._prompts.__getitem__, len(plan.pipelines))
+        self.desk = Desk(fleet, self.traffic, self._prompts.__getitem__, len(plan.pipelines))
         self._told: list[tuple[int, int]] = []
         self._ended: list[RequestRecord] = []
         self._serving = False
         self._mailbox: Mailbox[Prompt | int | Event | None] = Mailbox()
         self.failover = Failover.of(fleet, care, self._mailbox.put) if care else None
-        self.inspection: Inspection | None = None
-        """Verifies the work, where that is asked for."""
 
     def submit(self, prompt: Prompt) -> None:
         """Hands a prompt to a session that serves; any thread may. It arrives when it is taken."""
@@ -85,10 +81,6 @@ class Session:
     def cancel(self, request: int) -> None:
         """Ends a request that nobody waits for any more: its seat is freed; any thread may."""
         self._mailbox.put(request)
-
-    def exclude(self, node: str) -> None:
-        """Has others do a node's work from now on; any thread may."""
-        self._mailbox.put(Excluded(node))
 
     def stop(self) -> None:
         """Ends ``serve``, whatever is under way; any thread may."""
@@ -116,7 +108,7 @@ class Session:
                 for _ in range(concurrency or 0):
                     self._next_of_user(0.0)
                 self._send(self.start_s)
-                while self._coming or not self._traffic.idle:
+                while self._coming or not self.traffic.idle:
                     self._turn(bell)
         finally:
             gc.unfreeze()
@@ -138,7 +130,7 @@ class Session:
     def _sources(self, bell: socket.socket) -> dict[socket.socket, int | Worker | None]:
         """Everything that can happen: pipelines answer, workers speak, the bell rings."""
         found: dict[socket.socket, int | Worker | None] = {bell: None}
-        for index in self._traffic.whole:
+        for index in self.traffic.whole:
             tokens = self._fleet.lines[index].tokens
             if tokens is not None:
                 found[tokens] = index
@@ -150,7 +142,7 @@ class Session:
         sources = self._sources(bell)
         happened = select.select(sources, [], [], self._wait_s)[0]  # epoll rounds to milliseconds
         now_s = time.monotonic()
-        if self._traffic.busy and now_s - self._answered_s >= self._stall_s:
+        if self.traffic.busy and now_s - self._answered_s >= self._stall_s:
             raise RunError(f"no token came for {self._stall_s:g} s: a stage hangs")
         for source in happened:
             who = sources[source]
@@ -158,7 +150,7 @@ class Session:
                 self._read_mail(bell, now_s)
             elif isinstance(who, Worker):
                 self._listen(who, now_s)
-            elif not self._traffic.stands(who):
+            elif not self.traffic.stands(who):
                 self._receive(who)
         while self._coming and not self._closed and self._next_s <= now_s:
             prompt = self._coming.popleft()
@@ -179,7 +171,7 @@ class Session:
         """How long nothing needs to be done unless something happens."""
         now_s = time.monotonic()
         until_s = now_s + self._stall_s
-        if self._traffic.busy:
+        if self.traffic.busy:
             until_s = self._answered_s + self._stall_s
         if self._coming and not self._closed:
             until_s = min(until_s, self._next_s)
@@ -204,8 +196,7 @@ class Session:
         """Takes a request out of the line at once, or out of its seat when its job is back."""
         record = self.records[request]
         record.status, record.reason = "failed", CANCELLED
-        if self._traffic.withdraw(self._sequences[request]):
-            self._unverified(self._sequences[request])
+        if self.traffic.withdraw(self._sequences[request]):
             self._end(record)
 
     def _end(self, record: RequestRecord) -> None:
@@ -230,7 +221,7 @@ class Session:
         ids = prompt.content
         if isinstance(ids, str):
             ids = self._tokenizer.encode(ids).ids
-        chosen = self._traffic.route()
+        chosen = self.traffic.route()
         record = RequestRecord(prompt.id, chosen, len(ids), arrival_s)
         self.records[prompt.id], self._prompts[prompt.id] = record, prompt
         room_tokens = self._fleet.slot_tokens
@@ -244,29 +235,17 @@ class Session:
             return False
         sequence = self._sequences[prompt.id] = Running(prompt.id, ids, chosen)
         self.prompts[prompt.id], self.outputs[prompt.id] = ids, sequence.output_ids
-        self._enter(sequence)
+        self.traffic.add(sequence)
         return True
-
-    def _enter(self, sequence: Running) -> None:
-        """Has a sequence wait for a seat in its pipeline."""
-        if self.inspection is not None:
-            self.inspection.opened(sequence, self._prompts[sequence.id])
-        self._traffic.add(sequence)
-
-    def _leave(self, sequence: Running, completed: bool) -> None:
-        """Frees the seat of a sequence."""
-        self._traffic.leave(sequence)
-        if self.inspection is not None:
-            self.inspection.ended(sequence, completed)
 
     def _send(self, decided_s: float) -> None:
         """Sends every job that can start now."""
-        for index, job in self._traffic.next_jobs():
+        for index, job in self.traffic.next_jobs():
             decided_s = self._dispatch(index, job, decided_s)
 
     def _dispatch(self, index: int, job: Job[Running], decided_s: float) -> float:
         """Sends a job; when that was done."""
-        if not self._traffic.busy:
+        if not self.traffic.busy:
             self._answered_s = decided_s
         return self.desk.send(index, job, decided_s)
 
@@ -285,27 +264,19 @@ class Session:
         """Gives a sequence its next token, and its seat to others after the last one."""
         prompt, record = self._prompts[sequence.id], self.records[sequence.id]
         if record.status == "failed":
-            self._leave(sequence, completed=False)
+            self.traffic.leave(sequence)
             self._end(record)
             return
         sequence.cached = sequence.tokens
         sequence.output_ids.append(token)
         record.token_s.append(now_s - self.start_s)
         self._told.append((sequence.id, token))
-        last = record.output_tokens == prompt.max_new_tokens or token in prompt.stop_ids
-        if self.inspection is not None:
-            self.inspection.token(sequence, token, more=not last)
-        if last:
+        if record.output_tokens == prompt.max_new_tokens or token in prompt.stop_ids:
             record.status = "completed"
-            self._leave(sequence, completed=True)
+            self.traffic.leave(sequence, completed=True)
             self._end(record)
             if self._closed:
                 self._next_of_user(now_s - self.start_s)
-
-    def _unverified(self, sequence: Running) -> None:
-        """Notes that what a pipeline did for a sequence comes to no end."""
-        if self.inspection is not None:
-            self.inspection.ended(sequence, completed=False)
 
     def _watch(self, now_s: float) -> None:
         """Asks for signs of life, and fails whoever has waited too long for a lost node."""
@@ -342,41 +313,36 @@ class Session:
         """Has a pipeline stand still until the failover has mended it."""
         if self.failover is None:
             raise PeerLostError("a connection broke")
-        self._traffic.interrupt(index)
+        self.traffic.interrupt(index)
         if index not in self.failover.recovering:
-            self.failover.recover(index, self._traffic.cached(index))
+            self.failover.recover(index, self.traffic.cached(index))
 
     def _hear(self, event: Event, now_s: float) -> None:
         """Goes on where a pipeline is whole again; has its sequences wait or move where not."""
         assert self.failover is not None
         self._answered_s = now_s
-        if isinstance(event, Excluded):
-            for worker in self.failover.ban(event.node):
-                self._lose(worker, now_s)
-        elif isinstance(event, Back):
+        if isinstance(event, Back):
             for index in list(self.failover.stranded):
                 self._interrupt(index)
         elif isinstance(event, Stranded):
             self._move(event.pipeline)
         elif event.pipeline not in self.failover.recovering:  # or it was lost again meanwhile
-            for job in self._traffic.resume(event.pipeline):
+            for job in self.traffic.resume(event.pipeline):
                 self._dispatch(event.pipeline, job, now_s)
 
     def _move(self, index: int) -> None:
         """Has the sequences of a pipeline begin anew in whole ones, if there are any."""
-        if not self._traffic.whole:
+        if not self.traffic.whole:
             return
-        for sequence in self._traffic.evict(index):
-            self._unverified(sequence)
-            sequence.pipeline = self.records[sequence.id].pipeline = self._traffic.route()
-            self._enter(sequence)
+        for sequence in self.traffic.evict(index):
+            sequence.pipeline = self.records[sequence.id].pipeline = self.traffic.route()
+            self.traffic.add(sequence)
 
     def _fail(self, index: int, reason: str) -> None:
         """Gives up the sequences of a pipeline."""
-        for sequence in self._traffic.evict(index):
+        for sequence in self.traffic.evict(index):
             record = self.records[sequence.id]
             record.status, record.reason = "failed", reason
-            self._unverified(sequence)
             self._end(record)
             if self._closed:
                 self._next_of_user(time.monotonic() - self.start_s)

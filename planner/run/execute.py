@@ -18,9 +18,10 @@ from planner.run.checkpoint import open_checkpoint
 from planner.run.config import ModelConfig
 from planner.run.driver import Session
 from planner.run.fleet import Fleet, Settings
-from planner.run.inspection import Inspection, Oversight
+from planner.run.inspection import Inspection
 from planner.run.losses import Care, Loss
 from planner.run.measurement import Measurement, absences, hop_runs, recoveries, stage_runs
+from planner.run.oversight import Oversight
 from planner.run.places import Place
 from planner.run.prompts import Prompt
 
@@ -89,10 +90,7 @@ def execute(
         as_sent = deterministic and any(stage.quant != "fp32" for stage in stages(plan))
         care = Care(problem, as_sent, losses)
         session = Session(fleet, plan, tokenizer, _speller(tokenizer, on_token), stall_s, care=care)
-        inspection = Inspection(fleet, oversight, session.exclude) if oversight else None
-        if inspection is not None:
-            session.inspection = inspection
-            inspection.begin()
+        inspection = Inspection(fleet, oversight, session) if oversight else None
         session.run(prompts, problem.workload.concurrency)
         verified = inspection.finish() if inspection is not None else None
         reports = fleet.steps()

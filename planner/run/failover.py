@@ -159,10 +159,12 @@ class Failover:
             self._run(threading.Thread(target=self._bring_back, args=(worker.node,)))
         return held[0][0] if held else None
 
-    def ban(self, node: str) -> list[Worker]:
-        """Lets a node come back no more; its workers, which are to be lost."""
+    def ban(self, node: str) -> None:
+        """Ends what runs on a node, which is noticed like any loss, and lets it never come back."""
         self._away.add(node)
-        return [worker for worker in self.fleet.workers if worker.node == node]
+        for worker in list(self.fleet.workers):
+            if worker.node == node:
+                worker.process.kill()
 
     def recover(self, index: int, live: Iterable[Cached]) -> None:
         """Has a pipeline work again, on a thread; ``Whole`` or ``Stranded`` is told of it."""

@@ -13,63 +13,31 @@ import secrets
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from planner.core.errors import FileProblem, InvalidFileError, PlannerError
-from planner.core.plan import Stage
 from planner.receipts.book import COORDINATOR
 from planner.receipts.log import NAME, Log
 from planner.receipts.record import (
     Deployment,
-    Holder,
-    NumericClass,
     StageSeat,
-    Threshold,
     public_key,
 )
 from planner.receipts.tree import State
-from planner.run.blobs import Pieces, list_pieces
-from planner.run.checkpoint import open_checkpoint
 from planner.run.crew import Post, Worker
-from planner.run.docket import Case, Docket, Tally
+from planner.run.docket import Case, Docket, Tally, witness
 from planner.run.fleet import Fleet
+from planner.run.oversight import Oversight, Verified, seats_of
 from planner.run.prompts import Prompt, Running
 
-VERIFIERS = ("verifier-1", "verifier-2")
-"""Who audits at the coordinator where a stage has fewer than two standbys."""
-KERNEL = "sdpa"
+if TYPE_CHECKING:
+    from planner.run.driver import Session
+
 _BOUNDARY_S, _CLOSE_S, _AUDIT_S = 10.0, 10.0, 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Oversight:
-    """How a run is verified."""
-
-    folder: Path
-    """Where the log goes; there must be none."""
-    manifest: str
-    """SHA-256 of the manifest file (hex)."""
-    audit_share: float
-    thresholds: Mapping[tuple[int, int, str], tuple[Threshold, ...]]
-    """By layers and quantization of a stage."""
-
-
-@dataclass(slots=True)
-class Verified:
-    """What verification of a run came to, and what it took."""
-
-    tally: Tally
-    log: Path
-    receipts_s: float = 0.0
-    """Time of all stages for hashing and signing."""
-    audit_s: float = 0.0
-    """Time of all verifiers for computing again."""
 
 
 @dataclass(slots=True)
@@ -79,23 +47,33 @@ class _Session:
     sequence: Running
     pipeline: int
     prompt: Prompt
-    prompt_tokens: int
-    first_output: int
+    prompt_ids: list[int]
+    """All that went into the pipeline before its first token came out."""
+    given: int
     """Tokens that it had been given before it came to this pipeline."""
+    completed: bool = False
     waiting: set[Worker] = field(default_factory=set)
     """Who has yet to sign the end."""
 
+    @property
+    def tokens(self) -> list[int]:
+        """Tokens that came out of this pipeline."""
+        return self.sequence.output_ids[self.given :]
+
 
 class Inspection:
-    """Keeps the docket of a fleet; the session tells it of tokens, the fleet of messages."""
+    """Keeps the docket of a fleet: hears of sequences from the traffic, and all messages."""
 
-    def __init__(self, fleet: Fleet, oversight: Oversight, exclude: Callable[[str], None]) -> None:
-        self._fleet, self._exclude = fleet, exclude
+    def __init__(self, fleet: Fleet, oversight: Oversight, session: Session) -> None:
+        """Verifies what ``session`` brings from now on; who is rejected is lost to it."""
+        assert session.failover is not None
+        self._fleet, self._prompt = fleet, session.desk.prompt
+        self._exclude = session.failover.ban
         self._run = secrets.token_hex(8)
         self._layers = fleet.plan.pipelines[0].stages[-1].stop
         self._manifest = oversight.manifest
         self._keys: dict[str, Ed25519PrivateKey] = {}
-        self._seats = self._seated(oversight)
+        self._seats = seats_of(fleet.plan, oversight, fleet.settings.checkpoint)
         self._verified = Verified(Tally(), oversight.folder / NAME)
         try:
             log = Log(oversight.folder)
@@ -112,17 +90,13 @@ class Inspection:
         self._lock = threading.RLock()
         self._open: dict[int, _Session] = {}
         self._closing: dict[str, _Session] = {}
-        self._unasked: dict[str, int] = {}
-        """Cases of each ended session that are still to be audited."""
         self._spent_s: dict[Worker, float] = {}
         self._verifiers: dict[str, Worker] = {}
-        self._cases: queue.SimpleQueue[tuple[Case, _Session] | None] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[_Session | None] = queue.SimpleQueue()
         self._auditing = threading.Thread(target=self._audit_all, daemon=True)
-
-    def begin(self) -> None:
-        """Has every worker that holds a stage sign from now on, and audits begin."""
-        self._fleet.inspection = self
-        for worker in self._fleet.workers:
+        session.traffic.watcher = self
+        fleet.inspection = self
+        for worker in fleet.workers:
             worker.overheard = self.hear
             self.swear(worker)
         self._auditing.start()
@@ -147,21 +121,15 @@ class Inspection:
         key = self._key(worker.node).private_bytes_raw().hex()
         worker.tell({"witness": {"office": office, "key": key}})
 
-    def opened(self, sequence: Running, prompt: Prompt) -> None:
+    def opened(self, sequence: Running) -> None:
         """Notes a sequence that enters a pipeline, with what it was answered elsewhere before."""
         with self._lock:
             tokens = [*sequence.prompt_ids, *sequence.output_ids]
             given = len(sequence.output_ids)
-            session = _Session(sequence, sequence.pipeline, prompt, len(tokens), given)
+            prompt = self._prompt(sequence.id)
+            session = _Session(sequence, sequence.pipeline, prompt, tokens, given)
             self._open[sequence.id] = session
-            self._docket.open(self._name(session), session.pipeline, tokens)
-
-    def token(self, sequence: Running, token: int, more: bool) -> None:
-        """Notes a token of a sequence."""
-        with self._lock:
-            session = self._open.get(sequence.id)
-            if session is not None:
-                self._docket.token(self._name(session), token, more)
+            self._docket.open(self._name(session), session.pipeline)
 
     def ended(self, sequence: Running, completed: bool) -> None:
         """Has the stages sign the end of a session."""
@@ -169,15 +137,13 @@ class Inspection:
             session = self._open.pop(sequence.id, None)
             if session is None:
                 return
-            name = self._name(session)
-            if not completed:
-                self._docket.end(name, "failed")
-                return
-            workers = self._fleet.stages_of(session.pipeline)
+            session.completed = completed
+            workers = self._fleet.stages_of(session.pipeline) if completed else []
             session.waiting = {worker for worker in workers if not worker.lost}
-            self._closing[name] = session
+            self._closing[self._name(session)] = session
             for worker in workers:
                 worker.tell({"close": sequence.id})
+            self._ready(session)
 
     def hear(self, worker: Worker, message: dict[str, Any]) -> None:
         """Takes what a worker says about its receipts; any thread may bring it."""
@@ -189,14 +155,17 @@ class Inspection:
                 if message["line"]:
                     self._docket.receive(message["line"].encode())
                 self._spent_s[worker] = message["receipts_s"]
-                name = f"{self._run}-{worker.post[0]}-{message['closed']}"
-                self._signed(name, worker)
+                session = self._closing.get(f"{self._run}-{worker.post[0]}-{message['closed']}")
+                if session is not None:
+                    session.waiting.discard(worker)
+                    self._ready(session)
 
     def lost(self, worker: Worker) -> None:
         """Waits for nothing more from a worker."""
         with self._lock:
-            for name in list(self._closing):
-                self._signed(name, worker)
+            for session in list(self._closing.values()):
+                session.waiting.discard(worker)
+                self._ready(session)
 
     def hand_over(self, post: Post, live: Sequence[tuple[int, int, int]]) -> None:
         """Tells who took a stage over what its neighbours saw of the work before.
@@ -208,7 +177,7 @@ class Inspection:
             known = {one: self._open[one] for _, one, _ in live if one in self._open}
         received, sent = (self._seen(post, known, side) for side in ("out", "in"))
         adopted = {
-            number: (session.prompt_tokens, received[str(number)], sent[str(number)])
+            number: (len(session.prompt_ids), received[str(number)], sent[str(number)])
             for number, session in known.items()
             if str(number) in received and str(number) in sent
         }
@@ -216,19 +185,24 @@ class Inspection:
         with self._lock:
             for number, session in known.items():
                 if number not in adopted and self._open.pop(number, None) is not None:
-                    self._docket.abandon(self._name(session))
+                    self._docket.abandon(self._name(session), session.prompt_ids)
 
     def _seen(self, post: Post, known: Mapping[int, _Session], side: str) -> dict[str, State]:
         """By session: what went ``out`` of the stage before, or came ``in`` to the one after."""
         pipeline, stage = post
         last = self._seats[post].stop == self._layers
         if (stage == 0 and side == "out") or (last and side == "in"):
-            with self._lock:
-                names = {str(number): self._name(one) for number, one in known.items()}
-                return {key: self._docket.seen(name, side) for key, name in names.items()}
+            return {str(number): self._end_seen(one, post, side) for number, one in known.items()}
         neighbour = self._fleet.holders[pipeline, stage + (1 if side == "in" else -1)]
         order = {"boundary": {"side": side, "sessions": list(known)}}
         return dict(neighbour.ask(order, "seen", _BOUNDARY_S)["seen"])
+
+    def _end_seen(self, session: _Session, post: Post, side: str) -> State:
+        """The same of the coordinator, at either end of a pipeline."""
+        name, prompt, tokens = self._name(session), session.prompt_ids, session.tokens
+        if side == "out":
+            return witness(name, 0, 0, [*prompt, *tokens]).state
+        return witness(name, post[1] + 1, len(prompt) - 1, tokens).state
 
     def finish(self) -> Verified:
         """Waits for the last receipts and audits, and ends the log."""
@@ -236,12 +210,10 @@ class Inspection:
         while self._closing and time.monotonic() < until_s:
             self._listen()
         with self._lock:
-            for name in list(self._closing):
-                for worker in list(self._closing[name].waiting):
-                    self._signed(name, worker)
-            for session in self._open.values():
-                self._docket.end(self._name(session), "failed")
-        self._cases.put(None)
+            for session in [*self._closing.values(), *self._open.values()]:
+                session.waiting.clear()
+                self._ready(session)
+        self._ended.put(None)
         while self._auditing.is_alive():
             self._listen()
             self._auditing.join(0.01)
@@ -258,39 +230,26 @@ class Inspection:
                     worker.listen()
         time.sleep(0.002)
 
-    def _signed(self, name: str, worker: Worker) -> None:
-        """Ends a session once all of its stages have signed or are lost."""
-        session = self._closing.get(name)
-        if session is None or worker not in session.waiting:
-            return
-        session.waiting.discard(worker)
-        if session.waiting:
-            return
-        del self._closing[name]
-        due = self._docket.end(name)
-        self._unasked[name] = len(due)
-        for case in due:
-            self._cases.put((case, session))
-        if not due:
-            self._forget(session)
-
-    def _forget(self, session: _Session) -> None:
-        for worker in self._fleet.stages_of(session.pipeline):
-            if not worker.lost:
-                worker.tell({"forget": session.sequence.id})
+    def _ready(self, session: _Session) -> None:
+        """Hands a session over to be audited once all of its stages have signed or are lost."""
+        if not session.waiting and self._closing.pop(self._name(session), None) is not None:
+            self._ended.put(session)
 
     def _audit_all(self) -> None:
-        """Makes one audit after the other until there are no more."""
-        while (item := self._cases.get()) is not None:
-            case, session = item
-            following: Case | None = case
-            while following is not None:
-                following = self._audit(following, session)
+        """Ends one session after the other and makes the audits that are due."""
+        while (session := self._ended.get()) is not None:
+            outcome = "completed" if session.completed else "failed"
             with self._lock:
-                name = self._name(session)
-                self._unasked[name] -= 1
-                if not self._unasked[name]:
-                    self._forget(session)
+                due = self._docket.end(
+                    self._name(session), session.prompt_ids, session.tokens, outcome
+                )
+            for case in due:
+                following: Case | None = case
+                while following is not None:
+                    following = self._audit(following, session)
+            for worker in self._fleet.stages_of(session.pipeline):
+                if not worker.lost:
+                    worker.tell({"forget": session.sequence.id})
         for worker in self._verifiers.values():
             self._fleet.fence_off(worker)
 
@@ -336,8 +295,8 @@ class Inspection:
             "device": settings.device,
             "secret": self._fleet.secret,
             "key": self._key(case.verifier).private_bytes_raw().hex(),
-            "prompt_tokens": session.prompt_tokens,
-            "tokens": session.sequence.output_ids[session.first_output :],
+            "prompt_tokens": len(session.prompt_ids),
+            "tokens": session.tokens,
             "picking": (0, 0, prompt.temperature, prompt.top_p, prompt.seed),
         }
 
@@ -346,35 +305,6 @@ class Inspection:
         if name not in self._verifiers or self._verifiers[name].lost:
             self._verifiers[name] = self._fleet.spawn(name)
         return self._verifiers[name]
-
-    def _seated(self, oversight: Oversight) -> dict[Post, StageSeat]:
-        """Every stage with who may answer for it and who may audit it."""
-        seats = {}
-        plan, pieces = (
-            self._fleet.plan,
-            list_pieces(open_checkpoint(self._fleet.settings.checkpoint)),
-        )
-        for index, pipeline in enumerate(plan.pipelines):
-            for number, stage in enumerate(pipeline.stages):
-                standbys = [
-                    one.node
-                    for one in plan.standbys
-                    if (one.pipeline, one.stage) == (index, number) and one.node != stage.node
-                ]
-                numeric = numeric_class(stage)
-                seats[index, number] = StageSeat(
-                    pipeline=index,
-                    stage=number,
-                    start=stage.start,
-                    stop=stage.stop,
-                    weights=weights_digest(pieces, stage),
-                    holders=tuple(
-                        Holder(node=name, numeric=numeric)
-                        for name in dict.fromkeys((stage.node, *standbys, *VERIFIERS))
-                    ),
-                    thresholds=oversight.thresholds[stage.start, stage.stop, stage.quant],
-                )
-        return seats
 
     def _names(self) -> list[str]:
         held = [one.node for seat in self._seats.values() for one in seat.holders]
@@ -385,14 +315,3 @@ class Inspection:
 
     def _name(self, session: _Session) -> str:
         return f"{self._run}-{session.pipeline}-{session.sequence.id}"
-
-
-def numeric_class(stage: Stage) -> NumericClass:
-    """What decides the rounding of a stage in this runtime."""
-    return NumericClass(dtype=stage.quant, quant=stage.quant, kernel=KERNEL)
-
-
-def weights_digest(pieces: Pieces, stage: Stage) -> str:
-    """What stands for the weights of a stage: SHA-256 over those of its pieces (hex)."""
-    needed = pieces.needed([(stage.start, stage.stop)])
-    return sha256("\n".join(f"{one.name} {one.digest}" for one in needed).encode()).hexdigest()

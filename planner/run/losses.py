@@ -75,10 +75,4 @@ class Back(NamedTuple):
     node: str
 
 
-class Excluded(NamedTuple):
-    """A node's work was rejected: nobody is to use it any more."""
-
-    node: str
-
-
-Event = Stranded | Whole | Back | Excluded
+Event = Stranded | Whole | Back

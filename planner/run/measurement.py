@@ -13,8 +13,8 @@ from planner.core.plan import Plan, Stage
 from planner.run.crew import Post
 from planner.run.driver import Session
 from planner.run.fleet import Fleet
-from planner.run.inspection import Verified
 from planner.run.losses import Absence, Recovered
+from planner.run.oversight import Verified
 from planner.run.steps import Hop, Step, hops
 
 

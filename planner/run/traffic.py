@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from planner.core.plan import Plan
 from planner.core.schedule import Job, PipelineSchedule, route
 from planner.run.history import Cached
 from planner.run.prompts import Running
+
+
+class Watcher(Protocol):
+    """Hears which sequences are in which pipeline."""
+
+    def opened(self, sequence: Running) -> None:
+        """A sequence enters its pipeline."""
+
+    def ended(self, sequence: Running, completed: bool) -> None:
+        """It leaves, with its last token or without."""
 
 
 class Traffic:
@@ -20,6 +32,7 @@ class Traffic:
         self._assigned = [0] * len(plan.pipelines)
         self._under_way: dict[int, tuple[int, Job[Running]]] = {}
         """Pipeline and job by number."""
+        self.watcher: Watcher | None = None
         self._interrupted: dict[int, list[Job[Running]]] = {}
         """By pipeline that stands still: jobs to be sent again."""
 
@@ -46,15 +59,25 @@ class Traffic:
 
     def add(self, sequence: Running) -> None:
         """Has a sequence wait for a seat in its pipeline."""
+        if self.watcher is not None:
+            self.watcher.opened(sequence)
         self._schedules[sequence.pipeline].add(sequence)
 
     def withdraw(self, sequence: Running) -> bool:
         """Takes a sequence out of the line; False if it is not waiting."""
-        return self._schedules[sequence.pipeline].withdraw(sequence)
+        waiting = self._schedules[sequence.pipeline].withdraw(sequence)
+        if waiting:
+            self._tell(sequence, completed=False)
+        return waiting
 
-    def leave(self, sequence: Running) -> None:
+    def leave(self, sequence: Running, completed: bool = False) -> None:
         """Frees the seat of a sequence."""
         self._schedules[sequence.pipeline].leave(sequence)
+        self._tell(sequence, completed)
+
+    def _tell(self, sequence: Running, completed: bool) -> None:
+        if self.watcher is not None:
+            self.watcher.ended(sequence, completed)
 
     def next_jobs(self) -> list[tuple[int, Job[Running]]]:
         """Jobs that can start now, with their pipelines."""
@@ -96,4 +119,5 @@ class Traffic:
         everyone = self._schedules[index].evict()
         for sequence in everyone:
             sequence.cached = 0
+            self._tell(sequence, completed=False)
         return everyone

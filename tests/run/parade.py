@@ -104,17 +104,16 @@ class Parade:
     def serve(self, number: int, prompt: list[int], output: int, temperature: float = 0.0) -> None:
         """One session from its prompt to its audits."""
         session = f"run-0-{number}"
-        self.docket.open(session, 0, prompt)
+        self.docket.open(session, 0)
         tokens: list[int] = []
         fed, position = prompt, 0
         while len(tokens) < output:
             seat = Seat(0, position, temperature, 1.0, 7)
             token = self._step(number, fed, position, seat)
             tokens.append(token)
-            self.docket.token(session, token, more=len(tokens) < output)
             position += len(fed)
             fed = [token]
-        self._end(number, Answer(len(prompt), tokens, Seat(0, 0, temperature, 1.0, 7)))
+        self._end(number, prompt, Answer(len(prompt), tokens, Seat(0, 0, temperature, 1.0, 7)))
 
     def _step(self, number: int, fed: list[int], position: int, seat: Seat) -> int:
         x = torch.tensor(fed, dtype=torch.int32)[:, None]
@@ -150,7 +149,7 @@ class Parade:
             x = _hidden(stage, x, position)
         return int(pick(self.forging[-1].logits(x[-1:]), [seat], len(fed))[0])
 
-    def _end(self, number: int, answer: Answer) -> None:
+    def _end(self, number: int, prompt: list[int], answer: Answer) -> None:
         for index, notary in enumerate(self.notaries):
             last = notary.close(number)
             assert last is not None
@@ -159,7 +158,7 @@ class Parade:
                 assert last is not None
             if index != self.withheld:
                 self.docket.receive(last.line)
-        waiting = self.docket.end(f"run-0-{number}")
+        waiting = self.docket.end(f"run-0-{number}", prompt, answer.tokens)
         while waiting:
             case = waiting.pop()
             index = case.receipt.stage

@@ -16,8 +16,9 @@ from planner.receipts.record import Threshold
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
 from planner.run.fleet import Fleet, Settings
-from planner.run.inspection import Inspection, Oversight, Verified, numeric_class
+from planner.run.inspection import Inspection
 from planner.run.losses import Care, Loss
+from planner.run.oversight import Oversight, Verified, numeric_class
 from planner.run.prompts import Prompt
 from planner.run.seeded import make_checkpoint
 from planner.run.separation import separate
@@ -101,8 +102,7 @@ def verified(
     with Fleet(asked.cluster, chosen, settings, places) as fleet:
         tokenizer = open_checkpoint(folder).tokenizer()
         session = Session(fleet, chosen, tokenizer, care=Care(asked, False, losses))
-        session.inspection = inspection = Inspection(fleet, oversight, session.exclude)
-        inspection.begin()
+        inspection = Inspection(fleet, oversight, session)
         session.run(prompts, 2)
         found = inspection.finish()
     return found, check_log(read_lines(found.log), MANIFEST), session.outputs
