@@ -15,10 +15,12 @@ from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
     from planner.advice.pareto import ParetoPoint
+    from planner.files.alternatives import Api
     from planner.files.manifest import Manifest
     from planner.files.scenario import Scenario
     from planner.files.surface import RunSection
     from planner.plan.solution import Solution
+    from planner.report.plan import PlanReport
 
 
 def plan(
@@ -72,13 +74,12 @@ def plan(
     Example: `planner plan scenario.yaml --out manifest.yaml`
     """
     from planner.advice.distance import too_far
-    from planner.advice.finetune import fine_tuned
     from planner.cli.page import planned_facts, require_plotly, write_page
     from planner.core.errors import InfeasibleError
     from planner.files.manifest import read_manifest, write_manifest
     from planner.files.scenario import load_scenario
     from planner.plan.solve import solve, solve_simply
-    from planner.report.plan import PlanReport, infeasible_document
+    from planner.report.plan import infeasible_document
 
     if html is not None:
         require_plotly()
@@ -102,10 +103,7 @@ def plan(
         raise
     seconds = time.perf_counter() - began_s
     notes = (*loaded.warnings, *too_far(loaded.problem), *_egress(loaded, solution, profiles))
-    front = _front(loaded, solution) if pareto else ()
-    asked = loaded.finetune
-    trained = (asked, fine_tuned(loaded.problem, solution.plan, asked)) if asked else None
-    report = PlanReport(loaded.problem, solution, seconds, notes, front, trained)
+    report = _report(loaded, solution, seconds, notes, pareto, profiles)
     if html is not None:
         with console.progress(f"simulating {loaded.name} and its alternatives"):
             facts = planned_facts(loaded, solution, seed, report.warnings)
@@ -121,6 +119,47 @@ def plan(
         console.note(f"manifest written to {out}")
     else:
         console.note(f"no manifest written; planner plan {scenario} --out manifest.yaml writes one")
+
+
+def _report(
+    scenario: Scenario,
+    solution: Solution,
+    seconds: float,
+    notes: tuple[str, ...],
+    pareto: bool,
+    profiles: list[Path] | None,
+) -> PlanReport:
+    """The solution with what else the scenario asks to be told about it."""
+    from planner.advice.finetune import fine_tuned
+    from planner.advice.prefix import prefix_saving
+    from planner.report.plan import PlanReport
+
+    problem, trained, cached = scenario.problem, scenario.finetune, scenario.prefix_cache
+    api = _cheapest(scenario, profiles) if cached else None
+    return PlanReport(
+        problem,
+        solution,
+        seconds,
+        notes,
+        front=_front(scenario, solution) if pareto else (),
+        finetune=(trained, fine_tuned(problem, solution.plan, trained)) if trained else None,
+        prefix=(
+            (cached, prefix_saving(problem, solution.plan, cached, api.price if api else None))
+            if cached
+            else None
+        ),
+    )
+
+
+def _cheapest(scenario: Scenario, profiles: list[Path] | None) -> Api | None:
+    """The API that asks least for an output token of the scenario's model."""
+    import datetime
+
+    from planner.files.alternatives import cheapest_tokens
+    from planner.files.catalogue import Catalogue
+
+    known = Catalogue(scenario.path.parent, profiles or [])
+    return cheapest_tokens(scenario.problem, known, datetime.date.today())
 
 
 def _front(scenario: Scenario, solution: Solution) -> tuple[ParetoPoint, ...]:
@@ -140,13 +179,7 @@ def _egress(scenario: Scenario, solution: Solution, profiles: list[Path] | None)
     hops = metered_hops(scenario.problem, solution.plan)
     if not hops:
         return ()
-    import datetime
-
-    from planner.files.alternatives import cheapest_tokens
-    from planner.files.catalogue import Catalogue
-
-    known = Catalogue(scenario.path.parent, profiles or [])
-    api = cheapest_tokens(scenario.problem, known, datetime.date.today())
+    api = _cheapest(scenario, profiles)
     usd = api.price.usd_per_output_token * 1e6 if api else None
     told = (hop for hop in hops if usd is None or hop.usd > usd / 100)
     return tuple(hop.text(usd, api.name if api else "") for hop in told)

@@ -14,6 +14,7 @@ from planner.core.engine import Engine
 from planner.core.errors import FileProblem, InvalidFileError, UsageError
 from planner.core.finetune import FineTune
 from planner.core.model import ModelSpec
+from planner.core.prefix import PrefixCache
 from planner.core.prices import PriceList
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
@@ -55,6 +56,8 @@ class Scenario:
     """Whether the scenario names its alternatives, if only to say that there are none."""
     finetune: FineTune | None
     """Adapters to be trained over the plan."""
+    prefix_cache: PrefixCache | None
+    """A cache of common beginnings."""
     run: RunSection | None
     sources: Mapping[str, Path]
     """File that each ``KIND/NAME`` came from."""
@@ -122,6 +125,7 @@ class _Loader:
             alternatives=tuple(found),
             named=given.alternatives is not None,
             finetune=given.finetune,
+            prefix_cache=given.prefix_cache,
             run=given.run,
             sources=dict(sorted(cards.sources.items())),
             warnings=tuple(warnings),

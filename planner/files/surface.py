@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from planner.core.cluster import EgressStep, Line, Node
 from planner.core.deployment import Deployment
 from planner.core.finetune import FineTune
+from planner.core.prefix import PrefixCache
 from planner.core.prices import RentKind
 from planner.core.problem import Serving
 from planner.core.requirements import MustHave, Objective
@@ -230,4 +231,6 @@ class ScenarioFile(Spec):
     """What it is compared with; rented, own and per-token alternatives where absent."""
     finetune: FineTune | None = None
     """Adapters to be trained over the plan; None where nothing is trained."""
+    prefix_cache: PrefixCache | None = None
+    """A cache of common beginnings, told beside the plan; None where there is none."""
     run: RunSection | None = None

@@ -16,6 +16,7 @@ from planner.report import placement
 from planner.report.advice import lines_table, pareto_text
 from planner.report.audits import audits_text
 from planner.report.finetune import finetune_text
+from planner.report.prefix import prefix_text
 from planner.report.tables import cost_rows, figure, grid, label, plain_metrics, table, trust
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
     from planner.advice.finetune import FineTuned
 from planner.advice.pareto import ParetoPoint
+from planner.advice.prefix import PrefixSaving
 from planner.core.errors import InfeasibleError
 from planner.core.finetune import FineTune
+from planner.core.prefix import PrefixCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class PlanReport:
     """Plans that trade price for speed and quality, where they were searched for."""
     finetune: tuple[FineTune, FineTuned] | None = None
     """Training over the plan, as asked and as found."""
+    prefix: tuple[PrefixCache, PrefixSaving] | None = None
+    """A cache of common beginnings, as asked and what it saves."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -78,6 +83,7 @@ class PlanReport:
             },
             "warnings": list(self.warnings),
             "moves": solution.moves.model_dump(mode="json") if solution.moves else None,
+            "prefix_cache": self.prefix[1].model_dump(mode="json") if self.prefix else None,
             "finetune": self.finetune[1].model_dump(mode="json") if self.finetune else None,
             "pareto": [point.model_dump(mode="json") for point in self.front],
         }
@@ -113,6 +119,9 @@ class PlanReport:
             yield ""
             yield "Price against speed, availability and quality, each found by a search of its own"
             yield from pareto_text(self.front)
+        if self.prefix:
+            yield ""
+            yield from prefix_text(*self.prefix)
         if self.finetune:
             yield ""
             yield from finetune_text(*self.finetune)

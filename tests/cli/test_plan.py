@@ -25,6 +25,7 @@ KEYS = [
     "fallback",
     "warnings",
     "moves",
+    "prefix_cache",
     "finetune",
     "pareto",
 ]
