@@ -13,7 +13,8 @@ from planner.report.tables import duration
 def prefix_text(cache: PrefixCache, found: PrefixSaving) -> Iterator[str]:
     """What a hit takes against a miss, what is kept where, and whether it pays."""
     place = "near the user" if cache.at == "user" else "at the stages"
-    yield f"Prefix cache {place}: {cache.tokens} tokens, {cache.hit_rate:.0%} of the requests hit it"
+    hit = f"{cache.hit_rate:.0%} of the requests hit it"
+    yield f"Prefix cache {place}: {cache.tokens} tokens, {hit}"
     sent = ""
     if found.sent_bytes:
         sent = (
