@@ -149,7 +149,7 @@ class Session:
             if who is None:
                 self._read_mail(bell, now_s)
             elif isinstance(who, Worker):
-                self._listen(who, now_s)
+                self._listen(who)
             elif not self.traffic.stands(who):
                 self._receive(who)
         while self._coming and not self._closed and self._next_s <= now_s:
@@ -284,11 +284,11 @@ class Session:
             return
         self._beat_s = now_s + self.failover.period_s
         for worker in self.failover.silent(now_s):
-            self._lose(worker, now_s)
+            self._lose(worker)
         for index, reason in self.failover.hopeless(now_s):
             self._fail(index, reason)
 
-    def _listen(self, worker: Worker, now_s: float) -> None:
+    def _listen(self, worker: Worker) -> None:
         """What a worker says, unasked or to a call for a sign of life."""
         if self.failover is None:
             worker.listen()
@@ -296,16 +296,16 @@ class Session:
         try:
             message = self.failover.listen(worker)
         except PlannerError:
-            self._lose(worker, now_s)
+            self._lose(worker)
             return
         if "broken" in message and worker.post and worker in self._fleet.holders.values():
             index = worker.post[0]
             if message["broken"] == self._fleet.lines[index].epoch:
                 self._interrupt(index)
 
-    def _lose(self, worker: Worker, now_s: float) -> None:
+    def _lose(self, worker: Worker) -> None:
         assert self.failover is not None
-        index = self.failover.lose(worker, now_s)
+        index = self.failover.lose(worker, time.monotonic())
         if index is not None:
             self._interrupt(index)
 

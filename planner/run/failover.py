@@ -41,6 +41,8 @@ class _Lost:
     node: str
     lost_s: float
     found_s: float
+    hot: bool = True
+    """Whether nobody had to load weights for it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -203,7 +205,8 @@ class Failover:
         for post in sorted(post for post in self._lost if post[0] == index):
             lost, holder = self._lost.pop(post), self.fleet.holders[post]
             times = (lost.lost_s, lost.found_s, now_s)
-            self.recoveries.append(Recovered(*post, lost.node, holder.node, *times))
+            names = (lost.node, holder.node)
+            self.recoveries.append(Recovered(*post, *names, *times, lost.hot))
 
     def _end(self, index: int, event: Event) -> None:
         for post, worker in self.fleet.holders.items():
@@ -221,6 +224,7 @@ class Failover:
             worker = self._taker(post)
             try:
                 if worker.post != post:
+                    self._lost[post].hot = False
                     self.fleet.load(worker, post)
                 self.fleet.holders[post] = worker
                 self._empty.add(post)
@@ -296,13 +300,14 @@ class Failover:
 
     def _strike(self, loss: Loss) -> None:
         """Has a node go, and come back when its time has come."""
-        self._away.add(loss.node)
+        node = self.fleet.holders[loss.post].node if loss.post else loss.node
+        self._away.add(node)
         for worker in list(self.fleet.workers):
-            if worker.node == loss.node:
-                self._struck_s[loss.node] = time.monotonic()
+            if worker.node == node:
+                self._struck_s[node] = time.monotonic()
                 worker.process.strike(loss.hangs)
         if loss.away_s is not None:
-            self._run(threading.Timer(loss.away_s, self._end_absence, [loss.node]))
+            self._run(threading.Timer(loss.away_s, self._end_absence, [node]))
 
     def _end_absence(self, node: str) -> None:
         self._away.discard(node)

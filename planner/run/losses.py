@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from planner.core.problem import Problem
+from planner.run.crew import Post
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class Loss:
     """How long until the node is back; None for good."""
     hangs: bool = False
     """Whether its process stops without a word, instead of ending."""
+    post: Post | None = None
+    """Strikes whoever serves this stage then, instead of ``node``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Recovered(NamedTuple):
     """When it was struck, or else when it last gave a sign of life."""
     found_s: float
     recovered_s: float
+    hot: bool
+    """Whether the replacement had the weights."""
 
 
 class Absence(NamedTuple):
