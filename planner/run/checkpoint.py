@@ -95,19 +95,16 @@ def open_checkpoint(directory: Path, layers: range | None = None) -> Checkpoint:
     return Checkpoint(directory, config, found)
 
 
-def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def layer_shapes(config: ModelConfig, index: int) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors of one decoder layer, by their name within it."""
-    hidden, wide = config.hidden_size, config.intermediate_size
+    hidden = config.hidden_size
     query, key = config.heads * config.head_dim, config.kv_heads * config.head_dim
     projections = {
         "self_attn.q_proj": (query, hidden, config.qkv_bias),
         "self_attn.k_proj": (key, hidden, config.qkv_bias),
         "self_attn.v_proj": (key, hidden, config.qkv_bias),
         "self_attn.o_proj": (hidden, query, config.out_bias),
-        "mlp.gate_proj": (wide, hidden, config.mlp_bias),
-        "mlp.up_proj": (wide, hidden, config.mlp_bias),
-        "mlp.down_proj": (hidden, wide, config.mlp_bias),
-    }
+    } | _mlp_projections(config, index)
     shapes: dict[str, tuple[int, ...]] = {}
     for name, (outputs, inputs, bias) in projections.items():
         shapes[f"{name}.weight"] = (outputs, inputs)
@@ -119,6 +116,27 @@ def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def _mlp_projections(config: ModelConfig, index: int) -> dict[str, tuple[int, int, bool]]:
+    """Outputs, inputs and whether there is a bias, by name."""
+    hidden, wide, mixture = config.hidden_size, config.intermediate_size, config.mixture_of(index)
+    if mixture is None:
+        return {
+            "mlp.gate_proj": (wide, hidden, config.mlp_bias),
+            "mlp.up_proj": (wide, hidden, config.mlp_bias),
+            "mlp.down_proj": (hidden, wide, config.mlp_bias),
+        }
+    gate, up, down = mixture.names
+    found = {f"{mixture.prefix}gate": (mixture.experts, hidden, False)}
+    for expert in range(mixture.experts):
+        each = f"{mixture.prefix}experts.{expert}."
+        found |= {
+            f"{each}{gate}": (mixture.width, hidden, False),
+            f"{each}{up}": (mixture.width, hidden, False),
+            f"{each}{down}": (hidden, mixture.width, False),
+        }
+    return found
+
+
 def shapes_of(config: ModelConfig, layers: range | None = None) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors of a model by name, or of what a stage of ``layers`` needs."""
     layers = range(config.layers) if layers is None else layers
@@ -127,7 +145,7 @@ def shapes_of(config: ModelConfig, layers: range | None = None) -> dict[str, tup
     if first or (last and config.tied):
         shapes[EMBEDDING] = (config.vocab_size, config.hidden_size)
     for index in layers:
-        for name, shape in layer_shapes(config).items():
+        for name, shape in layer_shapes(config, index).items():
             shapes[f"model.layers.{index}.{name}"] = shape
     if last:
         shapes[FINAL_NORM] = (config.hidden_size,)

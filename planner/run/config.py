@@ -10,10 +10,19 @@ from typing import Any
 
 from planner.core.errors import FileProblem, InvalidFileError
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+FAMILIES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
 ROPE_TYPES = ("default", "linear", "llama3")
-_WINDOWED = ("qwen2", "qwen3")
+_WINDOWED = ("qwen2", "qwen3", "qwen3_moe")
 _UNSUPPORTED = ("quantization_config", "num_experts", "num_local_experts", "kv_lora_rank")
+
+
+_EXPERT_COUNTS = {
+    "mixtral": ("num_experts_per_tok",),
+    "qwen3_moe": ("num_experts_per_tok", "moe_intermediate_size"),
+}
+"""Keys that a family with routed experts needs besides their number."""
+_EXPERTS = ("num_local_experts", "num_experts")
+"""Spellings of the number of routed experts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +38,23 @@ class Rope:
 
 
 @dataclass(frozen=True, slots=True)
+class Mixture:
+    """Routed experts of a layer, and what their tensors are called."""
+
+    experts: int
+    per_token: int
+    width: int
+    """Of the hidden layer of one expert."""
+    normed: bool
+    """Whether the scores of the chosen experts are scaled to sum to one."""
+    prefix: str
+    names: tuple[str, str, str]
+    """Gate, up and down projection."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """A dense decoder with rotary positions, RMS norms and a gated MLP."""
+    """A decoder with rotary positions, RMS norms and gated MLPs, dense or routed."""
 
     model_type: str
     vocab_size: int
@@ -53,6 +77,13 @@ class ModelConfig:
     """The output head is the input embedding."""
     stop_ids: tuple[int, ...]
     """Tokens that end an answer."""
+    mixture: Mixture | None = None
+    dense: frozenset[int] = frozenset()
+    """Layers of a mixture of experts that have none."""
+
+    def mixture_of(self, layer: int) -> Mixture | None:
+        """Routed experts of a layer; None where its MLP is dense."""
+        return None if layer in self.dense else self.mixture
 
 
 def read_config(path: Path) -> ModelConfig:
@@ -96,7 +127,7 @@ def parse_config(values: Mapping[str, Any], file: str) -> ModelConfig:
     if problems:
         raise InvalidFileError(problems)
     heads, hidden = values["num_attention_heads"], values["hidden_size"]
-    bias = family in ("llama", "qwen3") and bool(values.get("attention_bias", False))
+    bias = family in ("llama", "qwen3", "qwen3_moe") and bool(values.get("attention_bias", False))
     stop = values.get("eos_token_id")
     return ModelConfig(
         model_type=family,
@@ -114,9 +145,11 @@ def parse_config(values: Mapping[str, Any], file: str) -> ModelConfig:
         qkv_bias=bias or family == "qwen2",
         out_bias=bias,
         mlp_bias=family == "llama" and bool(values.get("mlp_bias", False)),
-        qk_norm=family == "qwen3",
+        qk_norm=family in ("qwen3", "qwen3_moe"),
         tied=bool(values.get("tie_word_embeddings", False)),
         stop_ids=tuple(stop) if isinstance(stop, list) else () if stop is None else (int(stop),),
+        mixture=_mixture(values),
+        dense=_dense_layers(values),
     )
 
 
@@ -126,17 +159,20 @@ def _faults(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     counts += ["num_attention_heads", "max_position_embeddings"]
     if values["model_type"] != "llama":
         counts.append("num_key_value_heads")
+    counts += _EXPERT_COUNTS.get(values["model_type"], ())
     faults = [
         (key, f"must be a whole number above zero, not {values.get(key)!r}")
         for key in counts
         if not _is_count(values.get(key))
     ]
+    if values["model_type"] in _EXPERT_COUNTS and not _is_count(_experts(values)):
+        faults.append((_EXPERTS[0], "must be a whole number above zero"))
     if faults:
         return faults
     faults += [
         (key, "belongs to a feature the runtime does not have")
         for key in _UNSUPPORTED
-        if values.get(key)
+        if values.get(key) and not (key in _EXPERTS and values["model_type"] in _EXPERT_COUNTS)
     ]
     if values.get("hidden_act", "silu") != "silu":
         faults.append(("hidden_act", f"must be silu, not {values['hidden_act']!r}"))
@@ -198,13 +234,41 @@ def _head_dim(values: Mapping[str, Any]) -> int:
     return int(given or values["hidden_size"] // values["num_attention_heads"])
 
 
+def _experts(values: Mapping[str, Any]) -> Any:
+    """Routed experts of a layer, however a file spells that."""
+    return next((values[key] for key in _EXPERTS if values.get(key)), None)
+
+
+def _mixture(values: Mapping[str, Any]) -> Mixture | None:
+    if values["model_type"] == "mixtral":
+        counts = _experts(values), values["num_experts_per_tok"]
+        names = ("w1", "w3", "w2")
+        return Mixture(*counts, values["intermediate_size"], True, "block_sparse_moe.", names)
+    if values["model_type"] == "qwen3_moe":
+        counts = _experts(values), values["num_experts_per_tok"]
+        width, normed = values["moe_intermediate_size"], bool(values.get("norm_topk_prob", False))
+        names = ("gate_proj", "up_proj", "down_proj")
+        return Mixture(*counts, width, normed, "mlp.", names)
+    return None
+
+
+def _dense_layers(values: Mapping[str, Any]) -> frozenset[int]:
+    """Layers of a Qwen3-MoE model that have no experts."""
+    if values["model_type"] != "qwen3_moe":
+        return frozenset()
+    step = values.get("decoder_sparse_step", 1)
+    listed = values.get("mlp_only_layers") or []
+    layers = range(values["num_hidden_layers"])
+    return frozenset(index for index in layers if index in listed or (index + 1) % step)
+
+
 def _windows(values: Mapping[str, Any]) -> tuple[int | None, ...]:
     """Attention window by layer, by the defaults that transformers has for each family."""
     layers: int = values["num_hidden_layers"]
     family = values["model_type"]
     if family == "llama":
         return (None,) * layers
-    window: int | None = values.get("sliding_window", 4096)
+    window: int | None = values.get("sliding_window", None if family == "mixtral" else 4096)
     if family not in _WINDOWED:
         return (window,) * layers
     if not values.get("use_sliding_window", False) or window is None:

@@ -1,8 +1,8 @@
 """Stage: some layers of a decoder, with their weights and their KV cache.
 
-One code path serves Llama, Mistral, Qwen2 and Qwen3. Letters in shapes: T tokens of a prompt,
-B sequences in a decode step, H hidden size, N query heads, K key/value heads, D head width,
-S tokens that a slot of the cache holds.
+One code path serves Llama, Mistral, Mixtral, Qwen2, Qwen3 and Qwen3-MoE. Letters in shapes: T
+tokens of a prompt, B sequences in a decode step, H hidden size, N query heads, K key/value heads,
+D head width, S tokens that a slot of the cache holds.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from planner.run.checkpoint import EMBEDDING, FINAL_NORM, HEAD, Checkpoint
 from planner.run.config import Rope
 from planner.run.linear import DTYPES, Kernels, Linear
+from planner.run.mlp import Dense, Experts
 
 Attend = Callable[["Layer", Tensor, Tensor, Tensor], Tensor]
 
@@ -32,8 +33,7 @@ class Layer:
     qkv: Linear
     """[(N + 2 K) D, H]: the three projections in one product."""
     out: Linear
-    gate_up: Linear
-    down: Linear
+    mlp: Dense | Experts
     input_norm: Tensor
     post_norm: Tensor
     qk_norm: Tensor | None
@@ -46,7 +46,7 @@ class Layer:
     @property
     def weight_bytes(self) -> int:
         """Bytes of its matrices."""
-        return sum(part.weight_bytes for part in (self.qkv, self.out, self.gate_up, self.down))
+        return sum(part.weight_bytes for part in (self.qkv, self.out, self.mlp))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +185,7 @@ class Stage:
         mixed = attend(layer, qk[:, : c.heads], qk[:, c.heads :], qkv[:, rotated:])
         x = x + layer.out(mixed)
         h = F.rms_norm(x, (c.hidden_size,), layer.post_norm, eps)
-        gate, up = layer.gate_up(h).chunk(2, -1)
-        return x + layer.down(F.silu(gate) * up)
+        return x + layer.mlp(h)
 
     def _load(self, name: str) -> Tensor:
         return self._checkpoint.tensor(name).to(self.device)
@@ -199,7 +198,7 @@ class Stage:
 
     def _load_layer(self, index: int) -> Layer:
         c, prefix = self.config, f"model.layers.{index}."
-        attention, mlp = f"{prefix}self_attn.", f"{prefix}mlp."
+        attention = f"{prefix}self_attn."
         qk_norm = None
         if c.qk_norm:
             query = self._load(f"{attention}q_norm.weight").expand(c.heads, -1)
@@ -210,8 +209,7 @@ class Stage:
         return Layer(
             qkv=self._linear(attention, ("q_proj", "k_proj", "v_proj"), c.qkv_bias),
             out=self._linear(attention, ("o_proj",), c.out_bias),
-            gate_up=self._linear(mlp, ("gate_proj", "up_proj"), c.mlp_bias),
-            down=self._linear(mlp, ("down_proj",), c.mlp_bias),
+            mlp=self._load_mlp(index),
             input_norm=self._load(f"{prefix}input_layernorm.weight").to(self.dtype),
             post_norm=self._load(f"{prefix}post_attention_layernorm.weight").to(self.dtype),
             qk_norm=qk_norm,
@@ -219,6 +217,27 @@ class Stage:
             keys=torch.zeros(shape, dtype=self.dtype, device=self.device),
             values=torch.zeros(shape, dtype=self.dtype, device=self.device),
         )
+
+    def _load_mlp(self, index: int) -> Dense | Experts:
+        c, prefix = self.config, f"model.layers.{index}."
+        mixture = c.mixture_of(index)
+        if mixture is None:
+            return self._dense(f"{prefix}mlp.", ("gate_proj", "up_proj"), "down_proj", c.mlp_bias)
+        block = prefix + mixture.prefix
+        gate, up, down = mixture.names
+        router = self._load(f"{block}gate.weight").to(self.dtype)
+        return Experts(
+            Linear(router, None, "fp32" if self.quant == "fp32" else "bf16", self.kernels, False),
+            [
+                self._dense(f"{block}experts.{expert}.", (gate, up), down, False)
+                for expert in range(mixture.experts)
+            ],
+            mixture.per_token,
+            mixture.normed,
+        )
+
+    def _dense(self, prefix: str, gate_up: tuple[str, str], down: str, bias: bool) -> Dense:
+        return Dense(self._linear(prefix, gate_up, bias), self._linear(prefix, (down,), bias))
 
     @property
     def _head_is_embedding(self) -> bool:

@@ -40,6 +40,8 @@ _CLASSES = {
     "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
+    "mixtral": "MixtralForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
 }
 
 
@@ -102,9 +104,18 @@ def _config_values(model: ModelSpec, seed: int, dtype: str) -> dict[str, Any]:
             f"vocab_size must be {_BYTES + len(_SPECIAL)} at least",
         )
     values = {name: getattr(model, name) for name in _SAME}
-    if model.model_type in ("llama", "qwen3"):
+    if model.model_type == "mixtral":
+        del values["num_experts"]
+        values["num_local_experts"] = model.num_experts
+        values["intermediate_size"] = model.moe_intermediate_size
+        values["num_experts_per_tok"] = model.num_experts_per_tok
+    if model.model_type == "qwen3_moe":
+        for name in ("num_experts_per_tok", "moe_intermediate_size"):
+            values[name] = getattr(model, name)
+        values["norm_topk_prob"] = True
+    if model.model_type in ("llama", "qwen3", "qwen3_moe"):
         values["attention_bias"] = model.attention_bias
-    if model.model_type in ("qwen2", "qwen3"):
+    if model.model_type in ("qwen2", "qwen3", "qwen3_moe"):
         values["use_sliding_window"] = model.sliding_window is not None
     if model.layer_types:
         values["layer_types"] = list(model.layer_types)

@@ -39,6 +39,7 @@ def losses(seed: int) -> tuple[list[Loss], float]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_seventy_lost_workers_cost_no_session_and_change_no_token(tmp_path: Path) -> None:
     model = spec()
     folder = make_checkpoint(tmp_path / "model", model, dtype="fp32")

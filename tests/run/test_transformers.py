@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from planner.run.checkpoint import Checkpoint, open_checkpoint
+from planner.run.model import CacheShape, Span, Stage
 from planner.run.seeded import make_checkpoint
 from tests.run.world import chain, greedy, prefill, spec
 
@@ -53,6 +55,29 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 2},
     ),
     "qwen3": ("Qwen3", {"head_dim": 32}),
+    "mixtral": ("Mixtral", {"num_local_experts": 8, "num_experts_per_tok": 2}),
+    "qwen3-moe": (
+        "Qwen3Moe",
+        {
+            "head_dim": 32,
+            "num_experts": 8,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 48,
+            "norm_topk_prob": True,
+            "mlp_only_layers": [1],
+        },
+    ),
+    "qwen3-moe-raw-scores": (
+        "Qwen3Moe",
+        {
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 64,
+            "norm_topk_prob": False,
+            "head_dim": 16,
+            "decoder_sparse_step": 2,
+        },
+    ),
 }
 PROMPTS = [[random.Random(count + i).randrange(300) for i in range(count)] for count in (1, 6, 21)]
 NEW = 20
@@ -68,8 +93,8 @@ def saved(folder: Path, case: str) -> tuple[Any, Checkpoint]:
     model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(0, parameter.shape[1] ** -0.5)
+            if parameter.ndim >= 2:
+                parameter.normal_(0, parameter.shape[-1] ** -0.5)
             elif name.endswith("bias"):
                 parameter.normal_(0, 0.2)
             else:
@@ -106,6 +131,36 @@ def test_greedy_tokens_equal_those_of_transformers_however_split(tmp_path: Path,
         for prompt, (tokens, logits) in zip(PROMPTS, wanted, strict=True):
             assert torch.allclose(prefill(stages, prompt), logits, atol=1e-5)
             assert greedy(stages, prompt, NEW) == tokens
+
+
+@pytest.mark.parametrize("case", ["llama", "mistral-window", "qwen2", "qwen3", "qwen3-moe"])
+def test_chunked_prefill_and_a_batch_of_eight_write_the_same(tmp_path: Path, case: str) -> None:
+    model, opened = saved(tmp_path, case)
+    prompts = [[random.Random(i).randrange(300) for i in range(n, n + 5 + n)] for n in range(8)]
+    wanted = [reference(model, prompt)[0] for prompt in prompts]
+    cache = CacheShape(8, 64)
+    ends = [0, 1, 3, 4]
+    stages = [Stage(opened, start, stop, "fp32", cache) for start, stop in pairwise(ends)]
+    answers = []
+    for slot, prompt in enumerate(prompts):
+        for start in range(0, len(prompt), 4):
+            chunk = prompt[start : start + 4]
+            logits = passed(stages, chunk, [(slot, start, len(chunk))])
+        answers.append([int(logits[-1].argmax())])
+    for step in range(NEW - 1):
+        spans = [(slot, len(prompts[slot]) + step, 1) for slot in range(8)]
+        logits = passed(stages, [answer[-1] for answer in answers], spans)
+        for answer, token in zip(answers, logits.argmax(-1).tolist(), strict=True):
+            answer.append(token)
+    assert answers == wanted
+
+
+def passed(stages: list[Stage], tokens: list[int], spans: list[Span]) -> torch.Tensor:
+    """Logits [rows, vocabulary] of tokens that went through all stages."""
+    x = torch.tensor(tokens)
+    for stage in stages:
+        x = stage.hidden(x, spans)
+    return stages[-1].logits(x)
 
 
 def test_transformers_loads_a_seeded_checkpoint_and_agrees(tmp_path: Path) -> None:
