@@ -204,9 +204,8 @@ class Failover:
         """Writes down the recovery of the stages that were lost."""
         for post in sorted(post for post in self._lost if post[0] == index):
             lost, holder = self._lost.pop(post), self.fleet.holders[post]
-            times = (lost.lost_s, lost.found_s, now_s)
-            names = (lost.node, holder.node)
-            self.recoveries.append(Recovered(*post, *names, *times, lost.hot))
+            how = (lost.node, holder.node, lost.lost_s, lost.found_s, now_s, lost.hot)
+            self.recoveries.append(Recovered(*post, *how))
 
     def _end(self, index: int, event: Event) -> None:
         for post, worker in self.fleet.holders.items():
