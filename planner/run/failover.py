@@ -204,8 +204,9 @@ class Failover:
         """Writes down the recovery of the stages that were lost."""
         for post in sorted(post for post in self._lost if post[0] == index):
             lost, holder = self._lost.pop(post), self.fleet.holders[post]
-            how = (lost.node, holder.node, lost.lost_s, lost.found_s, now_s, lost.hot)
-            self.recoveries.append(Recovered(*post, *how))
+            times = (lost.lost_s, lost.found_s, now_s)
+            made = Recovered(*post, lost.node, holder.node, *times, lost.hot)
+            self.recoveries.append(made)
 
     def _end(self, index: int, event: Event) -> None:
         for post, worker in self.fleet.holders.items():
@@ -301,10 +302,9 @@ class Failover:
         """Has a node go, and come back when its time has come."""
         node = self.fleet.holders[loss.post].node if loss.post else loss.node
         self._away.add(node)
-        for worker in list(self.fleet.workers):
-            if worker.node == node:
-                self._struck_s[node] = time.monotonic()
-                worker.process.strike(loss.hangs)
+        for worker in [one for one in self.fleet.workers if one.node == node]:
+            self._struck_s[node] = time.monotonic()
+            worker.process.strike(loss.hangs)
         if loss.away_s is not None:
             self._run(threading.Timer(loss.away_s, self._end_absence, [node]))
 
