@@ -1,9 +1,11 @@
 """Helix's published clusters: its own objective, and ours judged by simulation.
 
 The authors' objective is a maximum flow; their published placements are evaluated by the same
-function as the search's. Writes docs/measured/helix.md:
+function as the search's. Then the same machines serve a closed loop of users, with the latency of
+the lines and KV memory for every seat; each algorithm's plan is simulated with the same requests.
+Writes docs/measured/helix.md:
 
-    python benchmarks/helix.py --data ../shared/data/helix --write
+    python benchmarks/helix.py --data ../shared/data --write
 """
 
 from __future__ import annotations
@@ -13,14 +15,24 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from helix_clusters import NAMES, HelixCluster, read_cluster, read_placement
+from helix_serving import CHIPS, Machine, as_plan, fit_table, machines, routed, serving
 
-from planner.plan.flow import flow_value
+from planner.core.metrics import Metrics
+from planner.core.plan import Plan
+from planner.core.problem import Problem
+from planner.plan.baselines import Baseline
+from planner.plan.flow import Windows, flow_value
 from planner.plan.flowsearch import place
+from planner.plan.infeasible import NoPlanError
+from planner.plan.predict import predict
+from planner.plan.solve import solve, solve_simply
+from planner.sim.simulate import simulate
 
+ALGORITHMS: tuple[Baseline, ...] = get_args(Baseline)
 PAGE = Path(__file__).parent.parent / "docs" / "measured" / "helix.md"
-BEGIN, END = "<!-- flow -->", "<!-- /flow -->"
 BEST_KNOWN = {"single24": (1289.56, 600), "geo24": (1212.18, 2700), "het42": (4892.24, 4382)}
 """The best value that the authors' mixed-integer program reports, and its seconds on 20 threads."""
 
@@ -37,6 +49,8 @@ class FlowRow:
     bound: float
     cpu_s: float
     """Of the slowest seed."""
+    windows: Windows
+    """Of the last seed."""
 
 
 def flow_row(cluster: HelixCluster, folder: Path, seeds: int, flows: int) -> FlowRow:
@@ -50,7 +64,15 @@ def flow_row(cluster: HelixCluster, folder: Path, seeds: int, flows: int) -> Flo
         seconds.append(time.process_time() - began_s)
         found.append(placed.value)
     assert placed is not None
-    return FlowRow(cluster.name, published, placed.laid, tuple(found), placed.bound, max(seconds))
+    return FlowRow(
+        cluster.name,
+        published,
+        placed.laid,
+        tuple(found),
+        placed.bound,
+        max(seconds),
+        placed.windows,
+    )
 
 
 def flow_table(rows: list[FlowRow]) -> list[str]:
@@ -72,23 +94,100 @@ def flow_table(rows: list[FlowRow]) -> list[str]:
     return lines
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One algorithm's plan under load."""
+
+    name: str
+    plan: Plan | None
+    predicted: Metrics | None
+    simulated: Metrics | None
+
+
+def served(
+    cluster: HelixCluster, folder: Path, found: Windows, known: dict[str, Machine], users: int
+) -> list[Served]:
+    """Every algorithm's plan for the cluster, predicted and simulated."""
+    problem = serving(
+        cluster.name, cluster.machines, cluster.bytes_per_s, cluster.latency_s, known, users
+    )
+    flows, published = cluster.objective, read_placement(folder, cluster)
+    plans: dict[str, Plan | None] = {"search": solve(problem).plan}
+    for name in ALGORITHMS:
+        try:
+            plans[name] = solve_simply(problem, name).plan
+        except NoPlanError:
+            plans[name] = None
+    plans["published placement"] = as_plan(problem, flows, published)
+    plans["greatest flow"] = as_plan(problem, flows, found)
+    return [_simulated(problem, name, plan) for name, plan in plans.items()]
+
+
+def _simulated(problem: Problem, name: str, plan: Plan | None) -> Served:
+    if plan is None:
+        return Served(name, None, None, None)
+    simulated = simulate(problem, routed(problem, plan), 0).metrics
+    return Served(name, plan, predict(problem, plan).metrics, simulated)
+
+
+def served_table(by_cluster: dict[str, list[Served]]) -> list[str]:
+    """Markdown of what users get from every algorithm's plan."""
+    lines = [
+        "| cluster | algorithm | pipelines x seats | stages | predicted tok/s | simulated tok/s "
+        "| search is | mean TTFT s | mean TPOT ms |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for cluster, rows in by_cluster.items():
+        best = next(row.simulated for row in rows if row.name == "search")
+        for row in rows:
+            if row.plan is None or row.predicted is None or row.simulated is None:
+                lines.append(f"| {cluster} | {row.name} | no plan that fits | | | | | | |")
+                continue
+            pipelines, now = row.plan.pipelines, row.simulated
+            sizes = sorted(len(pipeline.stages) for pipeline in pipelines)
+            stages = str(sizes[0]) if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
+            times = best.output_throughput / now.output_throughput
+            lines.append(
+                f"| {cluster} | {row.name} | {len(pipelines)} x {pipelines[0].max_num_seqs} "
+                f"| {stages} | {row.predicted.output_throughput:.1f} "
+                f"| {now.output_throughput:.1f} | {times:.2f} x "
+                f"| {now.mean_ttft_ms / 1e3:.2f} | {now.mean_tpot_ms:.0f} |"
+            )
+    return lines
+
+
 def main() -> None:
     """Prints the tables, and writes them into the page if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/helix"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--only", choices=NAMES, nargs="+", default=NAMES)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--flows", type=int, default=10_000)
+    parser.add_argument("--users", type=int, default=64)
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
-    if not given.data.is_dir():
-        sys.exit(f"skipped: no folder {given.data} with Helix's clusters")
-    clusters = [read_cluster(given.data, name) for name in NAMES]
-    lines = flow_table([flow_row(one, given.data, given.seeds, given.flows) for one in clusters])
-    print("\n".join(lines))
+    folder, times = given.data / "helix", given.data / "helix_hetero_layer_times.csv"
+    if not folder.is_dir() or not times.is_file():
+        sys.exit(f"skipped: {given.data} lacks helix/ or helix_hetero_layer_times.csv")
+    clusters = [read_cluster(folder, name) for name in given.only]
+    rows = [flow_row(one, folder, given.seeds, given.flows) for one in clusters]
+    tables = {"flow": flow_table(rows)}
+    print("\n".join(tables["flow"]), flush=True)
+    known = machines(times, list(CHIPS))
+    tables["fit"] = fit_table(known)
+    by_cluster = {
+        one.name: served(one, folder, row.windows, known, given.users)
+        for one, row in zip(clusters, rows, strict=True)
+    }
+    tables["served"] = served_table(by_cluster)
+    print("\n".join([*tables["fit"], *tables["served"]]))
     if given.write:
         text = PAGE.read_text()
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
-        PAGE.write_text("\n".join([before + BEGIN, *lines, END]) + after)
+        for name, lines in tables.items():
+            begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+            before, after = text.split(begin)[0], text.split(end)[1]
+            text = "\n".join([before + begin, *lines, end]) + after
+        PAGE.write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,173 @@
+"""The search against simpler planners, on the bundled scenarios and on random mixed clusters.
+
+Every algorithm of ``planner plan --algorithm`` plans the same problem, and the same cost model
+predicts each plan. Writes docs/measured/baselines.md:
+
+    python benchmarks/baselines.py --nodes 24 42 100 --seeds 10 --write
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from worlds import world
+
+from planner.core.problem import Problem
+from planner.core.requirements import OBJECTIVES
+from planner.files.scenario import load_scenario
+from planner.plan.baselines import Baseline
+from planner.plan.infeasible import NoPlanError
+from planner.plan.promise import as_cost
+from planner.plan.solution import Solution
+from planner.plan.solve import solve, solve_simply
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "measured" / "baselines.md"
+NAMES: tuple[Baseline, ...] = get_args(Baseline)
+NEEDS_PROBE = ("demo",)
+"""Scenarios that name the probed host, which no benchmark carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One problem under every algorithm."""
+
+    problem: Problem
+    search: Solution | None
+    simple: dict[Baseline, Solution | None]
+
+    @property
+    def best(self) -> float | None:
+        """The best value that a simpler planner reaches."""
+        values = [one.value for one in self.simple.values() if one is not None]
+        return min(values, key=lambda value: as_cost(self.problem, value), default=None)
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times as good the search is as the best of them; None where none has a plan."""
+        if self.search is None or self.best is None:
+            return None
+        better = OBJECTIVES[self.problem.requirements.objective][2]
+        ratio = self.search.value / self.best
+        return ratio if better == "max" else 1 / ratio
+
+    @property
+    def possible(self) -> float | None:
+        """The same for the proven bound: no plan is so many times as good."""
+        if self.search is None or self.ratio is None or not self.search.bound:
+            return None
+        better = OBJECTIVES[self.problem.requirements.objective][2]
+        room = self.search.bound / self.search.value
+        return self.ratio * (room if better == "max" else 1 / room)
+
+
+def compared(problem: Problem) -> Compared:
+    """All algorithms on one problem."""
+    simple = {name: _tried(lambda name=name: solve_simply(problem, name)) for name in NAMES}
+    return Compared(problem, _tried(lambda: solve(problem)), simple)
+
+
+def _tried(make: Callable[[], Solution]) -> Solution | None:
+    try:
+        return make()
+    except NoPlanError:
+        return None
+
+
+def bundled() -> Iterator[Problem]:
+    """The scenarios that come with planner."""
+    for path in sorted((ROOT / "scenarios").glob("*.yaml")):
+        if path.stem not in NEEDS_PROBE:
+            yield load_scenario(path, [], []).problem
+
+
+def scenario_table(rows: list[Compared]) -> list[str]:
+    """Markdown of the objective by scenario and algorithm."""
+    lines = [
+        "| scenario | objective | search | " + " | ".join(NAMES) + " | times the best |",
+        "|---|---|" + "---|" * (len(NAMES) + 2),
+    ]
+    for row in rows:
+        _, unit, _ = OBJECTIVES[row.problem.requirements.objective]
+        cells = [_value(row.search), *(_value(row.simple[name]) for name in NAMES)]
+        objective = f"{row.problem.requirements.objective} ({unit})"
+        lines.append(
+            f"| {row.problem.name} | {objective} | {' | '.join(cells)} | {_times(row.ratio)} |"
+        )
+    return lines
+
+
+def random_table(by_nodes: dict[int, list[Compared]]) -> list[str]:
+    """Markdown of throughput on random clusters: medians over the seeds."""
+    lines = [
+        "| nodes | seeds | search (tok/s) | " + " | ".join(NAMES) + " | median times the best "
+        "| least | most possible, median |",
+        "|---|---|" + "---|" * (len(NAMES) + 4),
+    ]
+    for nodes, rows in by_nodes.items():
+        search = [row.search.value for row in rows if row.search]
+        cells = [
+            _median([one.value for row in rows if (one := row.simple[name])], len(rows))
+            for name in NAMES
+        ]
+        ratios = [row.ratio for row in rows if row.ratio is not None]
+        rooms = [row.possible for row in rows if row.possible is not None]
+        lines.append(
+            f"| {nodes} | {len(rows)} | {_median(search, len(rows))} | {' | '.join(cells)} "
+            f"| {_times(statistics.median(ratios))} | {_times(min(ratios))} "
+            f"| {_times(statistics.median(rooms))} |"
+        )
+    return lines
+
+
+def _median(values: list[float], of: int) -> str:
+    """The median of those that have a plan, and how many have none."""
+    if not values:
+        return "no plan"
+    without = of - len(values)
+    return f"{statistics.median(values):.1f}" + (f" ({without} no plan)" if without else "")
+
+
+def _value(solution: Solution | None) -> str:
+    return "no plan" if solution is None else f"{solution.value:.4g}"
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None or not math.isfinite(ratio) else f"{ratio:.2f} x"
+
+
+def main() -> None:
+    """Prints the tables, and writes them into the page if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[24, 42, 100])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--users", type=int, default=32)
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
+    tables = {"scenarios": scenario_table([compared(problem) for problem in bundled()])}
+    print("\n".join(tables["scenarios"]), flush=True)
+    by_nodes = {
+        nodes: [
+            compared(world(nodes, seed, "throughput", given.users)) for seed in range(given.seeds)
+        ]
+        for nodes in given.nodes
+    }
+    tables["random"] = random_table(by_nodes)
+    print("\n".join(tables["random"]))
+    if given.write:
+        text = PAGE.read_text()
+        for name, lines in tables.items():
+            begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+            before, after = text.split(begin)[0], text.split(end)[1]
+            text = "\n".join([before + begin, *lines, end]) + after
+        PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
