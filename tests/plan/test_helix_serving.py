@@ -1,4 +1,4 @@
-"""Helix's machines under our cost model: fitted to their layer times, and plans along their paths."""
+"""Helix's machines under our cost model: fitted layer times, and plans along their paths."""
 
 from __future__ import annotations
 
