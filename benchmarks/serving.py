@@ -59,6 +59,8 @@ class Heard:
     text: str
     first_s: float
     gaps_s: list[float]
+    tokens: int
+    """Of the answer, as the server counts."""
 
 
 def world(folder: Path, listener: socket.socket) -> None:
@@ -147,16 +149,19 @@ def ask(client: openai.OpenAI, number: int) -> Heard:
         max_completion_tokens=ANSWER,
         temperature=0,
         stream=True,
+        stream_options={"include_usage": True},
         extra_body={"ignore_eos": True},
     )
-    text, times_s = [], []
+    text, times_s, tokens = [], [], 0
     for chunk in stream:
-        if chunk.choices and chunk.choices[0].finish_reason is None and times_s is not None:
+        if chunk.usage is not None:
+            tokens = chunk.usage.completion_tokens
+        elif chunk.choices[0].finish_reason is None:
             text.append(chunk.choices[0].delta.content or "")
             times_s.append(time.monotonic())
     times_s = times_s[1:]  # the first chunk names the role
     gaps_s = [after - before for before, after in pairwise(times_s)]
-    return Heard(number % len(STORIES), "".join(text), times_s[0] - begun_s, gaps_s)
+    return Heard(number % len(STORIES), "".join(text), times_s[0] - begun_s, gaps_s, tokens)
 
 
 def by_openai(url: str, root: int, requests: int, concurrency: int) -> None:
@@ -182,7 +187,7 @@ def by_openai(url: str, root: int, requests: int, concurrency: int) -> None:
     for one_heard in heard:
         answers[one_heard.story].add(one_heard.text)
     gaps = sorted(gap for one_heard in heard for gap in one_heard.gaps_s)
-    short = sum(len(one_heard.gaps_s) + 1 != ANSWER for one_heard in heard)
+    short = sum(one_heard.tokens != ANSWER for one_heard in heard)
     print(f"openai {openai.__version__}: {requests} requests, {concurrency} at a time")
     print(f"  answered {len(heard)}, errors {len(errors)}, of another length {short}")
     print(

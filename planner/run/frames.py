@@ -21,6 +21,8 @@ _MAGIC = b"PLNR"
 _HEADER = struct.Struct("<4sBBBBIIIIQ")
 _SEAT = struct.Struct("<IIffQII")
 _MAX_SEATS = 65536
+_MOST_HEAT = 1e6
+"""Highest temperature; not a number is none either."""
 _ITEM_BYTES = {"bytes": 1, "int32": 4, "float32": 4, "bfloat16": 2}
 _DTYPES = tuple(_ITEM_BYTES)
 
@@ -147,6 +149,8 @@ def read_frame(sock: Readable, limit_bytes: int) -> Frame:
     listed = tuple(map(Seat._make, _SEAT.iter_unpack(_read(sock, seats * _SEAT.size))))
     if listed and sum(seat.tokens for seat in listed) != rows:
         raise FrameError("a peer sent a frame whose sequences and rows differ")
+    if not all(0 <= seat.temperature <= _MOST_HEAT and 0 < seat.top_p <= 1 for seat in listed):
+        raise FrameError("a peer sent a sequence whose next token cannot be picked")
     payload = _read(sock, size_bytes)
     return Frame(Kind(kind), job, listed, _DTYPES[dtype], rows, columns, payload, bool(replay))
 

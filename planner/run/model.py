@@ -56,6 +56,10 @@ class CacheShape:
     slots: int
     slot_tokens: int
 
+    def has(self, slot: int, tokens: int) -> bool:
+        """Whether there is such a slot, with room for so many tokens."""
+        return slot < self.slots and tokens <= self.slot_tokens
+
 
 class Stage:
     """Layers ``[start, stop)``; the first also embeds, the last also computes logits.

@@ -178,7 +178,7 @@ class Worker:
         if "beat" in message:
             since_s = self._busy_since_s
             busy_s = 0.0 if since_s is None else time.monotonic() - since_s
-            self._tell({"beat": message["beat"], "busy_s": busy_s})
+            self._tell({"beat": message["beat"], "busy_s": busy_s, "clock_s": time.monotonic()})
         elif "load" in message:
             self._next(message["load"])
         elif "connect" in message:
@@ -267,8 +267,11 @@ class Worker:
         )
 
     def _check(self, frame: Frame) -> None:
-        """Raises FrameError where a job counts on tokens that its slot does not hold."""
+        """Raises FrameError where a job counts on tokens that its slot does not hold or cannot."""
+        cache = self._stage.cache if self._stage else None
         for seat in frame.seats:
+            if cache is None or not cache.has(seat.slot, seat.position + seat.tokens):
+                raise FrameError(f"there is no token {seat.position} in a slot {seat.slot}")
             session, tokens = self._held.get(seat.slot, (-1, 0))
             known = session == seat.session and tokens >= seat.position
             if seat.position and not known and not frame.replay:

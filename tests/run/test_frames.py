@@ -120,3 +120,13 @@ def test_sending_to_a_closed_connection(ends: tuple[socket.socket, socket.socket
     ends[1].close()
     with pytest.raises(PeerLostError):
         send_all(ends[0], encode(FRAME))
+
+
+@pytest.mark.parametrize("picking", [(float("nan"), 1.0), (-1.0, 1.0), (1.0, 0.0), (1.0, 1.5)])
+def test_a_token_that_cannot_be_picked(
+    ends: tuple[socket.socket, socket.socket], picking: tuple[float, float]
+) -> None:
+    seats = (FRAME.seats[0]._replace(temperature=picking[0], top_p=picking[1]), FRAME.seats[1])
+    send_all(ends[0], encode(FRAME._replace(seats=seats)))
+    with pytest.raises(FrameError, match="cannot be picked"):
+        read_frame(ends[1], LIMIT)
