@@ -194,8 +194,7 @@ def _warnings(problem: Problem, plan: Plan, served: list[Served]) -> list[str]:
             said.append(f"{name} comes and goes ({node.churn}); no standby takes over")
     if problem.serving.verification is not None:
         said += [
-            f"nobody but {stage.node} can hold its layers: its work cannot be audited (a standby "
-            "could, or a coordinator with a device)"
+            f"nobody can audit {stage.node}: a standby could, or a coordinator with a device"
             for index, pipeline in enumerate(plan.pipelines)
             for number, stage in enumerate(pipeline.stages)
             if verifier(problem, plan, index, number) is None

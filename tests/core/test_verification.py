@@ -124,12 +124,16 @@ def test_the_first_standby_audits_else_a_coordinator_with_a_device() -> None:
         nodes=[Node(id=name, device="chip") for name in "abc"],
         serving={"verification": {"audit_share": 0.1}},
     )
-    assert [verifier(asked, plan, 0, stage) for stage in (0, 1)] == [None, "c"]
+    assert [verifier(asked, plan, 0, stage) for stage in (0, 1)] == ["a", "c"]
     load = audit_load(asked, plan, [2.0], 10, 6)
     once = audit_cost(asked.model, 2, 4, asked.quant("bf16"), chip_of(asked, "c"), 10, 6)
-    assert load.busy == {"c": pytest.approx(0.2 * once.compute_s)}
-    assert load.sent_bytes == {("b", "c"): pytest.approx(720 * once.traffic_bytes)}
+    first = audit_cost(asked.model, 0, 2, asked.quant("bf16"), chip_of(asked, "a"), 10, 6)
+    assert load.busy == {
+        "a": pytest.approx(0.2 * first.compute_s),
+        "c": pytest.approx(0.2 * once.compute_s),
+    }
+    assert load.sent_bytes["b", "c"] == pytest.approx(720 * once.traffic_bytes)
     cost = verification_cost(asked, plan, load, 0.5, 0.25)
     assert cost is not None
-    assert cost.overhead == pytest.approx(load.busy["c"] / 0.5)
-    assert cost.verifiers == {"a": None, "b": "c"}
+    assert cost.overhead == pytest.approx(sum(load.busy.values()) / 0.5)
+    assert cost.verifiers == {"a": "a", "b": "c"}

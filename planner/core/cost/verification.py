@@ -98,15 +98,16 @@ class AuditLoad:
 
 
 def verifier(problem: Problem, plan: Plan, pipeline: int, stage: int) -> str | None:
-    """Who audits a stage: its first standby, else the coordinator if it has a device.
+    """Who audits a stage: its first standby, else the coordinator's host if it has a device.
 
-    Never the node of the stage itself; None where nobody is left.
+    Never the node of the stage itself, unless that is the coordinator's, which is trusted anyway.
+    None where nobody is left.
     """
     own, home = plan.pipelines[pipeline].stages[stage].node, problem.cluster.coordinator
     for standby in plan.standbys:
         if (standby.pipeline, standby.stage) == (pipeline, stage) and standby.node != own:
             return standby.node
-    return home if home != own and problem.cluster.node(home).device is not None else None
+    return home if problem.cluster.node(home).device is not None else None
 
 
 def audit_load(
