@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from planner.run.frames import CONTROL_LIMIT_BYTES, Frame, FrameError, control, decode, encode
 from planner.run.limits import Limits
-from planner.run.orders import Load, parse_order
+from planner.run.orders import Load, OfficeOrder, parse_order
 from planner.run.relay import Frames
 from planner.run.warrant import Assignment, Warrant
 
@@ -42,6 +44,8 @@ class Bearing:
     compute: Compute
     limits: Limits
     ports: set[int]
+    secret: Ed25519PrivateKey | None = None
+    """The node's own key, with which its workers sign receipts."""
     order: Frames = field(init=False)
     answer: Frames = field(init=False)
     _mine: set[int] = field(default_factory=set)
@@ -56,10 +60,14 @@ class Bearing:
 
     def _ordered(self, data: bytes) -> bytes:
         order, values = parse_order(decode(data))
+        if order.witness is not None:
+            self._named(order.witness.office.node, order.witness.office)
+            if self.secret is not None:
+                values["witness"]["key"] = self.secret.private_bytes_raw().hex()
+            return _bytes(control(values))
         if order.load is None:
             return data
-        if not any(_covers(one, order.load) for one in self._assignments()):
-            raise FrameError("a coordinator orders layers that its warrant does not name")
+        self._named(self.node, order.load)
         if order.load.slots * order.load.slot_tokens > self.limits.cache_tokens:
             raise FrameError("a coordinator orders a larger cache than it may have")
         values["load"] |= {
@@ -68,6 +76,14 @@ class Bearing:
             "device": self.compute.device,
         }
         return _bytes(control(values))
+
+    def _named(self, node: str | None, layers: Load | OfficeOrder) -> None:
+        """Raises FrameError for layers that the warrant does not give this node."""
+        quant = layers.quant if isinstance(layers, Load) else layers.numeric["quant"]
+        wanted = (layers.start, layers.stop, quant)
+        mine = [(one.start, one.stop, one.quant) for one in self._assignments()]
+        if wanted not in mine or (self.node is not None and node != self.node):
+            raise FrameError("a coordinator orders layers that its warrant does not name")
 
     def _assignments(self) -> list[Assignment]:
         warrant = self.lease.warrant
@@ -85,14 +101,6 @@ class Bearing:
 
 
 _PORT_LIMIT_BYTES = 65536
-
-
-def _covers(assignment: Assignment, load: Load) -> bool:
-    return (assignment.start, assignment.stop, assignment.quant) == (
-        load.start,
-        load.stop,
-        load.quant,
-    )
 
 
 def _bytes(frame: Frame) -> bytes:

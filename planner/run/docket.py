@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -68,8 +68,16 @@ class _Running:
 class Docket:
     """Keeps the log of a run and says which audits it needs and whom they accuse."""
 
-    def __init__(self, log: Log, deployment: Deployment, key: Ed25519PrivateKey) -> None:
+    def __init__(
+        self,
+        log: Log,
+        deployment: Deployment,
+        key: Ed25519PrivateKey,
+        auditors: Collection[str] | None = None,
+    ) -> None:
+        """``auditors`` are the holders that can be asked for audits: all of them by default."""
         self._log, self._key = log, key
+        self._auditors = deployment.keys if auditors is None else auditors
         self._seats = {(seat.pipeline, seat.stage): seat for seat in deployment.stages}
         self._probability, self._keys = deployment.audit_probability, deployment.keys
         self._secret = secrets.token_bytes(32)
@@ -192,7 +200,11 @@ class Docket:
 
     def _verifiers(self, receipt: Receipt) -> list[str]:
         """Who may compute a receipt's work again, in order: never its own node."""
-        holders = self._seats[receipt.pipeline, receipt.stage].holders
+        holders = [
+            one
+            for one in self._seats[receipt.pipeline, receipt.stage].holders
+            if one.node in self._auditors
+        ]
         accused = [one.node for one in holders if one.node in self.tally.accused]
         others = [one.node for one in holders if one.node not in (receipt.node, *accused)]
         return others or [one for one in accused if one != receipt.node]

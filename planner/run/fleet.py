@@ -180,9 +180,13 @@ class Fleet:
             self._loaded(worker, posts[worker.node])
         self.holders = {post: wanted[node] for node, post in placed.items()}
 
+    def place(self, node: str) -> Place:
+        """Where a node is; what no place is known of is here."""
+        return (self._places or {}).get(node, self._home)
+
     def spawn(self, node: str) -> Worker:
         """A new process on a node, waiting for its orders; raises RunError."""
-        place = (self._places or {}).get(node, self._home)
+        place = self.place(node)
         worker = Worker(node, place, place.start(self.settings.threads))
         if self.inspection is not None:
             worker.overheard = self.inspection.hear

@@ -82,11 +82,12 @@ class Inspection:
             raise InvalidFileError([problem], "give another folder with --receipts") from None
         deployment = Deployment(
             manifest=oversight.manifest,
-            keys={name: public_key(self._key(name)) for name in self._names()},
+            keys={name: self._public(name) for name in self._names()},
             stages=tuple(self._seats.values()),
             audit_probability=oversight.audit_share,
         )
-        self._docket = Docket(log, deployment, self._key(COORDINATOR))
+        here = [name for name in deployment.keys if fleet.place(name).signer is None]
+        self._docket = Docket(log, deployment, self._key(COORDINATOR), here)
         self._lock = threading.RLock()
         self._open: dict[int, _Session] = {}
         self._closing: dict[str, _Session] = {}
@@ -309,6 +310,11 @@ class Inspection:
     def _names(self) -> list[str]:
         held = [one.node for seat in self._seats.values() for one in seat.holders]
         return list(dict.fromkeys((COORDINATOR, *held)))
+
+    def _public(self, name: str) -> str:
+        """The node's own key where it has one, else one made for this run."""
+        signer = self._fleet.place(name).signer
+        return signer or public_key(self._key(name))
 
     def _key(self, name: str) -> Ed25519PrivateKey:
         return self._keys.setdefault(name, Ed25519PrivateKey.generate())

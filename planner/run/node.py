@@ -156,7 +156,8 @@ class Node:
         with self.usage.one("workers", who, self.limits.workers):
             process = Here().start(self.compute.threads)
             name = self.keys.me.id if self.keys else None
-            bearing = Bearing(lease, name, self.compute, self.limits, self._ports)
+            secret = self.keys.secret if self.keys else None
+            bearing = Bearing(lease, name, self.compute, self.limits, self._ports, secret)
             try:
                 stream.send(Begun())
                 splice(stream.sock, process.control, bearing.order, bearing.answer)

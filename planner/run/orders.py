@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -13,6 +13,9 @@ from planner.run.messages import Layer, Message, Port
 _Secret = Annotated[str, Field(pattern=r"^[0-9a-f]{32,128}$")]
 _Seconds = Annotated[float, Field(ge=0.0, le=3600.0)]
 _Count = Annotated[int, Field(ge=0, le=2**53)]
+_Digits = Annotated[str, Field(pattern=r"^[0-9]{1,16}$")]
+_Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/-]{1,128}$")]
 
 
 class Load(Message):
@@ -60,6 +63,47 @@ class Replay(Message):
     as_sent: bool
 
 
+class OfficeOrder(Message):
+    """What a stage signs for; see ``Office``."""
+
+    run: _Word
+    manifest: _Hash
+    node: _Word
+    pipeline: Layer
+    stage: Layer
+    start: Layer
+    stop: Layer
+    weights: _Hash
+    numeric: dict[Literal["dtype", "quant", "kernel"], _Word]
+    last: bool
+
+
+class Swear(Message):
+    """Sign what the stage does; a node with a key of its own signs with that."""
+
+    office: OfficeOrder
+    key: _Hash
+
+
+class Boundary(Message):
+    """Say what was seen of some sessions."""
+
+    side: Literal["in", "out"]
+    sessions: Annotated[list[_Count], Field(max_length=65536)]
+
+
+class Surrender(Message):
+    """Hand the bytes of a session to a verifier."""
+
+    session: _Count
+    port: Port
+    secret: _Secret
+    name: _Hash
+
+
+_Seen = tuple[_Count, _Count, Annotated[list[_Hash], Field(max_length=64)]]
+
+
 class Order(Message):
     """One of these."""
 
@@ -71,6 +115,12 @@ class Order(Message):
     beat: Annotated[int, Field(ge=0, le=2**53)] | None = None
     report: bool | None = None
     stop: bool | None = None
+    witness: Swear | None = None
+    close: _Count | None = None
+    boundary: Boundary | None = None
+    adopt: dict[_Digits, tuple[_Count, _Seen, _Seen]] | None = None
+    surrender: Surrender | None = None
+    forget: _Count | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Order:

@@ -55,6 +55,8 @@ class Place(Protocol):
 
     host: str
     """Places of one host share its processor."""
+    signer: str | None
+    """Public key of the node there (hex), if it has one: its workers sign receipts with it."""
 
     def start(self, threads: int) -> Process:
         """A new worker, waiting for its orders; raises UnreachableError."""
@@ -112,6 +114,7 @@ class Here:
     """The coordinator's host, where every port is reached directly."""
 
     host = ""
+    signer: str | None = None
 
     def start(self, threads: int) -> LocalProcess:
         """A process on this host; torch is told how many threads when it loads."""

@@ -118,6 +118,8 @@ class RayProcess:
 class RayPlace:
     """A node of the plan, wherever Ray has its actor at the time."""
 
+    signer: str | None = None
+
     def __init__(self, member: Member, actor: Any, keys: Keys, order: Order) -> None:
         self.host = member.id
         self.actor = actor

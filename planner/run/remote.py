@@ -114,6 +114,8 @@ class RemotePlace:
 
     def __init__(self, source: Source, keys: Keys | None) -> None:
         self.source, self.host, self._keys = source, source.node, keys
+        self.signer: str | None = None
+        """Public key that workers there sign receipts with (hex), once one has started."""
 
     def prepare(
         self,
@@ -144,6 +146,8 @@ class RemotePlace:
     def start(self, threads: int) -> RemoteProcess:
         """A new worker there; how many threads it has is the node's to say."""
         stream, _ = self._ask(Work(what="work"))
+        if stream.peer is not None:
+            self.signer = stream.peer.key.public_bytes_raw().hex()
         return RemoteProcess(stream)
 
     def port_to(self, other: Place, port: int) -> int:

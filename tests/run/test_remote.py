@@ -13,13 +13,20 @@ import pytest
 
 from planner.core.errors import RunError
 from planner.core.plan import Plan
+from planner.receipts.check import check_log
+from planner.receipts.log import read_lines
+from planner.receipts.record import Deployment as DeploymentRecord
+from planner.receipts.record import Threshold, parse
 from planner.run.blobs import list_pieces, recipes
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
 from planner.run.fleet import Fleet, Settings
 from planner.run.identity import Keys
+from planner.run.inspection import Inspection
+from planner.run.losses import Care
 from planner.run.messages import ANSWER, Refusal, Source, Work
 from planner.run.node import Compute, Node
+from planner.run.oversight import Oversight, numeric_class
 from planner.run.prompts import Prompt
 from planner.run.remote import Order, RemotePlace, Supplies, prepare
 from planner.run.seeded import make_checkpoint
@@ -101,6 +108,38 @@ def test_two_nodes_write_what_one_process_writes(
         for daemon in daemons.values():
             daemon.node._leases.clear()
             assert daemon.idle()
+
+
+@pytest.mark.slow
+def test_nodes_sign_what_they_do_with_their_own_keys(
+    home: Deployment, owner: Keys, folder: Path, tmp_path: Path
+) -> None:
+    world, judged = problem(2, spec()), {}
+    for stage in PLAN.pipelines[0].stages:
+        numeric = numeric_class(stage)
+        bounds = Threshold(prover=numeric, verifier=numeric, accept=0.1, reject=0.2, token_gap=0.1)
+        judged[stage.start, stage.stop, stage.quant] = (bounds,)
+    with nodes(home, "w0", "w1") as daemons:
+        places = {name: RemotePlace(daemon.source, owner) for name, daemon in daemons.items()}
+        prepare(places, order(home, folder))
+        settings = Settings(folder, slot_tokens=64, threads=1, imitate_links=False)
+        with Fleet(world.cluster, PLAN, settings, places) as fleet:
+            tokenizer = open_checkpoint(folder).tokenizer()
+            session = Session(fleet, PLAN, tokenizer, care=Care(world))
+            oversight = Oversight(tmp_path / "log", "0" * 64, 1.0, judged)
+            inspection = Inspection(fleet, oversight, session)
+            session.run([Prompt(key, 0.0, [key + 1, 7, 9], 20) for key in range(2)], concurrency=2)
+            found = inspection.finish()
+        owned = {name: daemon.node.keys for name, daemon in daemons.items()}
+    checked = check_log(read_lines(found.log))
+    assert checked.findings == []
+    assert (found.tally.sampled, found.tally.accepted) == (4, 4)
+    first = parse(next(read_lines(found.log)))
+    assert not isinstance(first, str)
+    assert isinstance(first.statement, DeploymentRecord)
+    for name, keys in owned.items():
+        assert keys is not None
+        assert first.statement.keys[name] == keys.me.key.public_bytes_raw().hex()
 
 
 @pytest.mark.slow
