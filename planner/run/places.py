@@ -55,8 +55,10 @@ class Place(Protocol):
 
     host: str
     """Places of one host share its processor."""
-    signer: str | None
-    """Public key of the node there (hex), if it has one: its workers sign receipts with it."""
+
+    @property
+    def signer(self) -> str | None:
+        """Public key of the node there (hex), if it has one: its workers sign receipts with it."""
 
     def start(self, threads: int) -> Process:
         """A new worker, waiting for its orders; raises UnreachableError."""

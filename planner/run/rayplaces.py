@@ -118,13 +118,16 @@ class RayProcess:
 class RayPlace:
     """A node of the plan, wherever Ray has its actor at the time."""
 
-    signer: str | None = None
-
     def __init__(self, member: Member, actor: Any, keys: Keys, order: Order) -> None:
         self.host = member.id
         self.actor = actor
         self._member, self._keys, self._order = member, keys, order
         self._remote: RemotePlace | None = None
+
+    @property
+    def signer(self) -> str | None:
+        """Public key of the daemon there (hex)."""
+        return self._remote.signer if self._remote else None
 
     def arrive(self) -> RemotePlace:
         """The daemon where it is now, with its weights ready; raises RunError."""
