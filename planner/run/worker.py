@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ _TORCH = {"int32": torch.int32, "float32": torch.float32, "bfloat16": torch.bflo
 _NAMES = {dtype: name for name, dtype in _TORCH.items()}
 _WARM_ROWS = 16
 _WARM_TOKENS = 16
+_MOST_STEPS = 2**18
+"""Kept for the report, the latest ones: a service may run for months."""
 _WIRE_ITEM_BYTES = 4
 
 
@@ -73,7 +76,7 @@ class Worker:
         self._inbound: socket.socket | None = None
         self._outlet = Outlet(observer)
         self._epoch = 0
-        self._steps: list[Step] = []
+        self._steps: deque[Step] = deque(maxlen=_MOST_STEPS)
         self._busy_since_s: float | None = None
         self._stage: Stage | None = None
         self._testimony = Testimony(self._tell)
@@ -187,7 +190,7 @@ class Worker:
             order = message["replay"]
             self._tell({"replaying": self._outlet.replay(order["live"], order["as_sent"])})
         elif "report" in message:
-            self._tell({"steps": self._steps})
+            self._tell({"steps": list(self._steps)})
         elif "audit" in message:
             self._next(message)
         else:

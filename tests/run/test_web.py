@@ -18,16 +18,19 @@ import pytest
 import uvicorn
 from tokenizers import Tokenizer
 
+from planner.core.plan import Plan, Standby
+from planner.core.problem import Serving
 from planner.run.answering import Model
 from planner.run.chat import chat_template
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
 from planner.run.fleet import Fleet, Settings
+from planner.run.losses import Care
 from planner.run.seeded import make_checkpoint
 from planner.run.service import OnEnd, OnToken, Service
 from planner.run.telemetry import Telemetry
 from planner.run.web import Web
-from tests.run.world import chain, greedy, pipeline, plan, problem, spec
+from tests.run.world import chain, greedy, pipeline, problem, spec
 
 pytestmark = pytest.mark.slow
 KEY = "a key of these tests"
@@ -42,6 +45,7 @@ class Endpoint:
     port: int
     service: Service
     client: openai.OpenAI
+    fleet: Fleet
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -69,12 +73,17 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     folder = make_checkpoint(tmp_path_factory.mktemp("web") / "model", spec(), dtype="fp32")
     opened = open_checkpoint(folder)
     tokenizer = opened.tokenizer()
-    world, chosen = problem(2, spec()), plan(pipeline(["w0", "w1"], 4, max_num_seqs=SEATS))
+    world = problem(3, spec(), serving=Serving(detect=2.0, patience=60.0))
+    chosen = Plan(
+        pipelines=(pipeline(["w0", "w1"], 4, max_num_seqs=SEATS),),
+        standbys=(Standby(node="w2", pipeline=0, stage=1, state="hot"),),
+    )
     settings = Settings(checkpoint=folder, slot_tokens=SEAT_TOKENS, threads=1)
     with Fleet(world.cluster, chosen, settings) as fleet:
 
         def make(on_token: OnToken, on_end: OnEnd) -> Session:
-            return Session(fleet, chosen, tokenizer, on_token, on_end=on_end)
+            care = Care(world)
+            return Session(fleet, chosen, tokenizer, on_token, on_end=on_end, care=care)
 
         service = Service(make, seats=SEATS, slot_tokens=SEAT_TOKENS, most_waiting=WAITING)
         stops, words = frozenset(opened.config.stop_ids), opened.config.vocab_size
@@ -89,7 +98,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
         port = sock.getsockname()[1]
         url = f"http://127.0.0.1:{port}/v1"
         with openai.OpenAI(base_url=url, api_key=KEY, max_retries=0, timeout=60) as client:
-            yield Endpoint(folder, port, service, client)
+            yield Endpoint(folder, port, service, client, fleet)
         server.should_exit = True
         thread.join(20)
         sock.close()
@@ -226,6 +235,38 @@ def test_beyond_the_queue_requests_are_turned_away_and_none_is_lost(endpoint: En
     assert set(found) == {200, 429}
     assert found.count(200) >= SEATS + WAITING
     assert endpoint.settles(lambda: endpoint.service.running == 0)
+
+
+def test_clients_do_not_notice_that_a_stage_is_killed(endpoint: Endpoint) -> None:
+    killed: list[str] = []
+
+    def ask(number: int) -> tuple[str, int]:
+        stream = endpoint.client.completions.create(
+            model="tiny",
+            prompt=[number % 3 + 1],
+            max_tokens=150,
+            temperature=0,
+            stream=True,
+            stream_options={"include_usage": True},
+            extra_body={"ignore_eos": True},
+        )
+        pieces, tokens = [], 0
+        for count, chunk in enumerate(stream):
+            if count == 20 and number == 1 and not killed:
+                victim = endpoint.fleet.holders[0, 1]
+                killed.append(victim.node)
+                victim.process.strike(hangs=False)
+            if chunk.usage is not None:
+                tokens = chunk.usage.completion_tokens
+            pieces += [choice.text for choice in chunk.choices]
+        return "".join(pieces), tokens
+
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(ask, range(12)))
+    assert killed == ["w1"]
+    assert endpoint.fleet.holders[0, 1].node == "w2"
+    assert {tokens for _, tokens in said} == {150}
+    assert all(text == said[number % 3][0] for number, (text, _) in enumerate(said))
 
 
 def test_metrics_and_models(endpoint: Endpoint) -> None:
