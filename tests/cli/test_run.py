@@ -72,6 +72,25 @@ def test_prompts_are_answered_and_a_large_error_fails(scene: Scene) -> None:
     assert (checkpoint / "model.safetensors").exists()
 
 
+@pytest.mark.slow
+def test_receipts_of_a_run_stand_before_a_stranger(scene: Scene) -> None:
+    path, log = two_stages(scene), scene.folder / "log"
+    said = scene.planner(
+        "run", path, "--receipts", log, "--audit", 100, "--requests", 2, "--format", "json"
+    )
+    assert said.code == 0, said.stderr
+    found = said.document["verification"]
+    assert (found["enabled"], found["sampled"], found["accepted"]) == (True, 4, 4)
+    assert (found["accused"], found["unverified_sessions"]) == ([], [])
+    assert found["audit_overhead"] > 0
+    assert found["predicted_audit_overhead"] > 0
+    assert scene.terminal("verify", "log", log, "--manifest", path).code == 0
+    assert scene.planner("run", path, "--receipts", log).code == 3
+    name = next(log.iterdir())
+    name.write_bytes(name.read_bytes().replace(b'"count":', b'"count": ', 1))
+    assert scene.terminal("verify", "log", log).code == 6
+
+
 def test_refuses_a_manifest_of_another_scenario(scene: Scene) -> None:
     path = two_stages(scene)
     other = scene.scenario("objective: throughput\n", "other.yaml")
