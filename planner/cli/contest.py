@@ -53,6 +53,21 @@ class Contestant:
         )
 
 
+def solved(scenario: Scenario, solution: Solution) -> Contestant:
+    """A scenario with the plan that was chosen for it, and why."""
+    return Contestant(
+        scenario.name,
+        "scenario",
+        scenario.problem,
+        solution.plan,
+        solution.prediction,
+        plans=tuple(one.plan for one in solution.candidates),
+        gap=solution.gap,
+        reasons=reasons(solution),
+        warnings=(*scenario.warnings, *solution.warnings, *solution.prediction.warnings),
+    )
+
+
 @dataclass(slots=True)
 class Contest:
     """Plans of manifests, plans made for scenarios and their alternatives, and APIs."""
@@ -72,7 +87,7 @@ class Contest:
     def add(self, target: Scenario | Manifest, *, alternatives: bool = True) -> None:
         """A target, and what it is compared with; raises InfeasibleError."""
         if isinstance(target, Manifest):
-            self._enter(
+            self.enter(
                 Contestant(
                     target.problem.name,
                     "manifest",
@@ -85,9 +100,12 @@ class Contest:
                 )
             )
             return
-        self._enter(self._planned(target))
-        if not alternatives:
-            return
+        self.enter(self._planned(target))
+        if alternatives:
+            self.compete_with(target)
+
+    def compete_with(self, target: Scenario) -> None:
+        """The alternatives that a scenario names, or those that everybody has."""
         others: Sequence[Scenario | Api | Offer | Unavailable] = target.alternatives
         if not target.named:
             others = default_alternatives(target.problem, self.known(target), self.today)
@@ -104,7 +122,7 @@ class Contest:
             kind: Kind = "scenario" if isinstance(other, Scenario) else other.kind
             tags = () if isinstance(other, Scenario) else other.tags
             try:
-                self._enter(self._found(other.name, kind, other.problem, tags))
+                self.enter(self._found(other.name, kind, other.problem, tags))
             except InfeasibleError as error:
                 self.left_out.append((other.name, error.message))
 
@@ -119,17 +137,7 @@ class Contest:
                 return self._of(scenario.name, "scenario", scenario.problem, found)
         with console.progress(f"planning {scenario.name}"):
             solution = solve(scenario.problem)
-        return Contestant(
-            scenario.name,
-            "scenario",
-            scenario.problem,
-            solution.plan,
-            solution.prediction,
-            plans=tuple(one.plan for one in solution.candidates),
-            gap=solution.gap,
-            reasons=reasons(solution),
-            warnings=(*scenario.warnings, *solution.warnings, *solution.prediction.warnings),
-        )
+        return solved(scenario, solution)
 
     def _found(
         self, name: str, kind: Kind, problem: Problem, tags: tuple[PriceTag, ...]
@@ -169,7 +177,7 @@ class Contest:
             warnings=found[0].prediction.warnings,
         )
 
-    def _enter(self, one: Contestant) -> None:
+    def enter(self, one: Contestant) -> None:
         """Adds a contestant under a name of its own, with as many requests as were asked for."""
         taken = {contestant.name for contestant in self.contestants}
         number = next(n for n in range(1, len(taken) + 2) if _numbered(one.name, n) not in taken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ import typer
 from planner.cli import console
 
 if TYPE_CHECKING:
+    from planner.advice.advise import Advice
     from planner.cli.beside import Beside
     from planner.cli.contest import Contestant
     from planner.files.manifest import Manifest
@@ -59,38 +61,40 @@ def command_line() -> str:
 
 
 def planned_facts(
-    scenario: Scenario, solution: Solution, seed: int, warnings: Sequence[str]
+    scenario: Scenario,
+    solution: Solution,
+    seed: int,
+    warnings: Sequence[str],
+    profiles: Sequence[Path],
 ) -> Facts:
     """A solution with a simulation of it, beside the scenario's alternatives."""
-    from planner.plan.reasons import reasons
-    from planner.report.page import Facts
-    from planner.sim.simulate import simulate
+    from planner.cli.advice import advice_on, contest_of
+    from planner.cli.contest import solved
+    from planner.cli.targets import How, simulated, target_of
 
-    result = simulate(scenario.problem, solution.plan, seed)
-    rivals, left_out = _rivals(scenario, result, seed)
-    return Facts(
-        command=command_line(),
-        problem=scenario.problem,
-        plan=solution.plan,
-        prediction=solution.prediction,
-        gap=solution.gap,
-        reasons=reasons(solution),
-        rivals=rivals,
-        left_out=left_out,
-        served=[simulated(result)],
-        warnings=warnings,
-    )
+    contest = contest_of((), None, profiles, True, True)
+    contest.enter(solved(scenario, solution))
+    contest.compete_with(scenario)
+    runs = simulated(contest.contestants, [seed], How())
+    found = [target_of(*both) for both in zip(contest.contestants, runs, strict=True)]
+    advice = advice_on(contest, found, runs[0], True) if contest.compares else None
+    first = replace(contest.contestants[0], warnings=tuple(warnings))
+    return simulated_facts(first, runs[0], found[1:], contest.left_out, advice)
 
 
 def simulated_facts(
     first: Contestant,
     run: Replications,
-    others: Iterable[Target],
+    others: Sequence[Target],
     left_out: Sequence[tuple[str, str]],
+    advice: Advice | None,
 ) -> Facts:
     """The first target of a comparison, as its first replication went, beside the others."""
     from planner.report.page import Facts
+    from planner.report.simulate import api_target
 
+    apis = [api_target(one) for one in (advice.alternatives if advice else ()) if one.is_api]
+    known = {one.name for one in others}
     return Facts(
         command=command_line(),
         problem=first.problem,
@@ -98,9 +102,12 @@ def simulated_facts(
         prediction=first.prediction,
         gap=first.gap,
         reasons=first.reasons,
-        rivals=rivals_of(others),
+        verdict=advice.verdict.text if advice else (),
+        elsewhere=advice is not None and advice.verdict.winner != first.name,
+        turns=(advice.flips if advice else ()) or first.reasons.flips,
+        rivals=rivals_of([*others, *(one for one in apis if one.name not in known)]),
         left_out=left_out,
-        served=[simulated(run.results[0])],
+        served=[_served(run.results[0])],
         warnings=tuple(dict.fromkeys(first.warnings)),
     )
 
@@ -117,12 +124,13 @@ def run_facts(planned: Manifest, beside: Beside) -> Facts:
         prediction=beside.prediction,
         gap=planned.bound.gap,
         reasons=planned.reasons,
-        served=[simulated(beside.simulated), Served("measured", beside.measured, records)],
+        turns=planned.reasons.flips,
+        served=[_served(beside.simulated), Served("measured", beside.measured, records)],
         warnings=planned.warnings,
     )
 
 
-def simulated(result: SimResult) -> Served:
+def _served(result: SimResult) -> Served:
     """What a simulation says of the requests."""
     from planner.report.page import Served
 
@@ -142,34 +150,3 @@ def rivals_of(targets: Iterable[Target]) -> list[Rival]:
     from planner.report.page import Rival
 
     return [Rival(one.name, one.kind, one.metrics, one.missed, one.source) for one in targets]
-
-
-def _rivals(
-    scenario: Scenario, mine: SimResult, seed: int
-) -> tuple[list[Rival], list[tuple[str, str]]]:
-    """The alternatives, planned and simulated under the same requests, and those left out."""
-    import datetime
-
-    from planner.advice.alternative import api_alternative
-    from planner.cli.contest import Contest
-    from planner.files.catalogue import Catalogue
-    from planner.report.page import Rival
-    from planner.report.simulate import api_target
-    from planner.sim.simulate import simulate
-
-    contest = Contest(None, lambda one: Catalogue(one.path.parent), datetime.date.today())
-    for other in scenario.alternatives:
-        contest.compete(other)
-    found: list[Rival] = []
-    must = scenario.problem.requirements.must_have
-    for one in contest.contestants:
-        metrics = simulate(one.problem, one.plan, seed).metrics
-        found.append(Rival(one.name, one.kind, metrics, tuple(must.missed(metrics))))
-    asked = [(one.prompt_tokens, one.output_tokens) for one in mine.records]
-    rate = mine.metrics.output_throughput
-    found += rivals_of(
-        api_target(api_alternative(option, asked, rate))
-        for option in contest.options(scenario.problem)
-        if option.price is not None
-    )
-    return found, contest.left_out

@@ -105,8 +105,7 @@ def plan(
     notes = (*loaded.warnings, *too_far(loaded.problem), *_egress(loaded, solution, profiles))
     report = _report(loaded, solution, seconds, notes, pareto, profiles)
     if html is not None:
-        with console.progress(f"simulating {loaded.name} and its alternatives"):
-            facts = planned_facts(loaded, solution, seed, report.warnings)
+        facts = planned_facts(loaded, solution, seed, report.warnings, profiles or [])
         write_page(html, facts)
     if out is not None:
         write_manifest(out, _manifest(loaded, solution, report.warnings, seed, out))

@@ -163,7 +163,9 @@ def simulate(
     if chrome_trace is not None:
         _write_trace(chrome_trace, contest.contestants[0], first_seed, replayed)
     if html is not None:
-        facts = simulated_facts(contest.contestants[0], runs[0], found[1:], contest.left_out)
+        facts = simulated_facts(
+            contest.contestants[0], runs[0], found[1:], contest.left_out, advice
+        )
         write_page(html, facts)
     if format is Format.json:
         console.emit_json(report.document())

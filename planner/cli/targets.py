@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 class How:
     """How contestants are simulated, and where."""
 
-    requests: Sequence[Request] | None
+    requests: Sequence[Request] | None = None
     """What is replayed instead of the workload's own."""
-    check: bool
-    exact_steps: bool
+    check: bool = False
+    exact_steps: bool = False
     engine: str = "processes"
     jobs: int | None = None
     address: str | None = None

@@ -13,6 +13,7 @@ from tests.cli.test_run import two_stages
 
 LOOKS = ((1280, "light"), (1280, "dark"), (390, "light"), (390, "dark"))
 SCENARIOS = Path(__file__).parent.parent.parent / "scenarios"
+PICTURES = {"map", "token", "front", "tornado", "ttft", "tpot", "timeline-simulated", "agreement"}
 QUESTIONS = (
     "What is recommended?",
     "What does it cost?",
@@ -50,11 +51,13 @@ def test_the_page_of_a_plan_answers_a_first_time_reader(browser: Browser, scene:
     page = scene.folder / "plan.html"
     said = scene.terminal("plan", SCENARIOS / "marketplace.yaml", "--html", page)
     assert said.code == 0, said.stderr
-    text = looked_at(browser, page, {"map", "token", "front", "ttft", "tpot", "agreement"})
+    text = looked_at(browser, page, PICTURES)
     assert all(question in text for question in QUESTIONS)
     assert "USD per million output tokens" in text
     assert "eu-3090" in text
-    assert "single-region is" in text
+    assert text.splitlines()[2].startswith("Use the API of ")
+    assert "times cheaper" in text
+    assert "On these nodes: run llama-3.3-70b" in text
     assert "price of 2026-" in text
 
 

@@ -107,7 +107,7 @@ def test_the_tornado_has_the_nearest_flip_on_top() -> None:
         Flip(parameter=name, now=1.0, to=to, winner="other", text=f"{name} at {to}")
         for name, to in (("far", 8.0), ("near", 0.5), ("nothing", 0.0))
     )
-    drawn = figures(render(facts(reasons=Reasons(flips=flips))))["tornado"]
+    drawn = figures(render(facts(turns=flips)))["tornado"]
     assert drawn["data"][0]["x"] == [-1.0, 3.0]
 
 

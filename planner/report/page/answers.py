@@ -10,6 +10,9 @@ from planner.report.page.facts import Facts, Rival
 from planner.report.tables import figure, label, missed_text
 
 _COST, _SPEED = "usd_per_million_output_tokens", "mean_tpot_ms"
+_SMALLEST = 0.005
+"""Share of the cost below which a part of it is not worth a word."""
+_MOST_RIVALS = 4
 _BASIS = {"measured": "as measured", "simulated": "as simulated", "predicted": "as predicted"}
 
 
@@ -23,6 +26,13 @@ def headline(facts: Facts) -> str:
         ways += f" and {more} more"
     copies = "" if len(plan.pipelines) == 1 else f"{len(plan.pipelines)} copies of "
     return f"Run {copies}{facts.problem.model.id} in {', '.join(quants)} on {ways}"
+
+
+def advised(facts: Facts) -> str:
+    """What to do, in one sentence: this plan, or what is better than it."""
+    if facts.elsewhere and facts.verdict:
+        return facts.verdict[0].partition(": ")[0].rstrip(".")
+    return headline(facts)
 
 
 def basis(facts: Facts) -> str:
@@ -42,7 +52,11 @@ def answers(facts: Facts) -> Iterator[tuple[str, list[str]]]:
 
 
 def _recommended(facts: Facts) -> Iterator[str]:
-    yield f"{headline(facts)}."
+    if facts.elsewhere and facts.verdict:
+        yield facts.verdict[0]
+        yield f"On these nodes: {_lower(headline(facts))}."
+    else:
+        yield f"{headline(facts)}."
     metrics, must = facts.best_known, facts.problem.requirements.must_have
     missed = must.missed(metrics)
     if missed:
@@ -69,7 +83,7 @@ def _cost(facts: Facts) -> Iterator[str]:
     )
     if per_million:
         yield f"{per_million:.4g} USD per million output tokens at this load, {basis(facts)}."
-    hidden = {k: v for k, v in facts.reasons.hidden_costs.items() if v}
+    hidden = {k: v for k, v in facts.reasons.hidden_costs.items() if v > _SMALLEST * hourly}
     if hidden:
         told = ", ".join(f"{k.replace('_', ' ')} {v:.3g} USD/h" for k, v in hidden.items())
         yield f"Easily overlooked in it: {told}."
@@ -131,6 +145,10 @@ def _fallback(why: Reasons) -> str:
     return f"{told}, at {' and '.join(figures)}." if figures else f"{told}."
 
 
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
 def _capital(text: str) -> str:
     """A clause as a sentence begins."""
     return text[:1].upper() + text[1:]
@@ -138,12 +156,14 @@ def _capital(text: str) -> str:
 
 def _instead(facts: Facts) -> Iterator[str]:
     mine = facts.best_known
-    for rival in facts.rivals:
+    dear = float("inf")
+    ranked = sorted(facts.rivals, key=lambda one: getattr(one.metrics, _COST) or dear)
+    for rival in ranked[:_MOST_RIVALS]:
         yield against(mine, rival)
     for name, why in facts.left_out:
         yield f"{name} cannot serve this: {why}."
-    for flip in facts.reasons.flips[:3]:
-        yield flip.text
+    for turn in facts.turns[:3]:
+        yield f"{_capital(turn.text)}."
     if not facts.rivals and not facts.left_out:
         yield (
             "The scenario names nothing to compare with; clouds and APIs go under its key "

@@ -68,9 +68,9 @@ def axis(title: str = "", **more: Any) -> Json:
 HIDDEN: Json = {"visible": False, "fixedrange": True}
 
 
-def rows_axis(count: int) -> Json:
-    """A hidden axis of rows, the first one on top."""
-    return HIDDEN | {"range": [count - 0.3, -0.75]}
+def rows_axis(count: int, head: float = 0.75) -> Json:
+    """A hidden axis of rows, the first one on top with ``head`` rows of room for its label."""
+    return HIDDEN | {"range": [count - 0.3, -head]}
 
 
 def note(text: str, x: float, y: float, **more: Any) -> Json:

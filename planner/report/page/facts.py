@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from planner.core.metrics import Metrics, RequestRecord
 from planner.core.plan import Plan
@@ -31,6 +32,30 @@ class Served:
     """By part; empty where it was not counted."""
 
 
+class Turn(Protocol):
+    """A value of an input at which another choice becomes the better one."""
+
+    @property
+    def parameter(self) -> str:
+        """What is uncertain."""
+
+    @property
+    def now(self) -> float:
+        """Its value today."""
+
+    @property
+    def to(self) -> float:
+        """The value that turns the choice."""
+
+    @property
+    def winner(self) -> str:
+        """What is better then."""
+
+    @property
+    def text(self) -> str:
+        """The same in a sentence."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rival:
     """Another way to serve the same requests."""
@@ -56,6 +81,12 @@ class Facts:
     gap: float | None = None
     """How far from the best possible at most, as a fraction; None where nothing is proven."""
     reasons: Reasons = field(default_factory=Reasons)
+    verdict: Sequence[str] = ()
+    """What to do, the alternatives weighed, a sentence each."""
+    elsewhere: bool = False
+    """Whether that is something else than this plan."""
+    turns: Sequence[Turn] = ()
+    """Values of inputs at which something else becomes the better choice."""
     rivals: Sequence[Rival] = ()
     left_out: Sequence[tuple[str, str]] = ()
     """Alternatives that could not serve the requests, with the reason."""

@@ -10,6 +10,10 @@ from planner.report.page.draw import Figure, Json
 from planner.report.page.facts import Facts
 from planner.report.tables import figure
 
+_NAME_TALL, _NAME_WIDE = 0.09, 0.5
+"""Shares of the picture that a name covers on a narrow screen."""
+_SAME_PRICE = 1.12
+"""Ratio of prices whose lines are told as one."""
 _COST, _SPEED, _RATE = "usd_per_million_output_tokens", "mean_tpot_ms", "output_throughput"
 
 
@@ -39,11 +43,17 @@ def front_figure(facts: Facts) -> Figure | None:
         if rival.kind == "api" and axis == _COST and (price := getattr(rival.metrics, _COST))
     ]
     xs = [point.x for point in points] + [price for _, price in apis]
-    shapes, notes = [], []
+    shapes: list[Json] = []
+    notes: list[Json] = []
     top = max(point.y for point in points) * 1.25
-    for rival, price in apis:
+    told = 0.0
+    for rival, price in sorted(apis, key=lambda one: one[1]):
         shapes.append(_line(price))
-        notes.append(_api_note(rival.name, price, log, min(xs), max(xs)))
+        if price > told * _SAME_PRICE:
+            near = sum(1 for _, other in apis if price < other <= price * _SAME_PRICE)
+            name = rival.name + (f" and {near} more" if near else "")
+            notes.append(_api_note(name, price, log, (min(xs), max(xs)), len(notes)))
+            told = price
     title = "USD per million output tokens" if axis == _COST else "output tokens per second"
     return Figure(
         "front",
@@ -57,19 +67,7 @@ def front_figure(facts: Facts) -> Figure | None:
             ),
             yaxis=draw.axis("", range=[0, top], ticksuffix=" ms"),
             shapes=shapes,
-            annotations=[
-                *notes,
-                draw.note(
-                    "time per output token",
-                    0,
-                    1,
-                    xref="paper",
-                    yref="paper",
-                    xanchor="left",
-                    yanchor="top",
-                    font={"size": 12, "color": draw.MUTED},
-                ),
-            ],
+            annotations=notes,
         ),
         ("option", title, "time per output token"),
         tuple((one.name, figure(axis, one.x), figure(_SPEED, one.y)) for one in points)
@@ -156,12 +154,13 @@ _GLYPHS = {"chosen": "★", "plan": "●", "rival": "◆"}
 def _markers(points: list[_Point], best: list[_Point]) -> list[Json]:
     """A trace for each kind; what is on the front, chosen or an alternative has its name on."""
     made: list[Json] = []
+    shown = _labelled(points, best)
     middle = (min(p.x for p in points) * max(p.x for p in points)) ** 0.5
     for kind, (name, symbol, size, colour) in _KINDS.items():
         mine = [point for point in points if point.kind == kind]
         if not mine:
             continue
-        labelled = [p.kind != "plan" or p in best for p in mine]
+        labelled = [p in shown for p in mine]
         made.append(
             {
                 "type": "scatter",
@@ -190,6 +189,29 @@ def _markers(points: list[_Point], best: list[_Point]) -> list[Json]:
     return made
 
 
+def _labelled(points: list[_Point], best: list[_Point]) -> list[_Point]:
+    """Points that have their name on: the chosen one, then the front, then what is far enough off.
+
+    The others are told by pointing at them, and in the table.
+    """
+    wanted = [p for p in points if p.kind == "chosen"]
+    wanted += [p for p in best if p not in wanted]
+    wanted += [p for p in points if p.kind == "rival" and p not in wanted]
+    width = max(p.x for p in points) / max(min(p.x for p in points), 1e-12)
+    height = max(p.y for p in points)
+    shown: list[_Point] = []
+    for point in wanted:
+        if all(not _close(point, other, width, height) for other in shown):
+            shown.append(point)
+    return shown
+
+
+def _close(a: _Point, b: _Point, width: float, height: float) -> bool:
+    """Whether the names of two points would cover each other."""
+    ratio = max(a.x, b.x) / max(min(a.x, b.x), 1e-12)
+    return abs(a.y - b.y) < _NAME_TALL * height and ratio < max(1.01, width**_NAME_WIDE)
+
+
 def _tag(point: _Point) -> str:
     return "<b>chosen</b>" if point.kind == "chosen" else draw.words(point.name, 24)
 
@@ -207,14 +229,14 @@ def _line(price: float) -> Json:
     }
 
 
-def _api_note(name: str, price: float, log: bool, low: float, high: float) -> Json:
+def _api_note(name: str, price: float, log: bool, ends: tuple[float, float], number: int) -> Json:
     from math import log10
 
-    left = price <= (low * high) ** 0.5
+    left = price <= (ends[0] * ends[1]) ** 0.5
     return draw.note(
         f"{draw.words(name, 24)}<br>{price:.3g} USD",
         log10(price) if log else price,
-        0.04,
+        0.03 + 0.15 * number,
         yref="paper",
         xanchor="left" if left else "right",
         xshift=6 if left else -6,

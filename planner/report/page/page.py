@@ -9,7 +9,14 @@ from html import escape
 from importlib import resources
 
 from planner.report.page.agreement import agreement_figure
-from planner.report.page.answers import against, answers, basis, better_in_all, headline, must_haves
+from planner.report.page.answers import (
+    advised,
+    against,
+    answers,
+    basis,
+    better_in_all,
+    must_haves,
+)
 from planner.report.page.basis import assumptions, prices, sources
 from planner.report.page.course import timeline_figure
 from planner.report.page.draw import Figure
@@ -22,6 +29,8 @@ from planner.report.page.tornado import tornado_figure
 from planner.report.tables import cost_rows
 
 _MOST_PIPELINES = 3
+_LONG_CELL = 60
+"""Characters of a cell beyond which a narrow screen has the cells below each other."""
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
@@ -42,7 +51,7 @@ def render(facts: Facts) -> str:
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{escape(headline(facts))}</title>
+<title>{escape(advised(facts))}</title>
 <style>{_asset("page.css")}</style>
 </head>
 <body>
@@ -96,10 +105,14 @@ def _head(facts: Facts) -> Iterator[str]:
     metrics, must = facts.best_known, facts.problem.requirements.must_have
     missed = {miss.metric for miss in must.missed(metrics)}
     yield f"<header><p class=kicker>{escape(facts.problem.name)}</p>"
-    title = " ".join(f"<span>{escape(word)}</span>" for word in headline(facts).split(" "))
+    title = " ".join(f"<span>{escape(word)}</span>" for word in advised(facts).split(" "))
     yield f"<h1>{title}</h1>"
     rival = better_in_all(facts)
-    if rival is not None:
+    if facts.verdict:
+        more = facts.verdict[1:] if facts.elsewhere else facts.verdict
+        if more:
+            yield f"<p class=but>{escape(' '.join(more))}</p>"
+    elif rival is not None:
         yield f"<p class=but><b>But</b> {escape(against(facts.best_known, rival))}</p>"
     yield "<div class=tiles>"
     for name, title in (
@@ -118,7 +131,7 @@ def _head(facts: Facts) -> Iterator[str]:
             f"<div class=tile><strong>{number}<small>{unit}</small></strong>"
             f"<span>{title}{bad}</span></div>"
         )
-    yield f"</div><p class=hint>Means, {basis(facts)}.</p></header>"
+    yield f"</div><p class=hint>The plan for these nodes; means, {basis(facts)}.</p></header>"
 
 
 def _plain(name: str, value: float) -> str:
@@ -148,11 +161,11 @@ def _pictures(facts: Facts) -> Iterator[tuple[str, str, list[Figure]]]:
     lead = "From the coordinator, through all stages, back."
     yield "Where the time of one token goes", lead, tokens
     front = front_figure(facts)
-    lead = "Further left is cheaper, further down is faster."
+    lead = "Across: the price; up: time per output token. Down left is best."
     if front is None:
         lead = "Nothing: no other plan was found, and no alternative was named."
     yield "What else was possible", lead, [front] if front else []
-    tornado = tornado_figure(facts.reasons.flips)
+    tornado = tornado_figure(facts.turns)
     lead = "How far an input would have to be from its value today. Short bars are the risks."
     if tornado is None:
         lead = "No single price, speed or load was found that makes another plan the better one."
@@ -232,7 +245,8 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], last_is_sum: b
             for at, cell in enumerate(row)
         )
         body += f"<tr{name}>{cells}</tr>"
-    return f"<div class=scroll><table>{head}{body}</table></div>"
+    long = any(len(cell) > _LONG_CELL for row in found for cell in row)
+    return f"<div class=scroll><table{' class=long' if long else ''}>{head}{body}</table></div>"
 
 
 def _numeric(cell: str) -> bool:

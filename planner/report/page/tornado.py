@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from planner.plan.solution import Flip
 from planner.report.page import draw
 from planner.report.page.draw import Figure
+from planner.report.page.facts import Turn
 
 _WIDEST = 64.0
 """Factor beyond which a bar is cut off: no guess is that far off."""
-_LINE_CHARS = 44
+_LINE_CHARS = 40
+_ROW_PX, _HEAD = 88, 0.9
+"""Room for a sentence of up to four lines above each bar."""
 
 
-def tornado_figure(flips: Sequence[Flip]) -> Figure | None:
+def tornado_figure(flips: Sequence[Turn]) -> Figure | None:
     """A bar from today's value to the value that flips, nearest first; None without flips."""
     found = sorted(
         (abs(math.log2(factor)), flip.text, factor, flip)
@@ -46,14 +48,14 @@ def tornado_figure(flips: Sequence[Flip]) -> Figure | None:
             }
         ],
         draw.layout(
-            70 * len(found) + 60,
+            round(_ROW_PX * (len(found) - 0.3 + _HEAD)) + 46,
             xaxis=draw.axis(
                 "today's value, times",
                 range=[-reach, reach],
                 tickvals=ticks,
                 ticktext=[_tick(power) for power in ticks],
             ),
-            yaxis=draw.rows_axis(len(found)),
+            yaxis=draw.rows_axis(len(found), _HEAD),
             shapes=[
                 {
                     "type": "line",
@@ -75,7 +77,7 @@ def tornado_figure(flips: Sequence[Flip]) -> Figure | None:
     )
 
 
-def _factor(flip: Flip) -> float | None:
+def _factor(flip: Turn) -> float | None:
     """The value that flips over today's; None where a ratio means nothing."""
     if flip.now <= 0 or flip.to <= 0 or not math.isfinite(flip.to) or flip.to == flip.now:
         return None
