@@ -236,11 +236,11 @@ def _api_note(name: str, price: float, log: bool, ends: tuple[float, float], num
     return draw.note(
         f"{draw.words(name, 24)}<br>{price:.3g} USD",
         log10(price) if log else price,
-        0.03 + 0.15 * number,
+        0.99 - 0.16 * number,
         yref="paper",
         xanchor="left" if left else "right",
         xshift=6 if left else -6,
-        yanchor="bottom",
+        yanchor="top",
         align="left" if left else "right",
         font={"size": 11, "color": draw.INK},
     )

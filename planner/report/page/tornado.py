@@ -28,7 +28,9 @@ def tornado_figure(flips: Sequence[Turn]) -> Figure | None:
     notes = []
     for row, (_, text, factor, _flip) in enumerate(found):
         lines = draw.words(text, _LINE_CHARS)
-        notes += draw.row_label(row, lines, f"× {factor:.3g}")
+        notes += draw.row_label(
+            row, lines, f"× {factor:.3g}" if factor > 1 else f"÷ {1 / factor:.3g}"
+        )
     reach = max(abs(math.log2(_cut(factor))) for _, _, factor, _ in found) * 1.15
     ticks = [power for power in range(-6, 7) if abs(power) <= reach]
     return Figure(
