@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -53,26 +53,27 @@ class Desk:
 
     def send(self, index: int, job: Job[Running], decided_s: float) -> float:
         """Sends a job down a pipeline; when that was done."""
-        frame = self._frame(job)
-        context_tokens = sum(seat.position for seat in frame.seats)
-        step = Step(
-            frame.job,
-            job.phase,
-            len(frame.seats),
-            frame.rows,
-            context_tokens,
-            waited_s=0.0,
-            received_s=decided_s,
-            computed_s=time.monotonic(),
-        )
-        self._traffic.sent(frame.job, index, job)
-        self._steps[frame.job] = step
-        if self.keep:
-            own = self.coordination[index]
-            own.sent.append(step)
-            own.requests[frame.job] = tuple(sequence.id for sequence in job.sequences)
-        self._fleet.lines[index].outlet.send(frame)
-        return step.computed_s
+        for frame in self._chunks(self._frame(job)):
+            step = Step(
+                frame.job,
+                job.phase,
+                len(frame.seats),
+                frame.rows,
+                sum(seat.position for seat in frame.seats),
+                waited_s=0.0,
+                received_s=decided_s,
+                computed_s=time.monotonic(),
+            )
+            if frame.kind is not Kind.CHUNK:
+                self._traffic.sent(frame.job, index, job)
+                self._steps[frame.job] = step
+            if self.keep:
+                own = self.coordination[index]
+                own.sent.append(step)
+                own.requests[frame.job] = tuple(sequence.id for sequence in job.sequences)
+            self._fleet.lines[index].outlet.send(frame)
+            decided_s = step.computed_s
+        return decided_s
 
     def receive(self, index: int) -> Answer:
         """The job whose tokens have come; raises PeerLostError."""
@@ -87,6 +88,25 @@ class Desk:
             back = sent._replace(waited_s=now_s - sent.computed_s, received_s=now_s)
             self.coordination[index].returned.append(back._replace(computed_s=now_s))
         return Answer(job, struct.unpack(f"<{frame.rows}i", frame.payload), now_s)
+
+    def _chunks(self, frame: Frame) -> Iterator[Frame]:
+        """A prompt in parts, if it is longer than they may be; each is a job of its own."""
+        size = self._fleet.settings.prefill_chunk
+        if frame.kind is not Kind.PREFILL or size is None or frame.rows <= size:
+            yield frame
+            return
+        (seat,), payload = frame.seats, memoryview(frame.payload)
+        for start in range(0, frame.rows, size):
+            tokens = min(size, frame.rows - start)
+            if start:
+                self._fleet.jobs_sent += 1
+            yield frame._replace(
+                kind=Kind.PREFILL if start + tokens == frame.rows else Kind.CHUNK,
+                job=self._fleet.jobs_sent,
+                seats=(seat._replace(position=seat.position + start, tokens=tokens),),
+                rows=tokens,
+                payload=payload[4 * start : 4 * (start + tokens)],
+            )
 
     def _frame(self, job: Job[Running]) -> Frame:
         self._fleet.jobs_sent += 1

@@ -73,6 +73,11 @@ def execute(
     require_packages()
     opened = open_checkpoint(checkpoint)
     check(problem, plan, opened.config)
+    if oversight is not None and "int8" in wires(problem).values():
+        raise RunError(
+            "hidden states that travel as int8 cannot be verified",
+            "plan with a scheme of wire_bits 16, or without serving.verification",
+        )
     tokenizer = opened.tokenizer()
     prompts = _prompts(requests, texts, opened.config, temperature, top_p, seed)
     workers = len(plan.nodes)
@@ -83,6 +88,8 @@ def execute(
         device=device,
         seed=seed,
         imitate_links=places is None,
+        wires=wires(problem),
+        prefill_chunk=problem.engine.prefill_chunk,
     )
 
     with Fleet(problem.cluster, plan, settings, places) as fleet:
@@ -115,6 +122,11 @@ def execute(
 def stages(plan: Plan) -> list[Stage]:
     """All stages of a plan."""
     return [stage for pipeline in plan.pipelines for stage in pipeline.stages]
+
+
+def wires(problem: Problem) -> dict[str, str]:
+    """How hidden states travel by quantization; below 16 bits they do as int8."""
+    return {quant.id: "int8" if quant.wire_bits < 16 else "plain" for quant in problem.quants}
 
 
 def require_packages() -> None:

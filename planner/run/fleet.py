@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from planner.core.plan import Plan, Stage
 from planner.core.rng import stream
 from planner.run.crew import START_S, Post, Worker, WorkerLostError
 from planner.run.frames import PeerLostError
-from planner.run.outlet import Outlet
+from planner.run.outlet import Line, Outlet
 from planner.run.places import Here, Place, UnreachableError
 from planner.run.steps import Step
 from planner.run.transport import Channel, LinkShape, Listener, connect
@@ -48,17 +48,10 @@ class Settings:
     seed: int = 0
     imitate_links: bool = True
     """Whether messages are held back as the cluster's links would."""
-
-
-@dataclass(slots=True)
-class Line:
-    """The coordinator's two ends of a pipeline."""
-
-    outlet: Outlet
-    listener: Listener
-    tokens: socket.socket | None = None
-    epoch: int = 0
-    """Which set of connections is in use: every one has a higher number."""
+    wires: Mapping[str, str] = field(default_factory=dict)
+    """How hidden states travel, by quantization: ``plain`` where absent, or ``int8``."""
+    prefill_chunk: int | None = None
+    """Tokens of a prompt that go down a pipeline at a time; None for all of them."""
 
 
 class Fleet:
@@ -220,6 +213,7 @@ class Fleet:
             "start": stage.start,
             "stop": stage.stop,
             "quant": stage.quant,
+            "wire": settings.wires.get(stage.quant, "plain"),
             "slots": self.plan.pipelines[post[0]].max_num_seqs,
             "slot_tokens": settings.slot_tokens,
             "threads": settings.threads,

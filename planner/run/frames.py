@@ -23,7 +23,7 @@ _SEAT = struct.Struct("<IIffQII")
 _MAX_SEATS = 65536
 _MOST_HEAT = 1e6
 """Highest temperature; not a number is none either."""
-_ITEM_BYTES = {"bytes": 1, "int32": 4, "float32": 4, "bfloat16": 2}
+_ITEM_BYTES = {"bytes": 1, "int32": 4, "float32": 4, "bfloat16": 2, "int8g128": 1}
 _DTYPES = tuple(_ITEM_BYTES)
 
 

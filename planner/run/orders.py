@@ -30,6 +30,7 @@ class Load(Message):
     slot_tokens: Annotated[int, Field(ge=1, le=2**24)]
     threads: Annotated[int, Field(ge=1, le=4096)]
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]{1,3})?)$")]
+    wire: Literal["plain", "int8"] = "plain"
     kernels: dict[Annotated[str, Field(max_length=64)], JsonValue] | None
     secret: _Secret
 

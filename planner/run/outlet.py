@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from planner.run.frames import Frame, Kind, PeerLostError
 from planner.run.history import Cached, History
-from planner.run.transport import Channel
+from planner.run.transport import Channel, Listener
 
 
 class Observer(Protocol):
@@ -83,3 +85,14 @@ class Outlet:
                 self._channel.send(frame)
         except PeerLostError:
             self._broken()
+
+
+@dataclass(slots=True)
+class Line:
+    """The coordinator's two ends of a pipeline."""
+
+    outlet: Outlet
+    listener: Listener
+    tokens: socket.socket | None = None
+    epoch: int = 0
+    """Which set of connections is in use: every one has a higher number."""

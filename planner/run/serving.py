@@ -16,7 +16,7 @@ from planner.run.answering import Model
 from planner.run.chat import chat_template
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
-from planner.run.execute import check, longest_request, require_packages, warm_up
+from planner.run.execute import check, longest_request, require_packages, warm_up, wires
 from planner.run.fleet import Fleet, Settings
 from planner.run.losses import Care
 from planner.run.places import Place
@@ -68,6 +68,8 @@ def serve(
         device=device,
         seed=seed,
         imitate_links=places is None,
+        wires=wires(problem),
+        prefill_chunk=problem.engine.prefill_chunk,
     )
     seats = sum(pipeline.max_num_seqs for pipeline in plan.pipelines)
     waiting = _QUEUE_PER_SEAT * seats if door.most_waiting is None else door.most_waiting

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+INT8 = "int8g128"
+"""What frames call it."""
 GROUP = 128
 """Values that share a scale."""
 
@@ -29,11 +31,7 @@ def widen(data: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
     """Hidden states [rows, H] of what ``narrow`` made of them; ``columns`` is H."""
     groups = -(-columns // GROUP)
     scales = data[:, columns:].contiguous().view(torch.float16).float()  # [rows, G]
-    values = F.pad(data[:, :columns].contiguous().view(torch.int8).float(), (0, groups * GROUP - columns))
+    flat = data[:, :columns].contiguous().view(torch.int8).float()
+    values = F.pad(flat, (0, groups * GROUP - columns))
     wide = values.view(data.shape[0], groups, GROUP) * scales[..., None]
     return wide.flatten(1)[:, :columns].to(dtype)
-
-
-def row_bytes(columns: int) -> int:
-    """Bytes of a row of H values."""
-    return columns + 2 * -(-columns // GROUP)

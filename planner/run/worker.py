@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from planner.core.cost.batch import Phase
 from planner.core.errors import InvalidFileError, PlannerError, RunError
 from planner.run.bench import Bench
 from planner.run.checkpoint import Checkpoint, open_checkpoint
+from planner.run.compute import hidden, result_of
 from planner.run.frames import (
     Frame,
     FrameError,
@@ -47,13 +47,10 @@ from planner.run.frames import (
 from planner.run.linear import Kernels, race
 from planner.run.model import CacheShape, Stage
 from planner.run.outlet import Observer, Outlet
-from planner.run.sampling import pick
 from planner.run.steps import Step
 from planner.run.testimony import Testimony
 from planner.run.transport import Channel, LinkShape, Listener, connect
 
-_TORCH = {"int32": torch.int32, "float32": torch.float32, "bfloat16": torch.bfloat16}
-_NAMES = {dtype: name for name, dtype in _TORCH.items()}
 _WARM_ROWS = 16
 _WARM_TOKENS = 16
 _MOST_STEPS = 2**18
@@ -79,6 +76,7 @@ class Worker:
         self._steps: deque[Step] = deque(maxlen=_MOST_STEPS)
         self._busy_since_s: float | None = None
         self._stage: Stage | None = None
+        self._wire = "plain"
         self._testimony = Testimony(self._tell)
         self._bench = Bench(self._tell)
         self._held: dict[int, tuple[int, int]] = {}
@@ -137,6 +135,7 @@ class Worker:
             kernels=kernels,
         )
         self._held.clear()
+        self._wire = order.get("wire", "plain")
         _warm_up(stage)
         gc.freeze()  # a collection that walks all of torch would take longer than a step
         listener = Listener(order["secret"])
@@ -243,8 +242,8 @@ class Worker:
         self._check(frame)
         if self._observer is not None:
             self._observer.received(frame)
-        y = _hidden(stage, frame)
-        result = _result(stage, frame, y)
+        y = hidden(stage, frame)
+        result = result_of(stage, frame, y, self._wire)
         computed_s = time.monotonic()
         with self._testimony.of(frame, y, result):
             if result is not None:
@@ -291,32 +290,6 @@ def _described(stage: Stage) -> dict[str, Any]:
         "cache_bytes": stage.cache_bytes,
         "kernels": dataclasses.asdict(stage.kernels),
     }
-
-
-def _hidden(stage: Stage, frame: Frame) -> Tensor:
-    """Hidden states [rows, H] behind the stage's layers."""
-    x = torch.frombuffer(frame.payload, dtype=_TORCH[frame.dtype])
-    if frame.columns > 1:
-        x = x.view(frame.rows, frame.columns)
-    return stage.hidden(x.to(stage.device), frame.spans)
-
-
-def _result(stage: Stage, frame: Frame, y: Tensor) -> Frame | None:
-    """The frame that goes on: hidden states for the next stage, or tokens for the coordinator."""
-    if not stage.last:
-        return frame._replace(
-            dtype=_NAMES[y.dtype], columns=y.shape[1], payload=_bytes(y.to("cpu"))
-        )
-    if frame.replay or frame.kind is Kind.CHUNK:
-        return None
-    if frame.kind is Kind.PREFILL:
-        y = y[-1:]
-    picked = pick(stage.logits(y), frame.seats, frame.seats[0].tokens)
-    return Frame(Kind.TOKENS, frame.job, (), "int32", len(picked), 1, _bytes(picked))
-
-
-def _bytes(x: Tensor) -> memoryview:
-    return x.contiguous().view(torch.uint8).numpy().data.cast("B")
 
 
 def _warm_up(stage: Stage) -> None:
