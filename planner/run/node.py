@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -85,9 +86,11 @@ class Node:
     _ports: set[int] = field(default_factory=set)
     """Where workers of this node let callers in."""
     _strangers: threading.BoundedSemaphore = field(init=False)
+    _context: ssl.SSLContext | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.usage = Usage(self.limits)
+        self._context = tls.server_context(self.keys) if self.keys else None
         self._strangers = threading.BoundedSemaphore(self.limits.strangers)
 
     def serve(self, listener: socket.socket) -> None:
@@ -126,9 +129,9 @@ class Node:
             stream.close()
 
     def _receive(self, sock: socket.socket) -> Stream:
-        if self.keys is None:
+        if self.keys is None or self._context is None:
             return Stream(sock, None)
-        return receive(sock, self.keys, tls.server_context(self.keys))
+        return receive(sock, self.keys, self._context)
 
     def _serve(self, stream: Stream, who: str) -> None:
         request = stream.read(REQUEST, HELLO_S)
