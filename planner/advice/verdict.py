@@ -50,7 +50,7 @@ def verdict(
     if rest:
         text.append(_against(requirements, best, rest[0]))
     near = [flip for flip in flips if flip.near and flip.before == best.name]
-    fallback = _fallback(near, rest)
+    fallback = _fallback(best, near, rest)
     if near:
         text.append(
             "This holds only near today's figures: "
@@ -82,7 +82,8 @@ def _headline(requirements: Requirements, best: Alternative, asked: Alternative 
     ours, theirs = getattr(best.metrics, metric), getattr(asked.metrics, metric)
     if ours is None or theirs is None:
         return f"{what}{costs}, not {asked.name}."
-    return f"{what}{costs}, not {asked.name}: {theirs:.4g} {unit} against {ours:.4g}."
+    told = f"{_words(metric)} is {ours:.4g} {unit} instead of {theirs:.4g}"
+    return f"{what}{costs}, not {asked.name}: its {told}."
 
 
 def _against(requirements: Requirements, best: Alternative, second: Alternative) -> str:
@@ -90,13 +91,18 @@ def _against(requirements: Requirements, best: Alternative, second: Alternative)
     ours, theirs = getattr(best.metrics, metric), getattr(second.metrics, metric)
     if ours is None or theirs is None:
         return f"Next best is {second.name}."
-    return f"Next best is {second.name}: {theirs:.4g} {unit} against {ours:.4g}."
+    told = f"{_words(metric)} {theirs:.4g} {unit} instead of {ours:.4g}"
+    return f"Next best is {second.name}: {told}."
 
 
-def _fallback(near: Sequence[Flip], rest: Sequence[Alternative]) -> str:
-    """Who wins when ordinary life brings the nearest flip, if it meets the must-haves."""
+def _fallback(best: Alternative, near: Sequence[Flip], rest: Sequence[Alternative]) -> str:
+    """Who wins when ordinary life brings the nearest flip, if it meets the must-haves.
+
+    If not, the best one that is paid for in another way: what hurts the choice may not hurt it.
+    """
     able = [one.name for one in rest]
-    return next((flip.winner for flip in near if flip.winner in able), able[0] if able else "")
+    other = [one.name for one in rest if one.is_api != best.is_api]
+    return next((flip.winner for flip in near if flip.winner in able), (other or able or [""])[0])
 
 
 def _nothing(requirements: Requirements, order: Sequence[Alternative]) -> Verdict:
@@ -129,6 +135,11 @@ def _misses(missed: Sequence[Miss]) -> str:
 
 def _listed(metrics: Sequence[str]) -> str:
     return ", ".join(_plain(metric) for metric in metrics)
+
+
+def _words(metric: str) -> str:
+    """A metric without its unit, which is told behind the value."""
+    return _plain(metric).removesuffix(" in ms").replace("usd", "USD")
 
 
 def _plain(metric: str) -> str:

@@ -72,7 +72,7 @@ class _Machine:
 def rented(entry: RentEntry, problem: Problem, known: Catalogue) -> Offer | Unavailable:
     """The machines that the lists let."""
     engine = card(known, "engines", entry.engine, Engine)
-    quants = schemes(known, entry.quants or _SCHEMES, problem, engine)
+    quants = schemes(known, entry.quants or _schemes(known, problem), problem, engine)
     types = list(_machines(entry, problem, known, engine, quants))
     if not types:
         return Unavailable(NAMES[entry.kind], "no machine on the price lists holds the model")
@@ -88,6 +88,19 @@ def rented(entry: RentEntry, problem: Problem, known: Catalogue) -> Offer | Unav
         serving = made.serving.model_copy(update={"verification": None})
         made = made.model_copy(update={"serving": serving})
     return Offer(NAMES[entry.kind], entry.kind, made, tuple(_tag(one) for one in chosen))
+
+
+def _schemes(known: Catalogue, problem: Problem) -> tuple[str, ...]:
+    """Quantizations that keep as much of the quality as is asked; all bits where none does."""
+    asked = problem.requirements.must_have.quality
+    if asked is None:
+        return _SCHEMES
+    kept = []
+    for name in _SCHEMES:
+        quality = card(known, "quants", name, QuantScheme).quality_for(problem.model.family)
+        if quality is not None and quality >= asked:
+            kept.append(name)
+    return tuple(kept) or ("bf16",)
 
 
 def _machines(

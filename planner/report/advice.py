@@ -113,7 +113,8 @@ def _remarks(one: Alternative) -> Iterator[str]:
 
 
 def _plain(metric: str) -> str:
-    return metric.removesuffix("_ms").replace("_", " ").replace("million output tokens", "Mtok")
+    words = metric.removesuffix("_ms").replace("_", " ").replace("million output tokens", "Mtok")
+    return words.replace("ttft", "TTFT").replace("tpot", "TPOT")
 
 
 def flips_text(advice: Advice) -> Iterator[RenderableType]:

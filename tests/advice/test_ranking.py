@@ -89,6 +89,25 @@ def test_a_recommendation_that_holds_only_today_says_so_and_names_the_fallback()
     )
 
 
+def test_the_verdict_of_another_objective_says_what_it_compares() -> None:
+    fast = Requirements(objective="tpot")
+    found = [one("mine", 1.0, 70.0), one("cloud", 5.0, 20.0)]
+    told = verdict(fast, found, asked="mine")
+    assert told.text[0] == (
+        "Use cloud at 5 USD per million output tokens, not mine: "
+        "its mean TPOT is 20 ms instead of 70."
+    )
+
+
+def test_the_fallback_of_an_api_whose_price_may_rise_is_no_api() -> None:
+    found = [one("api", 1.0, kind="api"), one("other", 1.1, kind="api"), one("mine", 1.5)]
+    flip = Flip(
+        parameter="API price", now=1.0, to=1.6, inside=1.59, before="api", winner="spot",
+        distance=1.6, replanned=True, text="spot is the better choice from 1.6",
+    )  # fmt: skip
+    assert verdict(CHEAPEST, found, [flip], asked="mine").fallback == "mine"
+
+
 def test_where_nothing_serves_the_nearest_miss_is_named() -> None:
     near = Miss(metric="usd_per_hour", value=2.2, bound=2.0)
     found = [one("slow", 1.0, missed=(MISS,)), one("dear", 9.0, missed=(near,))]
