@@ -45,7 +45,10 @@ class Deployment:
 def deploy(
     inventory_path: Path, manifest: Path, problem: Problem, plan: Plan, checkpoint: Path
 ) -> Deployment:
-    """Has every node of a plan get its weights; raises InvalidFileError, RunError."""
+    """Has every node of a plan get its weights; raises InvalidFileError, RunError.
+
+    The first pipeline gets them from here if it lacks them, replicas and standbys from its nodes.
+    """
     from planner.files.inventory import check_nodes, read_inventory
 
     with cryptography_needed("planner run --nodes"):
@@ -67,7 +70,11 @@ def deploy(
             advance(done_bytes - done.get(node, 0))
             done[node] = done_bytes
 
-        prepared = prepare(places, order, progress)
+        first = {name: places[name] for name in plan.pipelines[0].nodes}
+        rest = {name: place for name, place in places.items() if name not in first}
+        prepared = prepare(first, order, progress)
+        have = tuple(place.source for place in first.values())
+        prepared |= prepare(rest, order, progress, have)
     return Deployment(places, _startup(problem, plan, prepared))
 
 

@@ -191,7 +191,7 @@ class Fleet:
         while not given_up():
             try:
                 return self.spawn(node)
-            except UnreachableError:
+            except RunError:
                 time.sleep(_CALL_AGAIN_S)
         return None
 

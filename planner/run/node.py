@@ -222,8 +222,10 @@ class Node:
                 told_s = time.monotonic()
                 stream.send(Progress(done_bytes=done, total_bytes=total))
 
+        sources = list(request.sources)
+
         def fetch(digest: str, offset: int) -> Iterator[bytes]:
-            return self._fetch(stream, request.sources, digest, offset)
+            return self._fetch(stream, sources, digest, offset)
 
         ranges = [(one.start, one.stop) for one in mine]
         ready = self.store.ready(warrant.weights, ranges, request.checkpoint, fetch, progress)
@@ -234,13 +236,19 @@ class Node:
         )
 
     def _fetch(
-        self, stream: Stream, sources: tuple[Source, ...], digest: str, offset: int
+        self, stream: Stream, sources: list[Source], digest: str, offset: int
     ) -> Iterator[bytes]:
-        """A blob from the first who has it: other nodes, then whoever asked for it."""
-        for source in sources:
-            with contextlib.suppress(RunError), contextlib.ExitStack() as stack:
+        """A blob from the first who has it: other nodes, then whoever asked for it.
+
+        A node that does not answer is not asked again.
+        """
+        for source in list(sources):
+            try:
                 peer = call(source, self.keys)
-                stack.callback(peer.close)
+            except RunError:
+                sources.remove(source)
+                continue
+            with contextlib.closing(peer), contextlib.suppress(NoBlobError):
                 yield from pull(peer, digest, offset)
                 return
         yield from pull(stream, digest, offset)

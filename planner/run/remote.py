@@ -37,7 +37,7 @@ from planner.run.messages import (
 from planner.run.node import reach
 from planner.run.places import Place, UnreachableError
 from planner.run.relay import splice
-from planner.run.stream import Stream, call, granted
+from planner.run.stream import DeniedError, Stream, call, granted
 from planner.run.transport import LOOPBACK
 from planner.run.warrant import Signed
 
@@ -114,6 +114,7 @@ class RemotePlace:
 
     def __init__(self, source: Source, keys: Keys | None) -> None:
         self.source, self.host, self._keys = source, source.node, keys
+        self._prepared: tuple[Order, tuple[Source, ...]] | None = None
         self.signer: str | None = None
         """Public key that workers there sign receipts with (hex), once one has started."""
 
@@ -137,6 +138,7 @@ class RemotePlace:
             while True:
                 said = granted(stream.read(PREPARING, _PREPARE_S), self.source.node)
                 if isinstance(said, Prepared):
+                    self._prepared = order, others
                     return said
                 if isinstance(said, Progress):
                     progress(said.done_bytes, said.total_bytes)
@@ -144,8 +146,17 @@ class RemotePlace:
                     _supply(stream, order.supplies, said)
 
     def start(self, threads: int) -> RemoteProcess:
-        """A new worker there; how many threads it has is the node's to say."""
-        stream, _ = self._ask(Work(what="work"))
+        """A new worker there; how many threads it has is the node's to say.
+
+        A daemon that was started anew is shown the warrant again. Raises RunError.
+        """
+        try:
+            stream, _ = self._ask(Work(what="work"))
+        except DeniedError as error:
+            if error.code != "not_allowed" or self._prepared is None:
+                raise
+            self.prepare(*self._prepared)
+            stream, _ = self._ask(Work(what="work"))
         if stream.peer is not None:
             self.signer = stream.peer.key.public_bytes_raw().hex()
         return RemoteProcess(stream)
@@ -200,11 +211,15 @@ def prepare(
     places: dict[str, RemotePlace],
     order: Order,
     progress: Callable[[str, int, int], None] = lambda node, done, total: None,
+    others: tuple[Source, ...] = (),
 ) -> dict[str, Prepared]:
-    """Has all nodes get their weights ready, side by side; raises the first RunError."""
+    """Has all nodes get their weights ready, side by side; raises the first RunError.
+
+    They take what ``others`` have from them, and the rest from here.
+    """
 
     def one(name: str) -> Prepared:
-        return places[name].prepare(order, progress=lambda done, total: progress(name, done, total))
+        return places[name].prepare(order, others, lambda done, total: progress(name, done, total))
 
     with ThreadPoolExecutor(max_workers=max(1, len(places))) as pool:
         return dict(zip(places, pool.map(one, places), strict=True))

@@ -24,6 +24,7 @@ from planner.run.messages import (
     MESSAGE_LIMIT_BYTES,
     PROTOCOL,
     Challenge,
+    Code,
     Hello,
     Message,
     Refusal,
@@ -139,10 +140,18 @@ def receive(raw: socket.socket, keys: Keys, context: ssl.SSLContext) -> Stream:
     return stream
 
 
+class DeniedError(RunError):
+    """A node answers with a refusal; ``code`` says why."""
+
+    def __init__(self, node: str, code: Code) -> None:
+        super().__init__(f"node {node} refused: {code}", _HINTS.get(code, ""))
+        self.code = code
+
+
 def granted(answer: T, node: str) -> T:
-    """An answer that is no refusal; raises RunError."""
+    """An answer that is no refusal; raises DeniedError."""
     if isinstance(answer, Refusal):
-        raise RunError(f"node {node} refused: {answer.refused}", _HINTS.get(answer.refused, ""))
+        raise DeniedError(node, answer.refused)
     return answer
 
 

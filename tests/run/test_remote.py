@@ -276,3 +276,29 @@ def test_without_keys_on_this_host(folder: Path, tmp_path: Path, home: Deploymen
         source = Source(node="w0", host="127.0.0.1", port=port, fingerprint="0" * 64)
         assert RemotePlace(source, None).prepare(order(home, folder)).pulled_bytes > 0
         listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.slow
+def test_a_daemon_that_was_started_anew_is_shown_the_warrant_again(
+    home: Deployment, owner: Keys, folder: Path
+) -> None:
+    with nodes(home, "w0") as daemons:
+        daemon = daemons["w0"]
+        place = RemotePlace(daemon.source, owner)
+        place.prepare(order(home, folder))
+        daemon.node._leases.clear()  # as a new process has none
+        process = place.start(1)
+        assert daemon.node.usage.held("workers", "home") == 1
+        process.kill()
+        process.close()
+
+
+def test_a_source_that_does_not_answer_is_passed_over(
+    home: Deployment, owner: Keys, folder: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    nobody = Source(node="w9", host="127.0.0.1", port=port, fingerprint="0" * 64)
+    with nodes(home, "w0") as daemons:
+        place = RemotePlace(daemons["w0"].source, owner)
+        assert place.prepare(order(home, folder), (nobody,)).pulled_bytes > 0
