@@ -21,7 +21,9 @@ def world(
 ) -> Problem:
     """The marketplace scenario on ``nodes`` random machines in 3 to 10 regions."""
     rng = random.Random(f"{nodes}-{seed}")
-    base = load_scenario(ROOT / "scenarios" / "marketplace.yaml", [], [f"model={model}"]).problem
+    base = load_scenario(
+        ROOT / "scenarios" / "marketplace.yaml", [], [f"model={model}", "alternatives=[]"]
+    ).problem
     regions = [f"r{index}" for index in range(rng.randint(3, 10))]
     machines = [Node(id="gateway", region=regions[0])]
     for index in range(nodes):
@@ -53,11 +55,11 @@ def world(
         prompt=Fixed(tokens=512),
         output=Fixed(tokens=200),
     )
-    changes = {
+    values = {
         "cluster": cluster,
         "workload": workload,
         "requirements": Requirements(objective=objective),
         "quants": base.quants[:1],
         "name": f"random-{nodes}-{seed}",
     }
-    return Problem.model_validate(dict(base) | changes)
+    return Problem.model_validate(dict(base) | values)

@@ -75,8 +75,9 @@ class Problem(Spec):
             calibration = self.engine.calibration(self.cluster.device(node.id))
             for quant in self.quants:
                 calibration.for_quant(quant.id, quant.compute_dtype)
-        if self.requirements.objective == "tpot" and self.workload.output.max_tokens < 2:
-            raise ValueError("objective tpot means nothing for answers of a single token")
+        objective = self.requirements.objective
+        if objective.endswith("tpot") and self.workload.output.max_tokens < 2:
+            raise ValueError(f"objective {objective} means nothing for answers of a single token")
         longest = self.workload.prompt.max_tokens + self.workload.output.max_tokens
         if longest > self.model.max_position_embeddings:
             raise ValueError(

@@ -10,16 +10,39 @@ from planner.core.metrics import Metrics
 from planner.core.spec import Spec
 from planner.core.units import Count, Fraction, Positive, Seconds, TokensPerSecond, Usd, UsdPerHour
 
-Objective = Literal["tpot", "ttft", "e2el", "throughput", "usd_per_million_output_tokens"]
+Objective = Literal[
+    "tpot",
+    "p95_tpot",
+    "p99_tpot",
+    "ttft",
+    "p95_ttft",
+    "p99_ttft",
+    "e2el",
+    "p95_e2el",
+    "p99_e2el",
+    "throughput",
+    "usd_per_hour",
+    "usd_per_million_output_tokens",
+]
 
 OBJECTIVES: dict[Objective, tuple[str, str, Literal["min", "max"]]] = {
     "tpot": ("mean_tpot_ms", "ms", "min"),
+    "p95_tpot": ("p95_tpot_ms", "ms", "min"),
+    "p99_tpot": ("p99_tpot_ms", "ms", "min"),
     "ttft": ("mean_ttft_ms", "ms", "min"),
+    "p95_ttft": ("p95_ttft_ms", "ms", "min"),
+    "p99_ttft": ("p99_ttft_ms", "ms", "min"),
     "e2el": ("mean_e2el_ms", "ms", "min"),
+    "p95_e2el": ("p95_e2el_ms", "ms", "min"),
+    "p99_e2el": ("p99_e2el_ms", "ms", "min"),
     "throughput": ("output_throughput", "tok/s", "max"),
+    "usd_per_hour": ("usd_per_hour", "USD/h", "min"),
     "usd_per_million_output_tokens": ("usd_per_million_output_tokens", "USD/Mtok", "min"),
 }
 """Metric, unit and direction of each objective."""
+
+TRUST = ("unknown", "rented", "own")
+"""Whose machines nodes are, the most trusted last."""
 
 
 class MustHave(Spec):
@@ -47,6 +70,8 @@ class MustHave(Spec):
     """Regions in which layers may be placed; all where absent."""
     forbid_regions: tuple[str, ...] = ()
     max_nodes: Count | None = None
+    trust: Literal["own", "rented", "unknown"] | None = None
+    """Whose machines may hold layers at least: own ones only, rented ones too, or anybody's."""
 
     def latency_bounds_s(self) -> dict[str, float]:
         """Tightest bound on each latency (s): what a request must meet to count as good."""

@@ -8,6 +8,7 @@ from itertools import product
 
 from planner.core.cluster import Node
 from planner.core.problem import Problem
+from planner.core.requirements import TRUST
 
 _COMPARED = 32
 """Nodes with links of their own are compared one by one, up to so many kinds."""
@@ -56,13 +57,15 @@ def _like(problem: Problem, node: Node, groups: list[list[Node]]) -> list[Node] 
 
 
 def allowed_nodes(problem: Problem) -> tuple[Node, ...]:
-    """The workers in regions that the must-haves permit."""
+    """The workers in regions that the must-haves permit, trusted as they ask."""
     must = problem.requirements.must_have
+    least = TRUST.index(must.trust) if must.trust else 0
     return tuple(
         node
         for node in problem.cluster.workers
         if (must.regions is None or node.region in must.regions)
         and node.region not in must.forbid_regions
+        and TRUST.index(node.trust) >= least
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from planner.core.errors import InfeasibleError
 from planner.core.problem import Problem
-from planner.core.requirements import MustHave, Requirements
+from planner.core.requirements import OBJECTIVES, MustHave, Requirements
 from planner.core.units import show
 from planner.plan.classes import allowed_nodes
 from planner.plan.room import capacity_bytes, needs
@@ -35,7 +35,15 @@ class NoPlanError(InfeasibleError):
 
 def no_nodes(problem: Problem) -> NoPlanError:
     """No worker lies where layers may be placed."""
+    must = problem.requirements.must_have
     regions = sorted({node.region for node in problem.cluster.workers})
+    if must.trust and must.regions is None and not must.forbid_regions:
+        trusted = sorted({node.trust for node in problem.cluster.workers})
+        return NoPlanError(
+            "trust",
+            f"no node is trusted as must_have.trust asks ({must.trust})",
+            f"the nodes are {', '.join(trusted)}",
+        )
     return NoPlanError(
         "regions",
         "no node lies in a region where layers may be placed",
@@ -93,24 +101,21 @@ def nothing_simple(name: str) -> NoPlanError:
 def relaxed_problem(problem: Problem) -> Problem:
     """The problem without bounds on numbers; regions and quality stay."""
     must = problem.requirements.must_have
-    kept = MustHave(quality=must.quality, regions=must.regions, forbid_regions=must.forbid_regions)
+    kept = MustHave(
+        quality=must.quality,
+        regions=must.regions,
+        forbid_regions=must.forbid_regions,
+        trust=must.trust,
+    )
     requirements = Requirements(objective=problem.requirements.objective, must_have=kept)
     return problem.model_copy(update={"requirements": requirements})
 
 
 def with_objective(problem: Problem, metric: str) -> Problem:
     """The problem with the objective that serves a metric best."""
-    objective: str = problem.requirements.objective
-    if "tpot" in metric and problem.workload.output.max_tokens > 1:
-        objective = "tpot"
-    elif "ttft" in metric:
-        objective = "ttft"
-    elif "e2el" in metric:
-        objective = "e2el"
-    elif metric == "output_throughput":
-        objective = "throughput"
-    elif "usd" in metric:
-        objective = "usd_per_million_output_tokens"
+    serving = [name for name, (served, *_) in OBJECTIVES.items() if served == metric]
+    known = serving and not ("tpot" in metric and problem.workload.output.max_tokens < 2)
+    objective = serving[0] if known else problem.requirements.objective
     requirements = Requirements.model_validate(
         {"objective": objective, "must_have": problem.requirements.must_have}
     )

@@ -27,7 +27,7 @@ from planner.plan.costs import Array, Criterion, Kinds, Lines, criteria
 from planner.plan.coupled import Coupled
 from planner.plan.floor import floor
 from planner.plan.predict import load_of, predict
-from planner.plan.promise import admissible, as_cost, judge, objective_value, straight
+from planner.plan.promise import additive, admissible, as_cost, judge, objective_value, straight
 from planner.plan.structure import Best
 from planner.plan.tables import relaxed
 from planner.plan.ways import Cut, assembled, ways
@@ -176,8 +176,8 @@ class Large:
 
     @property
     def _additive(self) -> bool:
-        """Whether costs of pipelines add up; a price per token is at least the least of theirs."""
-        return self.problem.requirements.objective != "usd_per_million_output_tokens"
+        """Whether costs of pipelines add up; any other is at least the least of theirs."""
+        return additive(self.problem)
 
     def _cost(self, vector: Sequence[float]) -> float:
         """Cost of a pipeline with these criteria, the last of which is its rent."""

@@ -21,24 +21,24 @@ Search = Callable[[Problem], list[Candidate]]
 
 @dataclass(frozen=True, slots=True)
 class Mend:
-    """A must-have and the value at which there is a plan."""
+    """A must-have and the value at which there is a plan, or nodes to add."""
 
     name: str
-    """As scenarios spell it."""
-    before: float
-    value: float
-    unit: str
+    """As scenarios spell it; ``nodes`` where machines are missing."""
+    before: object
+    value: object
+    text: str
+    """What to do, in words."""
+    applied: Problem
+    """The problem with the change."""
 
-    @property
-    def text(self) -> str:
-        """What to do, in words."""
-        verb = "raise" if self.value > self.before else "lower"
-        unit = f" {self.unit}" if self.unit else ""
-        return f"{verb} must_have.{self.name} from {self.before:g}{unit} to {self.value:g}{unit}"
 
-    def applied(self, problem: Problem) -> Problem:
-        """The problem with the must-have changed."""
-        return _with(problem, self.name, self.value)
+def bounded(problem: Problem, name: str, value: float, unit: str = "") -> Mend:
+    """A bound on a number, moved."""
+    before = float(getattr(problem.requirements.must_have, _field(name)))
+    verb, unit = "raise" if value > before else "lower", f" {unit}" if unit else ""
+    text = f"{verb} must_have.{name} from {before:g}{unit} to {value:g}{unit}"
+    return Mend(name, before, value, text, with_must(problem, _field(name), value))
 
 
 def cheapest_mend(problem: Problem, search: Search) -> Mend | None:
@@ -47,14 +47,20 @@ def cheapest_mend(problem: Problem, search: Search) -> Mend | None:
     ``search`` gives the plans of a problem, none where there are none.
     """
     mends = [mend for name in _asked(problem) if (mend := _mend(problem, name, search)) is not None]
-    return min(mends, key=lambda mend: abs(mend.value / mend.before - 1), default=None)
+    return min(mends, key=_moved, default=None)
+
+
+def _moved(mend: Mend) -> float:
+    assert isinstance(mend.value, (int, float))
+    assert isinstance(mend.before, float)
+    return abs(mend.value / mend.before - 1)
 
 
 def _mend(problem: Problem, name: str, search: Search) -> Mend | None:
     must = problem.requirements.must_have
     metric, sign = _metric(name)
     before = float(getattr(must, _field(name)))
-    free = with_objective(_with(problem, name, None), metric)
+    free = with_objective(with_must(problem, _field(name), None), metric)
     values: list[float] = []
     for one in search(free):
         plan = protected(problem, one.plan) if name == "availability" else one.plan
@@ -67,10 +73,10 @@ def _mend(problem: Problem, name: str, search: Search) -> Mend | None:
         return None
     value = min(values) if sign > 0 else max(values)
     if name == "max_nodes":
-        return Mend(name, before, value, "")
+        return bounded(problem, name, value)
     seconds = metric.endswith("_ms")
-    value = _outward(value / 1e3 if seconds else value, up=sign > 0)
-    return Mend(name, before, value, "s" if seconds else "")
+    value = outward(value / 1e3 if seconds else value, up=sign > 0)
+    return bounded(problem, name, value, "s" if seconds else "")
 
 
 def _asked(problem: Problem) -> list[str]:
@@ -93,14 +99,15 @@ def _metric(name: str) -> tuple[str, int]:
     return metric, signs[metric]
 
 
-def _with(problem: Problem, name: str, value: float | None) -> Problem:
-    whole = int(value) if name == "max_nodes" and value is not None else value
-    must = MustHave.model_validate(dict(problem.requirements.must_have) | {_field(name): whole})
+def with_must(problem: Problem, field: str, value: object) -> Problem:
+    """The problem with one must-have changed; None drops it."""
+    whole = int(value) if field == "max_nodes" and isinstance(value, float) else value
+    must = MustHave.model_validate(dict(problem.requirements.must_have) | {field: whole})
     requirements = problem.requirements.model_copy(update={"must_have": must})
     return problem.model_copy(update={"requirements": requirements})
 
 
-def _outward(value: float, up: bool) -> float:
+def outward(value: float, up: bool) -> float:
     """The next value with few digits that is not tighter."""
     if not value:
         return value

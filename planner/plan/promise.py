@@ -15,7 +15,12 @@ from planner.core.workload import Fixed
 from planner.plan.activity import home_usd_per_hour
 from planner.plan.queueing import STATISTICS, Felt, Load, Steps, felt
 
-_LATENCY_OBJECTIVES = {"tpot": "tpot_s", "ttft": "ttft_s", "e2el": "e2el_s"}
+_LATENCIES = {
+    (prefix and f"{statistic}_") + name: (statistic, f"{name}_s")
+    for name in ("tpot", "ttft", "e2el")
+    for statistic, prefix in (("mean", ""), ("p95", "p95"), ("p99", "p99"))
+}
+"""Objectives that are latencies: statistic and sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +47,8 @@ def judge(problem: Problem, load: Load, share: float) -> Judge:
     home_usd, batches = share * home_usd_per_hour(problem), len(load.batches)
     bounds_s = _bounds_s(problem.requirements.must_have)
     names = {statistic for _, statistic, _ in bounds_s}
-    if problem.requirements.objective in _LATENCY_OBJECTIVES:
-        names.add("mean")
+    if problem.requirements.objective in _LATENCIES:
+        names.add(_LATENCIES[problem.requirements.objective][0])
     wanted = {name: percent for name, percent in STATISTICS.items() if name in names}
     no_gaps = (0.0,) * batches
 
@@ -72,6 +77,17 @@ def straight(problem: Problem, load: Load) -> bool:
     return load.users is not None and fixed and load.groups == 1 and not bounded
 
 
+def additive(problem: Problem) -> bool:
+    """Whether what pipelines bring adds up: a price per token and a percentile do not."""
+    return problem.requirements.objective != "usd_per_million_output_tokens" and not worst(problem)
+
+
+def worst(problem: Problem) -> bool:
+    """Whether the objective is that of the worst pipeline."""
+    statistic, _ = _LATENCIES.get(problem.requirements.objective, ("mean", ""))
+    return statistic != "mean"
+
+
 def objective_value(problem: Problem, metrics: Metrics) -> float | None:
     """The objective in its own unit."""
     value: float | None = getattr(metrics, OBJECTIVES[problem.requirements.objective][0])
@@ -92,11 +108,19 @@ def combined(problem: Problem, costs: float, requests_per_s: float, usd_per_hour
 
 
 def pipeline_cost(problem: Problem, result: Felt, share: float, usd_per_hour: float) -> float:
-    """What a pipeline adds to the objective: its share of a mean, its throughput, its price."""
+    """What a pipeline adds to the objective: its share of a mean, its throughput, its price.
+
+    A percentile is that of the pipeline: the worst one's is the plan's.
+    """
     objective = problem.requirements.objective
-    if objective in _LATENCY_OBJECTIVES:
-        sample = getattr(result, _LATENCY_OBJECTIVES[objective])
-        return 1e3 * share * sample["mean"] if "mean" in sample else 0.0
+    if objective in _LATENCIES:
+        statistic, name = _LATENCIES[objective]
+        sample = getattr(result, name)
+        if statistic == "mean":
+            return 1e3 * share * sample["mean"] if "mean" in sample else 0.0
+        return 1e3 * float(sample[statistic]) if statistic in sample else 0.0
+    if objective == "usd_per_hour":
+        return usd_per_hour
     output = result.requests_per_s * problem.workload.output.mean_tokens
     if objective == "throughput":
         return -output

@@ -40,7 +40,7 @@ from planner.plan.infeasible import (
 from planner.plan.large import Large
 from planner.plan.mend import cheapest_mend
 from planner.plan.predict import load_of, predict
-from planner.plan.promise import admissible, as_cost, judge, objective_value
+from planner.plan.promise import additive, admissible, as_cost, judge, objective_value
 from planner.plan.replan import kept
 from planner.plan.solution import Candidate, Solution
 from planner.plan.standby import protected, steadier, unprotected
@@ -48,6 +48,7 @@ from planner.plan.structure import Best, Structure
 from planner.plan.survey import LOOKS, surveyed
 from planner.plan.tables import State, relaxed
 from planner.plan.ways import ways
+from planner.plan.widen import widened
 
 STATES = 1024
 """Most multisets of nodes that are searched exactly; beyond, chains are."""
@@ -77,7 +78,11 @@ def solve(
     on a large cluster is a short one, and what runs stays or is mended unless a plan is better by
     ``least_gain``, a share of the objective. Raises NoPlanError.
     """
-    candidates, bound, whole = _candidates(problem, expansions, LOOKS if before is None else 0)
+    looks = LOOKS if before is None else 0
+    try:
+        candidates, bound, whole = _candidates(problem, expansions, looks)
+    except NoPlanError as error:
+        raise widened(problem, error, lambda one: _candidates(one, expansions, 0)[0]) from None
     if not candidates:
         mend = cheapest_mend(problem, lambda one: _candidates(one, expansions, 0)[0])
         raise missed_bounds(problem, _nearest(problem, expansions), mend)
@@ -233,7 +238,6 @@ def _relaxed_bound(problem: Problem) -> float:
     Costs of pipelines add up, but a price per token does not: it is at least the least of theirs.
     """
     classes, bound = node_classes(problem), math.inf
-    additive = problem.requirements.objective != "usd_per_million_output_tokens"
     between = lines(problem, classes)
     for quants in mixes(problem):
         every = ways(problem, classes, quants)
@@ -248,7 +252,7 @@ def _relaxed_bound(problem: Problem) -> float:
                 vector = [relaxed(entry, alone, owners) for entry in made]
                 given = judge(problem, load, share)(vector, 0.0)
                 if math.isfinite(given.cost):
-                    bound = min(bound, given.cost * (replicas if additive else 1))
+                    bound = min(bound, given.cost * (replicas if additive(problem) else 1))
     return bound
 
 

@@ -39,6 +39,7 @@ from planner.plan.promise import (
     judge,
     objective_value,
     pipeline_cost,
+    worst,
 )
 from planner.plan.tables import State, least, reach
 from planner.plan.ways import Cut, assembled, ways
@@ -167,7 +168,7 @@ class Structure:
     def _variable_costs(self) -> bool:
         """Whether money decides and depends on more than which nodes are rented."""
         must, cluster = self.problem.requirements.must_have, self.problem.cluster
-        money = self.problem.requirements.objective == "usd_per_million_output_tokens"
+        money = self.problem.requirements.objective.startswith("usd")
         money = money or must.usd_per_hour is not None
         money = money or must.usd_per_million_output_tokens is not None
         metered = any(link.usd_per_byte for link in cluster.links)
@@ -266,9 +267,13 @@ class Structure:
     def _cheapest_sum(
         self, costs: dict[State, float], refused: set[tuple[State, ...]]
     ) -> tuple[float, list[State]]:
-        """Least sum over R disjoint sets; ``layer[U]`` is the least over sets that make up U."""
+        """Least sum over R disjoint sets; ``layer[U]`` is the least over sets that make up U.
+
+        Of percentiles, the least maximum.
+        """
+        join = np.maximum if worst(self.problem) else np.add
         start = np.full(self.shape, np.inf)
-        start[(0,) * len(self.shape)] = 0.0
+        start[(0,) * len(self.shape)] = -np.inf if worst(self.problem) else 0.0
         layers, picks = [start], []
         order = sorted(state for state, cost in costs.items() if math.isfinite(cost))
         for _ in range(self.replicas):
@@ -278,7 +283,7 @@ class Structure:
                 to = tuple(slice(used, None) for used in state)
                 size = zip(self.shape, state, strict=True)
                 away = tuple(slice(0, most - used) for most, used in size)
-                offered = before[away] + costs[state]
+                offered = join(before[away], costs[state])
                 better = offered < after[to]
                 after[to] = np.where(better, offered, after[to])
                 pick[to] = np.where(better, number, pick[to])

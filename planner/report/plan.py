@@ -247,8 +247,9 @@ def infeasible_document(error: InfeasibleError) -> dict[str, Any]:
     document["constraint"] = getattr(error, "constraint", None)
     document["nearest"] = None
     mend = getattr(error, "mend", None)
-    change = {"must_have": mend.name, "from": mend.before, "to": mend.value} if mend else None
-    document["change"] = change
+    if mend:
+        change = {"must_have": mend.name, "from": mend.before, "to": mend.value, "text": mend.text}
+    document["change"] = change if mend else None
     if isinstance(nearest, Solution):
         document["nearest"] = {
             "plan": plan_document(nearest.plan),

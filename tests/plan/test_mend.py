@@ -48,10 +48,8 @@ def test_the_proposed_change_makes_it_feasible(must: dict[str, float]) -> None:
     assert mend is not None
     assert mend.name in must
     assert mend.text in caught.value.hint
-    solution = solve(mend.applied(world(**must)))
-    assert not mend.applied(world(**must)).requirements.must_have.missed(
-        solution.prediction.metrics
-    )
+    solution = solve(mend.applied)
+    assert not mend.applied.requirements.must_have.missed(solution.prediction.metrics)
 
 
 def test_two_impossible_bounds_have_no_single_mend() -> None:

@@ -32,22 +32,34 @@ RELAXED = settings(
 
 
 def pipelines(
-    world: Problem, names: tuple[str, ...], scheme: str, seats: int
+    world: Problem, names: tuple[str, ...], schemes: tuple[str, ...], seats: int
 ) -> Iterator[Pipeline]:
-    """Every way to lay the model's layers over exactly these nodes."""
+    """Every way to lay the model's layers over exactly these nodes, each node used in each way."""
     layers = world.model.num_hidden_layers
     for order in itertools.permutations(names):
+        uses = [
+            [
+                (scheme, split)
+                for scheme in schemes
+                for split in (None, *world.engine.other_splits)
+                if split is None or world.cluster.node(name).count > 1
+            ]
+            for name in order
+        ]
         for cuts in itertools.combinations(range(1, layers), len(order) - 1):
             ends = (0, *cuts, layers)
-            stages = [
-                Stage(node=node, start=start, stop=stop, quant=scheme)
-                for node, (start, stop) in zip(order, itertools.pairwise(ends), strict=True)
-            ]
-            yield Pipeline(stages=tuple(stages), max_num_seqs=seats)
+            for chosen in itertools.product(*uses):
+                stages = [
+                    Stage(node=node, start=start, stop=stop, quant=scheme, split=split)
+                    for node, (start, stop), (scheme, split) in zip(
+                        order, itertools.pairwise(ends), chosen, strict=True
+                    )
+                ]
+                yield Pipeline(stages=tuple(stages), max_num_seqs=seats)
 
 
 def plans(
-    world: Problem, names: list[str], scheme: str, replicas: int, seats: int
+    world: Problem, names: list[str], schemes: tuple[str, ...], replicas: int, seats: int
 ) -> Iterator[Plan]:
     """Every plan with so many replicas, disjoint in their nodes."""
 
@@ -60,7 +72,7 @@ def plans(
                 if chosen[0] < least:
                     continue
                 left = [name for name in free if name not in chosen]
-                for pipeline in pipelines(world, chosen, scheme, seats):
+                for pipeline in pipelines(world, chosen, schemes, seats):
                     for others in rest(count - 1, left, chosen[0]):
                         yield (pipeline, *others)
 
@@ -83,19 +95,23 @@ def brute_force(world: Problem) -> float:
         node.id
         for node in world.cluster.workers
         if must.regions is None or node.region in must.regions
+        if must.trust is None or node.trust in ("own", must.trust)
     ]
     users = world.workload.concurrency
     assert users is not None
+    kept = []
     for scheme in world.quants:
         quality = scheme.quality_for(world.model.family)
-        if must.quality is not None and (quality is None or quality < must.quality):
-            continue
+        if must.quality is None or (quality is not None and quality >= must.quality):
+            kept.append(scheme.id)
+    mixes = [(name,) for name in kept]
+    for mix in [*mixes, tuple(kept)] if world.serving.mixed_quants else mixes:
         for replicas in range(1, min(len(names), users) + 1):
             most = math.ceil(users / replicas)
             for seats in [max(1, most >> power) for power in range(most.bit_length())]:
                 costs = [
                     as_cost(world, value)
-                    for plan in plans(world, names, scheme.id, replicas, seats)
+                    for plan in plans(world, names, mix, replicas, seats)
                     if linked(world, plan) and not overfull(world, plan)
                     if admissible(world, plan, prediction := predict(world, plan))
                     if (value := objective_value(world, prediction.metrics)) is not None

@@ -32,6 +32,8 @@ def problems(draw: st.DrawFn, bounds: bool = False) -> Problem:
             device=draw(st.sampled_from(kinds)).id,
             region=draw(st.sampled_from(["eu", "us"])),
             price=draw(st.sampled_from([0.0, 0.5, 2.0])),
+            count=draw(st.sampled_from([1, 1, 1, 2])),
+            trust=draw(st.sampled_from(["own", "rented", "unknown"])),
         )
         for index in range(draw(st.integers(1, 4)))
     ]
@@ -42,7 +44,8 @@ def problems(draw: st.DrawFn, bounds: bool = False) -> Problem:
         shape |= {"first_k_dense_replace": draw(st.integers(0, layers))}
     schemes = [quant()]
     if draw(st.booleans()):
-        schemes.append(quant("q4", weight_bits=4.5, lossless=False))
+        wire = draw(st.sampled_from([16, 8]))
+        schemes.append(quant("q4", weight_bits=4.5, wire_bits=wire, lossless=False))
     objective = draw(st.sampled_from(sorted(OBJECTIVES)))
     requirements = Requirements(
         objective=objective,
@@ -55,17 +58,22 @@ def problems(draw: st.DrawFn, bounds: bool = False) -> Problem:
         devices=kinds,
         model=model(**shape),
         quants=tuple(schemes),
-        engine=engine(kv_block_tokens=1),
+        engine=engine(
+            kv_block_tokens=1,
+            other_splits=draw(st.sampled_from([(), ("layer",)])),
+            prefill_chunk=draw(st.sampled_from([None, 16])),
+        ),
         requirements=requirements,
         serving=Serving(
             return_path=draw(st.sampled_from(["direct", "direct", "relayed", "star"])),
             speculation=draw(st.sampled_from([None, None, drafts])),
+            mixed_quants=len(nodes) < 4 and draw(st.booleans()),
         ),
         workload=Workload(
             arrivals=Closed(kind="closed", concurrency=draw(st.integers(1, 4))),
             prompt=Fixed(tokens=draw(st.sampled_from([1, 40]))),
             output=Fixed(
-                tokens=draw(st.sampled_from([2, 9] if objective == "tpot" else [1, 2, 9]))
+                tokens=draw(st.sampled_from([2, 9] if "tpot" in objective else [1, 2, 9]))
             ),
         ),
     )
@@ -107,6 +115,7 @@ def must_haves(draw: st.DrawFn) -> MustHave:
         "quality": st.just(0.99),
         "regions": st.just(("eu",)),
         "max_nodes": st.integers(1, 3),
+        "trust": st.sampled_from(["own", "rented"]),
     }
     for name in draw(st.lists(st.sampled_from(sorted(choices)), max_size=2, unique=True)):
         given[name] = draw(choices[name])

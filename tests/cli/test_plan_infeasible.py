@@ -1,0 +1,81 @@
+"""Every kind of infeasible scenario: exit 4, what binds, and a change that works when applied."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.scene import Scene
+from tests.files.world import SCENARIO, write_cards, write_scenario
+
+LOSSY = """\
+name: Q4
+weight_bits: 4.5
+compute_dtype: bf16
+quality: [{family: tiny, metric: task_recovery, value: 0.97, source: made up}]
+"""
+SMALL = SCENARIO.replace("device: chip\n", "device: chip\n    memory: 0.35 MB\n")
+FLAKY = SCENARIO.replace("device: chip\n", "device: chip\n    churn: flaky\n")
+KINDS = {
+    "memory": (SMALL, "memory"),
+    "latency": (SCENARIO + "must_have: {p95_ttft: 1 us}\n", "p95_ttft_ms"),
+    "budget": (
+        SCENARIO.replace("device: chip\n", "device: chip\n    price: 2 USD/h\n", 1)
+        + "must_have: {usd_per_hour: 0.1 USD/h}\n",
+        "usd_per_hour",
+    ),
+    "quality": (SCENARIO.replace("[bf16]", "[q4]") + "must_have: {quality: 0.99}\n", "quality"),
+    "region": (SCENARIO + "must_have: {forbid_regions: [eu, us]}\n", "regions"),
+    "trust": (
+        SCENARIO.replace("device: chip\n", "device: chip\n    trust: unknown\n")
+        + "must_have: {trust: rented}\n",
+        "trust",
+    ),
+    "availability": (FLAKY + "must_have: {availability: 0.999999}\n", "availability"),
+}
+
+
+def with_change(text: str, change: dict[str, object]) -> list[str]:
+    """The arguments, or the text of more nodes, that apply a proposed change."""
+    assert change["must_have"] != "nodes"
+    value = json.dumps(change["to"])
+    unit = {"p95_ttft": " s", "usd_per_hour": " USD/h"}.get(str(change["must_have"]), "")
+    return ["--set", f"must_have.{change['must_have']}={value}{unit}"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_proposed_is_feasible_when_applied(scene: Scene, kind: str) -> None:
+    text, constraint = KINDS[kind]
+    path = write_scenario(scene.folder, text)
+    (scene.folder / "profiles" / "quants" / "q4.yaml").write_text(
+        f"{LOSSY}source: made up\nas_of: 2026-01-01\n"
+    )
+    said = scene.planner("plan", path, "--format", "json")
+    assert said.code == 4, said.stderr
+    assert said.document["constraint"] == constraint
+    assert said.document["nearest"]["plan"]["pipelines"]
+    change = said.document["change"]
+    assert change["text"] in said.stderr.replace("\n", " ")
+    if change["must_have"] == "nodes":
+        again = scene.planner("plan", more_nodes(scene.folder, text, change))
+    else:
+        again = scene.planner("plan", path, *with_change(text, change))
+    assert again.code == 0, again.stderr
+
+
+def more_nodes(folder: Path, text: str, change: dict[str, object]) -> Path:
+    """The scenario with copies of the node that is proposed."""
+    asked = change["to"]
+    assert isinstance(asked, dict)
+    like = next(entry for entry in text.split("  - ") if entry.startswith(f"id: {asked['like']}\n"))
+    like = like.split("network:")[0]
+    copies = "".join(
+        "  - " + like.replace(f"id: {asked['like']}", f"id: more-{number}")
+        for number in range(asked["add"])
+    )
+    write_cards(folder / "profiles")
+    path = folder / "more.yaml"
+    path.write_text(text.replace("network:\n", copies + "network:\n"))
+    return path

@@ -1,0 +1,75 @@
+"""Where nothing can hold the model: the change that is proposed, applied, gives a plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from planner.core.cluster import Node
+from planner.core.problem import Problem
+from planner.core.requirements import MustHave, Requirements
+from planner.plan.infeasible import NoPlanError
+from planner.plan.solve import solve
+from tests.core.world import device, link, problem, quant
+
+
+def world(workers: int = 3, memory: float = 4.5e5, **must: Any) -> Problem:
+    """Workers in a region each, the first one's own; four layers, of which a node holds two."""
+    nodes = [Node(id="home")]
+    nodes += [
+        Node(
+            id=f"n{index}",
+            device="chip",
+            price=1.0,
+            region=f"r{index}",
+            trust="own" if index == 0 else "rented",
+        )
+        for index in range(workers)
+    ]
+    return problem(
+        nodes,
+        links=[link(), link("home", "n0", one_way_latency=0.001)],
+        devices=[device(memory=memory)],
+        quants=(quant("q4", weight_bits=4.5, lossless=False), quant("bf16")),
+        requirements=Requirements(must_have=MustHave.model_validate(must)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "constraint", "name"),
+    [
+        (world(workers=1, memory=1.5e5), "memory", "nodes"),
+        (world(regions=("r9",)), "regions", "regions"),
+        (world(forbid_regions=("r0", "r1", "r2")), "regions", "forbid_regions"),
+        (world(workers=1, quality=0.9999, memory=2.5e5), "memory", "quality"),
+        (world(workers=3, trust="own", memory=1.8e5), "memory", "trust"),
+    ],
+    ids=["memory", "regions", "forbidden", "quality", "trust"],
+)
+def test_the_proposed_change_makes_it_feasible(made: Problem, constraint: str, name: str) -> None:
+    with pytest.raises(NoPlanError) as caught:
+        solve(made)
+    error = caught.value
+    assert error.constraint == constraint
+    assert error.mend is not None
+    assert error.mend.name == name
+    assert error.mend.text in error.hint
+    assert error.nearest is not None
+    solution = solve(error.mend.applied)
+    assert solution.plan.nodes
+    assert set(error.nearest.plan.nodes) <= {node.id for node in error.mend.applied.cluster.nodes}
+
+
+def test_copies_have_the_links_of_what_they_are_copies_of() -> None:
+    with pytest.raises(NoPlanError) as caught:
+        solve(world(workers=1, memory=1.5e5))
+    mend = caught.value.mend
+    assert mend is not None
+    cluster = mend.applied.cluster
+    fresh = [node.id for node in cluster.workers if node.id != "n0"]
+    assert fresh
+    for name in fresh:
+        line = cluster.link("home", name)
+        assert line is not None
+        assert line.one_way_latency_s == 0.001
