@@ -16,7 +16,7 @@ weight_bits: 4.5
 compute_dtype: bf16
 quality: [{family: tiny, metric: task_recovery, value: 0.97, source: made up}]
 """
-SMALL = SCENARIO.replace("device: chip\n", "device: chip\n    memory: 0.35 MB\n")
+SMALL = SCENARIO.replace("device: chip\n", "device: chip\n    memory: 0.22 MB\n")
 FLAKY = SCENARIO.replace("device: chip\n", "device: chip\n    churn: flaky\n")
 KINDS = {
     "memory": (SMALL, "memory"),
