@@ -30,7 +30,8 @@ _BRANCHES = 2000
 class Known:
     """What structures learn from each other."""
 
-    pipelines: dict[tuple[Cut, ...], None] = field(default_factory=dict)
+    pipelines: dict[tuple[str, ...], dict[tuple[Cut, ...], None]] = field(default_factory=dict)
+    """By the schemes that stages choose from, which say what the ways in cuts mean."""
     prices: Array | None = None
     """Of nodes by class."""
 

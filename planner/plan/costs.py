@@ -311,3 +311,11 @@ def _stage_table(problem: Problem, quant: QuantScheme, chip: Chip, over: Over) -
     table[:, -1] += seconds(lambda batch: head_time(model, quant, chip, batch).total_s)
     table += over(lambda _: chip.handover_s)
     return table
+
+
+def rent(like: Criterion, usd_per_hour: Array) -> Criterion:
+    """Rent as a sum over stages."""
+    table = np.where(np.isfinite(like.table), 0.0, np.inf)
+    free = np.zeros_like(like.enter)
+    hop = np.where(np.isfinite(like.hop), 0.0, np.inf)
+    return Criterion(table, like.kinds, hop, free, free, longest=False, rent=usd_per_hour)

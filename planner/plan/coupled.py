@@ -196,7 +196,7 @@ class Coupled:
         says of that length. Where that is least is looked at closer, until it is within ``near``.
         """
         cheap = cheapest(self.bare, prices, self.once)
-        found, reached = [cheap.cuts], math.inf
+        found, reached = [cheap.cuts] if cheap.cuts else [], math.inf
         curves = [Envelope(level.shortest, cheap.length) for level in self.levels]
 
         def look(index: int, rates: list[float]) -> None:

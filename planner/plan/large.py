@@ -23,7 +23,7 @@ from planner.plan.activity import home_usd_per_hour
 from planner.plan.chain import Lengths, cheapest, distinct, lengths
 from planner.plan.classes import NodeClass
 from planner.plan.columns import Columns, Known
-from planner.plan.costs import Array, Criterion, Kinds, Lines, criteria
+from planner.plan.costs import Array, Kinds, Lines, criteria, rent
 from planner.plan.coupled import Coupled
 from planner.plan.floor import floor
 from planner.plan.predict import load_of, predict
@@ -77,7 +77,7 @@ class Large:
             for entry in self.classes
         ]
         self.rents = np.array(rents)
-        self.criteria.append(_rent(self.criteria[0], self.rents[self.owners]))
+        self.criteria.append(rent(self.criteria[0], self.rents[self.owners]))
         self.counts = np.array([float(len(entry.nodes)) for entry in self.classes])
         self.low = tuple(relaxed(one, self.groups, self.owners) for one in self.criteria)
         self.incumbent = self.found = math.inf
@@ -148,7 +148,8 @@ class Large:
                 prices,
             )
         coupled, before = self.coupled, self.coupled.solved
-        for cuts in known.pipelines:
+        shared = self._shared
+        for cuts in shared:
             coupled.seed(cuts)
         if self._additive:
             aim = min(self.incumbent, self.found)
@@ -160,7 +161,7 @@ class Large:
             picked = coupled.columns.chosen(self._limits())
             if picked is not None:
                 self._offer(picked)
-        known.pipelines |= {cuts: None for _, cuts in coupled.columns.known.values()}
+        shared |= {cuts: None for _, cuts in coupled.columns.known.values()}
         known.prices = coupled.prices
         self.solved += coupled.solved - before
         return bound
@@ -290,13 +291,18 @@ class Large:
                     self._offer([cuts])
                 return min(given.of(cuts) for cuts in found)
             taken.append(found[0])
-            self.known.pipelines[found[0]] = None
+            self._shared[found[0]] = None
             for way, _, _ in found[0]:
                 left[self.owners[way]] -= 1
             if most is not None:
                 most -= len(found[0])
         self._offer(taken)
         return given.of(taken[0])
+
+    @property
+    def _shared(self) -> dict[tuple[Cut, ...], None]:
+        """Pipelines that structures of the same ways know."""
+        return self.known.pipelines.setdefault(tuple(quant.id for quant in self.quants), {})
 
     def _lengths(self, weights: list[float], longest_s: float) -> Lengths:
         return lengths(self.criteria, weights, longest_s, self.owners, self.groups)
@@ -337,11 +343,3 @@ class Large:
         cost = as_cost(self.problem, value)
         if cost < self.found:
             self.plan, self.found = plan, cost
-
-
-def _rent(like: Criterion, usd_per_hour: Array) -> Criterion:
-    """Rent as a sum over stages."""
-    table = np.where(np.isfinite(like.table), 0.0, np.inf)
-    free = np.zeros_like(like.enter)
-    hop = np.where(np.isfinite(like.hop), 0.0, np.inf)
-    return Criterion(table, like.kinds, hop, free, free, longest=False, rent=usd_per_hour)
