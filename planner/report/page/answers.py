@@ -86,7 +86,7 @@ def _cost(facts: Facts) -> Iterator[str]:
     hidden = {k: v for k, v in facts.reasons.hidden_costs.items() if v > _SMALLEST * hourly}
     if hidden:
         told = ", ".join(f"{k.replace('_', ' ')} {v:.3g} USD/h" for k, v in hidden.items())
-        yield f"Easily overlooked in it: {told}."
+        yield f"Easily overlooked, as predicted: {told}."
 
 
 def _limited(facts: Facts) -> list[str]:

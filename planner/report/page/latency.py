@@ -59,7 +59,8 @@ def _spread(name: str, title: str, found: Found, must: MustHave) -> Figure:
     }
     near_s = {statistic: s for statistic, s in bounds_s.items() if s <= 2 * longest_s}
     for statistic, bound_s in near_s.items():
-        notes.append(_asked(f"asked: {statistic} {duration(bound_s)}", scale * bound_s))
+        near_end = bound_s < 0.4 * max([longest_s, *near_s.values()])
+        notes.append(_asked(f"asked: {statistic} {duration(bound_s)}", scale * bound_s, near_end))
     rows = [
         (who, label, duration(at_s))
         for who, values_s in found
@@ -123,9 +124,10 @@ def _mark(text: str, x: float, share: float, end: float) -> Json:
     return draw.note(text, x, share, xanchor="right", xshift=-9, yanchor="bottom", yshift=1)
 
 
-def _asked(text: str, x: float) -> Json:
+def _asked(text: str, x: float, right: bool) -> Json:
     font = {"size": 11, "color": draw.MUTED}
-    return draw.note(text, x, 2, xanchor="right", xshift=-4, yanchor="bottom", font=font)
+    side = {"xanchor": "left", "xshift": 4} if right else {"xanchor": "right", "xshift": -4}
+    return draw.note(text, x, 2, yanchor="bottom", font=font, **side)
 
 
 def _steps(found: list[float]) -> tuple[list[float], list[float]]:

@@ -15,7 +15,7 @@ from planner.report.page.facts import Facts
 from planner.report.tables import GIB, duration
 
 _PER_ROW = 3
-_HALF = 0.43
+_HALF = 0.42
 """Half the width of a node, where neighbours are 1 apart."""
 _TALL = 0.86
 _ROW = 1.2
@@ -39,6 +39,17 @@ class _Box:
 
 
 @dataclass(frozen=True, slots=True)
+class _Band:
+    """Where a region is drawn."""
+
+    region: str
+    left: int
+    columns: int
+    top: float
+    bottom: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Hop:
     number: int
     src: str
@@ -58,21 +69,9 @@ def map_figure(facts: Facts) -> Figure:
     hops = list(_hops(facts))
     known = facts.simulated or facts.measured
     shapes, notes = [], []
-    for region, (top, bottom) in bands.items():
-        shapes.append(_band(top, bottom))
-        idle = _hidden(problem, shown, region)
-        more = f" · {idle} idle" if idle else ""
-        title = f"<b>{draw.words(region)}</b>{more}"
-        notes.append(
-            draw.note(
-                title,
-                -0.5,
-                top + 0.1,
-                xanchor="left",
-                yanchor="top",
-                font={"size": 13, "color": draw.MUTED},
-            )
-        )
+    for band in bands:
+        shapes.append(_band(band))
+        notes.append(_title(band, _hidden(problem, shown, band.region)))
     ways = {(hop.src, hop.dst) for hop in hops}
     for hop in hops:
         notes += _arrow(hop, boxes, both=(hop.dst, hop.src) in ways)
@@ -87,7 +86,7 @@ def map_figure(facts: Facts) -> Figure:
         [_points(problem, boxes, stages, busy)],
         draw.layout(
             round(height * _UNIT_PX),
-            xaxis=draw.HIDDEN | {"range": [-0.56, _PER_ROW - 0.44]},
+            xaxis=draw.HIDDEN | {"range": [-0.52, _PER_ROW - 0.48]},
             margin={"l": 0, "r": 0, "t": 0, "b": 0},
             yaxis=draw.HIDDEN | {"range": [height, -0.02]},
             shapes=shapes,
@@ -113,34 +112,63 @@ def _hidden(problem: Problem, shown: Sequence[str], region: str) -> int:
     return sum(n.region == region and n.id not in shown for n in problem.cluster.workers)
 
 
-def _places(
-    problem: Problem, shown: Sequence[str]
-) -> tuple[dict[str, _Box], dict[str, tuple[float, float]], float]:
-    """Boxes by node, bands by region as (top, bottom), and the height of all."""
+def _places(problem: Problem, shown: Sequence[str]) -> tuple[dict[str, _Box], list[_Band], float]:
+    """Boxes by node, bands, and the height of all; small regions stand beside each other."""
     regions: dict[str, list[str]] = {}
     for node in shown:
         regions.setdefault(problem.cluster.node(node).region, []).append(node)
     for other in problem.cluster.workers[:_MOST_REGIONS]:
         regions.setdefault(other.region, [])
-    boxes, bands, top = {}, {}, 0.0
-    for region, nodes in regions.items():
-        rows = -(-len(nodes) // _PER_ROW)
-        for index, node in enumerate(nodes):
-            row, column = divmod(index, _PER_ROW)
-            boxes[node] = _Box(column, top + _HEAD + _ROW * row + _TALL / 2)
-        inside = _ROW * rows - (_ROW - _TALL) + 0.16 if rows else -0.1
-        bands[region] = (top, top + _HEAD + inside)
-        top += _HEAD + inside + (0.22 if rows else 0.08)
+    boxes: dict[str, _Box] = {}
+    bands: list[_Band] = []
+    top = 0.0
+    for row in _packed(regions):
+        lines = max(-(-len(regions[region]) // columns) for region, columns in row)
+        inside = _ROW * lines - (_ROW - _TALL) + 0.16 if lines else -0.1
+        left = 0
+        for region, columns in row:
+            bands.append(_Band(region, left, columns, top, top + _HEAD + inside))
+            for index, node in enumerate(regions[region]):
+                line, column = divmod(index, columns)
+                boxes[node] = _Box(left + column, top + _HEAD + _ROW * line + _TALL / 2)
+            left += columns
+        top += _HEAD + inside + (0.22 if lines else 0.08)
     return boxes, bands, top
 
 
-def _band(top: float, bottom: float) -> Json:
+def _packed(regions: dict[str, list[str]]) -> list[list[tuple[str, int]]]:
+    """Regions with their columns, in rows; those without a node in rows of their own."""
+    rows: list[list[tuple[str, int]]] = []
+    room, empty = 0, False
+    for region, nodes in sorted(regions.items(), key=lambda one: not one[1]):
+        columns = min(_PER_ROW, max(1, len(nodes)))
+        if columns > room or empty != (not nodes):
+            rows.append([])
+            room, empty = _PER_ROW, not nodes
+        rows[-1].append((region, columns))
+        room -= columns
+    return rows
+
+
+def _title(band: _Band, idle: int) -> Json:
+    more = f" · {idle} idle" if idle else ""
+    return draw.note(
+        f"<b>{draw.words(band.region)}</b>{more}",
+        band.left - 0.44,
+        band.top + 0.1,
+        xanchor="left",
+        yanchor="top",
+        font={"size": 12, "color": draw.MUTED},
+    )
+
+
+def _band(band: _Band) -> Json:
     return {
         "type": "rect",
-        "x0": -0.55,
-        "x1": _PER_ROW - 0.45,
-        "y0": top,
-        "y1": bottom,
+        "x0": band.left - 0.48,
+        "x1": band.left + band.columns - 0.52,
+        "y0": band.top,
+        "y1": band.bottom,
         "fillcolor": draw.GRID,
         "opacity": 0.35,
         "line": {"width": 0},

@@ -12,7 +12,7 @@ from planner.report.page.facts import Turn
 _WIDEST = 64.0
 """Factor beyond which a bar is cut off: no guess is that far off."""
 _LINE_CHARS = 40
-_ROW_PX, _HEAD = 88, 0.9
+_ROW_PX, _HEAD = 92, 0.95
 """Room for a sentence of up to four lines above each bar."""
 
 
@@ -32,7 +32,8 @@ def tornado_figure(flips: Sequence[Turn]) -> Figure | None:
             row, lines, f"× {factor:.3g}" if factor > 1 else f"÷ {1 / factor:.3g}"
         )
     reach = max(abs(math.log2(_cut(factor))) for _, _, factor, _ in found) * 1.15
-    ticks = [power for power in range(-6, 7) if abs(power) <= reach]
+    apart = 1 if reach < 4 else 2
+    ticks = [power for power in range(-6, 7, apart) if abs(power) <= reach]
     return Figure(
         "tornado",
         f"Of {len(found)} inputs that could change the choice, the nearest is this: {found[0][1]}",
