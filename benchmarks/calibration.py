@@ -89,8 +89,24 @@ def lines(results: dict[str, dict[str, Any]]) -> list[str]:
             "|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
         ]
         made += [_row(one) for one in result["errors"] if one["by"] in ("", *SHOWN)]
-        made.append("")
+        made += ["", *map(_tail, result["tails"]), ""]
     return made[:-1]
+
+
+def _tail(one: dict[str, Any]) -> str:
+    """What has to go until p90 is 2.5 times the median, as an item of a list."""
+    name, rest = NAMES[one["speed"]], one["rest"]
+    said = f"- {name}: p90 is {one['p90'] / one['median']:.1f} times the median."
+    if not one["groups"]:
+        return said
+    groups = ", ".join(
+        f"{group['model']} under {group['engine']} ({group['beyond']} of {group['rows']} rows)"
+        for group in one["groups"]
+    )
+    return (
+        f"{said} Most rows beyond 2.5 times: {groups}; "
+        f"p90 of the other {rest['rows']} rows is {rest['p90']:.0%}."
+    )
 
 
 def kernel_lines(results: dict[str, dict[str, Any]]) -> list[str]:

@@ -73,6 +73,7 @@ class Ring:
     window_bytes: float | None = None
     prompt: int = 16
     device: str = ""
+    engine: str = "llama.cpp"
 
     def tokens_per_s(self, prefill: bool = False) -> float:
         """What planner predicts for one user."""
@@ -151,7 +152,7 @@ class Ring:
 
     def _engine(self) -> Engine:
         if self.layer_s is None:
-            known = card("engines", "llama.cpp", Engine)
+            known = card("engines", self.engine, Engine)
             return known.model_copy(update={"hop_s": self.hop_s, "memory_fraction": 1.0})
         timed = Calibration(
             efficiency={"*": Efficiency(bandwidth=1, compute=1)},

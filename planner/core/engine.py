@@ -117,7 +117,15 @@ class Calibration(Spec):
     tier: Literal[0, 1, 2] = 0
     """0 datasheet and defaults, 1 fitted to timed steps, 2 to kernel points of our runtime."""
     error_band: ErrorBand | None = None
+    measured_in: tuple[str, ...] = ()
+    """Quantization ids that tier and error band hold for; any where empty."""
     source: str = Field(min_length=1)
+
+    def trusted(self, quant_id: str) -> Calibration:
+        """The calibration, of tier 0 and without error band where a scheme was not measured."""
+        if not self.measured_in or quant_id in self.measured_in:
+            return self
+        return self.model_copy(update={"tier": 0, "error_band": None})
 
     def for_quant(self, quant_id: str, compute_dtype: str) -> Efficiency:
         """Efficiency for a scheme: its own, its compute dtype's, or the default."""

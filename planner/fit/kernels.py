@@ -30,6 +30,7 @@ _ATTENTION = Free(
 )
 
 
+_HALF = ("bf16", "fp16")
 _FEWEST_SIZES = 2
 """The smallest step shows what reading reaches, the larger ones what arithmetic does."""
 
@@ -110,6 +111,7 @@ def _with(engine: Engine, device: Device, mine: Calibration) -> tuple[Calibratio
             "architecture": device.architecture,
             "tier": 0,
             "error_band": None,
+            "measured_in": (),
             "source": f"as {device.id}: {mine.source}",
         }
     )
@@ -120,6 +122,11 @@ def _with(engine: Engine, device: Device, mine: Calibration) -> tuple[Calibratio
     ]
     known = {_place(entry) for entry in kept}
     return (*kept, *((alike,) if _place(alike) not in known else ()), mine)
+
+
+def _alike(quant_id: str) -> tuple[str, ...]:
+    """Schemes whose products are as fast: the two of 16 bits."""
+    return _HALF if quant_id in _HALF else (quant_id,)
 
 
 def _place(entry: Calibration) -> tuple[str, str, str]:
@@ -136,6 +143,7 @@ def _calibration(times: KernelTimes, layers: Sequence[_Timed]) -> Calibration:
         kv_bandwidth=0.8,
         attention_compute=0.5,
         tier=2,
+        measured_in=_alike(times.quant.id),
         source="kernel times",
     )
     index = _index(times)

@@ -11,6 +11,7 @@ from planner.core.cost.egress import egress
 from planner.core.cost.ledger import hidden, parts, total_usd_per_hour
 from planner.core.cost.traversal import route
 from planner.core.cost.verification import audit_load, verification_cost, verifier
+from planner.core.engine import Calibration
 from planner.core.metrics import Metrics, usd_per_million
 from planner.core.plan import Pipeline, Plan
 from planner.core.prediction import Prediction
@@ -39,7 +40,7 @@ def predict(problem: Problem, plan: Plan) -> Prediction:
     )
     lines = ledger(problem, plan, replace(activity, audit=load.busy, audit_bytes=load.sent_bytes))
     audits_usd = hidden(lines).get("verification", 0.0)
-    calibrations = [problem.calibration(node) for node in plan.nodes]
+    calibrations = _trusted(problem, plan)
     bands = [entry.error_band for entry in calibrations if entry.error_band is not None]
     worst = max(bands, key=lambda band: band.median, default=None)
     return Prediction(
@@ -55,6 +56,15 @@ def predict(problem: Problem, plan: Plan) -> Prediction:
         error_band={"median": worst.median, "p90": worst.p90} if worst else None,
         warnings=tuple(_warnings(problem, plan, served)),
     )
+
+
+def _trusted(problem: Problem, plan: Plan) -> list[Calibration]:
+    """The calibration of each stage, as far as it holds for the stage's scheme."""
+    return [
+        problem.calibration(stage.node).trusted(stage.quant)
+        for pipeline in plan.pipelines
+        for stage in pipeline.stages
+    ]
 
 
 def pipeline_shares(plan: Plan) -> list[float]:
@@ -199,6 +209,6 @@ def _warnings(problem: Problem, plan: Plan, served: list[Served]) -> list[str]:
             for number, stage in enumerate(pipeline.stages)
             if verifier(problem, plan, index, number) is None
         ]
-    if any(problem.calibration(name).tier == 0 for name in plan.nodes):
+    if any(entry.tier == 0 for entry in _trusted(problem, plan)):
         said.append("some speeds are datasheet figures with engine defaults, not measured ones")
     return said

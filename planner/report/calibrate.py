@@ -15,6 +15,9 @@ from planner.fit.kernels import KernelFit
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+_FAR = 2.5
+"""How often the median error a row is off by to count as far off."""
+
 NAMES = {
     "prefill_tok_s": "prefill tokens/s",
     "decode_tok_s": "decode tokens/s",
@@ -68,6 +71,58 @@ def overall(judged: Sequence[Judged]) -> list[Errors]:
         _errors("all", "", speed, [one for one in judged if one.row.speed == speed])
         for speed in speeds
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What makes the largest errors of a speed, on devices left out."""
+
+    speed: str
+    median: float
+    p90: float
+    groups: tuple[tuple[str, str, int, int], ...]
+    """Engine, model, rows, and those of them off by more than 2.5 times the median."""
+    rest_rows: int
+    rest_p90: float
+    """Rows of no such group, and their p90."""
+
+    def document(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "speed": self.speed,
+            "median": self.median,
+            "p90": self.p90,
+            "groups": [
+                {"engine": engine, "model": model, "rows": rows, "beyond": beyond}
+                for engine, model, rows, beyond in self.groups
+            ],
+            "rest": {"rows": self.rest_rows, "p90": self.rest_p90},
+        }
+
+
+def tails(judged: Sequence[Judged]) -> list[Tail]:
+    """The tail of each speed: engines and models with most rows in it, until the rest has none."""
+    found = []
+    for speed in sorted({one.row.speed for one in judged}):
+        mine = [one for one in judged if one.row.speed == speed]
+        median, p90 = _two([one.left_out for one in mine])
+        groups: dict[tuple[str, str], list[Judged]] = {}
+        for one in mine:
+            groups.setdefault((one.engine, one.row.model.id), []).append(one)
+        counted = {
+            name: sum(abs(one.left_out) > _FAR * median for one in rows)
+            for name, rows in groups.items()
+        }
+        named: list[tuple[str, str, int, int]] = []
+        rest, rest_p90 = mine, p90
+        for name in sorted(groups, key=lambda name: (-counted[name], name)):
+            if rest_p90 <= _FAR * median or not counted[name]:
+                break
+            named.append((*name, len(groups[name]), counted[name]))
+            rest = [one for one in rest if (one.engine, one.row.model.id) != name]
+            rest_p90 = _two([one.left_out for one in rest])[1] if rest else 0.0
+        found.append(Tail(speed, median, p90, tuple(named), len(rest), rest_p90))
+    return found
 
 
 def _regime(one: Judged) -> str:
@@ -133,6 +188,7 @@ class CalibrationReport:
             "constants": self.fitted.constants,
             "errors": [one.document("") for one in overall(rows)]
             + [one.document(group) for group in GROUPS for one in errors_by(rows, group)],
+            "tails": [one.document() for one in tails(rows)],
         }
 
     def text(self) -> Iterator[RenderableType]:

@@ -10,7 +10,7 @@ from planner.core.cost.compute import StageTime
 from planner.core.cost.estimate import Estimate
 from planner.core.cost.memory import StageMemory
 from planner.core.device import Device
-from planner.core.engine import Engine
+from planner.core.engine import Calibration, Engine
 from planner.core.model import ModelSpec
 from planner.core.quant import QuantScheme
 from planner.core.units import show
@@ -58,7 +58,7 @@ class EstimateReport:
     def document(self) -> dict[str, Any]:
         """The JSON document."""
         values = self.values
-        calibration = self.engine.calibration(self.device)
+        calibration = self._calibration
         band = calibration.error_band
         return {
             "model": self.model.id,
@@ -143,8 +143,12 @@ class EstimateReport:
             table.add_row("Fits", "no", f"{_gib(short)} short: the times hold only if it fitted")
         return table
 
+    @property
+    def _calibration(self) -> Calibration:
+        return self.engine.calibration(self.device).trusted(self.quant.id)
+
     def _trust(self) -> str:
-        calibration = self.engine.calibration(self.device)
+        calibration = self._calibration
         told = f"Calibration tier {calibration.tier}: {_TIERS[calibration.tier]}"
         band = calibration.error_band
         if band is None:
