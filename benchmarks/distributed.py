@@ -63,7 +63,7 @@ class Ring:
     layers: Sequence[int]
     """Layers of each stage."""
     layer_s: float | None
-    """Measured seconds per layer and step; None to take them from the llama.cpp profile."""
+    """Measured seconds per layer and step; None to take them from the profile of ``engine``."""
     one_way_s: Sequence[float]
     """From the coordinator along the stages, and back."""
     serving: Serving = field(default_factory=Serving)
@@ -361,7 +361,7 @@ def _mesh() -> list[Case]:
 
 
 def _modelled() -> list[Case]:
-    """Rows without a stage time: the llama.cpp profile says it."""
+    """Rows without a stage time: the profile of llama.cpp's backend says it."""
     rows = [
         ("gpt-oss-20b", "mxfp4-gguf", 4, {"engine": "llama.cpp Vulkan", "model": "gpt-oss-20b"}),
         ("llama-3.1-405b", "q4_k_m", 4, {"engine": "llama.cpp Vulkan", "model": "Tulu-3-405B"}),
@@ -378,6 +378,7 @@ def _modelled() -> list[Case]:
                 _even(card("models", model, ModelSpec).num_hidden_layers, hosts),
                 None, _lan(hosts), Serving(return_path="star"), hop_s=RPC_HOP_S,
                 device="ryzen-ai-max-395",
+                engine="llama.cpp-vulkan" if "Vulkan" in where.get("engine", "") else "llama.cpp",
             ),
             known=False,
         )

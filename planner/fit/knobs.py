@@ -32,7 +32,8 @@ class Usual:
     high: float
     shifts: Mapping[str, float] = field(default_factory=dict)
     """Standard deviation of the logarithm over schemes, engines, their releases, classes, chips,
-    and what one of these does on another (kernels for a scheme on a class, an engine on chips)."""
+    and what one of these does on another (kernels for a scheme on a class, its build in a release,
+    an engine on chips as a platform)."""
 
 
 USUAL: Mapping[str, Usual] = {
@@ -48,9 +49,11 @@ USUAL: Mapping[str, Usual] = {
         0.4,
         0.005,
         1.5,
-        {"scheme": 0.4, "class": 0.5, "chips": 0.4, "kernels": 0.4, "release": 0.4},
+        {"scheme": 0.4, "class": 0.5, "chips": 0.4, "kernels": 0.4, "release": 0.4, "build": 0.4},
     ),
-    "flop_per_joule": Usual(4e11, 0.7, 1e9, 1e14, {"scheme": 0.4, "chips": 0.4, "release": 0.4}),
+    "flop_per_joule": Usual(
+        4e11, 0.7, 1e9, 1e14, {"scheme": 0.4, "chips": 0.4, "release": 0.4, "build": 0.4}
+    ),
     "experts": Usual(0.5, 0.5, 0.02, 1.0, {"engine": 0.5, "scheme": 0.5}),
     "kv_bandwidth": Usual(0.6, 0.4, 0.03, 1.0, {"class": 0.4, "engine": 0.3}),
     "attention_compute": Usual(0.3, 0.5, 0.01, 0.8, {"class": 0.5}),
@@ -108,14 +111,16 @@ class Place:
 
     def shifts(self, constant: str, scheme: str = "*") -> list[Knob]:
         """The knobs on which a constant depends here."""
+        release = self.engine if self.engine != self.family else ""
         marks = {
             "scheme": "" if scheme == "*" else scheme,
             "engine": self.family,
-            "release": self.engine if self.engine != self.family else "",
+            "release": release,
             "platform": f"{self.family} {self.chips}" if self.chips else "",
             "class": self.device_class,
             "chips": self.chips,
             "kernels": f"{self.device_class} {scheme}" if scheme != "*" else "",
+            "build": f"{release} {scheme}" if release and scheme != "*" else "",
         }
         kinds = USUAL[constant].shifts
         return [

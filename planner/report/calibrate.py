@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _FAR = 2.5
 """How often the median error a row is off by to count as far off."""
+_FEW, _MANY = 5, 0.25
+"""Rows of an engine and a model that say something of both, and the share far off that is many."""
 
 NAMES = {
     "prefill_tok_s": "prefill tokens/s",
@@ -101,7 +103,7 @@ class Tail:
 
 
 def tails(judged: Sequence[Judged]) -> list[Tail]:
-    """The tail of each speed: engines and models with most rows in it, until the rest has none."""
+    """The tail of each speed: engines and models of which more than a quarter is in it."""
     found = []
     for speed in sorted({one.row.speed for one in judged}):
         mine = [one for one in judged if one.row.speed == speed]
@@ -109,18 +111,15 @@ def tails(judged: Sequence[Judged]) -> list[Tail]:
         groups: dict[tuple[str, str], list[Judged]] = {}
         for one in mine:
             groups.setdefault((one.engine, one.row.model.id), []).append(one)
-        counted = {
-            name: sum(abs(one.left_out) > _FAR * median for one in rows)
-            for name, rows in groups.items()
-        }
         named: list[tuple[str, str, int, int]] = []
-        rest, rest_p90 = mine, p90
-        for name in sorted(groups, key=lambda name: (-counted[name], name)):
-            if rest_p90 <= _FAR * median or not counted[name]:
-                break
-            named.append((*name, len(groups[name]), counted[name]))
-            rest = [one for one in rest if (one.engine, one.row.model.id) != name]
-            rest_p90 = _two([one.left_out for one in rest])[1] if rest else 0.0
+        rest: list[Judged] = []
+        for name, rows in sorted(groups.items()):
+            beyond = sum(abs(one.left_out) > _FAR * median for one in rows)
+            if len(rows) >= _FEW and beyond > _MANY * len(rows):
+                named.append((*name, len(rows), beyond))
+            else:
+                rest += rows
+        rest_p90 = _two([one.left_out for one in rest])[1] if rest else 0.0
         found.append(Tail(speed, median, p90, tuple(named), len(rest), rest_p90))
     return found
 

@@ -12,11 +12,11 @@ def judged(model_id: str, *errors: float) -> list[Judged]:
     return [Judged("engine", row, error, error) for error in errors]
 
 
-def test_the_tail_is_named_until_the_rest_has_none() -> None:
+def test_the_tail_is_named_where_more_than_a_quarter_is_in_it() -> None:
     rows = [
         *judged("plain", *[0.1] * 50, 0.5),
         *judged("odd", *[0.9] * 8, 0.1),
-        *judged("wild", -0.8, -0.8),
+        *judged("few", -0.8, -0.8),
     ]
     (tail,) = tails(rows)
     assert (tail.speed, tail.median) == ("decode_tok_s", 0.1)
