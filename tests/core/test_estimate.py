@@ -7,7 +7,7 @@ import pytest
 from planner.core.cost import Batch, Chip, stage_time
 from planner.core.cost.estimate import Load, estimate
 from planner.core.speculation import Speculation
-from tests.core.world import problem
+from tests.core.world import model, problem
 
 PROBLEM = problem()
 NODE = PROBLEM.cluster.workers[0]
@@ -82,3 +82,40 @@ def test_drafts_bring_several_tokens_per_step() -> None:
     assert found.step_s == pytest.approx(found.decode.total_s + 1.25)
     assert found.decode_tokens_per_s == pytest.approx(LOAD.batch * 1.5 / found.step_s)
     assert found.decode.total_s > plain.decode.total_s
+
+
+def test_a_newcomer_waits_for_tokens_of_others_and_the_first_wave_for_prompts() -> None:
+    """Of the platform where its calibration says so, of the engine otherwise."""
+
+    def first_s(engine_steps: float, own_steps: float | None, wave: float) -> float:
+        calibrations = tuple(
+            entry.model_copy(update={"admission_steps": own_steps}) for entry in ENGINE.calibrations
+        )
+        changes = {
+            "admission_steps": engine_steps,
+            "first_wave": wave,
+            "calibrations": calibrations,
+        }
+        changed = ENGINE.model_copy(update=changes)
+        load = dataclasses.replace(LOAD, batch=5)
+        return estimate(PROBLEM.model, PROBLEM.quants[0], DEVICE, 1, changed, load).ttft_s
+
+    found = _estimate(dataclasses.replace(LOAD, batch=5))
+    round_s = found.request_s + found.decode_s + 5 * found.prompt_s
+    gap_s = (round_s - found.request_s - found.prompt_s) / (LOAD.output_tokens - 1)
+    base_s = first_s(0, None, 0)
+    assert first_s(7, None, 0) - base_s == pytest.approx(7 * gap_s)
+    assert first_s(7, 30, 0) - base_s == pytest.approx(30 * gap_s)
+    assert first_s(0, None, 0.1) - base_s == pytest.approx(0.1 * 4 / 2 * found.prompt_s)
+
+
+def test_layers_with_routed_experts_take_their_overhead_more() -> None:
+    slow = ENGINE.calibrations[0].model_copy(update={"expert_overhead_s": 1.0})
+    changed = ENGINE.model_copy(update={"calibrations": (slow,)})
+    sparse = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    for spec, more_s in ((model(), 0.0), (model(first_k_dense_replace=1, **sparse), 3.0)):
+        quick, late = (
+            estimate(spec, PROBLEM.quants[0], DEVICE, 1, one, LOAD).decode.total_s
+            for one in (ENGINE, changed)
+        )
+        assert late - quick == pytest.approx(more_s)
