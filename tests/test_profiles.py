@@ -246,7 +246,7 @@ def test_decode_under_llama_cpp_agrees_with_figures_it_was_fitted_to(
         Chip(card, engine("llama.cpp").calibration(card)),
         Batch.decode(1, 64),
     )
-    assert 1 / step.total_s == pytest.approx(tokens_per_s, rel=0.15)
+    assert 1 / step.total_s == pytest.approx(tokens_per_s, rel=0.2)
 
 
 def test_traps_of_public_tables_are_not_in_the_cards() -> None:
