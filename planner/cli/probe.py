@@ -123,7 +123,9 @@ def _measure(threads: int, workers: int, on: str) -> tuple[Device, Engine]:
         steps = measure_steps(device, quants, done=lambda _step, of: advance(1 / of), on=on)
     console.note("running a small model on one and on three local workers")
     found = measure_overheads(device, next(quant for quant in quants if quant.id == "bf16"), on)
-    overheads = Overheads(found.hop_s, found.coordinator_step_s, found.worker_steps)
+    overheads = Overheads(
+        found.hop_s, found.coordinator_step_s, found.worker_steps, found.takeover_s
+    )
     return device, host_engine(device, steps, overheads)
 
 

@@ -180,6 +180,9 @@ class Engine(Card):
     """The same between coordinator and a stage on its own node; as any hop where absent."""
     coordinator_step_s: Seconds = Field(default=0.0, alias="coordinator_step")
     """Scheduling and sampling at the coordinator per step of a batch."""
+    takeover_s: Seconds = Field(default=0.0, alias="takeover")
+    """From noticing a lost stage until a node that has the weights gets its stored inputs: the
+    choice of the node, and connecting the pipeline anew."""
     request_s: Seconds = Field(default=0.0, alias="request")
     """Time before a request can be scheduled: parse, tokenise, enqueue."""
     frame_bytes: Bytes = Field(default=64.0, alias="frame")

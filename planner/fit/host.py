@@ -26,6 +26,7 @@ class Overheads:
     coordinator_step_s: float
     worker_steps: Sequence[MeasuredStep] = ()
     """Steps of real workers, of one alone and of a pipeline: each unpacks a frame first."""
+    takeover_s: float = 0.0
 
 
 def host_engine(device: Device, steps: Sequence[MeasuredStep], overheads: Overheads) -> Engine:
@@ -45,6 +46,7 @@ def host_engine(device: Device, steps: Sequence[MeasuredStep], overheads: Overhe
         calibrations=(calibration.model_copy(update={"error_band": _left_out(device, steps)}),),
         hop_s=overheads.hop_s,
         coordinator_step_s=overheads.coordinator_step_s,
+        takeover_s=overheads.takeover_s,
         frame_bytes=64,
         memory_reserve_bytes=400 * 2**20,
         source="planner probe",

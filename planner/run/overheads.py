@@ -13,16 +13,20 @@ from planner.core.cost.batch import Batch
 from planner.core.cost.measured import MeasuredStep
 from planner.core.device import Device
 from planner.core.engine import Calibration, Efficiency, Engine
-from planner.core.plan import Pipeline, Plan, Stage
+from planner.core.plan import Pipeline, Plan, Stage, Standby
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.core.workload import Closed, Fixed, Workload
 from planner.run.execute import Measurement, execute
+from planner.run.losses import Loss
 from planner.run.probe import SHAPES, probe_model
 from planner.run.seeded import make_checkpoint
 
 _ALONE = ((0, 8),)
 _PIPELINE = ((0, 3), (3, 6), (6, 8))
+_HALVES = ((0, 4), (4, 8))
+_LOSSES_S = (0.2, 0.8, 1.4)
+"""When the last stage is lost, to see how long taking over takes."""
 _PROMPT, _OUTPUT, _REQUESTS, _USERS = 32, 48, 4, 2
 _NODES = ("a", "b", "c")
 _FAST_BYTES_PER_S = 1e12
@@ -34,6 +38,8 @@ class MeasuredOverheads:
 
     hop_s: float
     coordinator_step_s: float
+    takeover_s: float
+    """Of a stage that was lost, its replayed prompts left out."""
     worker_steps: list[MeasuredStep]
     """One per stage and kind of batch: the median over its run."""
 
@@ -48,15 +54,38 @@ def measure_overheads(device: Device, quant: QuantScheme, on: str = "cpu") -> Me
             execute(problem, _plan(quant, cuts), requests, path, threads=device.threads, device=on)
             for cuts in (_ALONE, _PIPELINE)
         )
+        takeover_s = _takeover_s(problem, quant, path, on)
     between = [hop.seconds for way in pipeline.hops for hop in way.hops if hop.phase == "decode"]
     own = [step.compute_s for steps in pipeline.coordinator for step in steps]
     return MeasuredOverheads(
         hop_s=statistics.median(between),
         coordinator_step_s=statistics.median(own),
+        takeover_s=takeover_s,
         worker_steps=[
             step for run in (alone, pipeline) for step in _typical(device, problem, quant, run)
         ],
     )
+
+
+def _takeover_s(problem: Problem, quant: QuantScheme, path: Path, on: str) -> float:
+    """What taking over a stage takes besides computing its inputs again, in the median."""
+    plan = _plan(quant, _HALVES)
+    standby = Standby(node=_NODES[2], pipeline=0, stage=1, state="hot")
+    workload = problem.workload.model_copy(update={"requests": _REQUESTS * len(_LOSSES_S)})
+    threads = problem.cluster.device(_NODES[0]).threads
+    run = execute(
+        problem.model_copy(update={"workload": workload}),
+        plan.model_copy(update={"standbys": (standby,)}),
+        workload.sample(0),
+        path,
+        threads=threads,
+        device=on,
+        losses=[Loss("", at_s, 0.0, post=(0, 1)) for at_s in _LOSSES_S],
+    )
+    again = [step.compute_s for step in run.stages[1].steps if step.phase == "prefill"]
+    replayed_s = _USERS * statistics.median(again)
+    took_s = [one.recovered_s - one.found_s - replayed_s for one in run.recoveries]
+    return max(0.0, statistics.median(took_s)) if took_s else 0.0
 
 
 def _tiny(device: Device, quant: QuantScheme) -> Problem:

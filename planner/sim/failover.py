@@ -193,7 +193,8 @@ class Failover:
             attempt = self.taking[place] = self.attempts
             self.hopeless.discard(place[0])
             loaded_s = self._loaded_s(place, name)
-            self.service.at(loaded_s, partial(self._replay, place, attempt))
+            ready_s = loaded_s + self.problem.engine.takeover_s
+            self.service.at(ready_s, partial(self._replay, place, attempt))
             return True
         return False
 
