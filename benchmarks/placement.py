@@ -54,7 +54,7 @@ def rows(nodes: list[int], seeds: int) -> list[Row]:
 WRITTEN = (
     *(
         row
-        for count, seeds in ((24, 20), (42, 20), (100, 20), (300, 10))
+        for count, seeds in ((24, 20), (42, 10), (100, 5), (300, 3))
         for row in rows([count], seeds)
     ),
     Row("one pipeline, TPOT", "tpot", 1, 1000, 2, "llama-3.1-405b"),

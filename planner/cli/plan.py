@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,6 +16,9 @@ from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
     from planner.advice.pareto import ParetoPoint
+    from planner.core.metrics import Metrics
+    from planner.core.plan import Plan
+    from planner.core.problem import Problem
     from planner.files.alternatives import Api
     from planner.files.manifest import Manifest
     from planner.files.scenario import Scenario
@@ -57,6 +61,10 @@ def plan(
         ),
     ] = 5.0,
     html: HtmlOption = None,
+    judge: Annotated[
+        Literal["formulas", "simulation"],
+        typer.Option(help="What ranks the best candidates: expected values, or a simulation."),
+    ] = "formulas",
     seed: SeedOption = 0,
     overrides: SetOption = None,
     profiles: ProfilesOption = None,
@@ -70,6 +78,8 @@ def plan(
 
     After a node joined, left or slowed down, `--from` starts with the plan that runs: it says what
     moves and what that costs, and keeps what runs unless a plan is better by `--min-gain`.
+
+    With `--judge simulation` the best candidates are simulated: percentiles and queues decide.
 
     Example: `planner plan scenario.yaml --out manifest.yaml`
     """
@@ -88,8 +98,10 @@ def plan(
     began_s = time.perf_counter()
     try:
         with console.progress(f"planning {loaded.name}"):
+            chosen = _simulation(seed) if judge == "simulation" else None
+            gain = min_gain / 100
             solution = (
-                solve(loaded.problem, before=running, least_gain=min_gain / 100)
+                solve(loaded.problem, before=running, least_gain=gain, judge=chosen)
                 if algorithm == "auto"
                 else solve_simply(loaded.problem, algorithm)
             )
@@ -118,6 +130,13 @@ def plan(
         console.note(f"manifest written to {out}")
     else:
         console.note(f"no manifest written; planner plan {scenario} --out manifest.yaml writes one")
+
+
+def _simulation(seed: int) -> Callable[[Problem, Plan], Metrics]:
+    """A judge that simulates the workload's own requests, the same for every plan."""
+    from planner.sim.simulate import simulate
+
+    return lambda problem, plan: simulate(problem, plan, seed).metrics
 
 
 def _report(

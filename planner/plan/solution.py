@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from planner.core.metrics import Metrics
 from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.spec import Spec
@@ -17,6 +18,8 @@ class Candidate(Spec):
     """Objective, in its own unit."""
     chosen: bool = False
     trade: str = ""
+    trial: Metrics | None = None
+    """What a judge said of the plan under the workload, where one was asked."""
 
 
 class Limit(Spec):

@@ -40,13 +40,15 @@ from planner.plan.infeasible import (
 from planner.plan.large import Large
 from planner.plan.mend import cheapest_mend
 from planner.plan.predict import load_of, predict
-from planner.plan.promise import additive, admissible, as_cost, judge, objective_value
+from planner.plan.promise import additive, admissible, as_cost, objective_value
+from planner.plan.promise import judge as promised
 from planner.plan.replan import kept
 from planner.plan.solution import Candidate, Solution
 from planner.plan.standby import protected, steadier, unprotected
 from planner.plan.structure import Best, Structure
 from planner.plan.survey import LOOKS, surveyed
 from planner.plan.tables import State, relaxed
+from planner.plan.trial import Judge, tried
 from planner.plan.ways import ways
 from planner.plan.widen import widened
 
@@ -70,13 +72,15 @@ def solve(
     expansions: int = 200_000,
     before: Plan | None = None,
     least_gain: float = 0.05,
+    judge: Judge | None = None,
 ) -> Solution:
     """The best plan, with a bound that no plan passes.
 
     ``expansions`` limits the labels of each structure's search; where it ends a search, the gap
     says how far from the optimum the answer can be. With a plan that runs ``before``, the search
     on a large cluster is a short one, and what runs stays or is mended unless a plan is better by
-    ``least_gain``, a share of the objective. Raises NoPlanError.
+    ``least_gain``, a share of the objective. A ``judge``, such as a simulation, has the last word
+    on which of the best candidates is chosen. Raises NoPlanError.
     """
     looks = LOOKS if before is None else 0
     try:
@@ -86,6 +90,8 @@ def solve(
     if not candidates:
         mend = cheapest_mend(problem, lambda one: _candidates(one, expansions, 0)[0])
         raise missed_bounds(problem, _nearest(problem, expansions), mend)
+    if judge is not None:
+        candidates = tried(problem, candidates, judge)
     best = candidates[0]
     cost = as_cost(problem, best.value)
     gap = max(0.0, cost - bound) / abs(cost) if cost else 0.0
@@ -250,7 +256,7 @@ def _relaxed_bound(problem: Problem) -> float:
                 load = load_of(problem, seats, groups, share)
                 made = criteria(problem, classes, every, load, between)
                 vector = [relaxed(entry, alone, owners) for entry in made]
-                given = judge(problem, load, share)(vector, 0.0)
+                given = promised(problem, load, share)(vector, 0.0)
                 if math.isfinite(given.cost):
                     bound = min(bound, given.cost * (replicas if additive(problem) else 1))
     return bound

@@ -113,7 +113,8 @@ class PlanReport:
         yield from self._must_haves()
         if solution.candidates:
             yield ""
-            yield "Candidates"
+            tried = any(one.trial for one in solution.candidates)
+            yield "Candidates" + (", the best ones as simulated" if tried else "")
             yield self._candidates()
         if self.front:
             yield ""
@@ -181,7 +182,7 @@ class PlanReport:
         rows = table("", "plan", *shown.values(), "trade")
         for one in self.solution.candidates:
             values = (
-                (name, getattr(one.prediction.metrics, name), name.endswith("_ms"))
+                (name, getattr(one.trial or one.prediction.metrics, name), name.endswith("_ms"))
                 for name in shown
             )
             figures = (figure(name, value, unit) for name, value, unit in values)
@@ -235,6 +236,7 @@ def candidate_document(candidate: Candidate) -> dict[str, Any]:
         "chosen": candidate.chosen,
         "value": candidate.value,
         "trade": candidate.trade,
+        "trial": plain_metrics(candidate.trial) if candidate.trial else None,
         "plan": plan_document(candidate.plan),
         "prediction": plain_metrics(candidate.prediction.metrics),
     }

@@ -134,3 +134,10 @@ def test_from_a_plan_that_runs_says_what_moves(scene: Scene) -> None:
     assert "What moves: nothing" in said.stdout
     told = scene.planner("plan", path, "--from", manifest, "--format", "json")
     assert '"moves": {' in told.stdout
+
+
+def test_a_simulation_may_have_the_last_word(scene: Scene) -> None:
+    said = scene.planner("plan", scene.scenario(), "--judge", "simulation", "--format", "json")
+    tried = [one["trial"] for one in said.document["candidates"] if one["trial"]]
+    assert tried
+    assert tried[0]["mean_tpot_ms"] > 0
