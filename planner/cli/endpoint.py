@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,15 @@ def listen_at(address: str, *, protected: bool) -> socket.socket:
         raise RunError(f"cannot listen at {address}: {error.strerror}") from None
 
 
+def end_on_sigterm() -> None:
+    """Has the process end in order on SIGTERM too, as services are stopped."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+
+
 def serve_at(
     address: str,
     problem: Problem,
@@ -55,6 +65,7 @@ def serve_at(
     """Serves until interrupted; says on stderr when requests are taken."""
     with serving_needed("planner run --serve"):
         from planner.run import serving
+    end_on_sigterm()
     with listen_at(address, protected=api_key is not None) as listener:
         host, port = listener.getsockname()[:2]
         name = problem.model.id

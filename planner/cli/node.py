@@ -209,17 +209,14 @@ def _split(text: str) -> tuple[str, str]:
 def _serve(serving: Node, listener: socket.socket) -> None:
     """Until SIGINT or SIGTERM; workers end with the connections that they serve."""
     import logging
-    import signal
     import sys
+
+    from planner.cli.endpoint import end_on_sigterm
 
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
+    end_on_sigterm()
     who = serving.keys.me.id if serving.keys else "without keys"
     console.note(f"node {who} listens at {listener.getsockname()[0]}:{listener.getsockname()[1]}")
     with listener:

@@ -7,7 +7,7 @@ import pytest
 from tests.cli.scene import Scene
 from tests.fuzzing import Target, edited, hammer, targets
 
-EXAMPLES = 2_000
+EXAMPLES = 1_000
 MOST_GROWTH_BYTES = 8 * 2**20
 
 

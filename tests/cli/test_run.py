@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
+import json
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +135,38 @@ def test_the_workload_is_that_of_the_manifest_unless_told(scene: Scene) -> None:
     assert job.texts == ["one", "two", "one"]
     assert job.problem.workload.arrivals == Closed(kind="closed", concurrency=3)
     assert (len(job.requests), job.seed) == (3, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_endpoint_that_is_stopped_leaves_nothing_behind(
+    scene: Scene, ending: signal.Signals
+) -> None:
+    path = two_stages(scene)
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    words = [sys.executable, "-m", "planner", "run", str(path), "--serve", f"127.0.0.1:{port}"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert said == f"serving tiny at http://127.0.0.1:{port}/v1\n"
+        body = json.dumps({"prompt": "x", "max_tokens": 3, "ignore_eos": True}).encode()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("POST", "/v1/completions", body)
+        answer = json.loads(connection.getresponse().read())
+        connection.close()
+        assert answer["usage"]["completion_tokens"] == 3
+        process.send_signal(ending)
+        assert "Traceback" not in process.stderr.read()
+        assert process.wait(20) == 130
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "said"), [("0.0.0.0:1", "others could reach"), ("nowhere", "no HOST:PORT")]
+)
+def test_an_endpoint_that_is_not_opened(scene: Scene, address: str, said: str) -> None:
+    done = scene.planner("run", two_stages(scene), "--serve", address)
+    assert done.code == 2
+    assert said in done.stderr
