@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from planner.core.workload import Request
     from planner.report.run import RunReport
     from planner.run.measurement import Measurement
-    from planner.sim.result import SimResult
+    from planner.sim.result import Recovery, SimResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,23 @@ class Beside:
     simulated: SimResult
     measurement: Measurement
     measured: Metrics
+
+    @property
+    def recoveries(self) -> list[Recovery]:
+        """Lost stages that came to work again in the run, as the simulator tells them."""
+        from planner.sim.result import Recovery
+
+        return [
+            Recovery(
+                pipeline=one.pipeline,
+                stage=one.stage,
+                node=one.replacement,
+                lost_s=one.lost_s,
+                detected_s=one.found_s,
+                recovered_s=one.recovered_s,
+            )
+            for one in self.measurement.recoveries
+        ]
 
 
 def put_beside(job: Job, measurement: Measurement) -> Beside:
@@ -131,4 +148,5 @@ def write_measured_trace(path: Path, beside: Beside) -> None:
 
     problem, plan, measurement = beside.job.problem, beside.job.plan, beside.measurement
     spans = list(measured_spans(problem, plan, measurement))
-    write_trace(path, Course("measured", problem, plan, spans, measurement.records))
+    course = Course("measured", problem, plan, spans, measurement.records, beside.recoveries)
+    write_trace(path, course)

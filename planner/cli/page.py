@@ -116,7 +116,7 @@ def run_facts(planned: Manifest, beside: Beside) -> Facts:
     """A run beside its simulation and its prediction."""
     from planner.report.page import Facts, Served
 
-    records = beside.measurement.records
+    measured = Served("measured", beside.measured, beside.measurement.records, beside.recoveries)
     return Facts(
         command=command_line(),
         problem=beside.job.problem,
@@ -125,7 +125,7 @@ def run_facts(planned: Manifest, beside: Beside) -> Facts:
         gap=planned.bound.gap,
         reasons=planned.reasons,
         turns=planned.reasons.flips,
-        served=[_served(beside.simulated), Served("measured", beside.measured, records)],
+        served=[_served(beside.simulated), measured],
         warnings=planned.warnings,
     )
 

@@ -37,6 +37,20 @@ def test_a_run_and_its_simulation_have_the_same_layout(scene: Scene) -> None:
     assert kinds[0] == kinds[1] == set("MXbestfC")
 
 
+@pytest.mark.slow
+def test_a_run_that_lost_a_node_shows_it(scene: Scene) -> None:
+    path, page = scene.folder / "run.json", scene.folder / "run.html"
+    files = ("--chrome-trace", path, "--html", page)
+    lose = ("--lose", "b@20ms+200ms", "--requests", 40)
+    said = scene.planner("run", two_stages(scene), *files, *lose)
+    assert said.code == 0, said.stderr
+    document = json.loads(path.read_text())
+    check(document)
+    told = [event["name"] for event in document["traceEvents"] if event["ph"] == "i"]
+    assert {"lost", "loss of b noticed", "works again"} <= set(told)
+    assert "Measured: 1 loss was recovered" in page.read_text()
+
+
 def test_a_simulation_with_losses_shows_them(scene: Scene) -> None:
     cards = scene.folder / "profiles" / "churn"
     scenario = scene.scenario("serving: {detect: 1 s}\n")

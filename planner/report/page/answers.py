@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from planner.core.metrics import Metrics
 from planner.plan.reasons import Reasons
+from planner.report.page.course import losses
 from planner.report.page.facts import Facts, Rival
 from planner.report.tables import figure, label, missed_text
 
@@ -128,7 +129,7 @@ def _leaves(facts: Facts) -> Iterator[str]:
         if served.recoveries:
             slowest_s = max(one.recovered_s - one.lost_s for one in served.recoveries)
             yield (
-                f"{served.name.capitalize()}: {len(served.recoveries)} losses were recovered, the "
+                f"{served.name.capitalize()}: {losses(len(served.recoveries))} recovered, the "
                 f"slowest in {slowest_s:.3g} s; {served.metrics.failed or 0} requests failed."
             )
     if not unsafe and not standbys and not facts.reasons.fallback:

@@ -155,8 +155,13 @@ def _meaning(served: Served, failed: bool) -> tuple[tuple[str, str, str], ...]:
     return tuple(made)
 
 
+def losses(count: int) -> str:
+    """So many losses, as the subject of a sentence in the past."""
+    return "1 loss was" if count == 1 else f"{count} losses were"
+
+
 def _course(served: Served, failed: Sequence[RequestRecord], end_s: float) -> str:
     lost = len(served.recoveries)
     told = f"{len(served.records)} requests in {duration(end_s)}, {served.name}: "
     told += f"{len(failed)} failed" if failed else "none failed"
-    return f"{told}, {f'{lost} losses were recovered' if lost else 'no node was lost'}."
+    return f"{told}, {f'{losses(lost)} recovered' if lost else 'no node was lost'}."
