@@ -24,14 +24,18 @@ _FELT = 0.005
 def explained(
     problem: Problem, solution: Solution, without: dict[str, Candidate | None]
 ) -> Solution:
-    """The solution with its limits, hidden costs, flips and fallback filled in."""
+    """The solution with its limits, hidden costs, flips and fallback filled in.
+
+    Where something runs already, what would change the choice is not looked for: what moves counts.
+    """
+    compared = solution.candidates[: _COMPARED if solution.moves is None else 0]
     fallback, text = _fallback(problem, without)
     return solution.model_copy(
         update={
             "candidates": _traded(problem, solution.candidates),
             "limits": _limits(solution),
             "hidden_costs": _hidden_costs(solution),
-            "flips": _flips(problem, solution.candidates[:_COMPARED]),
+            "flips": _flips(problem, compared),
             "fallback": fallback,
             "fallback_text": text,
         }

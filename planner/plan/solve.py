@@ -292,7 +292,8 @@ def _without(problem: Problem, solution: Solution, limit: int) -> dict[str, Cand
         for pipeline in solution.plan.pipelines
         for stage in pipeline.stages
     }
-    looked_at = sorted(layers, key=lambda node: (-layers[node], node))[:3]
+    most = 3 if solution.moves is None else 1
+    looked_at = sorted(layers, key=lambda node: (-layers[node], node))[:most]
     found: dict[str, Candidate | None] = {}
     for name in looked_at:
         if name == problem.cluster.coordinator:
