@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from planner.core.cost.ledger import CostLine, total_usd_per_hour
+from planner.core.cost.ledger import CostKind, CostLine, total_usd_per_hour
 from planner.core.metrics import Metrics
 from planner.core.plan import Plan
 from planner.core.prices import TokenPrice
@@ -174,16 +174,18 @@ def _token_lines(
 ) -> tuple[CostLine, ...]:
     """What an API charges in an hour, prompts and answers apart."""
     hourly = tokens_per_s / output * 3600 * problem.deployment.in_use
+    parts: tuple[tuple[CostKind, str, float, float], ...] = (
+        ("tokens", "prompts", prompt, price.usd_per_input_token),
+        ("tokens", "answers", output, price.usd_per_output_token),
+        ("retries", "prompts", prompt * (price.tries - 1), price.usd_per_input_token),
+    )
     lines = [
         CostLine(
-            kind="tokens",
+            kind=kind,
             where=where,
             usd_per_hour=count * each * hourly,
             note=f"{count * hourly / 1e6:.3g} million tokens at {each * 1e6:.3g} USD/Mtok",
         )
-        for where, count, each in (
-            ("prompts", prompt, price.usd_per_input_token),
-            ("answers", output, price.usd_per_output_token),
-        )
+        for kind, where, count, each in parts
     ]
     return tuple(line for line in lines if line.usd_per_hour)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,7 @@ from planner.core.cluster import EgressStep
 from planner.core.spec import Card, Spec
 from planner.core.units import (
     Bytes,
+    Fraction,
     Seconds,
     TokensPerSecond,
     Usd,
@@ -55,20 +56,27 @@ class TokenPrice(Spec):
     """Time to the first token as somebody measured it; None where nobody published it."""
     tokens_per_s: TokensPerSecond | None = Field(default=None, alias="speed")
     """Output tokens per second of one request, measured; None where nobody published it."""
+    failed: Annotated[Fraction, Field(lt=1)] = 0.0
+    """Share of the requests that fail after their prompt was charged, and are sent again."""
     source: str = ""
     """Where this row was read, if not where the card says."""
     as_of: datetime.date | None = None
     """Day of this row, if not that of the card."""
 
+    @property
+    def tries(self) -> float:
+        """How often a request is sent until it is answered, in the mean."""
+        return 1 / (1 - self.failed)
+
     def request_usd(self, prompt: float, output: float, cached: float = 0.0) -> float:
-        """What a request costs, ``cached`` of whose prompt tokens the provider has (USD)."""
+        """What an answered request costs, retries included (USD).
+
+        ``cached`` of its prompt tokens are those that the provider has.
+        """
         kept = self.usd_per_cached_token
         each = self.usd_per_input_token if kept is None else kept
-        return (
-            (prompt - cached) * self.usd_per_input_token
-            + cached * each
-            + output * self.usd_per_output_token
-        )
+        asked = (prompt - cached) * self.usd_per_input_token + cached * each
+        return asked * self.tries + output * self.usd_per_output_token
 
 
 class TransferPrice(Spec):

@@ -30,7 +30,7 @@ COST_WORDS = {
     "weights": "weights",
     "verification": "verification",
     "tokens": "tokens",
-    "retries": "retries",
+    "retries": "requests sent again",
 }
 """Kinds of cost in words."""
 

@@ -150,3 +150,19 @@ def test_an_api_is_charged_by_the_token_and_only_while_it_is_used() -> None:
     assert sum(line.usd_per_hour for line in found.lines) == pytest.approx(hourly, rel=1e-12)
     assert not found.missed
     assert api_alternative(api(made, 2.0)).unknown == ("mean_tpot_ms",)
+
+
+def test_requests_that_fail_are_a_line_and_in_the_price() -> None:
+    """One in five fails: 1.25 tries, the prompt charged each time."""
+    made = machines(Node(id="card", device="chip"))
+    option = api(made, 2.0, speed=100, ttft=0.2, failed=0.2)
+    option.price.__dict__["usd_per_input_token"] = 0.5e-6  # 100 prompt tokens
+    found = predicted(option)
+    whole = (100 * 0.5 * 1.25 + 11 * 2) / 11
+    assert found.metrics.usd_per_million_output_tokens == pytest.approx(whole)
+    again = [line for line in found.lines if line.kind == "retries"]
+    hourly = found.metrics.output_throughput / 11 * 3600  # type: ignore[operator]
+    assert again[0].usd_per_hour == pytest.approx(100 * 0.5e-6 * 0.25 * hourly)
+    assert sum(line.usd_per_hour for line in found.lines) == pytest.approx(
+        found.metrics.usd_per_hour
+    )
