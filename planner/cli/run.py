@@ -220,9 +220,10 @@ def _refuse_unknown(problem: Problem) -> None:
     from planner.core.errors import UsageError
 
     serving = problem.serving
-    if serving.speculation is not None:
+    if serving.speculation is not None and serving.speculation.checks_in_flight > 1:
         raise UsageError(
-            "planner run does not draft tokens", "plan again without serving.speculation"
+            "planner run drafts for one check at a time",
+            "plan again with serving.speculation.checks_in_flight: 1",
         )
     if serving.return_path != "direct":
         raise UsageError(

@@ -39,7 +39,14 @@ def result_of(stage: Stage, frame: Frame, y: Tensor, wire: str) -> Frame | None:
         return None
     if frame.kind is Kind.PREFILL:
         y = y[-1:]
-    picked = pick(stage.logits(y), frame.seats, frame.seats[0].tokens)
+        picked = pick(stage.logits(y), frame.seats, frame.seats[0].tokens)
+    else:
+        each = [
+            seat._replace(position=seat.position + step)
+            for seat in frame.seats
+            for step in range(seat.tokens)
+        ]
+        picked = pick(stage.logits(y), each, 1)
     return Frame(Kind.TOKENS, frame.job, (), "int32", len(picked), 1, _bytes(picked))
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from planner.core.errors import RunError
 from planner.core.schedule import Job
+from planner.run.drafts import kept, look_up
 from planner.run.fleet import Fleet
 from planner.run.frames import Frame, Kind, Seat, read_frame
 from planner.run.prompts import Prompt, Running
@@ -34,8 +35,8 @@ class Answer(NamedTuple):
     """A job that is back."""
 
     job: Job[Running]
-    tokens: tuple[int, ...]
-    """One for each of its sequences."""
+    tokens: list[tuple[int, ...]]
+    """One or more for each of its sequences."""
     at_s: float
 
 
@@ -82,12 +83,12 @@ class Desk:
         frame = read_frame(end, _TOKEN_LIMIT_BYTES)
         now_s = time.monotonic()
         job, sent = self._traffic.back(frame.job), self._steps.pop(frame.job, None)
-        if job is None or sent is None or frame.rows != len(job.sequences):
+        if job is None or sent is None or frame.rows != _picks(job):
             raise RunError("a worker answered a job that nobody sent")
         if self.keep:
             back = sent._replace(waited_s=now_s - sent.computed_s, received_s=now_s)
             self.coordination[index].returned.append(back._replace(computed_s=now_s))
-        return Answer(job, struct.unpack(f"<{frame.rows}i", frame.payload), now_s)
+        return Answer(job, _kept(job, struct.unpack(f"<{frame.rows}i", frame.payload)), now_s)
 
     def _chunks(self, frame: Frame) -> Iterator[Frame]:
         """A prompt in parts, if it is longer than they may be; each is a job of its own."""
@@ -114,9 +115,34 @@ class Desk:
         ids: list[int] = []
         for sequence in job.sequences:
             prompt, new = self.prompt(sequence.id), sequence.new_ids
+            sequence.drafts = self._drafts(sequence, prompt) if job.phase == "decode" else ()
+            new = [*new, *sequence.drafts]
             picking = (prompt.temperature, prompt.top_p, prompt.seed)
             seats.append(Seat(sequence.slot, sequence.cached, *picking, len(new), sequence.id))
             ids += new
         kind = Kind.PREFILL if job.phase == "prefill" else Kind.DECODE
         payload = struct.pack(f"<{len(ids)}i", *ids)
         return Frame(kind, self._fleet.jobs_sent, tuple(seats), "int32", len(ids), 1, payload)
+
+    def _drafts(self, sequence: Running, prompt: Prompt) -> tuple[int, ...]:
+        """Guesses to send along with the latest token, no more than could be kept."""
+        left = prompt.max_new_tokens - len(sequence.output_ids) - 1
+        most = min(self._fleet.settings.draft_tokens, left)
+        if most <= 0:
+            return ()
+        return tuple(look_up(sequence.prompt_ids + sequence.output_ids, most))
+
+
+def _picks(job: Job[Running]) -> int:
+    """Tokens that a job's answer holds."""
+    return sum(1 + len(sequence.drafts) for sequence in job.sequences)
+
+
+def _kept(job: Job[Running], picked: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """What each sequence of a job gets."""
+    found, row = [], 0
+    for sequence in job.sequences:
+        count = 1 + len(sequence.drafts)
+        found.append(kept(sequence.drafts, picked[row : row + count]))
+        row += count
+    return found

@@ -1,9 +1,9 @@
 """Session: takes requests through running pipelines and notes when every token arrives.
 
 One thread does everything: it sends what the schedules allow, then waits for the next arrival,
-token frame or sign of trouble, whichever comes first. Requests are known beforehand (``run``) or
-come from other threads while the session serves (``submit``, ``cancel``). Where a node is lost its
-pipeline stands still until the failover has brought it back; the others go on.
+token frame or sign of trouble. Requests are known beforehand (``run``) or come from other threads
+while it serves (``submit``, ``cancel``). Where a node is lost its pipeline stands still until the
+failover has brought it back; the others go on.
 """
 
 from __future__ import annotations
@@ -257,26 +257,30 @@ class Session:
             self._interrupt(index)
             return
         self._answered_s = answer.at_s
-        for sequence, token in zip(answer.job.sequences, answer.tokens, strict=True):
-            self._take(sequence, token, answer.at_s)
+        for sequence, tokens in zip(answer.job.sequences, answer.tokens, strict=True):
+            for token in tokens:
+                if not self._take(sequence, token, answer.at_s):
+                    break
 
-    def _take(self, sequence: Running, token: int, now_s: float) -> None:
-        """Gives a sequence its next token, and its seat to others after the last one."""
+    def _take(self, sequence: Running, token: int, now_s: float) -> bool:
+        """Gives a sequence its next token; False after the last, which frees its seat."""
         prompt, record = self._prompts[sequence.id], self.records[sequence.id]
         if record.status == "failed":
             self.traffic.leave(sequence)
             self._end(record)
-            return
+            return False
         sequence.cached = sequence.tokens
         sequence.output_ids.append(token)
         record.token_s.append(now_s - self.start_s)
         self._told.append((sequence.id, token))
-        if record.output_tokens == prompt.max_new_tokens or token in prompt.stop_ids:
-            record.status = "completed"
-            self.traffic.leave(sequence, completed=True)
-            self._end(record)
-            if self._closed:
-                self._next_of_user(now_s - self.start_s)
+        if record.output_tokens < prompt.max_new_tokens and token not in prompt.stop_ids:
+            return True
+        record.status = "completed"
+        self.traffic.leave(sequence, completed=True)
+        self._end(record)
+        if self._closed:
+            self._next_of_user(now_s - self.start_s)
+        return False
 
     def _watch(self, now_s: float) -> None:
         """Asks for signs of life, and fails whoever has waited too long for a lost node."""
@@ -305,8 +309,7 @@ class Session:
 
     def _lose(self, worker: Worker) -> None:
         assert self.failover is not None
-        index = self.failover.lose(worker, time.monotonic())
-        if index is not None:
+        if (index := self.failover.lose(worker, time.monotonic())) is not None:
             self._interrupt(index)
 
     def _interrupt(self, index: int) -> None:

@@ -73,11 +73,8 @@ def execute(
     require_packages()
     opened = open_checkpoint(checkpoint)
     check(problem, plan, opened.config)
-    if oversight is not None and "int8" in wires(problem).values():
-        raise RunError(
-            "hidden states that travel as int8 cannot be verified",
-            "plan with a scheme of wire_bits 16, or without serving.verification",
-        )
+    if oversight is not None:
+        _refuse_unverifiable(problem)
     tokenizer = opened.tokenizer()
     prompts = _prompts(requests, texts, opened.config, temperature, top_p, seed)
     workers = len(plan.nodes)
@@ -90,6 +87,7 @@ def execute(
         imitate_links=places is None,
         wires=wires(problem),
         prefill_chunk=problem.engine.prefill_chunk,
+        draft_tokens=problem.serving.checked_tokens - 1,
     )
 
     with Fleet(problem.cluster, plan, settings, places) as fleet:
@@ -122,6 +120,20 @@ def execute(
 def stages(plan: Plan) -> list[Stage]:
     """All stages of a plan."""
     return [stage for pipeline in plan.pipelines for stage in pipeline.stages]
+
+
+def _refuse_unverifiable(problem: Problem) -> None:
+    """Raises RunError where receipts cannot say what happened."""
+    if "int8" in wires(problem).values():
+        raise RunError(
+            "hidden states that travel as int8 cannot be verified",
+            "plan with a scheme of wire_bits 16, or without serving.verification",
+        )
+    if problem.serving.speculation is not None:
+        raise RunError(
+            "steps that check drafts cannot be verified",
+            "plan without serving.speculation, or without serving.verification",
+        )
 
 
 def wires(problem: Problem) -> dict[str, str]:

@@ -50,6 +50,8 @@ class Settings:
     """Whether messages are held back as the cluster's links would."""
     wires: Mapping[str, str] = field(default_factory=dict)
     """How hidden states travel, by quantization: ``plain`` where absent, or ``int8``."""
+    draft_tokens: int = 0
+    """Guesses that are checked along with the latest token of a sequence, at most."""
     prefill_chunk: int | None = None
     """Tokens of a prompt that go down a pipeline at a time; None for all of them."""
 

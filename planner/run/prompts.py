@@ -33,6 +33,8 @@ class Running:
     group: int = -1
     cached: int = 0
     """Tokens that every stage holds of it."""
+    drafts: tuple[int, ...] = ()
+    """Guesses that are under way with its latest token."""
 
     @property
     def tokens(self) -> int:

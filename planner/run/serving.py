@@ -70,6 +70,7 @@ def serve(
         imitate_links=places is None,
         wires=wires(problem),
         prefill_chunk=problem.engine.prefill_chunk,
+        draft_tokens=problem.serving.checked_tokens - 1,
     )
     seats = sum(pipeline.max_num_seqs for pipeline in plan.pipelines)
     waiting = _QUEUE_PER_SEAT * seats if door.most_waiting is None else door.most_waiting
