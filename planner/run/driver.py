@@ -2,8 +2,7 @@
 
 One thread does everything: it sends what the schedules allow, then waits for the next arrival,
 token frame or sign of trouble. Requests are known beforehand (``run``) or come from other threads
-while it serves (``submit``, ``cancel``). Where a node is lost its pipeline stands still until the
-failover has brought it back; the others go on.
+while it serves. Where a node is lost its pipeline stands still until the failover has mended it.
 """
 
 from __future__ import annotations
