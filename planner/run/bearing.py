@@ -51,7 +51,7 @@ class Bearing:
     _mine: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.order = Frames(self._ordered, CONTROL_LIMIT_BYTES)
+        self.order = Frames(self._ordered, _ORDER_LIMIT_BYTES)
         self.answer = Frames(self._answered, CONTROL_LIMIT_BYTES)
 
     def end(self) -> None:
@@ -101,6 +101,8 @@ class Bearing:
 
 
 _PORT_LIMIT_BYTES = 65536
+_ORDER_LIMIT_BYTES = 4 * 2**20
+"""Largest order: what to replay of 65,536 seats is less."""
 
 
 def _bytes(frame: Frame) -> bytes:
