@@ -54,6 +54,7 @@ class ContinuousSchedule(Generic[C]):
         self._seats, self._budget = seats, max(budget_tokens, seats)
         self._waiting: deque[C] = deque()
         self._running: list[list[C]] = [[] for _ in range(groups)]
+        self._single = groups == 1
         self._partial: list[C | None] = [None] * groups
         """By group: who has a prompt that is not complete; always the one who came last."""
         self._under_way = [0] * groups
@@ -69,7 +70,7 @@ class ContinuousSchedule(Generic[C]):
     @property
     def occupied(self) -> int:
         """How many run."""
-        return sum(map(len, self._running))
+        return len(self._running[0]) if self._single else sum(map(len, self._running))
 
     @property
     def idle(self) -> bool:

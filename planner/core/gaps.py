@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ _LEAST_S = 1e-9
 """Shorter gaps count as this long."""
 _WIDTH = 1e-3
 """Relative width of a bin: quantiles are within half of it."""
+_QUANTILES = np.array([NormalDist().inv_cdf((index + 0.5) / 25) for index in range(25)])
+"""A normal distribution in equal parts."""
 _FULL = 200_000
 """Runs that are kept before they are sorted into bins."""
 
@@ -25,15 +28,20 @@ class Gaps:
     first_s: array[float] = field(default_factory=lambda: array("d"))
     last_s: array[float] = field(default_factory=lambda: array("d"))
     times: array[float] = field(default_factory=lambda: array("d"))
+    jitter_s: array[float] = field(default_factory=lambda: array("d"))
     bins: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
-    def add(self, first_s: float, last_s: float, times: int) -> None:
-        """Counts ``times`` gaps that grow evenly from ``first_s`` to ``last_s``."""
+    def add(self, first_s: float, last_s: float, times: int, jitter_s: float = 0.0) -> None:
+        """Counts ``times`` gaps that grow evenly from ``first_s`` to ``last_s``.
+
+        With ``jitter_s`` they are spread normally around that, with this standard deviation.
+        """
         self.count += times
         self.total_s += times * (first_s + last_s) / 2
         self.first_s.append(first_s)
         self.last_s.append(last_s)
         self.times.append(times)
+        self.jitter_s.append(jitter_s)
         if len(self.times) == _FULL:
             self._sort()
 
@@ -61,10 +69,17 @@ class Gaps:
         middle = (within + 0.5) * (times / parts)[which] - 0.5  # of a part, counted in gaps
         share = middle / np.maximum(1, times - 1)[which]
         gaps_s = first[which] + share * (last - first)[which]
+        jitter, weights = np.array(self.jitter_s)[which], (times / parts)[which]
+        varied = jitter > 0
+        if varied.any():
+            spread = gaps_s[varied, None] + jitter[varied, None] * _QUANTILES
+            shared = np.broadcast_to(weights[varied, None] / len(_QUANTILES), spread.shape)
+            gaps_s = np.concatenate([gaps_s[~varied], np.maximum(spread, _LEAST_S).ravel()])
+            weights = np.concatenate([weights[~varied], shared.ravel()])
         places = (np.log(gaps_s / _LEAST_S) / _WIDTH).astype(int)
-        counted = np.bincount(places, weights=(times / parts)[which])
+        counted = np.bincount(places, weights=weights)
         longer = max(len(counted), len(self.bins))
         self.bins = np.pad(self.bins, (0, longer - len(self.bins)))
         self.bins[: len(counted)] += counted
-        for runs in (self.first_s, self.last_s, self.times):
+        for runs in (self.first_s, self.last_s, self.times, self.jitter_s):
             del runs[:]

@@ -61,10 +61,13 @@ class Cohort:
                 return self.steps - lacks
             heapq.heappop(self.longest)
 
-    def advance(self, rounds: int, first_s: float, grows_s: tuple[float, float]) -> None:
+    def advance(
+        self, rounds: int, first_s: float, grows_s: tuple[float, float], jitter_s: float = 0.0
+    ) -> None:
         """Lets ``rounds`` steps pass, of which the first one ended at ``first_s``.
 
-        ``grows_s`` are the times of the second and of the last step, which grow evenly.
+        ``grows_s`` are the times of the second and of the last step, which grow evenly but for
+        a standard deviation of ``jitter_s``.
         """
         old = self.counted
         for sequence in self.fresh:
@@ -75,7 +78,7 @@ class Cohort:
         if old:
             self.gaps.add(first_s - self.last_s, first_s - self.last_s, old)
         if rounds > 1 and self.counted:
-            self.gaps.add(*grows_s, (rounds - 1) * self.counted)
+            self.gaps.add(*grows_s, (rounds - 1) * self.counted, jitter_s)
         self.fresh.clear()
         self.steps += rounds
         self.context += rounds * self.size

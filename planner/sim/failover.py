@@ -57,6 +57,10 @@ class Failover:
     gone_s: dict[str, float] = field(default_factory=dict)
     away_s: dict[str, float] = field(default_factory=dict)
     attempts: int = 0
+    everyone: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.everyone = list(range(len(self.plan.pipelines)))
 
     def watch(self) -> None:
         """Lets the nodes of the plan come and go."""
@@ -75,18 +79,22 @@ class Failover:
     @property
     def whole(self) -> list[int]:
         """Pipelines with nothing known to be lost."""
+        if not self.found_s:
+            return self.everyone
         broken = {index for index, _ in self.found_s}
         return [index for index in range(len(self.plan.pipelines)) if index not in broken]
 
     @property
     def hopeful(self) -> list[int]:
         """Pipelines a request is sent to: those that work, or may do so soon, or any."""
-        everyone = list(range(len(self.plan.pipelines)))
-        return self.whole or [one for one in everyone if one not in self.hopeless] or everyone
+        if not self.found_s:
+            return self.everyone
+        hopeful = [one for one in self.everyone if one not in self.hopeless]
+        return self.whole or hopeful or self.everyone
 
     def stopped(self, index: int) -> bool:
         """Whether a pipeline lacks a stage, noticed or not."""
-        return any(place[0] == index for place in self.lost_s)
+        return bool(self.lost_s) and any(place[0] == index for place in self.lost_s)
 
     def away(self, until_s: float) -> dict[str, float]:
         """How long each node was away (s)."""

@@ -6,6 +6,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import NormalDist
 
 from planner.core.cluster import Link
 from planner.core.cost import Batch, Chip, chip, transfer_time
@@ -55,6 +56,16 @@ class Latency:
         if self.unused:
             return self.unused.popleft()
         return max(0.0, self.draws.gauss(self.link.one_way_latency_s, self.link.jitter_s))
+
+    @property
+    def moments(self) -> tuple[float, float]:
+        """Mean and variance of a draw (s, s²): of a normal latency that is cut at 0."""
+        mean_s, deviation_s = self.link.one_way_latency_s, self.link.jitter_s
+        normal, at = NormalDist(), mean_s / deviation_s
+        above, density = normal.cdf(at), normal.pdf(at)
+        first = mean_s * above + deviation_s * density
+        second = (mean_s**2 + deviation_s**2) * above + mean_s * deviation_s * density
+        return first, second - first * first
 
     def give_back(self, latency_s: float) -> None:
         """Returns the draw of a message that was not sent, the latest one first."""

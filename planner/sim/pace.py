@@ -93,14 +93,18 @@ class Pace:
     """By tokens of a piece of a prompt and those before: times at the stages."""
     pieces: dict[tuple[int, bool], list[Piece]] = field(default_factory=dict)
     """By number of sequences, and whether a piece of a prompt is beside them."""
+    payloads: list[tuple[float, float]] = field(default_factory=list)
+    """By place: bytes on a wire per new and per sampled token."""
     terms: list[Terms] = field(init=False)
     once_s: list[float] = field(init=False)
     """By stage: time of steps that are not among the pieces."""
+    latency_s: float = field(init=False)
+    """Mean of the latencies that are drawn, over all hops."""
+    jitter_s: float = field(init=False)
+    """Standard deviation of their sum."""
     pipeline: Pipeline = field(init=False)
 
     def __post_init__(self) -> None:
-        self.terms = [worker.terms() for worker in self.workers]
-        self.once_s = [0.0] * len(self.workers)
         self.pipeline = Pipeline(stages=tuple(worker.stage for worker in self.workers))
         ends_at_stage = arrivals(self.problem, self.pipeline)
         for hop, wire in enumerate(self.wires):
@@ -108,11 +112,17 @@ class Pace:
             if hop in ends_at_stage:
                 self.stops.append(len(self.places))
                 self.places.append(self.workers[ends_at_stage.index(hop)])
-
-    @property
-    def jitters(self) -> bool:
-        """Whether a hop takes a time that is drawn."""
-        return any(wire.latency_s is not None for wire in self.wires)
+        per_new = iter(payloads_bytes(self.problem, self.pipeline, Batch("prefill", 0, 1, 0)))
+        per_sampled = iter(payloads_bytes(self.problem, self.pipeline, Batch("prefill", 1, 0, 0)))
+        self.payloads = [
+            (0.0, 0.0) if isinstance(place, Worker) else (next(per_new), next(per_sampled))
+            for place in self.places
+        ]
+        self.terms = [worker.terms() for worker in self.workers]
+        self.once_s = [0.0] * len(self.workers)
+        drawn = [wire.latency_s.moments for wire in self.wires if wire.latency_s is not None]
+        self.latency_s = sum(mean for mean, _ in drawn)
+        self.jitter_s = math.sqrt(sum(variance for _, variance in drawn))
 
     def legs(self, batch: Batch, phase: Phase) -> Legs:
         """What a job that sends so much finds on its way."""
@@ -123,10 +133,10 @@ class Pace:
         return found
 
     def _legs(self, batch: Batch, phase: Phase) -> Legs:
-        payloads = iter(payloads_bytes(self.problem, self.pipeline, batch))
+        new, sampled = batch.new_tokens, batch.sampled_tokens
         moves = [
-            (0.0, 0.0, 0.0) if index in self.stops else self._move(index, next(payloads), phase)
-            for index in range(len(self.places))
+            self._move(index, new * per_new + sampled * per_sampled, phase)
+            for index, (per_new, per_sampled) in enumerate(self.payloads)
         ]
         busy, after, sent = zip(*moves, strict=True)
         own_s = coordinator_s(self.problem, batch)
@@ -137,7 +147,8 @@ class Pace:
         found = self.moves.get(key)
         if found is None:
             wire, engine = self.places[index], self.problem.engine
-            assert isinstance(wire, Wire)
+            if isinstance(wire, Worker):
+                return 0.0, 0.0, 0.0
             move = transfer_time(wire.link, payload, engine, phase)
             away_s = 0.0 if wire.latency_s is not None else move.propagate_s
             found = (move.busy_s, away_s + move.relay_s, payload + engine.frame_bytes)
@@ -210,10 +221,8 @@ class Pace:
 
     def _between_windows(self, sequences: int, context: float) -> tuple[int, int]:
         """The range of cached tokens around ``context`` in which no sliding window ends."""
-        low, high = (
-            0,
-            max(math.ceil(context), sequences * self.problem.model.max_position_embeddings),
-        )
+        most = sequences * self.problem.model.max_position_embeddings
+        low, high = 0, max(math.ceil(context), most)
         for window in {layer.kv_window for layer in self.problem.model.layers} - {None}:
             assert window is not None
             for edge in (sequences * (window - 1), sequences * window):

@@ -9,12 +9,14 @@ arrival that can be admitted, or with a loss.
 from __future__ import annotations
 
 import math
+import random
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from planner.core.cost import Batch
 from planner.core.gaps import Gaps
+from planner.core.rng import stream
 from planner.core.schedule import Job
 from planner.sim.cohort import Cohort
 from planner.sim.lane import Schedule
@@ -49,12 +51,14 @@ class RoundLane:
     """In the order in which they come back."""
     dropped: list[Job[Served]] = field(default_factory=list)
     """Jobs that were lost under way and will be sent again."""
+    draws: random.Random = field(init=False)
     decide_s: float = math.inf
     most_seats: int = 0
     next_s: float = math.inf
     """When something happens next."""
 
     def __post_init__(self) -> None:
+        self.draws = stream(self.network.seed, "jitter of rows", self.index)
         self.cohorts = [Cohort(self.gaps) for _ in range(self.groups)]
         self._settle_on_nodes()
 
@@ -68,8 +72,8 @@ class RoundLane:
 
     @property
     def coalesces(self) -> bool:
-        """Whether steps follow each other with nothing that varies or comes between."""
-        return self.groups == 1 and self.alone and not self.pace.jitters
+        """Whether steps follow each other with nothing that comes between."""
+        return self.groups == 1 and self.alone
 
     def add(self, sequence: Served, now_s: float) -> None:
         """Puts a sequence in line."""
@@ -81,7 +85,7 @@ class RoundLane:
         flight = self.flights[0] if self.flights else None
         if flight is not None and flight.is_row:
             if self.schedule.admits:
-                self._cut(flight, now_s)
+                flight.cut(now_s, self._normal)
         elif flight is None or self.groups > 1:
             self.decide_s = now_s
         self._expect()
@@ -89,11 +93,6 @@ class RoundLane:
     def _expect(self) -> None:
         ends_s = self.flights[0].ends_s if self.flights else math.inf
         self.next_s = min(ends_s, self.decide_s)
-
-    def _cut(self, flight: Flight, now_s: float) -> None:
-        """Shortens a row of steps to the first that ends now or later."""
-        flight.rounds = flight.rounds_until(now_s)
-        flight.ends_s = flight.after(flight.rounds)
 
     def advance(self, until_s: float) -> None:
         """Lets happen what happens until then, or until a user's next request is to come."""
@@ -137,7 +136,11 @@ class RoundLane:
                 most = min(cohort.steps_left - 1, room)
                 rounds = 1 + self.schedule.steady_steps(job.group, most)
             flight = Flight(job, piece, context, now_s, ready_s, 0.0, rounds, is_row=True)
-            flight.ends_s = flight.after(rounds)
+            if self.pace.jitter_s:
+                flight.jitter_s = self.pace.jitter_s
+                drawn_s = flight.jitter_s * self._normal() / math.sqrt(rounds)
+                flight.drift_s = self.pace.latency_s + drawn_s
+            flight.ends_s = max(now_s, flight.after(rounds))
         else:
             _, ready_s = self.coordinator.serve(now_s, piece.legs.own_s)
             flight = self.track.fly(job, piece, context, now_s, ready_s)
@@ -150,6 +153,10 @@ class RoundLane:
             return cohort.context
         longest = cohort.longest_tokens
         return Batch.uneven(cohort.size, cohort.context, longest, skew).context_tokens
+
+    def _normal(self) -> float:
+        """A standard normal number."""
+        return self.draws.gauss(0.0, 1.0)
 
     def _piece(self, job: Job[Served], cohort: Cohort, context: float) -> Piece:
         """How long a job takes."""
@@ -206,13 +213,11 @@ class RoundLane:
             first_s, last_s = flight.after(1), flight.after(rounds)
             piece, size = flight.piece, cohort.size
             second, latest = flight.context + size, flight.context + (rounds - 1) * size
-            grows_s = (
-                piece.step_s + piece.growth_s * second,
-                piece.step_s + piece.growth_s * latest,
-            )
+            step_s = piece.step_s + flight.drift_s
+            grows_s = (step_s + piece.growth_s * second, step_s + piece.growth_s * latest)
         elif flight.is_row:
             first_s = last_s = flight.after(1)
-        cohort.advance(rounds, first_s, grows_s)
+        cohort.advance(rounds, first_s, grows_s, flight.jitter_s)
         cohort.last_s = last_s
 
     def _book(self, flight: Flight, rounds: int) -> None:

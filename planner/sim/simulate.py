@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -158,27 +159,32 @@ class Run:
     def _go_on(self, end_s: float) -> bool:
         """Lets the next thing happen; False if it would be after the end."""
         event_s = self.env.peek()
-        coming_s = self.coming[0].arrival_s if self.coming and not self.closed else math.inf
-        ready_s = self.preparing[0][0] if self.preparing else math.inf
-        first_s = min(coming_s, ready_s)
-        lane = min(self.lanes, key=lambda lane: lane.next_s)
-        now_s = min(event_s, first_s, lane.next_s)
-        if now_s >= end_s or now_s == math.inf:
+        first_s = self.coming[0].arrival_s if self.coming and not self.closed else math.inf
+        arrives = True
+        if self.preparing and self.preparing[0][0] <= first_s:
+            first_s, arrives = self.preparing[0][0], False
+        limit_s = min(event_s, first_s)
+        lane, others_s = self._next_lane()
+        if min(limit_s, lane.next_s) >= end_s or limit_s == lane.next_s == math.inf:
             return False
-        if now_s == first_s:
-            self.clock_s = now_s
-            if ready_s <= coming_s:
-                self._wait(self.preparing.popleft()[1])
-            else:
-                self._arrive(self.coming.popleft())
-        elif now_s == event_s:
-            self.clock_s = now_s
+        if lane.next_s < limit_s:
+            lane.advance(min(limit_s, others_s, math.nextafter(end_s, 0.0)))
+            return True
+        self.clock_s = limit_s
+        if first_s > event_s:
             self.env.step()
+        elif arrives:
+            self._arrive(self.coming.popleft())
         else:
-            others = (other.next_s for other in self.lanes if other is not lane)
-            before_end = math.nextafter(end_s, 0.0)
-            lane.advance(min(event_s, first_s, before_end, *others))
+            self._wait(self.preparing.popleft()[1])
         return True
+
+    def _next_lane(self) -> tuple[Lane, float]:
+        """The lane in which something happens first, and when something happens in another."""
+        if len(self.lanes) == 1:
+            return self.lanes[0], math.inf
+        first, second = heapq.nsmallest(2, self.lanes, key=lambda lane: lane.next_s)
+        return first, second.next_s
 
     def result(self) -> SimResult:
         """Metrics, costs and utilisation of what happened."""

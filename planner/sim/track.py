@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from planner.core.schedule import Job
@@ -26,6 +26,10 @@ class Flight:
     ends_s: float
     rounds: int = 1
     is_row: bool = False
+    drift_s: float = 0.0
+    """Latencies that are drawn: what a step of a row takes more, on average over the row."""
+    jitter_s: float = 0.0
+    """Standard deviation of that in a single step."""
     came_s: Sequence[float] = ()
     """By place: when it gets there; of a single job only."""
     done_s: Sequence[float] = ()
@@ -36,13 +40,41 @@ class Flight:
     def after(self, rounds: int) -> float:
         """When so many steps of a row are over."""
         size = len(self.job.sequences)
-        return self.began_s + self.piece.seconds(self.context, size, rounds)
+        steps_s = self.piece.seconds(self.context, size, rounds)
+        return self.began_s + steps_s + rounds * self.drift_s
+
+    def cut(self, now_s: float, normal: Callable[[], float]) -> None:
+        """Shortens a row to the first step that ends now or later.
+
+        Latencies that were drawn for the whole row become those of its first steps: a random
+        walk of which the end is known (a Brownian bridge), followed step by step around now.
+        """
+        before, self.rounds = self.rounds, self.rounds_until(now_s)
+        if not self.jitter_s or self.rounds == before:
+            self.ends_s = self.after(self.rounds)
+            return
+        bridge = math.sqrt(self.rounds * (before - self.rounds) / before)
+        at_s = self.after(self.rounds) + self.jitter_s * bridge * normal()
+        while at_s < now_s and self.rounds < before:
+            self.rounds += 1
+            at_s += self._step_s(self.rounds) + self.jitter_s * normal()
+        while self.rounds > 1:
+            earlier_s = at_s - self._step_s(self.rounds) - self.jitter_s * normal()
+            if earlier_s < now_s:
+                break
+            at_s, self.rounds = earlier_s, self.rounds - 1
+        self.ends_s = max(now_s, at_s)
+        self.drift_s += (self.ends_s - self.after(self.rounds)) / self.rounds
+
+    def _step_s(self, number: int) -> float:
+        """Time of one step of a row, on average."""
+        return self.after(number) - self.after(number - 1)
 
     def rounds_until(self, now_s: float) -> int:
         """Steps of a row until one ends now or later: the root of a quadratic, to the step."""
         piece = self.piece
         half = piece.growth_s * len(self.job.sequences) / 2
-        step_s = piece.step_s + piece.growth_s * self.context - half
+        step_s = piece.step_s + piece.growth_s * self.context - half + self.drift_s
         passed_s = now_s - self.began_s
         # half n^2 + step n = passed, in the form that does not cancel where half is small
         root = 2 * passed_s / (step_s + math.sqrt(step_s * step_s + 4 * half * passed_s))
@@ -88,9 +120,9 @@ class Track:
             else:
                 free_s[index] = began_s + next(stages_s)
                 came_s.append(free_s[index])
-        return Flight(
-            job, piece, context, now_s, ready_s, came_s[-1], 1, False, came_s, free_s[:], drawn_s
-        )
+        flight = Flight(job, piece, context, now_s, ready_s, came_s[-1])
+        flight.came_s, flight.done_s, flight.drawn_s = came_s, free_s[:], drawn_s
+        return flight
 
     def book(self, flight: Flight, now_s: float) -> list[tuple[Latency, float]]:
         """Puts a job on the accounts of the places that it has come to; draws it did not need."""

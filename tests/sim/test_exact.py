@@ -53,7 +53,6 @@ def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
     way = link(
         one_way_latency=draw(st.floats(0, 0.02)),
         bandwidth=draw(st.floats(1e5, 1e8)),
-        jitter=draw(st.sampled_from([0, 0, 0.003])),
         egress=1e-9,
     )
     rate = draw(st.sampled_from([None, 3.0, 30.0]))
@@ -169,3 +168,33 @@ def test_coalesced_steps_equal_exact_ones(scene: tuple[Problem, Plan, int]) -> N
     world, plan, seed = scene
     exact = simulate(world, plan, seed, exact_steps=True)
     check_equal(simulate(world, plan, seed), exact)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [1.0, 6.0])
+def test_rows_of_steps_over_links_that_vary_are_distributed_as_single_steps(rate: float) -> None:
+    """Means and high percentiles of a long run agree within a few standard errors."""
+    world = problem(
+        links=[link(jitter=0.004)],
+        workload=Workload(
+            arrivals=Poisson(kind="poisson", rate=rate),
+            prompt=Lognormal(kind="lognormal", median_tokens=30, sigma=0.8, max_tokens=200),
+            output=Lognormal(kind="lognormal", median_tokens=40, sigma=0.8, max_tokens=150),
+            requests=1500,
+        ),
+    )
+    stages = tuple(
+        Stage(node=node, start=start, stop=start + 2, quant="bf16")
+        for node, start in (("a", 0), ("b", 2))
+    )
+    plan = Plan(pipelines=(Pipeline(stages=stages, max_num_seqs=16),))
+    rows, single = simulate(world, plan, 1), simulate(world, plan, 1, exact_steps=True)
+    close = {"ttft": 0.05, "tpot": 0.01, "itl": 0.01, "e2el": 0.01}
+    for latency, near in close.items():
+        for statistic in ("mean", "median"):
+            name = f"{statistic}_{latency}_ms"
+            expected = getattr(single.metrics, name)
+            assert getattr(rows.metrics, name) == pytest.approx(expected, rel=near), name
+    for name in ("p95_itl_ms", "p99_itl_ms", "p95_tpot_ms", "p95_e2el_ms", "p95_ttft_ms"):
+        expected = getattr(single.metrics, name)
+        assert getattr(rows.metrics, name) == pytest.approx(expected, rel=0.05), name

@@ -182,7 +182,7 @@ def layer_time(
     tokens = sum(batch.new_tokens for batch in batches)
     total = _linear(layer, quant, chip, tokens)
     for batch in batches:
-        total += _attention(layer, quant, chip, batch, len(batches) > 1)
+        total += attention_time(layer, quant, chip, batch, len(batches) > 1)
     calibration = chip.calibration
     overhead_s = calibration.layer_overhead_s + _efficiency(quant, chip).layer_overhead_s
     if layer.experts:
@@ -258,7 +258,7 @@ def beyond_s(read_s: float, compute_s: float) -> float:
     return max(0.0, compute_s - read_s)
 
 
-def _attention(
+def attention_time(
     layer: Layer, quant: QuantScheme, chip: Chip, batch: Batch, mixed: bool
 ) -> StageTime:
     """Roofline of attention: cached keys and values read once, FLOPs by attended pairs."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from planner.core.cost.batch import Batch
-from planner.core.cost.compute import Chip, StageTime, stage_time, step_time
+from planner.core.cost.compute import Chip, StageTime, attention_time, stage_time, step_time
 from planner.core.model import ModelSpec
 from planner.core.quant import QuantScheme
 
@@ -62,13 +62,14 @@ class Terms:
 
     def decoding_s(self, sequences: float, context: float) -> float:
         """Attention of sequences that decode beside a piece of a prompt (s)."""
-        piece = Batch.prefill(1)
-        both = self._time(Batch.decode(sequences, context), piece)
-        return both.kv_s + both.attention_s - self._attention_s(piece)
+        return self._attention_s(Batch.decode(sequences, context))
 
     def _attention_s(self, batch: Batch) -> float:
-        time = self._time(batch)
-        return time.kv_s + time.attention_s
+        total_s = 0.0
+        for layer, times in self.model.runs(self.start, self.stop):
+            time = attention_time(layer, self.quant, self.chip, batch, mixed=True)
+            total_s += (time.kv_s + time.attention_s) * times
+        return total_s
 
-    def _time(self, *batches: Batch) -> StageTime:
-        return step_time(self.model, self.start, self.stop, self.quant, self.chip, *batches)
+    def _time(self, batch: Batch) -> StageTime:
+        return step_time(self.model, self.start, self.stop, self.quant, self.chip, batch)
