@@ -39,7 +39,17 @@ def violations(result: SimResult, plan: Plan, requests: int) -> list[str]:
         sum(result.cost.values()), result.metrics.usd_per_hour or 0.0, rel_tol=1e-9, abs_tol=1e-12
     ):
         broken.append("6: the parts of the cost do not sum to the total")
-    return broken + _order(result)
+    return broken + _little(result) + _order(result)
+
+
+def _little(result: SimResult) -> list[str]:
+    """Little's law: requests in the system over time are the times of all requests together."""
+    if any(record.status != "completed" for record in result.records):
+        return []
+    spent_s = math.fsum(record.e2el_s for record in result.records)
+    if math.isclose(spent_s, result.presence_s, rel_tol=1e-9, abs_tol=1e-9):
+        return []
+    return [f"9: {result.presence_s:g} s in the system are not the {spent_s:g} s of the requests"]
 
 
 def _order(result: SimResult) -> list[str]:

@@ -56,6 +56,8 @@ class SimResult:
     """Share of the time each link was sending."""
     most_seated: tuple[int, ...]
     """Most sequences that were in each pipeline at once."""
+    presence_s: float = 0.0
+    """Requests in the system, integrated over time."""
     recoveries: tuple[Recovery, ...] = ()
     """Lost stages that came to work again, in that order."""
     away_s: dict[str, float] = field(default_factory=dict)

@@ -11,24 +11,20 @@ from typing import Any
 
 import simpy
 
-from planner.core.continuous import ContinuousSchedule
 from planner.core.cost.ledger import hidden, ledger, parts, total_usd_per_hour
-from planner.core.cost.room import kv_blocks
 from planner.core.cost.verification import verification_cost
 from planner.core.gaps import Gaps
-from planner.core.kvpool import KvPool
 from planner.core.metrics import RequestRecord, summarise
-from planner.core.plan import Pipeline, Plan
+from planner.core.plan import Plan
 from planner.core.problem import Problem
-from planner.core.schedule import PipelineSchedule, route
+from planner.core.schedule import route
 from planner.core.workload import Request
 from planner.sim.accounts import activity, audits, busy_shares
 from planner.sim.failover import Failover
-from planner.sim.hops import HopLane
-from planner.sim.lane import Lane, Schedule
-from planner.sim.network import Network, Server, build
+from planner.sim.lane import Lane
+from planner.sim.lanes import lanes_of
+from planner.sim.network import Network, build
 from planner.sim.result import SimResult, Visit
-from planner.sim.rounds import RoundLane
 from planner.sim.served import Served
 
 
@@ -68,15 +64,6 @@ def _shares_cores(problem: Problem) -> bool:
     )
 
 
-def _schedule(problem: Problem, pipeline: Pipeline) -> Schedule:
-    """The rules of a pipeline: the engine's own; drafts are checked by the runtime's rules only."""
-    engine, seats, groups = problem.engine, pipeline.max_num_seqs, pipeline.micro_batches
-    if engine.scheduler == "runtime" or problem.serving.speculation is not None:
-        return PipelineSchedule(seats, groups)
-    pool = KvPool(kv_blocks(problem, pipeline), engine.kv_block_tokens, engine.prefix_cache)
-    return ContinuousSchedule(seats, groups, engine.max_num_batched_tokens, pool)
-
-
 @dataclass(slots=True)
 class Run:
     """One run over a network: arrivals and what is rare; the lanes do what follows from it.
@@ -102,6 +89,11 @@ class Run:
     gaps: Gaps = field(default_factory=Gaps)
     evicted_tokens: int = 0
     """Tokens in caches that were given up because their requests began anew elsewhere."""
+    present: int = 0
+    """Requests that have come and are neither completed nor failed."""
+    presence_s: float = 0.0
+    """Time that requests have been present, all together, until the last change."""
+    changed_s: float = 0.0
     unresolved: int = 0
     """Requests that have neither been completed nor failed."""
 
@@ -115,7 +107,7 @@ class Run:
 
     def replay(self, requests: Sequence[Request], concurrency: int | None) -> None:
         """Lets every request arrive and runs until nothing is left to happen."""
-        self.lanes = self._lanes()
+        self.lanes = lanes_of(self)
         self.assigned = [0] * len(self.lanes)
         self.coming.extend(requests)
         self.unresolved = len(requests)
@@ -130,31 +122,6 @@ class Run:
         self.lasted_s = end_s if self.unresolved and end_s is not None else self.clock_s
         for lane in self.lanes:
             lane.close(self.lasted_s)
-
-    def _lanes(self) -> Sequence[Lane]:
-        shared = self.network.coordinator
-        own = self.problem.engine.scheduler == "vllm"
-        visits = self.visits if self.keep_visits else None
-        schedules = [_schedule(self.problem, pipeline) for pipeline in self.plan.pipelines]
-        if self.exact_steps:
-            return [
-                HopLane(self, index, self.network, schedule, Server() if own else shared, visits)
-                for index, schedule in enumerate(schedules)
-            ]
-        alone = own or len(schedules) == 1 or not self.problem.engine.coordinator_step_s
-        return [
-            RoundLane(
-                self,
-                index,
-                self.network,
-                schedule,
-                self.plan.pipelines[index].micro_batches,
-                self.gaps,
-                Server() if alone else shared,
-                alone,
-            )
-            for index, schedule in enumerate(schedules)
-        ]
 
     def _go_on(self, end_s: float) -> bool:
         """Lets the next thing happen; False if it would be after the end."""
@@ -219,6 +186,7 @@ class Run:
             },
             simulated_s=self.lasted_s,
             event_count=self.happened,
+            presence_s=self.presence_s,
             stage_busy=stages,
             link_busy=links,
             most_seated=tuple(lane.most_seats for lane in self.lanes),
@@ -277,6 +245,7 @@ class Run:
         record = RequestRecord(request.id, index, request.prompt_tokens, self.clock_s)
         counts = len(self.records) >= self.problem.workload.warmup_requests
         self.records.append(record)
+        self._count(1)
         needed = request.prompt_tokens + request.output_tokens
         room = self.lanes[index].schedule.most_tokens or self.problem.tokens_per_request
         if needed > room:
@@ -312,11 +281,19 @@ class Run:
         """Notes that a sequence has had its last token."""
         sequence.record.status = "completed"
         self.unresolved -= 1
+        self._count(-1)
         self._next_if_closed()
 
     def _fail(self, record: RequestRecord, reason: str) -> None:
         record.status, record.reason = "failed", reason
         self.unresolved -= 1
+        self._count(-1)
+
+    def _count(self, more: int) -> None:
+        """Notes that a request came or went."""
+        self.presence_s += self.present * (self.clock_s - self.changed_s)
+        self.changed_s = self.clock_s
+        self.present += more
 
     def _next_if_closed(self) -> None:
         if self.closed:

@@ -1,0 +1,56 @@
+"""Lanes of a run: by which rules each pipeline is served, and how it is simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from planner.core.continuous import ContinuousSchedule
+from planner.core.cost.room import kv_blocks
+from planner.core.kvpool import KvPool
+from planner.core.plan import Pipeline
+from planner.core.problem import Problem
+from planner.core.schedule import PipelineSchedule
+from planner.sim.hops import HopLane
+from planner.sim.lane import Lane, Schedule
+from planner.sim.network import Server
+from planner.sim.rounds import RoundLane
+
+if TYPE_CHECKING:
+    from planner.sim.simulate import Run
+
+
+def lanes_of(run: Run) -> Sequence[Lane]:
+    """A lane for every pipeline of a run's plan."""
+    shared = run.network.coordinator
+    own = run.problem.engine.scheduler == "vllm"
+    visits = run.visits if run.keep_visits else None
+    schedules = [_schedule(run.problem, pipeline) for pipeline in run.plan.pipelines]
+    if run.exact_steps:
+        return [
+            HopLane(run, index, run.network, schedule, Server() if own else shared, visits)
+            for index, schedule in enumerate(schedules)
+        ]
+    alone = own or len(schedules) == 1 or not run.problem.engine.coordinator_step_s
+    return [
+        RoundLane(
+            run,
+            index,
+            run.network,
+            schedule,
+            run.plan.pipelines[index].micro_batches,
+            run.gaps,
+            Server() if alone else shared,
+            alone,
+        )
+        for index, schedule in enumerate(schedules)
+    ]
+
+
+def _schedule(problem: Problem, pipeline: Pipeline) -> Schedule:
+    """The rules of a pipeline: the engine's own; drafts are checked by the runtime's rules only."""
+    engine, seats, groups = problem.engine, pipeline.max_num_seqs, pipeline.micro_batches
+    if engine.scheduler == "runtime" or problem.serving.speculation is not None:
+        return PipelineSchedule(seats, groups)
+    pool = KvPool(kv_blocks(problem, pipeline), engine.kv_block_tokens, engine.prefix_cache)
+    return ContinuousSchedule(seats, groups, engine.max_num_batched_tokens, pool)
