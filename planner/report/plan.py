@@ -268,11 +268,20 @@ def _pipeline_title(plan: Plan, index: int) -> str:
     return f"Pipeline {index}, {share:.0%} of the requests"
 
 
+_SPLITS = {
+    "tensor": "its devices share every layer (tensor split)",
+    "layer": "each of its devices holds layers of its own (layer split)",
+}
+
+
 def _running(pipeline: Pipeline) -> Sequence[str]:
     said = f"  up to {pipeline.max_num_seqs} requests at once"
     if pipeline.micro_batches > 1:
         said += f" in {pipeline.micro_batches} groups"
-    return (said,)
+    return (
+        said,
+        *(f"  {stage.node}: {_SPLITS[stage.split]}" for stage in pipeline.stages if stage.split),
+    )
 
 
 def _moves(moves: Moves) -> Iterator[RenderableType]:
