@@ -12,7 +12,7 @@ from planner.files.templates import template, templates
 def test_a_template_brings_all_it_needs(tmp_path: Path) -> None:
     assert {"demo", "marketplace", "two-homes"} <= set(templates())
     files = template("marketplace")
-    assert list(files) == ["marketplace.yaml", "single-region.yaml", "cloud-baseline.yaml"]
+    assert list(files) == ["marketplace.yaml", "cloud-baseline.yaml"]
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     assert load_scenario(tmp_path / "marketplace.yaml").name == "marketplace"
