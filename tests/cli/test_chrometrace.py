@@ -53,13 +53,13 @@ def test_a_run_that_lost_a_node_shows_it(scene: Scene) -> None:
 
 def test_a_simulation_with_losses_shows_them(scene: Scene) -> None:
     cards = scene.folder / "profiles" / "churn"
-    scenario = scene.scenario("serving: {detect: 1 s}\n")
+    scenario = scene.scenario("serving: {detect: 50 ms}\n")
     (cards / "blinks.yaml").write_text(
-        "distribution: recorded\nrecorded: [true, true, false, true]\nstep: 4 s\n"
+        "distribution: recorded\nrecorded: [true, true, false, true]\nstep: 250 ms\n"
         "source: made up\nas_of: 2026-01-01\n"
     )
     text = scenario.read_text().replace("price: 0.40 USD/h", "price: 0.40 USD/h\n    churn: blinks")
-    scenario.write_text(text.replace("tokens: 10}", "tokens: 900}"))
+    scenario.write_text(text.replace("tokens: 10}", "tokens: 300}"))
     path = scene.folder / "trace.json"
     sets = ["workload.requests=12", "nodes.a.memory=600 kB", "nodes.b.memory=600 kB"]
     said = scene.planner(
