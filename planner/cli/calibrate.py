@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from planner.report.calibrate import CalibrationReport, KernelReport
 
 
-_CROWDED = 1.1
-"""Memory that a run needs over what there is, beyond what an estimate of memory may be off."""
-
-
 def calibrate(
     data: Annotated[Path, typer.Argument(help="CSV file of measured speeds.", metavar="DATA.csv")],
     engine: Annotated[
@@ -178,15 +174,12 @@ def _read(data: Path, known: Catalogue, engine: Engine, skip_unknown: bool) -> M
 
 
 def _leave_out_crowds(table: Measurements, engine: Engine) -> None:
-    """Leaves out serving runs with more users than memory holds: some of them waited for a seat."""
-    held = [
-        row
-        for row in table.rows
-        if row.speed not in ("ttft_ms", "tpot_ms") or row.crowding(engine) <= _CROWDED
-    ]
-    if len(held) < len(table.rows):
-        table.left_out["more users than memory holds"] += len(table.rows) - len(held)
-    table.rows = held
+    from planner.fit.speeds import held
+
+    kept = held(engine, table.rows)
+    if len(kept) < len(table.rows):
+        table.left_out["more users than memory holds"] += len(table.rows) - len(kept)
+    table.rows = kept
 
 
 def _reasons(table: Measurements) -> str:

@@ -17,6 +17,8 @@ from planner.fit.slope import log_slopes, variables
 
 _SCALE = 0.1
 """Relative errors beyond this count less than their square: tables have bad rows."""
+_CROWDED = 1.1
+"""Memory that a run needs over what there is, beyond what an estimate of memory may be off."""
 _AGAIN = 4
 """Settings looked at where a fit to nearly all rows begins at the fit to all of them."""
 
@@ -30,6 +32,15 @@ class FittedSpeeds:
 
     turned: Mapping[Knob, float]
     errors: tuple[float, ...]
+
+
+def held(engine: Engine, rows: Sequence[MeasuredSpeed]) -> list[MeasuredSpeed]:
+    """The rows but serving runs with more users than memory holds: some waited for a seat."""
+    return [
+        row
+        for row in rows
+        if row.speed not in ("ttft_ms", "tpot_ms") or row.crowding(engine) <= _CROWDED
+    ]
 
 
 def fit_speeds(

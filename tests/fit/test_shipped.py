@@ -17,6 +17,7 @@ from planner.files.kernels import read_kernels
 from planner.files.measurements import read_measurements
 from planner.fit.engines import calibrate
 from planner.fit.kernels import calibrate_kernels
+from planner.fit.speeds import held
 
 DATA = Path(os.environ.get("PLANNER_TEST_DATA", "../shared/data"))
 KNOWN = Catalogue(environ={})
@@ -44,7 +45,7 @@ def test_profiles_are_refitted_to_the_same_constants(table: str) -> None:
     for engine in engines:
         assert engine.measured_as is not None
         found = read_measurements(path, KNOWN, engine.measured_as, True)
-        rows += [(engine, row) for row in found.rows]
+        rows += [(engine, row) for row in held(engine, found.rows)]
     cards = (KNOWN.get("devices", name)[0] for name in KNOWN.names("devices"))
     devices = [card for card in cards if isinstance(card, Device)]
     refitted = calibrate(rows, devices, "the test", fresh=True, judge=False)
