@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from helix_clusters import NAMES, HelixCluster, read_cluster, read_placement
+from helix_clusters import NAMES, HelixCluster, grown, read_cluster, read_placement
 from helix_serving import CHIPS, Machine, as_plan, fit_table, machines, routed, serving
 
 from planner.core.metrics import Metrics
@@ -90,6 +90,28 @@ def flow_table(rows: list[FlowRow]) -> list[str]:
             f"({known_s} s) | {row.laid:.2f} | {worst:.2f} to {best:.2f} "
             f"| {best / known - 1:+.0%} | {row.bound:.2f} "
             f"| {row.bound / best - 1:.1%} | {row.cpu_s:.0f} |"
+        )
+    return lines
+
+
+GROWN = ((42, 1), (100, 1), (200, 1), (42, 3), (100, 4), (100, 8))
+"""Nodes and regions of larger clusters of het42's machines."""
+
+
+def grown_table(cluster: HelixCluster) -> list[str]:
+    """Markdown of flow, gap and time against the size of a cluster."""
+    lines = [
+        "| nodes | regions | blocks alone | found | proven bound | gap | CPU s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for nodes, regions in GROWN:
+        problem = grown(cluster, nodes, regions, 0).objective
+        began_s = time.process_time()
+        placed = place(problem, 0, 2000)
+        seconds = time.process_time() - began_s
+        lines.append(
+            f"| {nodes} | {regions} | {placed.laid:.0f} | {placed.value:.0f} "
+            f"| {placed.bound:.0f} | {placed.gap:.0%} | {seconds:.0f} |"
         )
     return lines
 
@@ -173,6 +195,8 @@ def main() -> None:
     rows = [flow_row(one, folder, given.seeds, given.flows) for one in clusters]
     tables = {"flow": flow_table(rows)}
     print("\n".join(tables["flow"]), flush=True)
+    tables["grown"] = grown_table(read_cluster(folder, "het42"))
+    print("\n".join(tables["grown"]), flush=True)
     known = machines(times, list(CHIPS))
     tables["fit"] = fit_table(known)
     by_cluster = {

@@ -7,6 +7,8 @@ per second. Lines go both ways; source and sink exchange token ids, nodes exchan
 
 from __future__ import annotations
 
+import itertools
+import random
 from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +68,18 @@ def read_cluster(folder: Path, name: str) -> HelixCluster:
             if src >= 0 and dst >= 0:
                 table[dst, src] = table[src, dst]
     return HelixCluster(name, machines, rate, latency)
+
+
+def grown(cluster: HelixCluster, nodes: int, regions: int, seed: int) -> HelixCluster:
+    """A cluster of the same mix of machines, in regions with about 10 MB/s between them."""
+    rng = random.Random(f"{nodes}-{regions}-{seed}")
+    machines = tuple(itertools.islice(itertools.cycle(cluster.machines), nodes))
+    where = [rng.randrange(regions) for _ in machines]
+    rate = np.full((nodes + 2, nodes + 2), 1.25e9)
+    for src, dst in itertools.combinations(range(nodes), 2):
+        if where[src] != where[dst]:
+            rate[src, dst] = rate[dst, src] = rng.uniform(8e6, 15e6)
+    return HelixCluster(cluster.name, machines, rate, np.zeros_like(rate))
 
 
 def read_placement(folder: Path, cluster: HelixCluster) -> Windows:

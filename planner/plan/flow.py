@@ -46,6 +46,13 @@ class FlowProblem:
         held: Windows = (self.rates > 0).cumsum(axis=1).argmax(axis=1)
         return held
 
+    def of(self, nodes: NDArray[np.int64]) -> FlowProblem:
+        """The same with some of the nodes only."""
+        between = self.between[np.ix_(nodes, nodes)]
+        return FlowProblem(
+            self.layers, self.rates[nodes], self.enter[nodes], self.leave[nodes], between
+        )
+
     def rates_of(self, windows: Windows) -> Array:
         """What each node passes with its window."""
         rates: Array = self.rates[np.arange(len(windows)), windows[:, 1] - windows[:, 0]]

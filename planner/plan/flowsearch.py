@@ -2,10 +2,11 @@
 
 Construct: a ladder of wanted flows from the bound down; the first for which whole blocks cover all
 layers is laid out, group after group of nodes with fast lines between them, in every order of the
-groups. Improve: simulated annealing (Kirkpatrick et al. 1983) over windows that shift, grow,
-shrink, move, trade places or move a boundary together. A move is refused before its flow is
-computed where even the least covered layer would not pass the threshold. The energy adds a little
-of how far layers fall short of a somewhat larger flow: the flow alone is a plateau.
+groups; or each group that can hold all layers has a row of its own. Improve: simulated annealing
+(Kirkpatrick et al. 1983) over windows that shift, grow, shrink, move, trade places or move a
+boundary together. A move is refused before its flow is computed where even the least covered layer
+would not pass the threshold. The energy adds a little of how far layers fall short of a somewhat
+larger flow: the flow alone is a plateau.
 """
 
 from __future__ import annotations
@@ -77,8 +78,35 @@ def place(problem: FlowProblem, seed: int, flows: int) -> Placed:
 
 
 def _laid(problem: FlowProblem, bound: float, rng: random.Random) -> Windows:
-    """Blocks in a row, and the nodes they do not use where layers are covered least."""
+    """The better of one row through all groups of nodes, and a row in each group."""
     groups = _groups(problem, bound)
+    row = _row(problem, bound, groups, rng)
+    apart = _apart(problem, groups, rng)
+    if apart is None or flow_value(problem, apart) <= flow_value(problem, row):
+        return row
+    return apart
+
+
+def _apart(problem: FlowProblem, groups: Counts, rng: random.Random) -> Windows | None:
+    """A row in each group that holds all layers, and one through the others together."""
+    room = np.bincount(groups, weights=problem.most_layers)
+    able = room >= problem.layers
+    if len(room) == 1 or not able.any():
+        return None
+    windows, spare = np.zeros((len(groups), 2), dtype=np.int64), list[int]()
+    teams = [np.nonzero(groups == group)[0] for group in np.nonzero(able)[0]]
+    for nodes in (*teams, np.nonzero(~able[groups])[0]):
+        part = problem.of(nodes)
+        bound = flow_bound(part) if len(nodes) else 0.0
+        if bound > 0:
+            windows[nodes] = _laid(part, bound, rng)
+        else:
+            spare += nodes.tolist()
+    return _beside(problem, windows, spare)
+
+
+def _row(problem: FlowProblem, bound: float, groups: Counts, rng: random.Random) -> Windows:
+    """Blocks in a row, and the nodes they do not use where layers are covered least."""
     kinds, sizes = kinds_of(problem, groups), np.bincount(groups)
     best = _beside(problem, np.zeros((len(groups), 2), dtype=np.int64), range(len(groups)))
     least, tried = flow_value(problem, best), 0

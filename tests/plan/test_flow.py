@@ -84,6 +84,15 @@ def test_the_search_is_the_same_for_the_same_seed_and_never_worse_than_its_start
     assert value >= flow_value(problem, start)
 
 
+def test_groups_far_apart_have_a_row_each() -> None:
+    problem = small([[12.0, 6.0]] * 4, 4, line=1e6)
+    problem.between[:2, 2:] = problem.between[2:, :2] = 0.5
+    placed = place(problem, 0, 50)
+    assert placed.value == pytest.approx(12.0)
+    assert placed.bound == pytest.approx(12.0, rel=0.01)
+    assert sorted(placed.windows[:2].tolist()) == sorted(placed.windows[2:].tolist())
+
+
 @needs_data
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_published_placements_give_their_published_values(name: str) -> None:
