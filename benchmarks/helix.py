@@ -186,6 +186,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--flows", type=int, default=10_000)
     parser.add_argument("--users", type=int, default=64)
+    parser.add_argument("--flow-only", action="store_true")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     folder, times = given.data / "helix", given.data / "helix_hetero_layer_times.csv"
@@ -193,18 +194,16 @@ def main() -> None:
         sys.exit(f"skipped: {given.data} lacks helix/ or helix_hetero_layer_times.csv")
     clusters = [read_cluster(folder, name) for name in given.only]
     rows = [flow_row(one, folder, given.seeds, given.flows) for one in clusters]
-    tables = {"flow": flow_table(rows)}
-    print("\n".join(tables["flow"]), flush=True)
-    tables["grown"] = grown_table(read_cluster(folder, "het42"))
-    print("\n".join(tables["grown"]), flush=True)
-    known = machines(times, list(CHIPS))
-    tables["fit"] = fit_table(known)
-    by_cluster = {
-        one.name: served(one, folder, row.windows, known, given.users)
-        for one, row in zip(clusters, rows, strict=True)
-    }
-    tables["served"] = served_table(by_cluster)
-    print("\n".join([*tables["fit"], *tables["served"]]))
+    tables = {"flow": flow_table(rows), "grown": grown_table(read_cluster(folder, "het42"))}
+    print("\n".join([*tables["flow"], *tables["grown"]]), flush=True)
+    if not given.flow_only:
+        known = machines(times, list(CHIPS))
+        by_cluster = {
+            one.name: served(one, folder, row.windows, known, given.users)
+            for one, row in zip(clusters, rows, strict=True)
+        }
+        tables |= {"fit": fit_table(known), "served": served_table(by_cluster)}
+        print("\n".join([*tables["fit"], *tables["served"]]))
     if given.write:
         text = PAGE.read_text()
         for name, lines in tables.items():

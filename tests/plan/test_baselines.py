@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from benchmarks.worlds import world
 from planner.core.cluster import Node
 from planner.core.plan import Plan
 from planner.core.problem import Problem
@@ -66,6 +68,20 @@ def test_no_baseline_beats_the_search_on_random_clusters(world: Problem) -> None
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_no_baseline_beats_the_search_on_bundled_scenarios(path: Path, tmp_path: Path) -> None:
     never_better(load_scenario(path, [probed(tmp_path)], []).problem)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_on_mixed_clusters_the_search_serves_a_fifth_more_than_any_baseline(seed: int) -> None:
+    problem = world(16, seed, "throughput", 16)
+    found = solve(problem)
+    assert found.bound >= found.value
+    reached = []
+    for name in NAMES:
+        with suppress(NoPlanError):
+            reached.append(solve_simply(problem, name).value)
+    assert reached
+    assert found.value >= 1.2 * max(reached)
 
 
 def layers_of(world: Problem, name: Baseline) -> list[tuple[str, int, int]]:
