@@ -1,12 +1,8 @@
-"""Search for windows with a large flow: lay blocks, then anneal, every step by exact maximum flow.
+"""Search for windows with a large flow: lay blocks, then anneal.
 
 Construct: a ladder of wanted flows from the bound down; the first for which whole blocks cover all
 layers is laid out, group after group of nodes with fast lines between them, in every order of the
-groups; or each group that can hold all layers has a row of its own. Improve: simulated annealing
-(Kirkpatrick et al. 1983) over windows that shift, grow, shrink, move, trade places or move a
-boundary together. A move is refused before its flow is computed where even the least covered layer
-would not pass the threshold. The energy adds a little of how far layers fall short of a somewhat
-larger flow: the flow alone is a plateau.
+groups; or each group that can hold all layers has a row of its own. Improve: ``anneal.py``.
 """
 
 from __future__ import annotations
@@ -14,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +18,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from planner.core.rng import stream
+from planner.plan.anneal import annealed
 from planner.plan.cover import (
     Block,
     Counts,
@@ -32,7 +29,7 @@ from planner.plan.cover import (
     kinds_of,
     whole_blocks,
 )
-from planner.plan.flow import Array, FlowProblem, Windows, flow_value
+from planner.plan.flow import FlowProblem, Windows, flow_value
 
 _RUNG = 0.98
 """Each wanted flow of the ladder over the one before."""
@@ -41,14 +38,6 @@ _FEASIBLE = 4
 """Rungs that are laid out from the first on for which blocks are found."""
 _WAYS, _DRAWN = 54, 12
 """Orders of groups, with shapes of passages between them, that are all laid out; else so many."""
-_HOT, _COLD = 0.03, 0.001
-"""Temperature at the start and at the end, as shares of the best flow."""
-_BEYOND = 1.1
-"""The flow that layers should reach, over the best one so far."""
-_SHORT = 0.3
-"""Weight of what they lack."""
-_PROPOSALS = 20
-"""Most proposals for each flow that is computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,130 +224,3 @@ def _least_covered(problem: FlowProblem, windows: Windows, node: int) -> tuple[i
             best, at = float(sums.max()), int(sums.argmax())
             window = at, at + held
     return window
-
-
-def annealed(
-    problem: FlowProblem, start: Windows, rng: random.Random, flows: int
-) -> tuple[Windows, float]:
-    """The best windows on the way, and their flow."""
-    now, covered = start, problem.covered(start)
-    best, value = start, flow_value(problem, start)
-    most = problem.most_layers
-
-    def short(layers: Array) -> float:
-        return _SHORT * float(np.maximum(_BEYOND * value - layers, 0.0).mean())
-
-    energy, computed = value - short(covered), 0
-    for _ in range(_PROPOSALS * flows):
-        if computed >= flows:
-            break
-        heat = value * _HOT * (_COLD / _HOT) ** (computed / flows)
-        move = rng.choice(_MOVES)(problem, now, covered, rng)
-        if move is None or not _allowed(problem, most, move):
-            continue
-        layers = problem.covered(move)
-        lacking = short(layers)
-        threshold = energy + heat * math.log(1.0 - rng.random())
-        if layers.min() - lacking < threshold:
-            continue
-        computed += 1
-        flow = flow_value(problem, move)
-        if flow - lacking < threshold:
-            continue
-        now, covered, energy = move, layers, flow - lacking
-        if flow > value * (1 + 1e-9):
-            best, value = move, flow
-            energy = flow - short(covered)
-    return best, value
-
-
-def _allowed(problem: FlowProblem, most: Windows, windows: Windows) -> bool:
-    held = windows[:, 1] - windows[:, 0]
-    return bool(
-        (held >= 1).all()
-        and (held <= most).all()
-        and (windows[:, 0] >= 0).all()
-        and (windows[:, 1] <= problem.layers).all()
-    )
-
-
-def _shifted(
-    problem: FlowProblem, now: Windows, covered: Array, rng: random.Random
-) -> Windows | None:
-    moved = now.copy()
-    moved[rng.randrange(len(now))] += rng.choice((-3, -2, -1, 1, 2, 3))
-    return moved
-
-
-def _resized(
-    problem: FlowProblem, now: Windows, covered: Array, rng: random.Random
-) -> Windows | None:
-    moved = now.copy()
-    moved[rng.randrange(len(now)), rng.randrange(2)] += rng.choice((-1, 1))
-    return moved
-
-
-def _relocated(
-    problem: FlowProblem, now: Windows, covered: Array, rng: random.Random
-) -> Windows | None:
-    """A node to another place, mostly where the least covered layer is."""
-    moved, node = now.copy(), rng.randrange(len(now))
-    held = rng.randint(1, int(problem.most_layers[node]))
-    at = int(covered.argmin()) if rng.random() < 0.7 else rng.randrange(problem.layers)
-    start = min(max(0, at - rng.randrange(held)), problem.layers - held)
-    moved[node] = start, start + held
-    return moved
-
-
-def _joined(
-    problem: FlowProblem, now: Windows, covered: Array, rng: random.Random
-) -> Windows | None:
-    """A node's window begins or ends where another's does."""
-    moved, node = now.copy(), rng.randrange(len(now))
-    edge = int(now[rng.randrange(len(now)), rng.randrange(2)])
-    held = rng.randint(1, int(problem.most_layers[node]))
-    moved[node] = (edge, edge + held) if rng.random() < 0.5 else (edge - held, edge)
-    return moved
-
-
-def _traded(
-    problem: FlowProblem, now: Windows, covered: Array, rng: random.Random
-) -> Windows | None:
-    """Two nodes trade places, each holding no more than it can."""
-    one, two = rng.randrange(len(now)), rng.randrange(len(now))
-    if one == two:
-        return None
-    moved = now.copy()
-    moved[[one, two]] = now[[two, one]]
-    for node in (one, two):
-        beyond = int(moved[node, 1] - moved[node, 0] - problem.most_layers[node])
-        if beyond > 0:
-            if rng.random() < 0.5:
-                moved[node, 0] += beyond
-            else:
-                moved[node, 1] -= beyond
-    return moved
-
-
-def _boundary(
-    problem: FlowProblem, now: Windows, covered: Array, rng: random.Random
-) -> Windows | None:
-    """All or most windows that meet at a layer move their edge together."""
-    edge, by = int(now[rng.randrange(len(now)), rng.randrange(2)]), rng.choice((-1, 1))
-    if edge in (0, problem.layers):
-        return None
-    share = rng.choice((0.7, 1.0))
-    at_edge = np.argwhere(now == edge)
-    picked = [tuple(pair) for pair in at_edge if rng.random() < share]
-    if not picked:
-        return None
-    moved = now.copy()
-    for node, end in picked:
-        moved[node, end] += by
-    return moved
-
-
-_Move = Callable[[FlowProblem, Windows, Array, random.Random], Windows | None]
-_MOVES: tuple[_Move, ...] = (
-    _shifted, _shifted, _resized, _resized, _relocated, _joined, _traded, _boundary,
-)  # fmt: skip

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from benchmarks.helix_clusters import read_cluster, read_placement
+from planner.plan.anneal import annealed
 from planner.plan.cover import flow_bound
 from planner.plan.flow import FlowProblem, Windows, flow_value, greatest_flow, windows_of
-from planner.plan.flowsearch import annealed, place
+from planner.plan.flowsearch import place
 
 DATA = Path(os.environ.get("PLANNER_TEST_DATA", "../shared/data")) / "helix"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"{DATA} is not here")
