@@ -15,6 +15,7 @@ import statistics
 from pathlib import Path
 
 from planner.cli.struck import struck
+from planner.core.cluster import Cluster
 from planner.core.plan import Plan, Standby
 from planner.core.problem import Problem
 from planner.files.manifest import read_manifest
@@ -31,7 +32,7 @@ def with_spare(base: Problem) -> Problem:
     """The demo with one more node, as far from the others as they are by default."""
     hub = base.cluster.node("hub")
     nodes = (*base.cluster.nodes, hub.model_copy(update={"id": SPARE}))
-    cluster = base.cluster.model_copy(update={"nodes": nodes})
+    cluster = Cluster(**(dict(base.cluster) | {"nodes": nodes}))
     workload = base.workload.model_copy(update={"requests": 12})
     return base.model_copy(update={"cluster": cluster, "workload": workload})
 
