@@ -1,6 +1,6 @@
 """How fast the simulator is: output tokens per CPU second, and how its cost grows with requests.
 
-python benchmarks/simulator.py [SCENARIO] [--requests N]
+python benchmarks/simulator.py [--trace ../shared/data/traces/azure2023_conv.csv] [--only NAME]
 """
 
 from __future__ import annotations
@@ -8,38 +8,155 @@ from __future__ import annotations
 import argparse
 import resource
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from planner.files.scenario import load_scenario
-from planner.plan.solve import solve
+from planner.core.plan import Pipeline, Plan, Stage, Standby
+from planner.core.problem import Problem
+from planner.core.workload import Request
+from planner.files.scenario import scenario_from
+from planner.files.trace import read_trace
+from planner.files.yamlfile import parse_yaml
+from planner.sim.result import SimResult
 from planner.sim.simulate import simulate
 
-SCENARIO = Path(__file__).parent.parent / "scenarios" / "marketplace.yaml"
+SCENARIO = """
+schema_version: "1.0"
+name: speed
+model: {model}
+engine: {engine}
+quants: [{quant}]
+coordinator: home
+nodes:
+  - {{id: home}}
+  - {{id: node, replicas: {nodes}, device: {device}, price: 0.4 USD/h, trust: rented{churn}}}
+network: {{default: {network}}}
+workload:
+  arrivals: {{kind: poisson, rate: {rate} req/s}}
+  prompt: {{kind: lognormal, median_tokens: 400, sigma: 0.9, max_tokens: 14050}}
+  output: {{kind: lognormal, median_tokens: 170, sigma: 0.75, max_tokens: 1024}}
+  requests: {requests}
+objective: tpot
+serving: {{max_num_seqs: {seats}, detect: 2 s{serving}}}
+"""
+CHURN = ", churn: marketplace-interruptible"
+
+
+def scene(
+    pipelines: int,
+    stages: int,
+    requests: int,
+    rate: float,
+    *,
+    model: str = "llama-3.1-8b",
+    engine: str = "vllm",
+    quant: str = "bf16",
+    device: str = "rtx-4090",
+    churn: bool = False,
+    network: str = "cloud-same-zone",
+    seats: int = 128,
+    groups: int = 1,
+    blocks: int | None = None,
+) -> tuple[Problem, Plan]:
+    """So many equal pipelines, and with churn a hot standby for every stage."""
+    text = SCENARIO.format(
+        model=model,
+        engine=engine,
+        quant=quant,
+        device=device,
+        nodes=pipelines * stages * (1 + churn),
+        churn=CHURN if churn else "",
+        network=network,
+        rate=rate,
+        requests=requests,
+        seats=seats,
+        serving=f", kv_blocks: {blocks}" if blocks else "",
+    )
+    problem = scenario_from(parse_yaml(text, "speed.yaml"), Path("speed.yaml"), []).problem
+    names = [node.id for node in problem.cluster.workers]
+    layers = problem.model.num_hidden_layers
+    ends = [layers * index // stages for index in range(stages + 1)]
+    placed = [
+        Pipeline(
+            stages=tuple(
+                Stage(
+                    node=names[number * stages + index],
+                    start=ends[index],
+                    stop=ends[index + 1],
+                    quant=quant,
+                )
+                for index in range(stages)
+            ),
+            max_num_seqs=seats,
+            micro_batches=groups,
+        )
+        for number in range(pipelines)
+    ]
+    spares = names[pipelines * stages :]
+    standbys = tuple(
+        Standby(node=name, pipeline=number // stages, stage=number % stages, state="hot")
+        for number, name in enumerate(spares)
+    )
+    return problem, Plan(pipelines=tuple(placed), standbys=standbys)
+
+
+def measure(
+    name: str, made: tuple[Problem, Plan], requests: Sequence[Request] | None = None
+) -> None:
+    """Simulates and prints a row."""
+    began_s = time.process_time()
+    result: SimResult = simulate(*made, 0, requests, own_times=requests is not None)
+    spent_s = time.process_time() - began_s
+    tokens = sum(record.output_tokens for record in result.records)
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{name:32} {len(result.records):9,} {tokens:12,} {spent_s:8.2f} {tokens / spent_s:12,.0f}"
+        f" {result.events['failures']:6} {result.events['preemptions']:7} {peak_mib:7,.0f}",
+        flush=True,
+    )
 
 
 def main() -> None:
-    """Simulates a scenario with once, ten and a hundred times N requests."""
+    """Runs every scene, or the one that is named."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scenario", nargs="?", type=Path, default=SCENARIO)
-    parser.add_argument("--requests", type=int, default=20)
+    parser.add_argument("--trace", type=Path, help="requests for the pipeline of three stages")
+    parser.add_argument("--only", default="")
     options = parser.parse_args()
-    problem = load_scenario(options.scenario, []).problem
-    plan = solve(problem).plan
-    stages = "+".join(str(len(pipeline.stages)) for pipeline in plan.pipelines)
-    print(f"{options.scenario.stem}: pipelines of {stages} stages")
-    print("requests    tokens   CPU s   tokens/CPU s  failures    peak MiB")
-    for factor in (1, 10, 100):
-        count = options.requests * factor
-        workload = problem.workload.model_copy(update={"requests": count, "warmup_requests": 0})
-        began_s = time.process_time()
-        result = simulate(problem.model_copy(update={"workload": workload}), plan)
-        spent_s = time.process_time() - began_s
-        tokens = sum(record.output_tokens for record in result.records)
-        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(
-            f"{count:8} {tokens:9} {spent_s:7.2f} {tokens / spent_s:14,.0f} "
-            f"{result.events['failures']:9} {peak_mib:11.0f}"
-        )
+    print(f"{'':32} requests       tokens    CPU s tokens/CPU s  lost preempt     MiB")
+    scenes = {
+        "replicas": lambda: measure("replicas", scene(4, 1, 20_000, 12.0)),
+        "runtime rules": lambda: measure(
+            "runtime rules", scene(1, 1, 20_000, 3.0, engine="llama.cpp", network="lan-10g")
+        ),
+        "paging and churn": lambda: measure(
+            "paging and churn", scene(4, 1, 20_000, 12.0, churn=True, blocks=2588)
+        ),
+        "wide area": lambda: measure(
+            "wide area, 24 nodes",
+            scene(
+                8,
+                3,
+                2_000,
+                1.5,
+                model="llama-3.3-70b",
+                quant="int4-g128",
+                network="internet-eu",
+                seats=32,
+                groups=3,
+            ),
+        ),
+        "growth": lambda: [
+            measure(f"growth {count:,}", scene(4, 1, count, 12.0))
+            for count in (1_000, 10_000, 100_000)
+        ],
+    }
+    if options.trace is not None:
+        requests = read_trace(options.trace).requests
+        three = scene(1, 3, len(requests), 5.0, churn=True, seats=256)
+        scenes["trace"] = lambda: measure("trace, 3 stages, churn", three, requests)
+    for name, run in scenes.items():
+        if options.only in ("", name):
+            run()
 
 
 if __name__ == "__main__":

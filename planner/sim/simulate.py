@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -150,8 +149,13 @@ class Run:
         """The lane in which something happens first, and when something happens in another."""
         if len(self.lanes) == 1:
             return self.lanes[0], math.inf
-        first, second = heapq.nsmallest(2, self.lanes, key=lambda lane: lane.next_s)
-        return first, second.next_s
+        first, others_s = self.lanes[0], math.inf
+        for lane in self.lanes[1:]:
+            if lane.next_s < first.next_s:
+                first, others_s = lane, first.next_s
+            elif lane.next_s < others_s:
+                others_s = lane.next_s
+        return first, others_s
 
     def result(self) -> SimResult:
         """Metrics, costs and utilisation of what happened."""

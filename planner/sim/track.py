@@ -93,10 +93,12 @@ class Track:
     places: Sequence[Wire | Worker]
     free_s: list[float] = field(init=False)
     """By place: until when it is taken."""
+    is_stage: list[bool] = field(init=False)
     last_s: list[float] = field(init=False)
     """By place: when the message before arrived at the far end of a wire."""
 
     def __post_init__(self) -> None:
+        self.is_stage = [isinstance(place, Worker) for place in self.places]
         self.free_s = [place.server.free_s for place in self.places]
         self.last_s = [place.last_s if isinstance(place, Wire) else 0.0 for place in self.places]
 
@@ -105,22 +107,25 @@ class Track:
     ) -> Flight:
         """Takes a job through all places."""
         legs, free_s, last_s = piece.legs, self.free_s, self.last_s
+        busy_s, after_s = legs.busy_s, legs.after_s
         stages_s = iter(piece.stages_s(context))
-        came_s, drawn_s = [ready_s], []
+        at_s, drawn_s = ready_s, []
+        came_s = [ready_s]
         for index, place in enumerate(self.places):
-            began_s = max(came_s[-1], free_s[index])
-            if isinstance(place, Wire):
-                free_s[index] = began_s + legs.busy_s[index]
-                away_s = legs.after_s[index]
-                if place.latency_s is not None:
-                    drawn_s.append(place.latency_s())
-                    away_s += drawn_s[-1]
-                last_s[index] = max(last_s[index], free_s[index] + away_s)
-                came_s.append(last_s[index])
+            began_s = free_s[index]
+            if at_s > began_s:
+                began_s = at_s
+            if self.is_stage[index]:
+                at_s = free_s[index] = began_s + next(stages_s)
             else:
-                free_s[index] = began_s + next(stages_s)
-                came_s.append(free_s[index])
-        flight = Flight(job, piece, context, now_s, ready_s, came_s[-1])
+                free_s[index] = at_s = began_s + busy_s[index]
+                at_s += after_s[index]
+                if place.latency_s is not None:  # type: ignore[union-attr]
+                    drawn_s.append(place.latency_s())  # type: ignore[union-attr]
+                    at_s += drawn_s[-1]
+                at_s = last_s[index] = max(last_s[index], at_s)
+            came_s.append(at_s)
+        flight = Flight(job, piece, context, now_s, ready_s, at_s)
         flight.came_s, flight.done_s, flight.drawn_s = came_s, free_s[:], drawn_s
         return flight
 

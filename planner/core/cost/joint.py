@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from planner.core.cost.batch import Batch
 from planner.core.cost.compute import Chip, StageTime, attention_time, stage_time, step_time
-from planner.core.model import ModelSpec
+from planner.core.model import Layer, ModelSpec
 from planner.core.quant import QuantScheme
 
 
@@ -39,6 +39,10 @@ class Terms:
     quant: QuantScheme
     chip: Chip
     known: dict[tuple[str, float, float], float] = field(default_factory=dict)
+    runs: tuple[tuple[Layer, int], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.runs = self.model.runs(self.start, self.stop)
 
     def products_s(self, tokens: float, sequences: float) -> float:
         """Everything but attention, for so many tokens of so many sequences (s)."""
@@ -66,7 +70,7 @@ class Terms:
 
     def _attention_s(self, batch: Batch) -> float:
         total_s = 0.0
-        for layer, times in self.model.runs(self.start, self.stop):
+        for layer, times in self.runs:
             time = attention_time(layer, self.quant, self.chip, batch, mixed=True)
             total_s += (time.kv_s + time.attention_s) * times
         return total_s
