@@ -60,14 +60,14 @@ def problems(draw: st.DrawFn, bounds: bool = False) -> Problem:
         quants=tuple(schemes),
         engine=engine(
             kv_block_tokens=1,
-            other_splits=draw(st.sampled_from([(), ("layer",)])),
+            other_splits=("layer",) if len(nodes) < 4 and draw(st.booleans()) else (),
             prefill_chunk=draw(st.sampled_from([None, 16])),
         ),
         requirements=requirements,
         serving=Serving(
             return_path=draw(st.sampled_from(["direct", "direct", "relayed", "star"])),
             speculation=draw(st.sampled_from([None, None, drafts])),
-            mixed_quants=len(nodes) < 4 and draw(st.booleans()),
+            mixed_quants=len(nodes) < 3 and draw(st.booleans()),
         ),
         workload=Workload(
             arrivals=Closed(kind="closed", concurrency=draw(st.integers(1, 4))),
