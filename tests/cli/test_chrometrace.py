@@ -51,6 +51,7 @@ def test_a_run_that_lost_a_node_shows_it(scene: Scene) -> None:
     assert "Measured: 1 loss was recovered" in page.read_text()
 
 
+@pytest.mark.slow
 def test_a_simulation_with_losses_shows_them(scene: Scene) -> None:
     cards = scene.folder / "profiles" / "churn"
     scenario = scene.scenario("serving: {detect: 50 ms}\n")
@@ -61,7 +62,7 @@ def test_a_simulation_with_losses_shows_them(scene: Scene) -> None:
     text = scenario.read_text().replace("price: 0.40 USD/h", "price: 0.40 USD/h\n    churn: blinks")
     scenario.write_text(text.replace("tokens: 10}", "tokens: 300}"))
     path = scene.folder / "trace.json"
-    sets = ["workload.requests=12", "nodes.a.memory=600 kB", "nodes.b.memory=600 kB"]
+    sets = ["workload.requests=6", "nodes.a.memory=600 kB", "nodes.b.memory=600 kB"]
     said = scene.planner(
         "simulate", scenario, "--chrome-trace", path, *(f"--set={one}" for one in sets)
     )
