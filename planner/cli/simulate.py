@@ -85,7 +85,9 @@ def simulate(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Exit with 6 if a run breaks an invariant of docs/invariants."
+            "--check",
+            help="Exit with 6 if a run breaks an invariant of docs/invariants; those of the order at "
+            "each place with --exact-steps.",
         ),
     ] = False,
     alternatives: Annotated[

@@ -37,7 +37,14 @@ def simulated(
     from planner.sim.trial import Trial
 
     trials = [
-        Trial(one.problem, one.plan, seed, how.requests, how.check, how.exact_steps)
+        Trial(
+            one.problem,
+            one.plan,
+            seed,
+            how.requests,
+            how.check and how.exact_steps,
+            how.exact_steps,
+        )
         for one in contestants
         for seed in seeds
     ]
