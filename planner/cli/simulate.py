@@ -86,7 +86,7 @@ def simulate(
         bool,
         typer.Option(
             "--check",
-            help="Exit with 6 if a run breaks an invariant of docs/invariants; those of the order at "
+            help="Exit with 6 if a run breaks an invariant of docs/invariants; the order at "
             "each place with --exact-steps.",
         ),
     ] = False,
