@@ -16,7 +16,7 @@ from tests.core.world import device, engine, link, model, problem, quant
 
 @st.composite
 def problems(draw: st.DrawFn, bounds: bool = False) -> Problem:
-    """Up to four nodes of up to three kinds, up to five unlike layers, one or two schemes."""
+    """Up to four nodes of up to three kinds, up to five unlike layers (four nodes: three)."""
     kinds = [
         device(
             f"chip-{index}",
@@ -37,7 +37,7 @@ def problems(draw: st.DrawFn, bounds: bool = False) -> Problem:
         )
         for index in range(draw(st.integers(1, 4)))
     ]
-    layers = draw(st.integers(1, 5))
+    layers = draw(st.integers(1, 5 if len(nodes) < 4 else 3))
     shape: dict[str, Any] = {"num_hidden_layers": layers}
     if draw(st.booleans()):
         shape |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
