@@ -43,6 +43,10 @@ def thresholds(opened: Checkpoint) -> list[Threshold]:
     ]
 
 
+WIDE = [Threshold(prover=BF16, verifier=BF16, accept=0.05, reject=0.5, token_gap=1.0)] * 2
+"""Bounds for tests that judge no cheat."""
+
+
 def stages(of: Checkpoint) -> list[Stage]:
     return [Stage(of, start, stop, "bf16", CACHE) for start, stop in ENDS]
 
@@ -62,9 +66,9 @@ def log_of(folder: Path) -> list[bytes]:
 
 
 def test_honest_sessions_are_accepted_and_their_log_stands(
-    opened: Checkpoint, thresholds: list[Threshold], tmp_path: Path
+    opened: Checkpoint, tmp_path: Path
 ) -> None:
-    parade = Parade(tmp_path / "log", stages(opened), ENDS, thresholds)
+    parade = Parade(tmp_path / "log", stages(opened), ENDS, WIDE)
     serve(parade, 4)
     tally = parade.close()
     checked = check_log(log_of(tmp_path / "log"), MANIFEST)
@@ -74,6 +78,7 @@ def test_honest_sessions_are_accepted_and_their_log_stands(
     assert checked.receipts == 4 * 2 * 3  # after the prompt, after 32 more, at the end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["fp8", "int4-g32", "dropped", "foreign"])
 def test_a_stage_with_other_weights_is_excluded(
     how: str, opened: Checkpoint, thresholds: list[Threshold], tmp_path: Path
@@ -91,6 +96,7 @@ def test_a_stage_with_other_weights_is_excluded(
     assert checked.excluded == ("node-1",)
 
 
+@pytest.mark.slow
 def test_forged_activations_are_caught_by_their_tokens(
     opened: Checkpoint, thresholds: list[Threshold], tmp_path: Path
 ) -> None:
@@ -115,7 +121,6 @@ def test_altered_tokens_need_no_audit(
     change: object,
     reason: str,
     opened: Checkpoint,
-    thresholds: list[Threshold],
     tmp_path: Path,
 ) -> None:
     alter = {stage: change}
@@ -123,7 +128,7 @@ def test_altered_tokens_need_no_audit(
         tmp_path / "log",
         stages(opened),
         ENDS,
-        thresholds,
+        WIDE,
         probability=0.0,
         alter=alter,  # type: ignore[arg-type]
     )
@@ -134,19 +139,15 @@ def test_altered_tokens_need_no_audit(
     assert tally.unverified == ["run-0-0"]
 
 
-def test_a_withheld_receipt_accuses_its_node(
-    opened: Checkpoint, thresholds: list[Threshold], tmp_path: Path
-) -> None:
-    parade = Parade(tmp_path / "log", stages(opened), ENDS, thresholds, probability=0.0, withheld=0)
+def test_a_withheld_receipt_accuses_its_node(opened: Checkpoint, tmp_path: Path) -> None:
+    parade = Parade(tmp_path / "log", stages(opened), ENDS, WIDE, probability=0.0, withheld=0)
     serve(parade, 1)
     tally = parade.close()
     assert "withheld" in tally.findings[0].reason
     assert tally.accused == ["node-0"]
 
 
-def test_a_receipt_sent_again_accuses_its_node(
-    opened: Checkpoint, thresholds: list[Threshold], tmp_path: Path
-) -> None:
-    parade = Parade(tmp_path / "log", stages(opened), ENDS, thresholds, probability=0.0, replayed=0)
+def test_a_receipt_sent_again_accuses_its_node(opened: Checkpoint, tmp_path: Path) -> None:
+    parade = Parade(tmp_path / "log", stages(opened), ENDS, WIDE, probability=0.0, replayed=0)
     serve(parade, 1)
     assert parade.close().accused == ["node-0"]

@@ -83,6 +83,7 @@ def test_short_answers_are_judged_by_their_prompts_too(tmp_path: Path) -> None:
     assert reexecute(chain[0], Passage(passage.x, broken, PROMPT)).distance > 0.1
 
 
+@pytest.mark.slow
 def test_what_cannot_be_told_apart_is_said(tmp_path: Path) -> None:
     found = separate(
         opened(tmp_path), ENDS, "bf16", sessions=9, prompt_tokens=PROMPT, output_tokens=OUTPUT
