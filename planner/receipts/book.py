@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from planner.receipts.audit import commitment
 from planner.receipts.record import (
+    Absence,
     Audit,
     Commitment,
     Deployment,
@@ -54,6 +55,8 @@ class Book:
     audits: dict[str, list[tuple[str, Audit]]] = field(default_factory=lambda: defaultdict(list))
     commitments: dict[int, Commitment] = field(default_factory=dict)
     keys: dict[int, bytes] = field(default_factory=dict)
+    absences: set[str] = field(default_factory=set)
+    """Receipts whose nodes were lost before their audit."""
     exclusions: list[tuple[str, Exclusion]] = field(default_factory=list)
 
     def seat(self, receipt: Receipt) -> StageSeat | None:
@@ -147,6 +150,8 @@ def _place(book: Book, record: Record, number: int, before: Tree) -> str:
         book.receipts.append((digest, told))
     elif isinstance(told, Session):
         return _keep(book.sessions, told.session, told, "the session was told before")
+    elif isinstance(told, Absence):
+        book.absences.add(told.receipt)
     elif isinstance(told, Audit):
         book.audits[told.receipt].append((digest, told))
     else:

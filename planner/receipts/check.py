@@ -24,6 +24,8 @@ class Checked:
     receipts: int = 0
     audits_due: int = 0
     audits_made: int = 0
+    audits_unanswered: int = 0
+    """Due audits of nodes that were lost before they could show what they had signed."""
     rejected: int = 0
     excluded: tuple[str, ...] = ()
     unanswered_tokens: int = 0
@@ -200,7 +202,9 @@ def _audits(book: Book, checked: Checked) -> list[Finding]:
         if key is None or not is_due(key, told, book.deployment.audit_probability):
             continue
         checked.audits_due += 1
-        if not book.audits[digest]:
+        if digest in book.absences and not book.audits[digest]:
+            checked.audits_unanswered += 1
+        elif not book.audits[digest]:
             reason = f"the audit of stage {told.stage} was due and is missing"
             findings.append(Finding(book.lines[digest], COORDINATOR, told.session, reason))
     receipts = dict(book.receipts)

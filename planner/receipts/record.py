@@ -145,6 +145,15 @@ class Audit(Spec):
     verdict: Verdict
 
 
+class Absence(Spec):
+    """The coordinator says that a node was lost before it could show what it had signed."""
+
+    kind: Literal["absence"] = "absence"
+    epoch: Count
+    receipt: Hash
+    """Digest of the receipt whose audit was due."""
+
+
 class Exclusion(Spec):
     """The coordinator stops using a node because two verifiers rejected its work."""
 
@@ -164,7 +173,7 @@ class Reveal(Spec):
     root: Hash
 
 
-Statement = Deployment | Commitment | Receipt | Session | Audit | Exclusion | Reveal
+Statement = Deployment | Commitment | Receipt | Session | Audit | Absence | Exclusion | Reveal
 
 
 class Record(Spec):

@@ -23,6 +23,7 @@ class VerificationTerms:
     accepted: int = 0
     rejected: int = 0
     undecided: int = 0
+    unanswered: int = 0
     accused: tuple[str, ...] = ()
     unverified: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
@@ -51,6 +52,7 @@ class VerificationTerms:
             "accepted": self.accepted,
             "rejected": self.rejected,
             "undecided": self.undecided,
+            "unanswered": self.unanswered,
             "accused": list(self.accused),
             "unverified_sessions": list(self.unverified),
             "reasons": list(self.reasons),
@@ -70,7 +72,7 @@ class VerificationTerms:
         yield f"Verification: receipts of every stage in {self.log}"
         yield (
             f"  {self.sampled} audits, {self.accepted} accepted, {self.rejected} rejected, "
-            f"{self.undecided} undecided"
+            f"{self.undecided} undecided, {self.unanswered} of nodes that were lost before"
         )
         predicted = ""
         if self.predicted_overhead is not None:
@@ -100,6 +102,7 @@ def verification_terms(
         accepted=tally.accepted,
         rejected=tally.rejected,
         undecided=tally.undecided,
+        unanswered=tally.unanswered,
         accused=tuple(tally.accused),
         unverified=tuple(tally.unverified),
         reasons=tuple(dict.fromkeys(f"{one.node}: {one.reason}" for one in tally.findings)),

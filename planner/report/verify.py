@@ -23,6 +23,7 @@ def document(checked: Checked) -> dict[str, Any]:
         "audits": {
             "due": checked.audits_due,
             "made": checked.audits_made,
+            "unanswered": checked.audits_unanswered,
             "rejected": checked.rejected,
         },
         "excluded": list(checked.excluded),
@@ -47,6 +48,11 @@ def text(checked: Checked) -> Iterator[RenderableType]:
     )
     if checked.excluded:
         yield f"Excluded: {', '.join(checked.excluded)}."
+    if checked.audits_unanswered:
+        yield (
+            f"{checked.audits_unanswered} audits could not be made: their nodes were lost before "
+            "they showed what they had signed."
+        )
     if checked.unanswered_tokens:
         yield (
             f"Nobody signed for {checked.unanswered_tokens} positions of nodes that were lost: "

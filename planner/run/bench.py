@@ -47,7 +47,14 @@ class Bench:
         began_s = time.perf_counter()
         record = audit(stage, case, evidence, answer, seat, key)
         spent_s = time.perf_counter() - began_s
-        self._tell({"audited": case.digest, "line": record.line.decode(), "audit_s": spent_s})
+        self._tell(
+            {
+                "audited": case.digest,
+                "line": record.line.decode(),
+                "audit_s": spent_s,
+                "shown": bool(evidence.entered),
+            }
+        )
 
     def _stage(self, order: dict[str, Any], seat: StageSeat) -> Stage:
         held = (seat.start, seat.stop, order["quant"])

@@ -14,6 +14,7 @@ from planner.receipts.book import COORDINATOR, Finding
 from planner.receipts.check import check_log
 from planner.receipts.log import Log
 from planner.receipts.record import (
+    Absence,
     Audit,
     Commitment,
     Deployment,
@@ -50,6 +51,8 @@ class Tally:
     rejected: int = 0
     """Stage-sessions that two verifiers rejected."""
     undecided: int = 0
+    unanswered: int = 0
+    """Audits of nodes that were lost before they could show what they had signed."""
     accused: list[str] = field(default_factory=list)
     """Nodes that were excluded, or whose receipts do not fit."""
     unverified: list[str] = field(default_factory=list)
@@ -174,6 +177,13 @@ class Docket:
         if len(made) < 2 and later:
             return Case(case.receipt, case.digest, later[0])
         return self._decided(case.receipt, made)
+
+    def absent(self, case: Case) -> None:
+        """Notes that a node was lost before it could show what it had signed."""
+        self._say(Absence(epoch=EPOCH, receipt=case.digest))
+        self.tally.unanswered += 1
+        if case.receipt.session not in self.tally.unverified:
+            self.tally.unverified.append(case.receipt.session)
 
     def close(self) -> Tally:
         """Reveals the secret and ends the log."""

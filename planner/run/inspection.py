@@ -258,21 +258,26 @@ class Inspection:
         """Has one verifier look; who looks next, if somebody has to."""
         seat = self._seats[case.receipt.pipeline, case.receipt.stage]
         prover = self._fleet.holders[seat.pipeline, seat.stage]
+        if prover.node != case.receipt.node or prover.lost:
+            self._absent(case)
+            return None
         try:
             verifier = self._verifier(case.verifier)
             verifier.tell({"audit": self._order(case, session, seat)})
             there = verifier.hear("auditing", _AUDIT_S)
-            if prover.node == case.receipt.node and not prover.lost:
-                surrender = {
-                    "session": session.sequence.id,
-                    "port": prover.place.port_to(verifier.place, there["port"]),
-                    "secret": self._fleet.secret,
-                    "name": case.digest,
-                }
-                prover.tell({"surrender": surrender})
+            surrender = {
+                "session": session.sequence.id,
+                "port": prover.place.port_to(verifier.place, there["port"]),
+                "secret": self._fleet.secret,
+                "name": case.digest,
+            }
+            prover.tell({"surrender": surrender})
             said = verifier.hear("audited", _AUDIT_S)
         except PlannerError:
             self._verifiers.pop(case.verifier, None)
+            return None
+        if prover.lost and not said["shown"]:
+            self._absent(case)
             return None
         self._verified.audit_s += said["audit_s"]
         with self._lock:
@@ -281,6 +286,10 @@ class Inspection:
             self._exclude(after)
             return None
         return after
+
+    def _absent(self, case: Case) -> None:
+        with self._lock:
+            self._docket.absent(case)
 
     def _order(self, case: Case, session: _Session, seat: StageSeat) -> dict[str, Any]:
         settings, prompt = self._fleet.settings, session.prompt

@@ -138,7 +138,8 @@ def test_who_takes_over_signs_from_there_on(
     found, checked, outputs = verified(folder, thresholds, tmp_path / "log", spares(), *losses)
     assert checked.findings == []
     assert found.tally.accused == []
-    assert found.tally.accepted == found.tally.sampled > 0
+    assert found.tally.accepted + found.tally.unanswered == found.tally.sampled > 0
+    assert checked.audits_unanswered == found.tally.unanswered
     assert all(len(tokens) == OUTPUT for tokens in outputs.values())
 
 
