@@ -29,7 +29,7 @@ def manifest(folder: Path, users: int) -> Path:
     profiles, path = folder / "profiles", folder / f"{users}.yaml"
     if not profiles.exists():
         planner("probe", "--workers", "3", "--out", str(profiles))
-    seats = (f"nodes.{index}.memory=520 MiB" for index in range(3))
+    seats = (f"nodes[{index}].memory=520 MiB" for index in range(3))
     changes = [
         f"workload.arrivals.concurrency={users}",
         f"serving.max_num_seqs={users}",
