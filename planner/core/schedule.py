@@ -143,10 +143,31 @@ class PipelineSchedule(Generic[S]):
         return jobs
 
 
-def route(plan: Plan, assigned: Sequence[int], among: Sequence[int] | None = None) -> int:
-    """Pipeline of the next request: the one furthest behind its share, the first among equals.
+class Router:
+    """Which pipeline each request goes to: the one with the least on it for its weight.
 
-    ``among`` names the pipelines to choose from; all of them where it is absent.
+    So a slow replica gets fewer requests than a fast one of the same weight: in a closed loop the
+    weights split the users, whatever the speeds. Equally loaded ones take turns by their weights,
+    the first among equals.
     """
-    open_to = range(len(plan.pipelines)) if among is None else among
-    return min(open_to, key=lambda index: (assigned[index] + 1) / plan.pipelines[index].weight)
+
+    def __init__(self, plan: Plan) -> None:
+        self._weights = [pipeline.weight for pipeline in plan.pipelines]
+        self._present = [0] * len(self._weights)
+        self._assigned = [0] * len(self._weights)
+
+    def assign(self, among: Sequence[int] | None = None) -> int:
+        """Pipeline of a request that comes, one of ``among``, or of all where it is absent."""
+        open_to = range(len(self._weights)) if among is None else among
+        index = min(open_to, key=self._burden)
+        self._present[index] += 1
+        self._assigned[index] += 1
+        return index
+
+    def leave(self, index: int) -> None:
+        """Notes that a request of a pipeline has ended or goes elsewhere."""
+        self._present[index] -= 1
+
+    def _burden(self, index: int) -> tuple[float, float]:
+        weight = self._weights[index]
+        return self._present[index] / weight, (self._assigned[index] + 1) / weight

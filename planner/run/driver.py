@@ -216,15 +216,15 @@ class Session:
             pass
 
     def _arrive(self, prompt: Prompt, arrival_s: float) -> bool:
-        """Routes a prompt to the pipeline furthest behind its share; False if it has no room."""
-        ids = prompt.content
-        if isinstance(ids, str):
-            ids = self._tokenizer.encode(ids).ids
+        """Routes a prompt to a pipeline; False if it has no room there."""
+        said = prompt.content
+        ids = self._tokenizer.encode(said).ids if isinstance(said, str) else said
         chosen = self.traffic.route()
         record = RequestRecord(prompt.id, chosen, len(ids), arrival_s)
         self.records[prompt.id], self._prompts[prompt.id] = record, prompt
         room_tokens = self._fleet.slot_tokens
         if not ids or len(ids) + prompt.max_new_tokens > room_tokens:
+            self.traffic.forget(chosen)
             record.status = "failed"
             record.reason = (
                 f"{len(ids)} prompt and {prompt.max_new_tokens} output tokens do not fit "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from planner.core.plan import Plan
-from planner.core.schedule import Job, PipelineSchedule, route
+from planner.core.schedule import Job, PipelineSchedule, Router
 from planner.run.history import Cached
 from planner.run.prompts import Running
 
@@ -24,12 +24,11 @@ class Traffic:
     """The schedules of all pipelines, the jobs they sent, and the pipelines that stand still."""
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+        self._router = Router(plan)
         self._schedules = [
             PipelineSchedule[Running](pipeline.max_num_seqs, pipeline.micro_batches)
             for pipeline in plan.pipelines
         ]
-        self._assigned = [0] * len(plan.pipelines)
         self._under_way: dict[int, tuple[int, Job[Running]]] = {}
         """Pipeline and job by number."""
         self.watcher: Watcher | None = None
@@ -53,9 +52,11 @@ class Traffic:
 
     def route(self) -> int:
         """Pipeline of the next request: a whole one, if any is."""
-        chosen = route(self._plan, self._assigned, self.whole or None)
-        self._assigned[chosen] += 1
-        return chosen
+        return self._router.assign(self.whole or None)
+
+    def forget(self, index: int) -> None:
+        """Notes that a request that was routed to a pipeline has ended or goes elsewhere."""
+        self._router.leave(index)
 
     def add(self, sequence: Running) -> None:
         """Has a sequence wait for a seat in its pipeline."""
@@ -67,12 +68,14 @@ class Traffic:
         """Takes a sequence out of the line; False if it is not waiting."""
         waiting = self._schedules[sequence.pipeline].withdraw(sequence)
         if waiting:
+            self.forget(sequence.pipeline)
             self._tell(sequence, completed=False)
         return waiting
 
     def leave(self, sequence: Running, completed: bool = False) -> None:
         """Frees the seat of a sequence."""
         self._schedules[sequence.pipeline].leave(sequence)
+        self.forget(sequence.pipeline)
         self._tell(sequence, completed)
 
     def _tell(self, sequence: Running, completed: bool) -> None:
@@ -119,5 +122,6 @@ class Traffic:
         everyone = self._schedules[index].evict()
         for sequence in everyone:
             sequence.cached = 0
+            self.forget(index)
             self._tell(sequence, completed=False)
         return everyone

@@ -16,7 +16,7 @@ from planner.core.gaps import Gaps
 from planner.core.metrics import RequestRecord, summarise
 from planner.core.plan import Plan
 from planner.core.problem import Problem
-from planner.core.schedule import route
+from planner.core.schedule import Router
 from planner.core.workload import Request
 from planner.sim.accounts import activity, audits, busy_shares
 from planner.sim.failover import Failover
@@ -84,6 +84,7 @@ class Run:
     """Events, and jobs that took their place."""
     jobs: int = 0
     failover: Failover = field(init=False)
+    router: Router = field(init=False)
     lanes: Sequence[Lane] = ()
     gaps: Gaps = field(default_factory=Gaps)
     evicted_tokens: int = 0
@@ -96,7 +97,6 @@ class Run:
     unresolved: int = 0
     """Requests that have neither been completed nor failed."""
 
-    assigned: list[int] = field(default_factory=list)
     coming: deque[Request] = field(default_factory=deque)
     preparing: deque[tuple[float, Served]] = field(default_factory=deque)
     """Requests that are being tokenised, and when they are ready."""
@@ -107,7 +107,7 @@ class Run:
     def replay(self, requests: Sequence[Request], concurrency: int | None) -> None:
         """Lets every request arrive and runs until nothing is left to happen."""
         self.lanes = lanes_of(self)
-        self.assigned = [0] * len(self.lanes)
+        self.router = Router(self.plan)
         self.coming.extend(requests)
         self.unresolved = len(requests)
         self.failover = Failover(self.problem, self.plan, self.network, self)
@@ -244,8 +244,7 @@ class Run:
 
     def _arrive(self, request: Request) -> bool:
         """Routes a request and has it wait once it is tokenised; False if it can never fit."""
-        index = route(self.plan, self.assigned, self.failover.hopeful)
-        self.assigned[index] += 1
+        index = self.router.assign(self.failover.hopeful)
         record = RequestRecord(request.id, index, request.prompt_tokens, self.clock_s)
         counts = len(self.records) >= self.problem.workload.warmup_requests
         self.records.append(record)
@@ -276,21 +275,23 @@ class Run:
             self._next_if_closed()
 
     def _assign(self, sequence: Served, among: Sequence[int]) -> int:
-        index = route(self.plan, self.assigned, among)
-        self.assigned[index] += 1
-        sequence.record.pipeline = index
+        self.router.leave(sequence.record.pipeline)
+        index = sequence.record.pipeline = self.router.assign(among)
         return index
 
     def complete(self, sequence: Served) -> None:
         """Notes that a sequence has had its last token."""
         sequence.record.status = "completed"
-        self.unresolved -= 1
-        self._count(-1)
+        self._end(sequence.record)
         self._next_if_closed()
 
     def _fail(self, record: RequestRecord, reason: str) -> None:
         record.status, record.reason = "failed", reason
+        self._end(record)
+
+    def _end(self, record: RequestRecord) -> None:
         self.unresolved -= 1
+        self.router.leave(record.pipeline)
         self._count(-1)
 
     def _count(self, more: int) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from planner.core.schedule import Job, PipelineSchedule
+from planner.core.plan import Pipeline, Plan, Stage
+from planner.core.schedule import Job, PipelineSchedule, Router
 from planner.run.prompts import Running
 
 
@@ -71,3 +72,41 @@ def test_seats_are_never_shared_and_all_come_back() -> None:
                     done.append(sequence.id)
     assert sorted(done) == list(range(10))
     assert not taken
+
+
+def router(*weights: float) -> Router:
+    return Router(
+        Plan(
+            pipelines=tuple(
+                Pipeline(
+                    stages=(Stage(node=f"n{index}", start=0, stop=4, quant="bf16"),), weight=weight
+                )
+                for index, weight in enumerate(weights)
+            )
+        )
+    )
+
+
+def test_requests_go_where_least_is_to_do() -> None:
+    routes = router(1, 1)
+    assert [routes.assign() for _ in range(4)] == [0, 1, 0, 1]
+    routes.leave(1)
+    routes.leave(1)
+    assert [routes.assign() for _ in range(3)] == [1, 1, 0]
+
+
+def test_weights_split_what_is_present_and_idle_pipelines_take_turns_by_them() -> None:
+    routes = router(3, 1)
+    assert sorted(routes.assign() for _ in range(8)) == [0, 0, 0, 0, 0, 0, 1, 1]
+    calm = router(2, 1)
+    chosen = []
+    for _ in range(6):
+        chosen.append(calm.assign())
+        calm.leave(chosen[-1])
+    assert chosen == [0, 0, 1, 0, 0, 1]
+
+
+def test_only_the_pipelines_that_are_open_get_requests() -> None:
+    routes = router(1, 1, 1)
+    assert [routes.assign([2]) for _ in range(3)] == [2, 2, 2]
+    assert routes.assign() == 0

@@ -9,11 +9,12 @@ from planner.core.cost import Batch, traverse
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
 from planner.core.workload import Closed, Fixed, Poisson, Request, Workload
+from planner.plan.predict import predict
 from planner.sim.invariants import violations
 from planner.sim.network import build
 from planner.sim.replicate import replicate, t_quantile
 from planner.sim.simulate import simulate
-from tests.core.world import device, engine, link, problem
+from tests.core.world import device, engine, link, model, problem
 from tests.test_laws import jittery, split
 
 CALM = engine(hop=0, coordinator_step=0, request=0, frame=0)
@@ -127,6 +128,31 @@ def test_weights_share_out_the_requests() -> None:
     chosen = [record.pipeline for record in simulate(world, plan).records]
     assert (chosen.count(0), chosen.count(1)) == (20, 10)
     assert chosen[:6] == [0, 0, 1, 0, 0, 1]
+
+
+def test_users_of_a_closed_loop_are_split_by_weight_whatever_the_speeds() -> None:
+    """A replica ten times as fast serves more requests of as many users; prediction agrees."""
+    world = problem(
+        nodes=[Node(id="a", device="fast"), Node(id="b", device="chip")],
+        devices=[device("fast", memory_bandwidth=1e12, compute={"bf16": 1e14}), device()],
+        engine=CALM,
+        model=model(hidden_size=1024, intermediate_size=4096),
+        workload=Workload(
+            arrivals=Closed(kind="closed", concurrency=4),
+            prompt=Fixed(tokens=100),
+            output=Fixed(tokens=11),
+            requests=4000,
+        ),
+    )
+    shared = twice(world)
+    plan = Plan(
+        pipelines=tuple(one.model_copy(update={"max_num_seqs": 4}) for one in shared.pipelines)
+    )
+    result = simulate(world, plan)
+    chosen = [record.pipeline for record in result.records]
+    assert chosen.count(0) > 1.5 * chosen.count(1)
+    expected = predict(world, plan).metrics.output_throughput
+    assert result.metrics.output_throughput == pytest.approx(expected, rel=0.03)
 
 
 def test_warm_up_requests_do_not_count() -> None:
