@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli import console
+from planner.cli.capacity import CapacityOption
 from planner.cli.chrometrace import ChromeTraceOption
 from planner.cli.console import Format, FormatOption, ProfilesOption, SetOption
 from planner.cli.grid import JobsOption, SpreadOption, VaryOption, combinations, named
@@ -46,7 +47,8 @@ def simulate(
         typer.Option(
             "--replications",
             min=1,
-            help="Runs with different random numbers.  [default: 5 with alternatives, else 1]",
+            help="Runs with different random numbers.  [default: 5 with alternatives or "
+            "--capacity, else 1]",
         ),
     ] = None,
     requests: Annotated[
@@ -90,6 +92,7 @@ def simulate(
             "each place with --exact-steps.",
         ),
     ] = False,
+    capacity: CapacityOption = False,
     alternatives: Annotated[
         bool,
         typer.Option(
@@ -121,11 +124,13 @@ def simulate(
     names follow as further targets, APIs at their price for the simulated tokens. A scenario that
     names none is compared with rented clouds and marketplaces, own hardware and the cheapest APIs.
     What to do comes first, and at which prices, loads and latencies that changes. With --vary the
-    targets are compared under every combination of values instead.
+    targets are compared under every combination of values instead. With --capacity every target is
+    simulated under the largest load that meets its must-haves, and alternatives are left out.
 
     Example: `planner simulate manifest.yaml --replications 5`
     """
     from planner.cli.advice import advice_on, contest_of
+    from planner.cli.capacity import at_capacity
     from planner.cli.page import require_plotly, simulated_facts, write_page
     from planner.cli.targets import How, simulated, target_of
     from planner.report.simulate import SimulateReport, api_target
@@ -138,12 +143,20 @@ def simulate(
     first_seed = _seed(loaded, seed)
     replayed = _trace(trace, trace_speed, requests) if trace else None
     shown = html is not None
-    contest = contest_of(loaded, requests, profiles or [], alternatives, shown, bool(vary))
-    compares = contest.compares and not vary
-    seeds = range(first_seed, first_seed + (replications or (5 if compares else 1)))
+    others = alternatives and not capacity
+    contest = contest_of(loaded, requests, profiles or [], others, shown, bool(vary))
+    compares = contest.compares and not vary and not capacity
+    several = compares or capacity
+    seeds = range(first_seed, first_seed + (replications or (5 if several else 1)))
     how = How(replayed, check, exact_steps, engine, jobs, ray_address)
-    runs = simulated(contest.contestants, seeds, how)
-    found = [target_of(*both) for both in zip(contest.contestants, runs, strict=True)]
+    if capacity:
+        able = [at_capacity(one, seeds, how) for one in contest.contestants]
+        contest.contestants = [one.contestant for one in able]
+        runs, found = [one.run for one in able], [one.target for one in able]
+        replayed = able[0].requests
+    else:
+        runs = simulated(contest.contestants, seeds, how)
+        found = [target_of(*both) for both in zip(contest.contestants, runs, strict=True)]
     advice = advice_on(contest, found, runs[0], flips) if compares else None
     found += [api_target(one) for one in (advice.alternatives if advice else ()) if one.is_api]
     for said in contest.stale():

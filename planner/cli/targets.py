@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,26 +33,30 @@ def simulated(
     contestants: Sequence[Contestant], seeds: Sequence[int], how: How
 ) -> list[Replications]:
     """The replications of every contestant; raises CheckFailedError, RunError."""
+    with console.progress("simulating", len(contestants) * len(seeds), "runs") as advance:
+        return replications(contestants, seeds, how, advance)
+
+
+def replications(
+    contestants: Sequence[Contestant],
+    seeds: Sequence[int],
+    how: How,
+    advance: Callable[[float], None],
+) -> list[Replications]:
+    """The same; ``advance`` is told of every run that is over."""
     from planner.sim.replicate import summary
     from planner.sim.trial import Trial
 
+    visits = how.check and how.exact_steps
     trials = [
-        Trial(
-            one.problem,
-            one.plan,
-            seed,
-            how.requests,
-            how.check and how.exact_steps,
-            how.exact_steps,
-        )
+        Trial(one.problem, one.plan, seed, how.requests, visits, how.exact_steps)
         for one in contestants
         for seed in seeds
     ]
     results = []
-    with console.progress("simulating", len(trials), "runs") as advance:
-        for result in spread(trials, how.engine, how.jobs, how.address):
-            results.append(result)
-            advance(1)
+    for result in spread(trials, how.engine, how.jobs, how.address):
+        results.append(result)
+        advance(1)
     found = []
     for number, one in enumerate(contestants):
         run = summary(results[number * len(seeds) : (number + 1) * len(seeds)])

@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Annotated, Literal
 
@@ -157,6 +157,9 @@ Arrivals = Annotated[
     Poisson | Constant | Gamma | Weibull | OnOff | Diurnal | Closed, Field(discriminator="kind")
 ]
 
+_EACH = 4
+"""Requests of a user, so that those who all come at once do not decide."""
+
 
 class Workload(Spec):
     """What users ask for."""
@@ -183,6 +186,22 @@ class Workload(Spec):
         """Offered rate of an open workload; None for a closed loop."""
         return None if isinstance(self.arrivals, Closed) else self.arrivals.requests_per_s
 
+    @property
+    def load(self) -> float:
+        """Users of a closed loop, or requests per second."""
+        rate = self.requests_per_s
+        return float(self.concurrency or 0) if rate is None else rate
+
+    def under(self, load: float) -> Workload:
+        """The same with another load; every user of a closed loop sends four requests or more."""
+        if isinstance(self.arrivals, Closed):
+            users = max(1, round(load))
+            arrivals = self.arrivals.model_copy(update={"concurrency": users})
+            requests = max(self.requests, _EACH * users)
+            return self.model_copy(update={"arrivals": arrivals, "requests": requests})
+        arrivals = self.arrivals.model_copy(update={"requests_per_s": load})
+        return self.model_copy(update={"arrivals": arrivals})
+
     def sample(self, seed: int) -> Sequence[Request]:
         """The requests of one replication; arrivals of a closed loop are all at 0."""
         prompts, outputs = stream(seed, "prompt"), stream(seed, "output")
@@ -194,6 +213,18 @@ class Workload(Spec):
             Request(index, next(times), self.prompt.draw(prompts), self.output.draw(outputs))
             for index in range(self.requests)
         )
+
+
+def paced(requests: Sequence[Request], requests_per_s: float) -> tuple[Request, ...]:
+    """The same requests at another mean rate, all gaps stretched alike."""
+    factor = mean_rate(requests) / requests_per_s
+    return tuple(replace(one, arrival_s=one.arrival_s * factor) for one in requests)
+
+
+def mean_rate(requests: Sequence[Request]) -> float:
+    """Requests per second from the first to the last one; infinite where all come at once."""
+    lasts_s = requests[-1].arrival_s - requests[0].arrival_s
+    return (len(requests) - 1) / lasts_s if lasts_s else math.inf
 
 
 def _normal_cdf(x: float) -> float:

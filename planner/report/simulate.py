@@ -22,6 +22,7 @@ from planner.report.advice import (
     verdict_text,
 )
 from planner.report.audits import audits_text
+from planner.report.capacity import capacity_document, capacity_text
 from planner.report.tables import (
     LABELS,
     bar,
@@ -32,6 +33,7 @@ from planner.report.tables import (
     plain_metrics,
     table,
 )
+from planner.sim.capacity import Capacity
 from planner.sim.result import Recovery
 
 if TYPE_CHECKING:
@@ -91,6 +93,8 @@ class Target:
     """Nodes that hold layers."""
     source: str = ""
     """Where a price is from, and of what day."""
+    capacity: Capacity | None = None
+    """The largest load it takes, where that was asked for: the one it is simulated under."""
 
     def document(self) -> dict[str, Any]:
         """The JSON object of this target."""
@@ -118,6 +122,7 @@ class Target:
             ),
             "utilisation": {"nodes": dict(self.stage_busy), "links": dict(self.link_busy)},
             "source": self.source,
+            **({"capacity": capacity_document(self.capacity)} if self.capacity else {}),
         }
 
 
@@ -158,7 +163,10 @@ class SimulateReport:
     def text(self) -> Iterator[RenderableType]:
         """Texts and tables for people."""
         first = self.targets[0]
-        if self.advice is not None:
+        able = [(one.name, one.capacity, one.metrics) for one in self.targets if one.capacity]
+        if able:
+            yield from capacity_text(able)
+        elif self.advice is not None:
             yield from verdict_text(self.advice)
             yield ""
             yield "Compared, on the same requests"
@@ -168,7 +176,7 @@ class SimulateReport:
             yield _side_by_side(self.targets)
         for name, why in self.left_out:
             yield f"  {name} is left out: {why}"
-        if self.advice is not None or self.left_out or len(self.targets) > 1:
+        if self.advice is not None or self.left_out or len(self.targets) > 1 or able:
             yield ""
         yield from _felt(first, self.replications)
         yield from audits_text(first.verification)

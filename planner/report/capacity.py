@@ -1,0 +1,61 @@
+"""What the largest load is that targets take, and what stops them there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from planner.core.metrics import Metrics
+from planner.report.tables import figure, missed_text, table
+from planner.sim.capacity import Capacity, Tried, Unit
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+UNITS: dict[Unit, str] = {"requests_per_s": "requests/s", "users": "users"}
+
+
+def capacity_document(found: Capacity) -> dict[str, Any]:
+    """The JSON object of a capacity."""
+    beyond = found.beyond
+    return {
+        "load": found.load,
+        "unit": found.unit,
+        "interval": None if found.interval is None else list(found.interval),
+        "limited": found.limited,
+        "beyond": None if beyond is None else _tried(beyond),
+        "tried": [_tried(one) for one in found.tried],
+    }
+
+
+def _tried(one: Tried) -> dict[str, Any]:
+    missed = [miss.model_dump(mode="json") for miss in one.missed]
+    return {"load": one.load, "missed": missed}
+
+
+def capacity_text(found: Sequence[tuple[str, Capacity, Metrics]]) -> Iterator[RenderableType]:
+    """The largest load of every target by name, with its metrics there, and what is too much."""
+    yield "The largest load that meets the must-haves"
+    rows = table("", ">load", "", "interval", ">tok/s", ">USD/Mtok")
+    for name, one, metrics in found:
+        low, high = one.interval or (None, None)
+        interval = "" if low is None or high is None else f"[{low:.4g}, {high:.4g}]"
+        felt = (
+            figure(metric, getattr(metrics, metric), unit=False)
+            for metric in ("output_throughput", "usd_per_million_output_tokens")
+        )
+        load = f"{one.load:.4g}" if one.load else "none"
+        rows.add_row(name, load, UNITS[one.unit], interval, *(felt if one.load else ("-", "-")))
+    yield rows
+    for name, one, _ in found:
+        yield f"  {name}: {_why(one)}"
+
+
+def _why(found: Capacity) -> str:
+    """What stops a target from taking more."""
+    beyond, unit = found.beyond, UNITS[found.unit]
+    if beyond is not None:
+        said = "; ".join(missed_text(miss) for miss in beyond.missed)
+        return f"at {beyond.load:.4g} {unit}, {said}"
+    most = found.tried[-1].load
+    return f"more load breaks no must-have, as far as was looked ({most:.4g} {unit})"
