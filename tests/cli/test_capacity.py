@@ -26,7 +26,9 @@ def test_every_target_is_simulated_under_the_largest_load_it_takes(scene: Scene)
     assert target["metrics"]["mean_ttft_ms"] <= 0.4
     assert target["metrics"]["completed"] == max(20, 4 * found["load"])
     assert said.document["replications"] == 5
-    assert len(list(csv.DictReader(records.read_text().splitlines()))) == 5 * max(20, 4 * found["load"])
+    assert len(list(csv.DictReader(records.read_text().splitlines()))) == 5 * max(
+        20, 4 * found["load"]
+    )
     (same,) = scene.planner(
         "simulate", path, *soon[:2], "--set", f"workload.arrivals.concurrency={found['load']:g}",
         "--requests", target["metrics"]["completed"], "--replications", 5, "--format", "json",
