@@ -194,13 +194,13 @@ class Workload(Spec):
 
     def under(self, load: float) -> Workload:
         """The same with another load; every user of a closed loop sends four requests or more."""
-        if isinstance(self.arrivals, Closed):
-            users = max(1, round(load))
-            arrivals = self.arrivals.model_copy(update={"concurrency": users})
-            requests = max(self.requests, _EACH * users)
-            return self.model_copy(update={"arrivals": arrivals, "requests": requests})
-        arrivals = self.arrivals.model_copy(update={"requests_per_s": load})
-        return self.model_copy(update={"arrivals": arrivals})
+        change: dict[str, float] = {"requests_per_s": load}
+        requests = self.requests
+        if self.concurrency is not None:
+            change = {"concurrency": max(1, round(load))}
+            requests = max(requests, _EACH * max(1, round(load)))
+        arrivals = self.arrivals.model_copy(update=change)
+        return self.model_copy(update={"arrivals": arrivals, "requests": requests})
 
     def sample(self, seed: int) -> Sequence[Request]:
         """The requests of one replication; arrivals of a closed loop are all at 0."""
