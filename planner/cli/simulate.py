@@ -18,7 +18,8 @@ from planner.cli.options import RayAddressOption
 from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
-    from planner.cli.contest import Contestant
+    from planner.cli.contest import Contest, Contestant
+    from planner.cli.targets import How
     from planner.core.workload import Request
     from planner.files.manifest import Manifest
     from planner.files.scenario import Scenario
@@ -130,9 +131,8 @@ def simulate(
     Example: `planner simulate manifest.yaml --replications 5`
     """
     from planner.cli.advice import advice_on, contest_of
-    from planner.cli.capacity import at_capacity
     from planner.cli.page import require_plotly, simulated_facts, write_page
-    from planner.cli.targets import How, simulated, target_of
+    from planner.cli.targets import How
     from planner.report.simulate import SimulateReport, api_target
 
     if html is not None:
@@ -149,14 +149,7 @@ def simulate(
     several = compares or capacity
     seeds = range(first_seed, first_seed + (replications or (5 if several else 1)))
     how = How(replayed, check, exact_steps, engine, jobs, ray_address)
-    if capacity:
-        able = [at_capacity(one, seeds, how) for one in contest.contestants]
-        contest.contestants = [one.contestant for one in able]
-        runs, found = [one.run for one in able], [one.target for one in able]
-        replayed = able[0].requests
-    else:
-        runs = simulated(contest.contestants, seeds, how)
-        found = [target_of(*both) for both in zip(contest.contestants, runs, strict=True)]
+    runs, found, replayed = _run(contest, seeds, how, capacity)
     advice = advice_on(contest, found, runs[0], flips) if compares else None
     found += [api_target(one) for one in (advice.alternatives if advice else ()) if one.is_api]
     for said in contest.stale():
@@ -189,6 +182,25 @@ def simulate(
     console.note(f"simulated in {wall_s:.2f} s")
     if fail_on_slo:
         _check(found[0])
+
+
+def _run(
+    contest: Contest, seeds: Sequence[int], how: How, capacity: bool
+) -> tuple[list[Replications], list[Target], Sequence[Request] | None]:
+    """Every contestant simulated, what is said of it, and what the first one replayed.
+
+    With ``capacity`` under the largest load it takes, which it then has in the contest.
+    """
+    from planner.cli.capacity import at_capacity
+    from planner.cli.targets import simulated, target_of
+
+    if capacity:
+        able = [at_capacity(one, seeds, how) for one in contest.contestants]
+        contest.contestants = [one.contestant for one in able]
+        return [one.run for one in able], [one.target for one in able], able[0].requests
+    runs = simulated(contest.contestants, seeds, how)
+    found = [target_of(*both) for both in zip(contest.contestants, runs, strict=True)]
+    return runs, found, how.requests
 
 
 def _load(
