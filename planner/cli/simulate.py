@@ -146,8 +146,8 @@ def simulate(
     others = alternatives and not capacity
     contest = contest_of(loaded, requests, profiles or [], others, shown, bool(vary))
     compares = contest.compares and not vary and not capacity
-    several = compares or capacity
-    seeds = range(first_seed, first_seed + (replications or (5 if several else 1)))
+    count = replications or (5 if compares or capacity else 1)
+    seeds = range(first_seed, first_seed + count)
     how = How(replayed, check, exact_steps, engine, jobs, ray_address)
     runs, found, replayed = _run(contest, seeds, how, capacity)
     advice = advice_on(contest, found, runs[0], flips) if compares else None
@@ -171,10 +171,8 @@ def simulate(
     if chrome_trace is not None:
         _write_trace(chrome_trace, contest.contestants[0], first_seed, replayed)
     if html is not None:
-        facts = simulated_facts(
-            contest.contestants[0], runs[0], found[1:], contest.left_out, advice
-        )
-        write_page(html, facts)
+        first = contest.contestants[0]
+        write_page(html, simulated_facts(first, runs[0], found[1:], contest.left_out, advice))
     if format is Format.json:
         console.emit_json(report.document())
     else:
