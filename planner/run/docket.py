@@ -21,6 +21,7 @@ from planner.receipts.record import (
     Exclusion,
     Receipt,
     Record,
+    StageSeat,
     Statement,
     parse,
     signed_by,
@@ -92,6 +93,13 @@ class Docket:
             self._say(Commitment(epoch=EPOCH, commitment=commitment(self._secret))),
         ]
 
+    def first_verifiers(self) -> dict[tuple[int, int], str]:
+        """By pipeline and stage: who looks first at the work of its primary."""
+        return {
+            (seat.pipeline, seat.stage): self._verifiers(seat, seat.holders[0].node)[0]
+            for seat in self._seats.values()
+        }
+
     def open(self, session: str, pipeline: int) -> None:
         """Takes receipts of a session from now on."""
         self._running[session] = _Running(pipeline)
@@ -141,7 +149,7 @@ class Docket:
             if isinstance(receipt, Receipt) and self._ended_by(receipt):
                 last[receipt.node, receipt.stage] = (receipt, record.digest)
         due = [
-            Case(receipt, digest, self._verifiers(receipt)[0])
+            Case(receipt, digest, self._verifiers_of(receipt)[0])
             for receipt, digest in last.values()
             if is_due(self._secret, receipt, self._probability)
         ]
@@ -162,7 +170,7 @@ class Docket:
         """
         record = parse(line)
         audit = None if isinstance(record, str) else record.statement
-        verifiers = self._verifiers(case.receipt)
+        verifiers = self._verifiers_of(case.receipt)
         later = verifiers[verifiers.index(case.verifier) + 1 :]
         made = self._made[case.digest]
         fair = isinstance(audit, Audit) and audit.receipt == case.digest
@@ -208,16 +216,15 @@ class Docket:
         """Whether a receipt is a node's last word on a session: only those are audited."""
         return receipt.final and (receipt.pipeline, receipt.stage) in self._seats
 
-    def _verifiers(self, receipt: Receipt) -> list[str]:
-        """Who may compute a receipt's work again, in order: never its own node."""
-        holders = [
-            one
-            for one in self._seats[receipt.pipeline, receipt.stage].holders
-            if one.node in self._auditors
-        ]
-        accused = [one.node for one in holders if one.node in self.tally.accused]
-        others = [one.node for one in holders if one.node not in (receipt.node, *accused)]
-        return others or [one for one in accused if one != receipt.node]
+    def _verifiers(self, seat: StageSeat, prover: str) -> list[str]:
+        """Who may compute a node's work at a stage again, in order: never that node itself."""
+        holders = [one.node for one in seat.holders if one.node in self._auditors]
+        accused = [node for node in holders if node in self.tally.accused]
+        others = [node for node in holders if node not in (prover, *accused)]
+        return others or [node for node in accused if node != prover]
+
+    def _verifiers_of(self, receipt: Receipt) -> list[str]:
+        return self._verifiers(self._seats[receipt.pipeline, receipt.stage], receipt.node)
 
     def _accuse(self, session: str, nodes: Iterable[str]) -> None:
         named = [one for node in nodes for one in node.split(" or ") if one != COORDINATOR]

@@ -81,7 +81,7 @@ class Fleet:
         self._home = Here()
         self._places = places
         self._spawned: list[Worker] = []
-        self._kernels: dict[tuple[str, str], dict[str, Any]] = {}
+        self.kernels: dict[tuple[str, str], dict[str, Any]] = {}
         """Kernels that won the race, by host and quantization."""
         self._epochs = itertools.count(1)
         self._lock = threading.Lock()
@@ -165,7 +165,7 @@ class Fleet:
         later = []
         for node, post in posts.items():
             worker = wanted[node]
-            if (worker.place.host, self.stage(post).quant) in self._kernels:
+            if (worker.place.host, self.stage(post).quant) in self.kernels:
                 later.append(worker)
             else:
                 self.load(worker, post)
@@ -220,7 +220,7 @@ class Fleet:
             "slot_tokens": settings.slot_tokens,
             "threads": settings.threads,
             "device": settings.device,
-            "kernels": self._kernels.get((worker.place.host, stage.quant)),
+            "kernels": self.kernels.get((worker.place.host, stage.quant)),
             "secret": self.secret,
         }
         worker.tell({"load": order})
@@ -231,7 +231,7 @@ class Fleet:
         worker.post, worker.stage = post, self.stage(post)
         worker.port, worker.kernels = said["port"], said["kernels"]
         worker.weight_bytes, worker.cache_bytes = said["weight_bytes"], said["cache_bytes"]
-        self._kernels.setdefault((worker.place.host, self.stage(post).quant), worker.kernels)
+        self.kernels.setdefault((worker.place.host, self.stage(post).quant), worker.kernels)
         if self.inspection is not None:
             self.inspection.swear(worker)
 

@@ -1,8 +1,8 @@
 """Inspection: verification of a run, from the coordinator: keys, receipts, audits, exclusions.
 
 Every node that may hold a stage has a key and signs what it saw. When a session ends its stages
-sign the end; audits that are due are made by verifiers, one after the other, on a thread of
-their own. Who is rejected by two verifiers is excluded, as if it had been lost.
+sign the end; audits that are due are made by verifiers, one after the other, and a thread of its
+own sees to that. Who is rejected by two verifiers is excluded, as if it had been lost.
 """
 
 from __future__ import annotations
@@ -22,22 +22,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from planner.core.errors import FileProblem, InvalidFileError, PlannerError
 from planner.receipts.book import COORDINATOR
 from planner.receipts.log import NAME, Log
-from planner.receipts.record import (
-    Deployment,
-    StageSeat,
-    public_key,
-)
+from planner.receipts.record import Deployment, public_key
 from planner.receipts.tree import State
 from planner.run.crew import Post, Worker
 from planner.run.docket import Case, Docket, Tally, witness
 from planner.run.fleet import Fleet
 from planner.run.oversight import Oversight, Verified, seats_of
+from planner.run.panel import Panel, Question
 from planner.run.prompts import Prompt, Running
 
 if TYPE_CHECKING:
     from planner.run.driver import Session
 
-_BOUNDARY_S, _CLOSE_S, _AUDIT_S = 10.0, 10.0, 300.0
+_BOUNDARY_S, _CLOSE_S = 10.0, 10.0
 
 
 @dataclass(slots=True)
@@ -92,7 +89,7 @@ class Inspection:
         self._open: dict[int, _Session] = {}
         self._closing: dict[str, _Session] = {}
         self._spent_s: dict[Worker, float] = {}
-        self._verifiers: dict[str, Worker] = {}
+        self._panel = Panel(fleet, self._key)
         self._ended: queue.SimpleQueue[_Session | None] = queue.SimpleQueue()
         self._auditing = threading.Thread(target=self._audit_all, daemon=True)
         session.traffic.watcher = self
@@ -100,6 +97,8 @@ class Inspection:
         for worker in fleet.workers:
             worker.overheard = self.hear
             self.swear(worker)
+        if oversight.audit_share:
+            self._panel.convene(self._docket.first_verifiers())
         self._auditing.start()
 
     def swear(self, worker: Worker) -> None:
@@ -251,30 +250,21 @@ class Inspection:
             for worker in self._fleet.stages_of(session.pipeline):
                 if not worker.lost:
                     worker.tell({"forget": session.sequence.id})
-        for worker in self._verifiers.values():
-            self._fleet.fence_off(worker)
+        self._panel.dismiss()
 
     def _audit(self, case: Case, session: _Session) -> Case | None:
         """Has one verifier look; who looks next, if somebody has to."""
-        seat = self._seats[case.receipt.pipeline, case.receipt.stage]
-        prover = self._fleet.holders[seat.pipeline, seat.stage]
+        post = case.receipt.pipeline, case.receipt.stage
+        prover = self._fleet.holders[post]
         if prover.node != case.receipt.node or prover.lost:
             self._absent(case)
             return None
+        question = Question(
+            session.sequence.id, session.prompt, len(session.prompt_ids), session.tokens
+        )
         try:
-            verifier = self._verifier(case.verifier)
-            verifier.tell({"audit": self._order(case, session, seat)})
-            there = verifier.hear("auditing", _AUDIT_S)
-            surrender = {
-                "session": session.sequence.id,
-                "port": prover.place.port_to(verifier.place, there["port"]),
-                "secret": self._fleet.secret,
-                "name": case.digest,
-            }
-            prover.tell({"surrender": surrender})
-            said = verifier.hear("audited", _AUDIT_S)
+            said = self._panel.ask(case, self._seats[post], question, prover)
         except PlannerError:
-            self._verifiers.pop(case.verifier, None)
             return None
         if prover.lost and not said["shown"]:
             self._absent(case)
@@ -290,31 +280,6 @@ class Inspection:
     def _absent(self, case: Case) -> None:
         with self._lock:
             self._docket.absent(case)
-
-    def _order(self, case: Case, session: _Session, seat: StageSeat) -> dict[str, Any]:
-        settings, prompt = self._fleet.settings, session.prompt
-        return {
-            "receipt": case.receipt.model_dump(mode="json"),
-            "digest": case.digest,
-            "verifier": case.verifier,
-            "seat": seat.model_dump(mode="json"),
-            "quant": self._fleet.stage((seat.pipeline, seat.stage)).quant,
-            "checkpoint": str(settings.checkpoint),
-            "slot_tokens": settings.slot_tokens,
-            "threads": settings.threads,
-            "device": settings.device,
-            "secret": self._fleet.secret,
-            "key": self._key(case.verifier).private_bytes_raw().hex(),
-            "prompt_tokens": len(session.prompt_ids),
-            "tokens": session.tokens,
-            "picking": (0, 0, prompt.temperature, prompt.top_p, prompt.seed),
-        }
-
-    def _verifier(self, name: str) -> Worker:
-        """A process that audits in somebody's name, on the machine of that node."""
-        if name not in self._verifiers or self._verifiers[name].lost:
-            self._verifiers[name] = self._fleet.spawn(name)
-        return self._verifiers[name]
 
     def _names(self) -> list[str]:
         held = [one.node for seat in self._seats.values() for one in seat.holders]

@@ -3,7 +3,8 @@
 It is given one end of a connection to the coordinator and does what the control messages that
 come over it say: ``load`` a stage, ``connect`` to the next
 process, ``replay`` what it sent before, answer a ``beat``, ``report`` its steps, ``stop``; and,
-where work is verified, what ``Testimony`` answers, and to ``audit`` the work of others.
+where work is verified, what ``Testimony`` answers, to ``hold`` stages of others and to ``audit``
+their work.
 
 The main thread loads and computes, one thread answers the coordinator, one lets the process
 before this one in. All of it survives the loss of a neighbour: a new one connects.
@@ -44,7 +45,7 @@ from planner.run.frames import (
     read_frame,
     send_all,
 )
-from planner.run.linear import Kernels, race
+from planner.run.linear import as_told
 from planner.run.model import CacheShape, Stage
 from planner.run.outlet import Observer, Outlet
 from planner.run.steps import Step
@@ -88,6 +89,8 @@ class Worker:
         while (item := self._todo.get()) is not None:
             if isinstance(item, dict) and "audit" in item:
                 self._bench.audit(item["audit"])
+            elif isinstance(item, dict) and "hold" in item:
+                self._bench.hold(item["hold"])
             elif isinstance(item, dict):
                 self._load(item)
             else:
@@ -119,11 +122,7 @@ class Worker:
             torch.set_num_interop_threads(1)
         if torch.get_num_threads() != order["threads"]:
             raise RunError(f"torch does not keep to {order['threads']} threads")
-        chosen = order["kernels"]
-        if chosen is None:
-            kernels = race(order["quant"], order["device"], order["slots"])
-        else:
-            kernels = Kernels(tuple(chosen["bf16"]), tuple(chosen["int8"]), chosen["packed"])
+        kernels = as_told(order["kernels"], order["quant"], order["device"], order["slots"])
         self._stage = None  # before the next one takes its memory
         self._stage = stage = Stage(
             self._open(order),
@@ -190,7 +189,7 @@ class Worker:
             self._tell({"replaying": self._outlet.replay(order["live"], order["as_sent"])})
         elif "report" in message:
             self._tell({"steps": list(self._steps)})
-        elif "audit" in message:
+        elif "audit" in message or "hold" in message:
             self._next(message)
         else:
             self._testimony.answer(message)
