@@ -23,6 +23,7 @@ from demo_accuracy import planner
 
 USERS = (1, 8)
 FEW, ALL = "5", "100"
+REQUESTS = 48
 
 
 def manifest(folder: Path, users: int) -> Path:
@@ -36,7 +37,7 @@ def manifest(folder: Path, users: int) -> Path:
     changes = [
         f"workload.arrivals.concurrency={users}",
         f"serving.max_num_seqs={users}",
-        f"workload.requests={16 * users if users == 1 else 4 * users}",
+        f"workload.requests={REQUESTS}",
         *seats,
     ]
     sets = [part for change in changes for part in ("--set", change)]
