@@ -60,7 +60,8 @@ class ContinuousSchedule(Generic[C]):
         self._under_way = [0] * groups
         self._steps = [0] * groups
         self._phase = [[0] * pool.block_tokens for _ in range(groups)]
-        """By group: decoding sequences by (cached tokens - steps) modulo the size of a block."""
+        """By group: decoding sequences by (steps - cached tokens) modulo the size of a block: those
+        that need one in every step of that remainder."""
 
     @property
     def seated(self) -> list[C]:
@@ -77,10 +78,10 @@ class ContinuousSchedule(Generic[C]):
         """Whether nobody waits and nothing runs."""
         return not self._waiting and not any(self._running)
 
-    @property
-    def admits(self) -> bool:
-        """Whether somebody waits for whom a step of group 0 now would have room."""
-        return bool(self._waiting) and self._fits(self._waiting[0], self._left(0)) is not None
+    def admits(self, group: int = 0) -> bool:
+        """Whether somebody waits for whom a step of a group now would have room."""
+        waiting = self._waiting
+        return bool(waiting) and self._fits(waiting[0], self._left(group)) is not None
 
     def add(self, sequence: C) -> None:
         """Puts a sequence at the end of the line."""
@@ -121,13 +122,18 @@ class ContinuousSchedule(Generic[C]):
     def next_jobs(self) -> list[Job[C]]:
         """A step for every group that has none under way."""
         self.preempted = []
-        jobs = [self._step(group) for group, jobs in enumerate(self._under_way) if jobs == 0]
-        return [job for job in jobs if job is not None]
+        jobs = []
+        for group, under_way in enumerate(self._under_way):
+            if not under_way:
+                job = self._step(group)
+                if job is not None:
+                    jobs.append(job)
+        return jobs
 
     def steady_steps(self, group: int, most: int) -> int:
         """How often the last step, if it only decoded, can be repeated, ``most`` times at most."""
-        running, free = len(self._running[group]), self.pool.free
-        steps = self.pool.block_tokens * (free // running)
+        running, free, block = len(self._running[group]), self.pool.free, self.pool.block_tokens
+        steps = block * (free // running)
         if steps >= most:
             return most
         free %= running
@@ -140,20 +146,23 @@ class ContinuousSchedule(Generic[C]):
 
     def repeat(self, group: int, steps: int) -> None:
         """Notes that the last step was repeated so many times."""
-        whole, rest = divmod(steps, self.pool.block_tokens)
-        blocks = whole * len(self._running[group])
-        blocks += sum(self._needed(group, step) for step in range(rest))
+        phase, block = self._phase[group], self.pool.block_tokens
+        whole, rest = divmod(steps, block)
+        start = self._steps[group] % block
+        blocks = whole * len(self._running[group]) + sum(phase[start : start + rest])
+        if start + rest > block:
+            blocks += sum(phase[: start + rest - block])
         self.pool.take(blocks)
         self._steps[group] += steps
 
     def _needed(self, group: int, step: int = 0) -> int:
         """Decoding sequences that need a block in the step after ``step`` more."""
         phase = self._phase[group]
-        return phase[-(self._steps[group] + step) % len(phase)]
+        return phase[(self._steps[group] + step) % len(phase)]
 
     def _count(self, sequence: C, cached_tokens: int, by: int) -> None:
         phase = self._phase[sequence.group]
-        phase[(cached_tokens - self._steps[sequence.group]) % len(phase)] += by
+        phase[(self._steps[sequence.group] - cached_tokens) % len(phase)] += by
 
     def _forget(self, sequence: C) -> None:
         """Gives back what a sequence that does not run any more had."""
@@ -177,25 +186,17 @@ class ContinuousSchedule(Generic[C]):
 
     def _step(self, group: int) -> Job[C] | None:
         running, pool = self._running[group], self.pool
-        while self._needed(group) > pool.free:
+        needed = self._needed(group)
+        while needed > pool.free:
             self._preempt(group)
-        pool.take(self._needed(group))
+            needed = self._needed(group)
+        pool.take(needed)
         partial, budget = self._partial[group], self._left(group)
         decoding = tuple(running[:-1] if partial else running)
         pieces: list[Piece[C]] = []
         if partial is not None:
-            computed = partial.computed_tokens
-            tokens = min(partial.known_tokens - computed, budget)
-            blocks = pool.holding(computed + tokens) - pool.holding(computed)
-            if blocks > pool.free:
-                self._preempt(group)
-            else:
-                pool.take(blocks)
-                budget -= tokens
-                done = computed + tokens == partial.known_tokens
-                self._partial[group] = None if done else partial
-                pieces.append(Piece(partial, computed, tokens, done))
-        if not self.preempted:
+            budget -= self._go_on(partial, budget, pieces)
+        if self._waiting and not self.preempted:
             self._admit(group, budget, pieces)
         if not decoding and not pieces:
             return None
@@ -203,6 +204,20 @@ class ContinuousSchedule(Generic[C]):
             self._steps[group] += 1
         self._under_way[group] += 1
         return Job("prefill" if pieces else "decode", group, decoding, tuple(pieces))
+
+    def _go_on(self, partial: C, budget: int, pieces: list[Piece[C]]) -> int:
+        """Tokens of a prompt's next piece; it is preempted where there are no blocks for it."""
+        group, pool, computed = partial.group, self.pool, partial.computed_tokens
+        tokens = min(partial.known_tokens - computed, budget)
+        blocks = pool.holding(computed + tokens) - pool.holding(computed)
+        if blocks > pool.free:
+            self._preempt(group)
+            return 0
+        pool.take(blocks)
+        done = computed + tokens == partial.known_tokens
+        self._partial[group] = None if done else partial
+        pieces.append(Piece(partial, computed, tokens, done))
+        return tokens
 
     def _admit(self, group: int, budget: int, pieces: list[Piece[C]]) -> None:
         """Takes prompts from the line as far as seats, budget and blocks go."""

@@ -15,53 +15,59 @@ _WIDTH = 1e-3
 """Relative width of a bin: quantiles are within half of it."""
 _QUANTILES = np.array([NormalDist().inv_cdf((index + 0.5) / 25) for index in range(25)])
 """A normal distribution in equal parts."""
-_FULL = 200_000
-"""Runs that are kept before they are sorted into bins."""
+_FULL = 4 * 20_000
+"""Numbers of runs that are kept before they are sorted into bins."""
 
 
 @dataclass(slots=True)
 class Gaps:
     """A histogram over the logarithm of the gap, filled by runs of evenly growing gaps."""
 
-    count: int = 0
-    total_s: float = 0.0
-    first_s: array[float] = field(default_factory=lambda: array("d"))
-    last_s: array[float] = field(default_factory=lambda: array("d"))
-    times: array[float] = field(default_factory=lambda: array("d"))
-    jitter_s: array[float] = field(default_factory=lambda: array("d"))
+    runs: array[float] = field(default_factory=lambda: array("d"))
+    """Four numbers a run: first and last gap, how many, standard deviation."""
+    sorted_count: float = 0.0
+    sorted_total_s: float = 0.0
     bins: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
-    def add(self, first_s: float, last_s: float, times: int, jitter_s: float = 0.0) -> None:
+    def add(
+        self, first_s: float, last_s: float | None = None, times: int = 1, jitter_s: float = 0.0
+    ) -> None:
         """Counts ``times`` gaps that grow evenly from ``first_s`` to ``last_s``.
 
         With ``jitter_s`` they are spread normally around that, with this standard deviation.
         """
-        self.count += times
-        self.total_s += times * (first_s + last_s) / 2
-        self.first_s.append(first_s)
-        self.last_s.append(last_s)
-        self.times.append(times)
-        self.jitter_s.append(jitter_s)
-        if len(self.times) == _FULL:
+        runs = self.runs
+        runs.extend((first_s, first_s if last_s is None else last_s, times, jitter_s))
+        if len(runs) == _FULL:
             self._sort()
+
+    @property
+    def count(self) -> int:
+        """Gaps so far."""
+        self._sort()
+        return round(self.sorted_count)
 
     @property
     def mean_s(self) -> float:
         """Mean gap (s)."""
-        return self.total_s / self.count
+        self._sort()
+        return self.sorted_total_s / self.sorted_count
 
     def quantile_s(self, share: float) -> float:
         """The gap that a ``share`` of all gaps do not exceed, in the middle of its bin (s)."""
         self._sort()
-        below = np.searchsorted(np.cumsum(self.bins), share * self.count * (1 - 1e-12))
+        below = np.searchsorted(np.cumsum(self.bins), share * self.sorted_count * (1 - 1e-12))
         return float(_LEAST_S * np.exp((below + 0.5) * _WIDTH))
 
     def _sort(self) -> None:
         """Empties the runs into the bins; a run over several bins in equal parts."""
-        if not self.times:
+        if not self.runs:
             return
-        first, last = (np.maximum(ends, _LEAST_S) for ends in (self.first_s, self.last_s))
-        times = np.array(self.times)
+        first, last, times, jitter = np.array(self.runs).reshape(-1, 4).T
+        del self.runs[:]
+        self.sorted_count += times.sum()
+        self.sorted_total_s += float(times @ (first + last)) / 2
+        first, last = np.maximum(first, _LEAST_S), np.maximum(last, _LEAST_S)
         wide = np.abs(np.log(last / first)) / _WIDTH
         parts = np.minimum(wide.astype(int) + 1, times.astype(int))
         which = np.repeat(np.arange(len(parts)), parts)
@@ -69,7 +75,7 @@ class Gaps:
         middle = (within + 0.5) * (times / parts)[which] - 0.5  # of a part, counted in gaps
         share = middle / np.maximum(1, times - 1)[which]
         gaps_s = first[which] + share * (last - first)[which]
-        jitter, weights = np.array(self.jitter_s)[which], (times / parts)[which]
+        jitter, weights = jitter[which], (times / parts)[which]
         varied = jitter > 0
         if varied.any():
             spread = gaps_s[varied, None] + jitter[varied, None] * _QUANTILES
@@ -81,5 +87,3 @@ class Gaps:
         longer = max(len(counted), len(self.bins))
         self.bins = np.pad(self.bins, (0, longer - len(self.bins)))
         self.bins[: len(counted)] += counted
-        for runs in (self.first_s, self.last_s, self.times, self.jitter_s):
-            del runs[:]

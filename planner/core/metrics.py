@@ -80,6 +80,11 @@ class RequestRecord:
         """Tokens delivered so far."""
         return len(self.token_s) if self.delivered is None else self.delivered
 
+    def deliver(self, tokens: int, last_s: float) -> None:
+        """Notes that so many more tokens have come, the last of them at ``last_s``."""
+        self.delivered = tokens + (self.delivered or 0)
+        self.token_s[1:] = (last_s,)
+
     @property
     def ttft_s(self) -> float:
         """First token out minus request in (s)."""

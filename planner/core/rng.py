@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def stream(seed: int, *names: str | int) -> random.Random:
@@ -12,6 +16,17 @@ def stream(seed: int, *names: str | int) -> random.Random:
     Two plans that draw arrivals from ``stream(seed, "arrivals")`` see the same arrivals,
     however many other streams each of them uses.
     """
+    return random.Random(_seed(seed, *names))
+
+
+def generator(seed: int, *names: str | int) -> np.random.Generator:
+    """The same for numbers that are drawn by the hundred."""
+    import numpy as np
+
+    return np.random.default_rng(_seed(seed, *names))
+
+
+def _seed(seed: int, *names: str | int) -> int:
     label = "\x1f".join(str(name) for name in (seed, *names))
     digest = hashlib.sha256(label.encode()).digest()
-    return random.Random(int.from_bytes(digest[:16], "big"))
+    return int.from_bytes(digest[:16], "big")

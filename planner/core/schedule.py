@@ -8,8 +8,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from planner.core.cost.batch import Phase
 from planner.core.plan import Plan
@@ -26,8 +25,7 @@ class Seated(Protocol):
 S = TypeVar("S", bound=Seated)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece(Generic[S]):
+class Piece(NamedTuple, Generic[S]):
     """Some tokens of a prompt that are computed in one step."""
 
     sequence: S
@@ -38,8 +36,7 @@ class Piece(Generic[S]):
     """Whether the prompt is complete after it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job(Generic[S]):
+class Job(NamedTuple, Generic[S]):
     """What goes down a pipeline at once: one prompt, or the latest token of a group."""
 
     phase: Phase
@@ -79,9 +76,8 @@ class PipelineSchedule(Generic[S]):
         """Whether nobody waits and nothing runs."""
         return not self._waiting and not any(self._running)
 
-    @property
-    def admits(self) -> bool:
-        """Whether somebody waits who could have a seat now."""
+    def admits(self, group: int = 0) -> bool:
+        """Whether somebody waits who could have a seat in a group now."""
         return bool(self._waiting and self._free)
 
     def add(self, sequence: S) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from planner.core.gaps import Gaps
+from planner.sim.row import Row
 from planner.sim.served import Served
 
 
@@ -61,34 +61,42 @@ class Cohort:
                 return self.steps - lacks
             heapq.heappop(self.longest)
 
-    def advance(
-        self, rounds: int, first_s: float, grows_s: tuple[float, float], jitter_s: float = 0.0
-    ) -> None:
-        """Lets ``rounds`` steps pass, of which the first one ended at ``first_s``.
-
-        ``grows_s`` are the times of the second and of the last step, which grow evenly but for
-        a standard deviation of ``jitter_s``.
-        """
-        old = self.counted
-        for sequence in self.fresh:
-            if sequence.counts:
-                gap_s = first_s - sequence.record.token_s[-1]
-                self.gaps.add(gap_s, gap_s, 1)
-                old -= 1
+    def advance(self, first_s: float) -> None:
+        """Lets a step pass that ends at ``first_s``."""
+        last_s, old = self.last_s, self.counted
+        if self.fresh:
+            for sequence in self.fresh:
+                if sequence.counts:
+                    self.gaps.add(first_s - sequence.record.token_s[-1])
+                    old -= 1
+            self.fresh.clear()
         if old:
-            self.gaps.add(first_s - self.last_s, first_s - self.last_s, old)
-        if rounds > 1 and self.counted:
-            self.gaps.add(*grows_s, (rounds - 1) * self.counted, jitter_s)
-        self.fresh.clear()
-        self.steps += rounds
-        self.context += rounds * self.size
+            self.gaps.add(first_s - last_s, times=old)
+        self.steps += 1
+        self.context += self.size
+        self.last_s = first_s
 
-    def finished(self) -> Iterator[Served]:
+    def advance_row(self, row: Row, rounds: int) -> None:
+        """Lets the first steps of a row pass."""
+        self.advance(row.after(1))
+        later = rounds - 1
+        if not later:
+            return
+        if self.counted:
+            second_s, latest_s = row.single_s(2), row.single_s(rounds)
+            self.gaps.add(second_s, latest_s, later * self.counted, row.jitter_s)
+        self.steps += later
+        self.context += later * self.size
+        self.last_s = row.after(rounds)
+
+    def finished(self) -> list[Served]:
         """Takes out those who have had their last token, in the order in which they joined."""
-        while self.ends and self.ends[0][0] == self.steps:
-            sequence = heapq.heappop(self.ends)[2]
+        ends, done = self.ends, []
+        while ends and ends[0][0] == self.steps:
+            sequence = heapq.heappop(ends)[2]
             self._let_go(sequence)
-            yield sequence
+            done.append(sequence)
+        return done
 
     def remove(self, sequence: Served) -> None:
         """Takes out a sequence before its time."""
@@ -118,8 +126,7 @@ class Cohort:
         sequence.cached_tokens += tokens
         sequence.left -= tokens
         sequence.joined = self.steps
-        record.delivered = record.output_tokens + tokens
-        record.token_s[1:] = [self.last_s]
+        record.deliver(tokens, self.last_s)
 
     def dissolve(self) -> None:
         """Lets everybody go, after what they have had is written down."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from planner.core.cost import Batch, transfer_time
+from planner.core.cost import Batch
 from planner.core.cost.loading import weights_bytes
 from planner.core.cost.transfer import hidden_payload_bytes, token_payload_bytes
 from planner.core.cost.traversal import arrivals
@@ -215,7 +215,7 @@ class Failover:
         size_bytes = weights_bytes(self.problem, self.network.pipelines[place[0]][place[1]].stage)
         wire.sent_bytes += size_bytes
         wire.weights_bytes += size_bytes
-        return now_s + transfer_time(wire.link, size_bytes, self.problem.engine, "prefill").total_s
+        return now_s + wire.carriers["prefill"].transfer(size_bytes).total_s
 
     def _replay(self, place: Place, attempt: int) -> None:
         """Sends the stored stage inputs of all seated sequences; the stage computes them again."""

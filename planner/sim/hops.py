@@ -38,6 +38,7 @@ class HopLane:
     """Jobs under way, by number."""
     deciding: bool = False
     most_seats: int = 0
+    alone: bool = True
     next_s: float = math.inf
     """Everything is an event of the clock."""
 

@@ -18,6 +18,8 @@ class Lane(Protocol):
     schedule: Schedule
     most_seats: int
     """Most sequences that had a seat at once."""
+    alone: bool
+    """Whether nothing in it depends on other lanes but who is sent to it."""
     next_s: float
     """When something happens next that is no event of the run's clock."""
 
@@ -25,7 +27,7 @@ class Lane(Protocol):
         """Puts a sequence in line."""
 
     def advance(self, until_s: float) -> None:
-        """Lets happen what happens until then, or until a user's next request is to come."""
+        """Lets happen what happens before then, or until a user's next request is to come."""
 
     def drop(self, now_s: float) -> None:
         """Gives up the jobs under way; they are sent again when the pipeline resumes."""

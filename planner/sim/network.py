@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
+import numpy as np
+
 from planner.core.cluster import Link
-from planner.core.cost import Batch, Chip, chip, transfer_time
+from planner.core.cost import Batch, Chip, chip
 from planner.core.cost.batch import Phase
 from planner.core.cost.joint import Terms, joint_time
+from planner.core.cost.transfer import Carrier
 from planner.core.cost.traversal import route
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
-from planner.core.rng import stream
+from planner.core.rng import generator
+from planner.sim.straight import Straight
+
+_AT_ONCE = 256
+"""Latencies that are drawn at a time."""
 
 
 @dataclass(slots=True)
@@ -48,14 +54,16 @@ class Latency:
     """Draws of a normal latency, cut at 0, from the link's own stream."""
 
     link: Link
-    draws: random.Random
+    draws: np.random.Generator
     unused: deque[float] = field(default_factory=deque)
 
     def __call__(self) -> float:
         """The latency of the next message (s)."""
-        if self.unused:
-            return self.unused.popleft()
-        return max(0.0, self.draws.gauss(self.link.one_way_latency_s, self.link.jitter_s))
+        if not self.unused:
+            mean_s, deviation_s = self.link.one_way_latency_s, self.link.jitter_s
+            drawn_s = self.draws.normal(mean_s, deviation_s, _AT_ONCE)
+            self.unused.extend(np.maximum(0.0, drawn_s).tolist())
+        return self.unused.popleft()
 
     @property
     def moments(self) -> tuple[float, float]:
@@ -78,8 +86,8 @@ class Wire:
 
     src: str
     dst: str
-    link: Link | None
-    """None from a node to itself."""
+    carriers: dict[Phase, Carrier]
+    """What messages take, by the phase they belong to."""
     latency_s: Latency | None = None
     """Draws the one-way latency where it varies."""
     server: Server = field(default_factory=Server)
@@ -93,7 +101,7 @@ class Wire:
         self, problem: Problem, now_s: float, payload_bytes: float, phase: Phase
     ) -> tuple[float, float]:
         """When a message handed over now begins to be sent, and when it has arrived (s)."""
-        moved = transfer_time(self.link, payload_bytes, problem.engine, phase)
+        moved = self.carriers[phase].transfer(payload_bytes)
         begin_s, sent_s = self.server.serve(now_s, moved.busy_s)
         away_s = moved.propagate_s if self.latency_s is None else self.latency_s()
         self.last_s = max(self.last_s, sent_s + away_s + moved.relay_s)
@@ -131,6 +139,8 @@ class Worker:
     problem: Problem
     stage: Stage
     chip: Chip
+    straight: Straight
+    """What decode steps take, shared by all stages that are equal."""
     host: Host | None = None
     server: Server = field(default_factory=Server)
     line: deque[tuple[Batches, Started]] = field(default_factory=deque)
@@ -192,12 +202,6 @@ class Worker:
             problem.model, stage.start, stage.stop, quant, self.chip, *batches
         ).total_s
 
-    def terms(self) -> Terms:
-        """The terms that the time of any step is made of."""
-        stage, problem = self.stage, self.problem
-        quant = problem.quant(stage.quant)
-        return Terms(problem.model, stage.start, stage.stop, quant, self.chip)
-
 
 @dataclass(slots=True)
 class Network:
@@ -215,12 +219,22 @@ class Network:
     """How long each node computed what it had computed before."""
     routes: list[list[Wire]] = field(default_factory=list)
     """By pipeline: coordinator to first stage, between stages, back to the coordinator."""
+    straights: dict[Hashable, Straight] = field(default_factory=dict)
+    """By kind of stage."""
 
     def worker(self, stage: Stage) -> Worker:
         """A worker for a stage, on its node's one server."""
         server = self.servers.setdefault(stage.node, Server())
         device = chip(self.problem, stage.node, stage.split)
-        return Worker(self.problem, stage, device, self._host(stage.node), server)
+        straight = self._straight(stage, device)
+        return Worker(self.problem, stage, device, straight, self._host(stage.node), server)
+
+    def _straight(self, stage: Stage, chip: Chip) -> Straight:
+        kind = (chip.device.id, chip.count, chip.split, stage.start, stage.stop, stage.quant)
+        if kind not in self.straights:
+            model, quant = self.problem.model, self.problem.quant(stage.quant)
+            self.straights[kind] = Straight(Terms(model, stage.start, stage.stop, quant, chip))
+        return self.straights[kind]
 
     def hand_over(self, index: int, stage: int, node: str) -> Worker:
         """Gives a stage to another node; raises LookupError where it has no link."""
@@ -235,7 +249,12 @@ class Network:
         """The one wire between two nodes, shared by all pipelines that use it."""
         if (src, dst) not in self.wires:
             link = self.problem.cluster.link(src, dst)
-            self.wires[src, dst] = Wire(src, dst, link, _latency(link, self.seed))
+            engine = self.problem.engine
+            carriers: dict[Phase, Carrier] = {
+                "prefill": Carrier.of(link, engine, "prefill"),
+                "decode": Carrier.of(link, engine, "decode"),
+            }
+            self.wires[src, dst] = Wire(src, dst, carriers, _latency(link, self.seed))
         return self.wires[src, dst]
 
     def add(self, pipeline: Pipeline) -> None:
@@ -267,4 +286,4 @@ def _latency(link: Link | None, seed: int) -> Latency | None:
     """The draws of a link's latency; None where it is fixed."""
     if link is None or not link.jitter_s:
         return None
-    return Latency(link, stream(seed, "jitter", link.src, link.dst))
+    return Latency(link, generator(seed, "jitter", link.src, link.dst))

@@ -14,14 +14,15 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from planner.core.cost import Batch
+from planner.core.cost.batch import leaning_tokens
 from planner.core.gaps import Gaps
 from planner.core.rng import stream
 from planner.core.schedule import Job
 from planner.sim.cohort import Cohort
 from planner.sim.lane import Schedule
 from planner.sim.network import Latency, Network, Server
-from planner.sim.pace import Pace, Piece
+from planner.sim.pace import Load, Pace
+from planner.sim.row import Row
 from planner.sim.served import Served
 from planner.sim.track import Flight, Track
 
@@ -47,6 +48,8 @@ class RoundLane:
     paces: dict[tuple[str, ...], Pace] = field(default_factory=dict)
     """By the nodes that held the stages."""
     cohorts: list[Cohort] = field(init=False)
+    row: Row | None = None
+    """The steps that follow each other; nothing else is under way then."""
     flights: deque[Flight] = field(default_factory=deque)
     """In the order in which they come back."""
     dropped: list[Job[Served]] = field(default_factory=list)
@@ -68,7 +71,7 @@ class RoundLane:
         if nodes not in self.paces:
             self.paces[nodes] = Pace(self.run.problem, workers, self.network.routes[self.index])
         self.pace = self.paces[nodes]
-        self.track = Track(self.pace.places)
+        self.track = Track(self.pace)
 
     @property
     def coalesces(self) -> bool:
@@ -76,103 +79,122 @@ class RoundLane:
         return self.groups == 1 and self.alone
 
     def add(self, sequence: Served, now_s: float) -> None:
-        """Puts a sequence in line."""
+        """Puts a sequence in line, and has the schedule asked as soon as something can start."""
         self.schedule.add(sequence)
-        self.decide(now_s)
-
-    def decide(self, now_s: float) -> None:
-        """Has the schedule asked as soon as something can start."""
-        flight = self.flights[0] if self.flights else None
-        if flight is not None and flight.is_row:
-            if self.schedule.admits:
-                flight.cut(now_s, self._normal)
-        elif flight is None or self.groups > 1:
+        if self.row is not None:
+            if self.schedule.admits():
+                self.row.cut(now_s, self._normal)
+        elif not self.flights or self.groups > 1:
             self.decide_s = now_s
         self._expect()
 
     def _expect(self) -> None:
-        ends_s = self.flights[0].ends_s if self.flights else math.inf
-        self.next_s = min(ends_s, self.decide_s)
+        if self.row is not None:
+            self.next_s = self.row.ends_s
+        elif self.flights and self.flights[0].ends_s < self.decide_s:
+            self.next_s = self.flights[0].ends_s
+        else:
+            self.next_s = self.decide_s
 
     def advance(self, until_s: float) -> None:
-        """Lets happen what happens until then, or until a user's next request is to come."""
-        run = self.run
-        while self.next_s <= until_s:
+        """Lets happen what happens before then, or until a user's next request is to come."""
+        run, flights = self.run, self.flights
+        while self.next_s < until_s:
             now_s = run.clock_s = self.next_s
-            if self.flights and self.flights[0].ends_s <= now_s:
-                done = self._take_back(self.flights.popleft(), now_s)
-                self.decide_s = now_s
-                self._expect()
-                if done and run.closed:
-                    return
+            if self.row is not None:
+                finished = self._end_row(self.row)
             else:
-                self.decide_s = math.inf
+                finished = False
+                while flights and flights[0].ends_s <= now_s:
+                    finished |= self._take_back(flights.popleft())
+            self.decide_s = now_s
+            if not (finished and run.closed):
                 self._send(now_s)
-                self._expect()
+            self._expect()
+            if finished and run.closed:
+                return
 
     def _send(self, now_s: float) -> None:
+        self.decide_s = math.inf
         if self.run.failover.stopped(self.index):
             return
-        jobs = self.schedule.next_jobs()
-        for sequence in self.schedule.preempted:
+        schedule = self.schedule
+        jobs = schedule.next_jobs()
+        for sequence in schedule.preempted:
             if sequence.cohort is not None:
                 sequence.cohort.remove(sequence)
             sequence.begin_anew()
             self.run.failover.counts["preemptions"] += 1
-        self.most_seats = max(self.most_seats, self.schedule.occupied)
+        if schedule.occupied > self.most_seats:
+            self.most_seats = schedule.occupied
         for job in jobs:
             self._start(job, now_s)
 
     def _start(self, job: Job[Served], now_s: float) -> None:
         self.run.happened += 1
         cohort = self.cohorts[job.group]
-        context = self._context(cohort) if cohort.size else 0
-        piece = self._piece(job, cohort, context)
-        ready_s = now_s + piece.legs.own_s
         if job.phase == "decode" and self.coalesces:
-            rounds = 1
-            if not self.schedule.admits:
-                room = int((piece.high - context) // cohort.size)
-                most = min(cohort.steps_left - 1, room)
-                rounds = 1 + self.schedule.steady_steps(job.group, most)
-            flight = Flight(job, piece, context, now_s, ready_s, 0.0, rounds, is_row=True)
-            if self.pace.jitter_s:
-                flight.jitter_s = self.pace.jitter_s
-                drawn_s = flight.jitter_s * self._normal() / math.sqrt(rounds)
-                flight.drift_s = self.pace.latency_s + drawn_s
-            flight.ends_s = max(now_s, flight.after(rounds))
-        else:
-            _, ready_s = self.coordinator.serve(now_s, piece.legs.own_s)
-            flight = self.track.fly(job, piece, context, now_s, ready_s)
-        self.flights.append(flight)
+            self.row = self._row(job, cohort, now_s)
+            return
+        ready_s = now_s
+        if self.pace.own_s:
+            _, ready_s = self.coordinator.serve(now_s, self.pace.own_s)
+        self.flights.append(self.track.fly(job, self._load(job, cohort), ready_s))
+
+    def _row(self, job: Job[Served], cohort: Cohort, now_s: float) -> Row:
+        """As many equal steps as there can be if nobody comes."""
+        context, size = self._context(cohort), cohort.size
+        piece = self.pace.decode(size, context)
+        rounds = 1
+        if not self.schedule.admits():
+            most = min(cohort.steps_left - 1, int((piece.high - context) // size))
+            rounds += self.schedule.steady_steps(job.group, most)
+        step_s, jitter_s = piece.step_s + piece.growth_s * context, self.pace.jitter_s
+        if jitter_s:
+            step_s += self.pace.latency_s + jitter_s * self._normal() / math.sqrt(rounds)
+        growth_s = piece.growth_s * size
+        row = Row(job, piece, context, now_s, rounds, step_s, growth_s, jitter_s)
+        row.ends_s = max(now_s, row.after(rounds))
+        return row
+
+    def _load(self, job: Job[Served], cohort: Cohort) -> Load:
+        """What a job asks of the places."""
+        if job.phase == "prefill" and not job.pieces:
+            return self.pace.prompt(job.sequences[0].known_tokens)
+        context = self._context(cohort) if cohort.size else 0
+        if job.pieces:
+            return self.pace.beside(len(job.sequences), context, job.pieces)
+        return self.pace.step(self.pace.decode(cohort.size, context), context)
 
     def _context(self, cohort: Cohort) -> float:
         """Cached tokens of those who decode; more where the longest one tells."""
         skew = self.run.problem.engine.kv_skew
         if not skew:
             return cohort.context
-        longest = cohort.longest_tokens
-        return Batch.uneven(cohort.size, cohort.context, longest, skew).context_tokens
+        return leaning_tokens(cohort.size, cohort.context, cohort.longest_tokens, skew)
 
     def _normal(self) -> float:
         """A standard normal number."""
         return self.draws.gauss(0.0, 1.0)
 
-    def _piece(self, job: Job[Served], cohort: Cohort, context: float) -> Piece:
-        """How long a job takes."""
-        if job.pieces:
-            prompts = [(piece.tokens, piece.cached_tokens) for piece in job.pieces]
-            return self.pace.beside(len(job.sequences), context, prompts)
-        if job.phase == "prefill":
-            return self.pace.prompt(job.sequences[0].known_tokens)
-        return self.pace.decode(cohort.size, context)
+    def _end_row(self, row: Row) -> bool:
+        """Hands out the tokens of all steps of a row; whether somebody finished."""
+        self.row = None
+        self._pass(row, row.rounds)
+        self.schedule.repeat(row.job.group, row.rounds - 1)
+        self.schedule.back(row.job)
+        return self._let_go(self.cohorts[row.job.group].finished())
 
-    def _take_back(self, flight: Flight, now_s: float) -> bool:
-        """Hands out the tokens of a job, or of all steps of a row; whether somebody finished."""
-        job = flight.job
-        self._book(flight, flight.rounds)
-        if flight.rounds > 1:
-            self.schedule.repeat(job.group, flight.rounds - 1)
+    def _pass(self, row: Row, rounds: int) -> None:
+        """Notes the first steps of a row."""
+        self.pace.note_steps(row.piece, row.context, rounds)
+        self.coordinator.promised_s += rounds * self.pace.own_s
+        self.cohorts[row.job.group].advance_row(row, rounds)
+
+    def _take_back(self, flight: Flight) -> bool:
+        """Hands out the tokens of a job; whether somebody finished."""
+        job, now_s = flight.job, flight.ends_s
+        self.pace.note(flight.load)
         self.schedule.back(job)
         cohort = self.cohorts[job.group]
         finished: list[Served] = []
@@ -181,8 +203,8 @@ class RoundLane:
             complete = list(job.sequences)
             complete[0].cached_tokens = complete[0].known_tokens
         elif job.sequences:
-            self._step(cohort, flight, flight.rounds)
-            finished += cohort.finished()
+            cohort.advance(now_s)
+            finished = cohort.finished()
         for piece in job.pieces:
             piece.sequence.cached_tokens += piece.tokens
         for sequence in complete:
@@ -191,6 +213,9 @@ class RoundLane:
                 cohort.join(sequence)
             else:
                 finished.append(sequence)
+        return self._let_go(finished)
+
+    def _let_go(self, finished: list[Served]) -> bool:
         for sequence in finished:
             self.schedule.leave(sequence)
             self.run.complete(sequence)
@@ -200,40 +225,18 @@ class RoundLane:
         """The token that a prompt brings."""
         record = sequence.record
         if record.token_s and sequence.counts:
-            self.gaps.add(now_s - record.token_s[-1], now_s - record.token_s[-1], 1)
-        record.token_s[1:] = [now_s]
-        record.delivered = (record.delivered or 0) + 1
+            self.gaps.add(now_s - record.token_s[-1])
+        record.deliver(1, now_s)
         sequence.left -= 1
-
-    def _step(self, cohort: Cohort, flight: Flight, rounds: int) -> None:
-        """Has a cohort pass through the first steps of a flight."""
-        first_s = last_s = flight.ends_s
-        grows_s = (0.0, 0.0)
-        if rounds > 1:
-            first_s, last_s = flight.after(1), flight.after(rounds)
-            piece, size = flight.piece, cohort.size
-            second, latest = flight.context + size, flight.context + (rounds - 1) * size
-            step_s = piece.step_s + flight.drift_s
-            grows_s = (step_s + piece.growth_s * second, step_s + piece.growth_s * latest)
-        elif flight.is_row:
-            first_s = last_s = flight.after(1)
-        cohort.advance(rounds, first_s, grows_s, flight.jitter_s)
-        cohort.last_s = last_s
-
-    def _book(self, flight: Flight, rounds: int) -> None:
-        """Notes how often a job went all the way."""
-        piece = flight.piece
-        self.pace.note(piece, flight.context, len(flight.job.sequences), rounds)
-        if flight.is_row:
-            self.coordinator.promised_s += rounds * piece.legs.own_s
 
     def drop(self, now_s: float) -> None:
         """Gives up what is under way; it is sent again when the pipeline resumes."""
+        if self.row is not None:
+            self.flights.append(self._broken(self.row, now_s))
+            self.row = None
         unused: list[tuple[Latency, float]] = []
         while self.flights:
             flight = self.flights.popleft()
-            if flight.is_row:
-                flight = self._broken(flight, now_s)
             unused += self.track.book(flight, now_s)
             self.dropped.append(flight.job)
         for latency, drawn_s in reversed(unused):
@@ -241,17 +244,16 @@ class RoundLane:
         self.decide_s = math.inf
         self._expect()
 
-    def _broken(self, row: Flight, now_s: float) -> Flight:
+    def _broken(self, row: Row, now_s: float) -> Flight:
         """The step of a row that is under way, after those before it are taken back."""
         rounds = row.rounds_until(now_s) - 1
         cohort, began_s = self.cohorts[row.job.group], row.began_s
         if rounds:
-            self._book(row, rounds)
-            self._step(cohort, row, rounds)
+            self._pass(row, rounds)
             self.schedule.repeat(row.job.group, rounds)
             began_s = cohort.last_s
-        _, ready_s = self.coordinator.serve(began_s, row.piece.legs.own_s)
-        return self.track.fly(row.job, row.piece, self._context(cohort), began_s, ready_s)
+        _, ready_s = self.coordinator.serve(began_s, self.pace.own_s)
+        return self.track.fly(row.job, self.pace.step(row.piece, self._context(cohort)), ready_s)
 
     def resume(self, now_s: float) -> None:
         """Sends again what was dropped, and goes on."""

@@ -89,11 +89,8 @@ class Run:
     gaps: Gaps = field(default_factory=Gaps)
     evicted_tokens: int = 0
     """Tokens in caches that were given up because their requests began anew elsewhere."""
-    present: int = 0
-    """Requests that have come and are neither completed nor failed."""
     presence_s: float = 0.0
-    """Time that requests have been present, all together, until the last change."""
-    changed_s: float = 0.0
+    """Times at which requests ended less those at which they came."""
     unresolved: int = 0
     """Requests that have neither been completed nor failed."""
 
@@ -101,8 +98,10 @@ class Run:
     preparing: deque[tuple[float, Served]] = field(default_factory=deque)
     """Requests that are being tokenised, and when they are ready."""
     closed: bool = False
+    ordered: bool = False
+    """Whether what happens in one lane may depend on another."""
     lasted_s: float = 0.0
-    """When the last thing happened, or the horizon if something was still to happen."""
+    """When the last request ended, or the horizon if something was still to happen."""
 
     def replay(self, requests: Sequence[Request], concurrency: int | None) -> None:
         """Lets every request arrive and runs until nothing is left to happen."""
@@ -113,29 +112,30 @@ class Run:
         self.failover = Failover(self.problem, self.plan, self.network, self)
         self.failover.watch()
         self.closed = concurrency is not None
+        self.ordered = self.closed or not all(lane.alone for lane in self.lanes)
         for _ in range(concurrency or 0):
             self._next_of_user()
-        end_s = self.problem.workload.horizon_s
-        while self.unresolved and self._go_on(math.inf if end_s is None else end_s):
+        horizon_s = self.problem.workload.horizon_s
+        while self.unresolved and self._go_on(math.inf if horizon_s is None else horizon_s):
             pass
-        self.lasted_s = end_s if self.unresolved and end_s is not None else self.clock_s
+        if self.unresolved:
+            self.lasted_s = self.clock_s if horizon_s is None else horizon_s
         for lane in self.lanes:
             lane.close(self.lasted_s)
 
     def _go_on(self, end_s: float) -> bool:
-        """Lets the next thing happen; False if it would be after the end."""
-        event_s = self.env.peek()
+        """Lets the lanes go on to the next event or arrival, and that happen; False at the end."""
+        queue = self.env._queue
+        event_s = queue[0][0] if queue else math.inf
         first_s = self.coming[0].arrival_s if self.coming and not self.closed else math.inf
         arrives = True
         if self.preparing and self.preparing[0][0] <= first_s:
             first_s, arrives = self.preparing[0][0], False
-        limit_s = min(event_s, first_s)
-        lane, others_s = self._next_lane()
-        if min(limit_s, lane.next_s) >= end_s or limit_s == lane.next_s == math.inf:
-            return False
-        if lane.next_s < limit_s:
-            lane.advance(min(limit_s, others_s, math.nextafter(end_s, 0.0)))
+        limit_s = min(event_s, first_s, end_s)
+        if self._lanes_go_on(limit_s):
             return True
+        if limit_s == end_s or not self.unresolved:
+            return False
         self.clock_s = limit_s
         if first_s > event_s:
             self.env.step()
@@ -145,10 +145,25 @@ class Run:
             self._wait(self.preparing.popleft()[1])
         return True
 
+    def _lanes_go_on(self, until_s: float) -> bool:
+        """Lets happen in the lanes what happens before; True if that may bring something nearer.
+
+        Lanes that wait for each other, at the coordinator or because a user sends the next request
+        when one is answered, go on in the order of time.
+        """
+        if not self.ordered:
+            for lane in self.lanes:
+                if lane.next_s < until_s:
+                    lane.advance(until_s)
+            return False
+        lane, others_s = self._next_lane()
+        if lane.next_s >= until_s:
+            return False
+        lane.advance(min(until_s, math.nextafter(others_s, math.inf)))
+        return True
+
     def _next_lane(self) -> tuple[Lane, float]:
         """The lane in which something happens first, and when something happens in another."""
-        if len(self.lanes) == 1:
-            return self.lanes[0], math.inf
         first, others_s = self.lanes[0], math.inf
         for lane in self.lanes[1:]:
             if lane.next_s < first.next_s:
@@ -248,7 +263,7 @@ class Run:
         record = RequestRecord(request.id, index, request.prompt_tokens, self.clock_s)
         counts = len(self.records) >= self.problem.workload.warmup_requests
         self.records.append(record)
-        self._count(1)
+        self.presence_s -= self.clock_s
         needed = request.prompt_tokens + request.output_tokens
         room = self.lanes[index].schedule.most_tokens or self.problem.tokens_per_request
         if needed > room:
@@ -290,15 +305,12 @@ class Run:
         self._end(record)
 
     def _end(self, record: RequestRecord) -> None:
+        """Notes that a request is completed or has failed; lanes need not come in order of time."""
         self.unresolved -= 1
         self.router.leave(record.pipeline)
-        self._count(-1)
-
-    def _count(self, more: int) -> None:
-        """Notes that a request came or went."""
-        self.presence_s += self.present * (self.clock_s - self.changed_s)
-        self.changed_s = self.clock_s
-        self.present += more
+        self.presence_s += self.clock_s
+        if self.clock_s > self.lasted_s:
+            self.lasted_s = self.clock_s
 
     def _next_if_closed(self) -> None:
         if self.closed:

@@ -109,7 +109,7 @@ def test_nobody_is_admitted_whose_whole_prompt_has_no_room() -> None:
     rules.add(Asked(0, 8, left=9))
     rules.add(Asked(1, 13, left=1))
     assert steps(rules, 2) == [([], [(0, 0, 8)]), ([0], [])]
-    assert not rules.admits
+    assert not rules.admits()
 
 
 @settings(max_examples=150, deadline=None)

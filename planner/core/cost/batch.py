@@ -36,13 +36,10 @@ class Batch:
     def uneven(
         cls, sequences: float, context_tokens: float, longest: float, skew: float, each: int = 1
     ) -> Batch:
-        """A decode step of sequences of unlike length, as long as it takes attention's kernels.
-
-        A kernel is done when its longest sequence is; between t(mean) and t(longest) it leans by
-        ``skew`` towards the latter (LLMServingSim 2, measured inside vLLM).
-        """
-        leaning = (1 - skew) * context_tokens + skew * sequences * longest
-        return cls.decode(sequences, leaning if skew else context_tokens, each)
+        """A decode step of sequences of unlike length, as long as it takes attention's kernels."""
+        if skew:
+            context_tokens = leaning_tokens(sequences, context_tokens, longest, skew)
+        return cls.decode(sequences, context_tokens, each)
 
     @property
     def sampled_tokens(self) -> float:
@@ -68,3 +65,12 @@ class Batch:
         growing = min(new, max(0.0, window - cached))
         pairs = growing * cached + growing * (growing + 1) / 2 + (new - growing) * window
         return self.sequences * pairs
+
+
+def leaning_tokens(sequences: float, context_tokens: float, longest: float, skew: float) -> float:
+    """Cached tokens of sequences of one length that take as long as those of unlike length.
+
+    A kernel is done when its longest sequence is; between t(mean) and t(longest) it leans by
+    ``skew`` towards the latter (LLMServingSim 2, measured inside vLLM).
+    """
+    return (1 - skew) * context_tokens + skew * sequences * longest

@@ -38,31 +38,55 @@ class Terms:
     stop: int
     quant: QuantScheme
     chip: Chip
-    known: dict[tuple[str, float, float], float] = field(default_factory=dict)
+    _tokens_s: dict[float, float] = field(default_factory=dict)
+    """Products by tokens, for a single sequence."""
+    _sequences_s: dict[float, float] = field(default_factory=dict)
+    """What more sequences add to that."""
+    _prompts_s: dict[tuple[int, int], float] = field(default_factory=dict)
+    """Attention of pieces of prompts."""
+    _lonely_s: dict[tuple[int, int], float] = field(default_factory=dict)
+    """Whole steps of a piece of a prompt with nothing beside it."""
     runs: tuple[tuple[Layer, int], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.runs = self.model.runs(self.start, self.stop)
 
+    def alone_s(self, batch: Batch) -> float:
+        """A step of one batch with nothing beside it (s)."""
+        stage = self.model, self.start, self.stop, self.quant, self.chip
+        return stage_time(*stage, batch).total_s
+
+    def lonely_prompt_s(self, tokens: int, cached: int) -> float:
+        """A step of one piece of a prompt with nothing beside it (s)."""
+        key = (tokens, cached)
+        found = self._lonely_s.get(key)
+        if found is None:
+            found = self._lonely_s[key] = self.alone_s(Batch.prefill(tokens, cached))
+        return found
+
     def products_s(self, tokens: float, sequences: float) -> float:
         """Everything but attention, for so many tokens of so many sequences (s)."""
-        one = self._products_s(1, 1)
-        return self._products_s(tokens, 1) + (self._products_s(1, sequences) - one)
+        found = self._tokens_s.get(tokens)
+        if found is None:
+            found = self._tokens_s[tokens] = self._products_s(tokens, 1)
+        more = self._sequences_s.get(sequences)
+        if more is None:
+            more = self._products_s(1, sequences) - self._products_s(1, 1)
+            self._sequences_s[sequences] = more
+        return found + more
 
     def _products_s(self, tokens: float, sequences: float) -> float:
-        key = ("products", tokens, sequences)
-        if key not in self.known:
-            time = self._time(Batch("prefill", sequences, tokens, 0))
-            other_s = time.total_s - time.kv_s - time.attention_s
-            self.known[key] = other_s + _handing_s(self.chip)
-        return self.known[key]
+        batch = Batch("prefill", sequences, tokens, 0)
+        time = step_time(self.model, self.start, self.stop, self.quant, self.chip, batch)
+        return time.total_s - time.kv_s - time.attention_s + _handing_s(self.chip)
 
     def prompt_s(self, tokens: int, cached: int) -> float:
         """Attention of a piece of a prompt (s)."""
-        key = ("prompt", tokens, cached)
-        if key not in self.known:
-            self.known[key] = self._attention_s(Batch.prefill(tokens, cached))
-        return self.known[key]
+        key = (tokens, cached)
+        found = self._prompts_s.get(key)
+        if found is None:
+            found = self._prompts_s[key] = self._attention_s(Batch.prefill(tokens, cached))
+        return found
 
     def decoding_s(self, sequences: float, context: float) -> float:
         """Attention of sequences that decode beside a piece of a prompt (s)."""
@@ -74,6 +98,3 @@ class Terms:
             time = attention_time(layer, self.quant, self.chip, batch, mixed=True)
             total_s += (time.kv_s + time.attention_s) * times
         return total_s
-
-    def _time(self, batch: Batch) -> StageTime:
-        return step_time(self.model, self.start, self.stop, self.quant, self.chip, batch)

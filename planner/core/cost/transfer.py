@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from planner.core.cluster import Line
@@ -44,20 +45,54 @@ class Transfer:
         return self.serialise_s + self.propagate_s + self.relay_s + self.ramp_s
 
 
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """A link under an engine: what its messages take, apart from their size."""
+
+    rate: float
+    """Bytes per second of one connection; infinite from a node to itself."""
+    frame_bytes: float
+    propagate_s: float
+    relay_s: float
+    ramp: tuple[tuple[float, ...], tuple[float, ...]] = ((), (0.0,))
+    """Sizes beyond which an idle connection waits once more, and how long it has waited then."""
+
+    @classmethod
+    def of(cls, link: Line | None, engine: Engine, phase: Phase) -> Carrier:
+        """What a link (None: the node itself) makes of an engine's messages.
+
+        A prompt finds its connection idle; decode steps come so close that its window stays open.
+        """
+        if link is None:
+            own_s = engine.hop_s if engine.own_hop_s is None else engine.own_hop_s
+            return cls(math.inf, engine.frame_bytes, 0.0, own_s)
+        rate = stream_bytes_per_s(link)
+        initial_bytes = link.initial_window_bytes if phase == "prefill" else None
+        ramp = _ramp(initial_bytes, 2 * link.one_way_latency_s, rate)
+        relay_s = engine.hop_s + link.relay_s
+        return cls(rate, engine.frame_bytes, link.one_way_latency_s, relay_s, ramp)
+
+    def busy_s(self, payload_bytes: float) -> float:
+        """How long a message takes the connection (s)."""
+        wire_bytes = payload_bytes + self.frame_bytes
+        return wire_bytes / self.rate + self._ramp_s(wire_bytes)
+
+    def transfer(self, payload_bytes: float) -> Transfer:
+        """What a message takes, by cause."""
+        wire_bytes = payload_bytes + self.frame_bytes
+        ramp_s = self._ramp_s(wire_bytes)
+        return Transfer(wire_bytes / self.rate, self.propagate_s, self.relay_s, ramp_s)
+
+    def _ramp_s(self, wire_bytes: float) -> float:
+        beyond, waited_s = self.ramp
+        return waited_s[bisect_left(beyond, wire_bytes)] if beyond else 0.0
+
+
 def transfer_time(
     link: Line | None, payload_bytes: float, engine: Engine, phase: Phase = "decode"
 ) -> Transfer:
-    """Seconds to move one message of ``payload_bytes`` over ``link`` (None: the node itself).
-
-    A prompt finds its connection idle; decode steps come so close that its window stays open.
-    """
-    if link is None:
-        return Transfer(0.0, 0.0, engine.hop_s if engine.own_hop_s is None else engine.own_hop_s)
-    wire_bytes = payload_bytes + engine.frame_bytes
-    rate = stream_bytes_per_s(link)
-    initial_bytes = link.initial_window_bytes if phase == "prefill" else None
-    ramp = ramp_s(wire_bytes, initial_bytes, 2 * link.one_way_latency_s, rate)
-    return Transfer(wire_bytes / rate, link.one_way_latency_s, engine.hop_s + link.relay_s, ramp)
+    """Seconds to move one message of ``payload_bytes`` over ``link`` (None: the node itself)."""
+    return Carrier.of(link, engine, phase).transfer(payload_bytes)
 
 
 def stream_bytes_per_s(line: Line) -> float:
@@ -85,15 +120,22 @@ def ramp_s(
     a window takes as long to send as its acknowledgement to come (RFC 5681; 10 segments to begin
     with, RFC 6928). None is a connection that keeps its window.
     """
-    if initial_window_bytes is None:
-        return 0.0
-    window, waited_s = initial_window_bytes, 0.0
-    left = size_bytes - window
-    while left > 0 and window / bytes_per_s < round_trip_s:
-        waited_s += round_trip_s - window / bytes_per_s
+    beyond, waited_s = _ramp(initial_window_bytes, round_trip_s, bytes_per_s)
+    return waited_s[bisect_left(beyond, size_bytes)]
+
+
+def _ramp(
+    initial_window_bytes: float | None, round_trip_s: float, bytes_per_s: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Sizes beyond which a connection waits once more, and how long it has waited by then."""
+    beyond, waited_s = [], [0.0]
+    window = sent = initial_window_bytes or math.inf
+    while window / bytes_per_s < round_trip_s:
+        beyond.append(sent)
+        waited_s.append(waited_s[-1] + round_trip_s - window / bytes_per_s)
         window *= 2
-        left -= window
-    return waited_s
+        sent += window
+    return tuple(beyond), tuple(waited_s)
 
 
 def hidden_payload_bytes(model: ModelSpec, quant: QuantScheme, tokens: float) -> float:

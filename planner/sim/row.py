@@ -1,0 +1,77 @@
+"""Row: equal decode steps of a pipeline with a single group, one after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from planner.core.schedule import Job
+from planner.sim.pace import Piece
+from planner.sim.served import Served
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """Steps whose times are an arithmetic series, as each adds as many cached tokens."""
+
+    job: Job[Served]
+    piece: Piece
+    context: float
+    """Cached tokens of the first step."""
+    began_s: float
+    rounds: int
+    step_s: float
+    """Time of the first step, with the mean of what is drawn."""
+    growth_s: float
+    """What every step takes more than the one before."""
+    jitter_s: float = 0.0
+    """Standard deviation of a single step where latencies are drawn."""
+    ends_s: float = 0.0
+
+    def after(self, rounds: int) -> float:
+        """When so many steps are over."""
+        return self.began_s + rounds * self.step_s + self.growth_s * (rounds * (rounds - 1) // 2)
+
+    def cut(self, now_s: float, normal: Callable[[], float]) -> None:
+        """Shortens it to the first step that ends now or later.
+
+        Latencies that were drawn for the whole row become those of its first steps: a random
+        walk of which the end is known (a Brownian bridge), followed step by step around now.
+        """
+        before, self.rounds = self.rounds, self.rounds_until(now_s)
+        if not self.jitter_s or self.rounds == before:
+            self.ends_s = self.after(self.rounds)
+            return
+        bridge = math.sqrt(self.rounds * (before - self.rounds) / before)
+        at_s = self.after(self.rounds) + self.jitter_s * bridge * normal()
+        if at_s < now_s:
+            while at_s < now_s and self.rounds < before:
+                self.rounds += 1
+                at_s += self.single_s(self.rounds) + self.jitter_s * normal()
+        else:
+            while self.rounds > 1:
+                earlier_s = at_s - self.single_s(self.rounds) - self.jitter_s * normal()
+                if earlier_s < now_s:
+                    break
+                at_s, self.rounds = earlier_s, self.rounds - 1
+        self.ends_s = max(now_s, at_s)
+        self.step_s += (self.ends_s - self.after(self.rounds)) / self.rounds
+
+    def single_s(self, number: int) -> float:
+        """Time of one step, on average."""
+        return self.step_s + (number - 1) * self.growth_s
+
+    def rounds_until(self, now_s: float) -> int:
+        """Steps until one ends now or later: the root of a quadratic, to the step."""
+        half = self.growth_s / 2
+        first_s = self.step_s - half
+        passed_s = now_s - self.began_s
+        # half n^2 + first n = passed, in the form that does not cancel where half is small
+        root = 2 * passed_s / (first_s + math.sqrt(first_s * first_s + 4 * half * passed_s))
+        rounds = min(max(1, math.ceil(root)), self.rounds)
+        while rounds > 1 and self.after(rounds - 1) >= now_s:
+            rounds -= 1
+        while rounds < self.rounds and self.after(rounds) < now_s:
+            rounds += 1
+        return rounds

@@ -1,0 +1,110 @@
+"""Straight: the time of a stage's decode steps as a function of the cached tokens.
+
+At a given number of sequences this is made of a few straight pieces: rooflines have kinks, sliding
+windows end. A piece is found once and serves all steps on it, on every stage that is equal. That it
+is straight is checked, not assumed: between the ends of the windows times are convex, and a convex
+function that meets its chord in the middle is the chord.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from planner.core.cost import Batch
+from planner.core.cost.joint import Terms
+
+_STRAIGHT = 1e-13
+"""Relative distance from the chord that counts as none."""
+
+Times = Callable[[int, int], float]
+"""Seconds by sequences and cached tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Time that grows evenly with the cached tokens."""
+
+    low: float
+    high: float
+    """Fewest and most cached tokens this holds for."""
+    base_s: float
+    """Time with no cached tokens, if the line went on that far."""
+    slope_s: float
+    """Time per cached token."""
+
+
+@dataclass(slots=True)
+class Straight:
+    """The straight pieces of one kind of stage."""
+
+    terms: Terms
+    whole: dict[int, list[Line]] = field(default_factory=dict)
+    """Of whole decode steps, by number of sequences."""
+    reads: dict[int, list[Line]] = field(default_factory=dict)
+    """Of attention where a piece of a prompt is beside it."""
+
+    def decode(self, sequences: int, context: float) -> Line:
+        """The line on which a decode step with that many cached tokens lies."""
+        known = self.whole.setdefault(sequences, [])
+        return _on(known, context) or self._find(known, self._whole_s, sequences, context)
+
+    def beside(self, sequences: int, context: float) -> Line:
+        """The same for what decoding adds to a step with a piece of a prompt in it."""
+        known = self.reads.setdefault(sequences, [])
+        return _on(known, context) or self._find(known, self._reads_s, sequences, context)
+
+    def _whole_s(self, sequences: int, context: int) -> float:
+        return self.terms.alone_s(Batch.decode(sequences, context))
+
+    def _reads_s(self, sequences: int, context: int) -> float:
+        return self.terms.decoding_s(sequences, context)
+
+    def _find(self, known: list[Line], ask: Times, sequences: int, context: float) -> Line:
+        low, high = self._between_windows(sequences, context)
+        start_s, end_s = ask(sequences, low), ask(sequences, high)
+        while high - low > 1 and not _is_straight(ask, sequences, (low, high), (start_s, end_s)):
+            middle = (low + high) // 2
+            if context <= middle:
+                high, end_s = middle, ask(sequences, middle)
+            else:
+                low, start_s = middle, ask(sequences, middle)
+        slope_s = (end_s - start_s) / max(1, high - low)
+        line = Line(low, high, start_s - slope_s * low, slope_s)
+        known.insert(0, line)
+        return line
+
+    def _between_windows(self, sequences: int, context: float) -> tuple[int, int]:
+        """The range of cached tokens around ``context`` in which no sliding window ends."""
+        model = self.terms.model
+        low, high = 0, max(math.ceil(context), sequences * model.max_position_embeddings)
+        for window in {layer.kv_window for layer in model.layers} - {None}:
+            assert window is not None
+            for edge in (sequences * (window - 1), sequences * window):
+                if context >= edge:
+                    low = max(low, edge)
+                else:
+                    high = min(high, edge)
+        return low, high
+
+
+def _on(known: list[Line], context: float) -> Line | None:
+    for line in known:
+        if line.low <= context <= line.high:
+            return line
+    return None
+
+
+def _is_straight(
+    ask: Times, sequences: int, between: tuple[int, int], ends_s: tuple[float, float]
+) -> bool:
+    low, high = between
+    start_s, end_s = ends_s
+    for share in (0.5, 0.25, 0.75):
+        inside = low + int((high - low) * share)
+        time_s = ask(sequences, inside)
+        chord_s = start_s + (end_s - start_s) * (inside - low) / (high - low)
+        if abs(chord_s - time_s) > _STRAIGHT * time_s:
+            return False
+    return True
