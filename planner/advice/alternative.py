@@ -125,7 +125,7 @@ def api_alternative(
     price, problem = option.price, option.problem
     assert price is not None
     workload = problem.workload
-    prompt, output = workload.prompt.mean_tokens, workload.output.mean_tokens
+    prompt, output = workload.prompts.mean_tokens, workload.output.mean_tokens
     if served:
         prompt = sum(one for one, _ in served) / len(served)
         output = sum(other for _, other in served) / len(served)

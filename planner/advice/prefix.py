@@ -41,7 +41,7 @@ def prefix_saving(
 ) -> PrefixSaving:
     """What a cache of prefixes saves; a prefix is never all of a prompt."""
     pipeline = plan.pipelines[0]
-    prompt = problem.workload.prompt.mean_tokens
+    prompt = problem.workload.prompts.mean_tokens
     prefix = min(float(cache.tokens), prompt - 1)
     whole_s = traverse(problem, pipeline, Batch.prefill(prompt)).total_s
     rest_s = traverse(problem, pipeline, Batch.prefill(prompt - prefix, prefix)).total_s
@@ -87,7 +87,7 @@ def _api_usd(
 ) -> tuple[float, float] | None:
     if price is None or price.usd_per_cached_token is None:
         return None
-    prompt, output = problem.workload.prompt.mean_tokens, problem.workload.output.mean_tokens
+    prompt, output = problem.workload.prompts.mean_tokens, problem.workload.output.mean_tokens
     without = price.request_usd(prompt, output)
     with_hits = price.request_usd(prompt, output, cache.hit_rate * prefix)
     return without / output * 1e6, with_hits / output * 1e6

@@ -71,8 +71,9 @@ def at_capacity(contestant: Contestant, seeds: Sequence[int], how: How) -> AtCap
             return replications([one], seeds, changed, advance)[0]
 
         found = capacity(must, start, unit, evaluate)
+        run = evaluate(found.at.load)
     one, changed = _under(contestant, how, found.at.load)
-    return AtCapacity(one, found.at.run, found, changed.requests)
+    return AtCapacity(one, run, found, changed.requests)
 
 
 def _under(contestant: Contestant, how: How, load: float) -> tuple[Contestant, How]:

@@ -225,6 +225,11 @@ def _refuse_unknown(problem: Problem) -> None:
             "planner run drafts for one check at a time",
             "plan again with serving.speculation.checks_in_flight: 1",
         )
+    if problem.workload.sessions is not None:
+        raise UsageError(
+            "planner run sends every request by itself, sessions are simulated only",
+            "plan again without workload.sessions",
+        )
     if serving.return_path != "direct":
         raise UsageError(
             "planner run answers on the direct path", "plan again with serving.return_path: direct"

@@ -69,6 +69,14 @@ def simulate(
         float,
         typer.Option("--trace-speed", min=1e-6, help="How many times as fast the trace comes."),
     ] = 1.0,
+    trace_rate: Annotated[
+        float,
+        typer.Option(
+            "--trace-rate",
+            min=1e-6,
+            help="How many times as many requests of the trace come in the same time.",
+        ),
+    ] = 1.0,
     records: Annotated[
         Path | None,
         typer.Option("--records", metavar="FILE.csv", help="Where to write a row per request."),
@@ -141,7 +149,8 @@ def simulate(
     grid = combinations(vary or [])
     loaded = _load(targets, scenario, profiles or [], overrides or [], grid)
     first_seed = _seed(loaded, seed)
-    replayed = _trace(trace, trace_speed, requests) if trace else None
+    scales = trace_speed, trace_rate
+    replayed = _trace(trace, scales, requests, first_seed) if trace else None
     shown = html is not None
     others = alternatives and not capacity
     contest = contest_of(loaded, requests, profiles or [], others, shown, bool(vary))
@@ -238,14 +247,17 @@ def _seed(loaded: Sequence[Scenario | Manifest], given: int | None) -> int:
     return loaded[0].seed if isinstance(loaded[0], Manifest) else 0
 
 
-def _trace(path: Path, speed: float, most: int | None) -> Sequence[Request]:
-    """The requests of a trace; says how many of its rows are none."""
-    from planner.files.trace import read_trace
+def _trace(
+    path: Path, scales: tuple[float, float], most: int | None, seed: int
+) -> Sequence[Request]:
+    """The requests of a trace, so many times as fast and as many; says which rows are none."""
+    from planner.files.trace import read_trace, thickened
 
-    trace = read_trace(path, speed, most)
+    speed, rate = scales
+    trace = read_trace(path, speed, most if rate == 1 else None)
     if trace.left_out:
         console.warn(f"{path}: {trace.left_out} rows without prompt or answer are left out")
-    return trace.requests
+    return trace.requests if rate == 1 else thickened(trace, rate, seed).requests[:most]
 
 
 def _write_records(

@@ -84,6 +84,10 @@ def target_of(contestant: Contestant, run: Replications) -> Target:
             name: sum(result.events.get(name, 0) for result in run.results)
             for name in ("failures", "failovers", "retries", "preemptions")
         },
+        prefix_tokens=(
+            sum(result.prefix_tokens[0] for result in run.results),
+            sum(result.prefix_tokens[1] for result in run.results),
+        ),
         recoveries=[one for result in run.results for one in result.recoveries],
         verification=averaged([result.verification for result in run.results]),
         stage_busy=_mean([result.stage_busy for result in run.results]),

@@ -51,6 +51,8 @@ class ContinuousSchedule(Generic[C]):
         self.most_tokens: int | None = pool.blocks * pool.block_tokens
         self.preempted: list[C] = []
         """Who gave their blocks back in the last decision."""
+        self.asked_tokens = self.reused_tokens = 0
+        """Tokens of all who were admitted, and those of them that were still in the cache."""
         self._seats, self._budget = seats, max(budget_tokens, seats)
         self._waiting: deque[C] = deque()
         self._running: list[list[C]] = [[] for _ in range(groups)]
@@ -229,6 +231,8 @@ class ContinuousSchedule(Generic[C]):
             self._waiting.popleft()
             self.pool.claim(sequence.owner, hit)
             cached = hit * self.pool.block_tokens
+            self.asked_tokens += sequence.known_tokens
+            self.reused_tokens += cached
             tokens = min(sequence.known_tokens - cached, budget)
             self.pool.take(self.pool.holding(cached + tokens) - hit)
             sequence.cached_tokens, sequence.group = cached, group

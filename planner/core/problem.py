@@ -36,6 +36,9 @@ class Serving(Spec):
     return_path: Literal["direct", "relayed", "star"] = "direct"
     """Whether the last stage answers the coordinator itself, or back through all stages, or every
     stage answers the coordinator, which sends on."""
+    sticky_sessions: bool = True
+    """Whether a turn goes to the pipeline of the turn before, whose cache may hold it, if that
+    works; else to the least loaded one, like every request."""
     speculation: Speculation | None = None
     """Drafting by a small model at the coordinator; None where every token takes a traversal."""
     verification: Verification | None = None
@@ -78,7 +81,7 @@ class Problem(Spec):
         objective = self.requirements.objective
         if objective.endswith("tpot") and self.workload.output.max_tokens < 2:
             raise ValueError(f"objective {objective} means nothing for answers of a single token")
-        longest = self.workload.prompt.max_tokens + self.workload.output.max_tokens
+        longest = self.workload.longest_tokens
         if longest > self.model.max_position_embeddings:
             raise ValueError(
                 f"requests of up to {longest} tokens exceed the model's "
@@ -107,4 +110,4 @@ class Problem(Spec):
     @property
     def tokens_per_request(self) -> int:
         """Longest request (tokens): what KV memory is set aside for."""
-        return self.workload.prompt.max_tokens + self.workload.output.max_tokens
+        return self.workload.longest_tokens

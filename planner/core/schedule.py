@@ -53,6 +53,8 @@ class PipelineSchedule(Generic[S]):
     """Longest request; None for what the plan set memory aside for."""
     preempted: tuple[S, ...] = ()
     """Nobody: who has a seat has the memory for the longest answer."""
+    asked_tokens = reused_tokens = 0
+    """No prompt is looked up in a cache."""
 
     def __init__(self, seats: int, groups: int) -> None:
         self._seats = seats

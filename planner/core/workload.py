@@ -6,7 +6,8 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Annotated, Literal
 
@@ -14,19 +15,11 @@ from pydantic import Field, model_validator
 
 from planner.core.arrivals import Diurnal, Gamma, OnOff, Weibull
 from planner.core.metrics import percentile
+from planner.core.request import Request as Request
 from planner.core.rng import stream
+from planner.core.sessions import Sessions
 from planner.core.spec import Spec
 from planner.core.units import Count, Positive, RequestsPerSecond, Seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request. ``output_tokens`` is known to the oracle only; no scheduler may read it."""
-
-    id: int
-    arrival_s: float
-    prompt_tokens: int
-    output_tokens: int
 
 
 class Fixed(Spec):
@@ -159,6 +152,8 @@ Arrivals = Annotated[
 
 _EACH = 4
 """Requests of a user, so that those who all come at once do not decide."""
+_MANY = 4096
+"""Turns that are drawn to know what to expect of sessions."""
 
 
 class Workload(Spec):
@@ -169,6 +164,9 @@ class Workload(Spec):
     """Prompt tokens of a request."""
     output: Lengths
     """Output tokens of a request."""
+    sessions: Sessions | None = None
+    """Conversations that the requests are turns of; None where every request is its own. ``prompt``
+    is then what a turn adds, and arrivals, whose rate still counts requests, begin sessions."""
     requests: Count = 100
     """Requests that a simulation or a run replays."""
     warmup_requests: int = Field(default=0, ge=0)
@@ -204,15 +202,76 @@ class Workload(Spec):
 
     def sample(self, seed: int) -> Sequence[Request]:
         """The requests of one replication; arrivals of a closed loop are all at 0."""
+        if self.sessions is not None:
+            begins_s = self._times(seed, self.turns_per_session)
+            drawn = self.sessions.draw(seed, begins_s, self.prompt, self.output)
+            return tuple(itertools.islice(drawn, self.requests))
         prompts, outputs = stream(seed, "prompt"), stream(seed, "output")
-        rng = stream(seed, "arrivals")
-        times = (
-            itertools.repeat(0.0) if isinstance(self.arrivals, Closed) else self.arrivals.times(rng)
-        )
+        times = self._times(seed)
         return tuple(
             Request(index, next(times), self.prompt.draw(prompts), self.output.draw(outputs))
             for index in range(self.requests)
         )
+
+    def _times(self, seed: int, requests_each: float = 1.0) -> Iterator[float]:
+        """When something begins that stands for so many requests each."""
+        if isinstance(self.arrivals, Closed):
+            return itertools.repeat(0.0)
+        rate = self.arrivals.requests_per_s / requests_each
+        arrivals = self.arrivals.model_copy(update={"requests_per_s": rate})
+        return arrivals.times(stream(seed, "arrivals"))
+
+    @property
+    def prompts(self) -> Lengths:
+        """Lengths of whole prompts: with sessions those of many that were drawn once."""
+        if self.sessions is None:
+            return self.prompt
+        return _whole_prompts(self.sessions, self.prompt, self.output)
+
+    @property
+    def longest_prompt_tokens(self) -> int:
+        """Longest whole prompt."""
+        return self.sessions.max_tokens if self.sessions else self.prompt.max_tokens
+
+    @property
+    def longest_tokens(self) -> int:
+        """Longest prompt and answer together."""
+        if self.sessions is not None:
+            return self.sessions.max_tokens
+        return self.prompt.max_tokens + self.output.max_tokens
+
+    @property
+    def turns_per_session(self) -> float:
+        """Requests of a session in the mean, those it had no room for left out."""
+        if self.sessions is None:
+            return 1.0
+        drawn = _turns(self.sessions, self.prompt, self.output)
+        return len(drawn) / sum(one.after is None for one in drawn)
+
+    @model_validator(mode="after")
+    def _first_turns_fit(self) -> Workload:
+        longest = self.prompt.max_tokens + self.output.max_tokens
+        if self.sessions is not None and longest > self.sessions.max_tokens:
+            raise ValueError(
+                f"a first turn has up to {longest} tokens, which are more than the "
+                f"{self.sessions.max_tokens} of sessions.max_tokens"
+            )
+        return self
+
+
+@lru_cache(maxsize=64)
+def _turns(sessions: Sessions, prompt: Lengths, output: Lengths) -> tuple[Request, ...]:
+    """Whole sessions with some thousand turns, which stand for what is expected."""
+    drawn = sessions.draw(0, itertools.repeat(0.0), prompt, output)
+    found = list(itertools.islice(drawn, _MANY))
+    last = found[-1].session
+    return tuple(one for one in found if one.session != last) or tuple(found)
+
+
+@lru_cache(maxsize=64)
+def _whole_prompts(sessions: Sessions, prompt: Lengths, output: Lengths) -> Empirical:
+    drawn = _turns(sessions, prompt, output)
+    return Empirical(kind="empirical", tokens=tuple(one.prompt_tokens for one in drawn))
 
 
 def paced(requests: Sequence[Request], requests_per_s: float) -> tuple[Request, ...]:

@@ -66,7 +66,7 @@ def cheapest_apis(
     problem: Problem, known: Catalogue, today: datetime.date, most: int = _APIS
 ) -> list[Offer | Unavailable | Api]:
     """The cheapest providers of a model for the requests of a problem, each once."""
-    prompt, output = problem.workload.prompt.mean_tokens, problem.workload.output.mean_tokens
+    prompt, output = problem.workload.prompts.mean_tokens, problem.workload.output.mean_tokens
 
     def usd(api: Api) -> tuple[float, str]:
         return api.price.request_usd(prompt, output), api.name

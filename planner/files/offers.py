@@ -86,7 +86,7 @@ def smallest(
             engine,
             1,
             problem.tokens_per_request,
-            problem.workload.prompt.max_tokens,
+            problem.workload.longest_prompt_tokens,
         )
         needed.append(memory.total_bytes)
     room = device.memory_bytes * engine.memory_fraction

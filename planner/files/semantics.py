@@ -140,9 +140,15 @@ def _same_ids(given: ScenarioFile, document: Document, cards: References) -> lis
 def _lengths(given: ScenarioFile, document: Document, cards: References) -> list[FileProblem]:
     """Requests that are longer than the model's context."""
     model = cards.card("models", given.model, ModelSpec)
-    prompt, output = given.workload.prompt.max_tokens, given.workload.output.max_tokens
-    if prompt + output <= model.max_position_embeddings:
+    if given.workload.longest_tokens <= model.max_position_embeddings:
         return []
+    if given.workload.sessions is not None:
+        message = (
+            f"sessions of up to {given.workload.longest_tokens} tokens exceed the context of "
+            f"{model.id}, {model.max_position_embeddings} tokens"
+        )
+        return [document.problem(("workload", "sessions", "max_tokens"), message)]
+    prompt, output = given.workload.prompt.max_tokens, given.workload.output.max_tokens
     key = "prompt" if prompt >= output else "output"
     message = (
         f"requests of up to {prompt} + {output} tokens exceed the context of {model.id}, "

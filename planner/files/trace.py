@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from planner.core.errors import FileProblem, InvalidFileError
+from planner.core.rng import stream
 from planner.core.workload import Request
 
 _Row = Mapping[str, Any]
@@ -79,6 +80,25 @@ def read_trace(path: Path, speed: float = 1.0, most: int | None = None) -> Trace
         for index, (arrival_s, prompt, output) in enumerate(found[:most])
     )
     return Trace(tuple(requests), left_out)
+
+
+def thickened(trace: Trace, factor: float, seed: int) -> Trace:
+    """``factor`` times as many requests in the same time, bursts and pauses kept.
+
+    Below 1, each is kept with that probability. Above, copies come at random moments before the
+    next request. At least one request is left.
+    """
+    rng = stream(seed, "trace rate")
+    found = []
+    for one, later in zip(trace.requests, [*trace.requests[1:], None], strict=True):
+        times = int(factor) + (rng.random() < factor % 1)
+        gap_s = later.arrival_s - one.arrival_s if later is not None else 0.0
+        copies = (one.arrival_s + gap_s * rng.random() for _ in range(times - 1))
+        moments = [one.arrival_s, *copies] if times else []
+        found += [replace(one, arrival_s=moment_s) for moment_s in moments]
+    found.sort(key=lambda one: one.arrival_s)
+    kept = found or [trace.requests[0]]
+    return Trace(tuple(replace(one, id=index) for index, one in enumerate(kept)), trace.left_out)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, _Row]]:

@@ -98,7 +98,7 @@ def _proportional(
 def _greedy(problem: Problem, quant: QuantScheme, seats: int) -> list[Spans]:
     layers, windows = problem.model.num_hidden_layers, list[tuple[str, int, int]]()
     capacity = np.zeros(layers)
-    step = Batch.decode(1, problem.workload.prompt.mean_tokens)
+    step = Batch.decode(1, problem.workload.prompts.mean_tokens)
     for name in _names(problem):
         size = _most_layers(problem, quant, seats, name)
         if not size:

@@ -35,7 +35,7 @@ def predict(problem: Problem, plan: Plan) -> Prediction:
         problem,
         plan,
         [one.felt.requests_per_s for one in served],
-        problem.workload.prompt.mean_tokens,
+        problem.workload.prompts.mean_tokens,
         problem.workload.output.mean_tokens,
     )
     lines = ledger(problem, plan, replace(activity, audit=load.busy, audit_bytes=load.sent_bytes))
@@ -162,7 +162,7 @@ def _metrics(
     values |= {
         "request_throughput": rate,
         "output_throughput": output,
-        "total_token_throughput": output + rate * problem.workload.prompt.mean_tokens,
+        "total_token_throughput": output + rate * problem.workload.prompts.mean_tokens,
         "availability": sum(
             share * pipeline_availability(problem.cluster, plan, index)
             for index, share in enumerate(shares)

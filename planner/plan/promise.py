@@ -72,7 +72,7 @@ def straight(problem: Problem, load: Load) -> bool:
     In waves of equal requests and one group, every time is a weighted sum of them, a rate its
     inverse, and a price a rent times such a sum. Bounds on latencies cut that off.
     """
-    fixed = isinstance(load.workload.prompt, Fixed) and isinstance(load.workload.output, Fixed)
+    fixed = isinstance(load.workload.prompts, Fixed) and isinstance(load.workload.output, Fixed)
     bounded = _bounds_s(problem.requirements.must_have)
     return load.users is not None and fixed and load.groups == 1 and not bounded
 

@@ -48,7 +48,7 @@ class Load:
     @property
     def prompt_tokens(self) -> float:
         """Expected prompt."""
-        return self.workload.prompt.mean_tokens
+        return self.workload.prompts.mean_tokens
 
     @property
     def steps(self) -> float:
@@ -93,7 +93,7 @@ def felt(load: Load, steps: Steps, wanted: Statistics = STATISTICS) -> Felt:
     """What users of a pipeline feel, given its step times."""
     if load.users is None:
         return _open(load, steps, wanted)
-    if isinstance(load.workload.prompt, Fixed) and isinstance(load.workload.output, Fixed):
+    if isinstance(load.workload.prompts, Fixed) and isinstance(load.workload.output, Fixed):
         return _waves(load, steps, load.users, wanted)
     return _staggered(load, steps, load.users, wanted)
 

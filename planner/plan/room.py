@@ -20,7 +20,7 @@ def needs(problem: Problem, start: int, stop: int, quant_id: str, seats: int) ->
         problem.engine,
         sequences=seats,
         tokens_per_sequence=problem.tokens_per_request,
-        step_tokens=max(seats, problem.workload.prompt.max_tokens),
+        step_tokens=max(seats, problem.workload.longest_prompt_tokens),
     )
 
 

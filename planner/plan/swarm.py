@@ -132,7 +132,7 @@ def servers(
         ]
         sent = min(lines, default=math.inf) * 8 / hidden_bits
         ends_s = _latency_s(problem, home, name) + _latency_s(problem, name, home)
-        step = Batch.decode(1, problem.workload.prompt.mean_tokens)
+        step = Batch.decode(1, problem.workload.prompts.mean_tokens)
         found.append(Server(name, size, block_s(step), min(computed, sent), ends_s))
     return found
 

@@ -76,6 +76,8 @@ class ShowReport:
         table.add_row("Requests", _arrivals(problem.workload))
         table.add_row("Prompt", _length(problem.workload.prompt))
         table.add_row("Output", _length(problem.workload.output))
+        if problem.workload.sessions is not None:
+            table.add_row("Sessions", _sessions(problem.workload))
         must = problem.requirements.must_have.model_dump(exclude_none=True, exclude_defaults=True)
         for name, value in must.items():
             table.add_row("Must have", f"{_bare(name)} {_figure(name, value)}")
@@ -200,6 +202,16 @@ def _arrivals(workload: Workload) -> str:
 def _length(lengths: Lengths) -> str:
     mean = f"{lengths.mean_tokens:.0f} tokens in the mean"
     return f"{lengths.kind}, {mean}, at most {lengths.max_tokens}"
+
+
+def _sessions(workload: Workload) -> str:
+    sessions, prompts = workload.sessions, workload.prompts
+    assert sessions is not None
+    return (
+        f"{workload.turns_per_session:.3g} turns in the mean, {show(sessions.think_s, 's')} to "
+        f"think, whole prompts of {prompts.mean_tokens:.0f} tokens in the mean, "
+        f"at most {sessions.max_tokens} tokens"
+    )
 
 
 def _bare(name: str) -> str:

@@ -75,6 +75,8 @@ class Target:
     cost: Mapping[str, float] = field(default_factory=dict)
     """USD per hour by part."""
     events: Mapping[str, int] = field(default_factory=dict)
+    prefix_tokens: tuple[int, int] = (0, 0)
+    """Tokens looked up in prefix caches and found there, over all replications."""
     recoveries: Sequence[Recovery] = ()
     """Lost stages that came to work again, over all replications."""
     verification: VerificationCost | None = None
@@ -109,6 +111,9 @@ class Target:
             "machines": list(self.machines),
             "unknown": list(self.unknown),
             "events": dict(self.events),
+            "prefix_cache": dict(
+                zip(("asked_tokens", "found_tokens"), self.prefix_tokens, strict=True)
+            ),
             "recoveries": [
                 {
                     "node": one.node,
@@ -273,6 +278,9 @@ def _felt(target: Target, replications: int) -> Iterator[RenderableType]:
         value = getattr(metrics, name)
         if value is not None:
             rates.add_row(f"  {LABELS[name]}", figure(name, value), _interval(target, name))
+    asked, reused = target.prefix_tokens
+    if reused:
+        rates.add_row("  prompt tokens found in the cache", f"{reused / asked:.1%}", "")
     for name, count in target.events.items():
         if count:
             rates.add_row(f"  {name}", str(count), "")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from planner.core.metrics import Metrics
@@ -36,7 +36,6 @@ class Tried:
     """A load that was simulated, and the bounds it breaks."""
 
     load: float
-    run: Replications
     missed: tuple[Miss, ...]
 
 
@@ -56,7 +55,7 @@ class Capacity:
 
     @property
     def at(self) -> Tried:
-        """The run at this load; at the least one that was tried where none will do."""
+        """What was tried of this load; of the least one where none will do."""
         return next((one for one in self.tried if one.load == self.load), self.tried[0])
 
     @property
@@ -84,15 +83,14 @@ def capacity(must: MustHave, start: float, unit: Unit, evaluate: Evaluate) -> Ca
     if search.runs[start].confidence:
         interval = search.edge(_surely)[0], search.edge(_perhaps)[0]
     tried = tuple(
-        Tried(load, run, tuple(_missed(must, run.metrics)))
-        for load, run in sorted(search.runs.items())
+        Tried(load, tuple(_missed(must, run.metrics))) for load, run in sorted(search.runs.items())
     )
     return Capacity(unit, load, interval, above < math.inf, tried)
 
 
 @dataclass(slots=True)
 class _Search:
-    """Loads that were simulated, and which one to try next."""
+    """Loads that were simulated, their results left out, and which one to try next."""
 
     must: MustHave
     start: float
@@ -102,7 +100,7 @@ class _Search:
 
     def run(self, load: float) -> None:
         """Simulates a load."""
-        self.runs[load] = self.evaluate(load)
+        self.runs[load] = replace(self.evaluate(load), results=[])
 
     def edge(self, verdict: Verdict) -> tuple[float, float]:
         """The largest load that will do and the least that will not; 0 and infinity for none."""

@@ -58,6 +58,8 @@ class SimResult:
     """Most sequences that were in each pipeline at once."""
     presence_s: float = 0.0
     """Requests in the system, integrated over time."""
+    prefix_tokens: tuple[int, int] = (0, 0)
+    """Tokens that were looked up in prefix caches, and those of them that were found."""
     recoveries: tuple[Recovery, ...] = ()
     """Lost stages that came to work again, in that order."""
     away_s: dict[str, float] = field(default_factory=dict)

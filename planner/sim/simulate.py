@@ -5,26 +5,25 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import simpy
 
-from planner.core.cost.ledger import hidden, ledger, parts, total_usd_per_hour
-from planner.core.cost.verification import verification_cost
 from planner.core.gaps import Gaps
-from planner.core.metrics import RequestRecord, summarise
+from planner.core.metrics import RequestRecord
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.schedule import Router
 from planner.core.workload import Request
-from planner.sim.accounts import activity, audits, busy_shares
 from planner.sim.failover import Failover
 from planner.sim.lane import Lane
 from planner.sim.lanes import lanes_of
 from planner.sim.network import Network, build
+from planner.sim.outcome import outcome
 from planner.sim.result import SimResult, Visit
 from planner.sim.served import Served
+from planner.sim.turns import Turns
 
 
 def simulate(
@@ -48,7 +47,7 @@ def simulate(
     network = build(problem, plan, seed)
     run = Run(problem, plan, network, visits, exact_steps or visits or _shares_cores(problem))
     run.replay(given, None if own_times else problem.workload.concurrency)
-    return run.result()
+    return outcome(run)
 
 
 def _shares_cores(problem: Problem) -> bool:
@@ -97,7 +96,11 @@ class Run:
     coming: deque[Request] = field(default_factory=deque)
     preparing: deque[tuple[float, Served]] = field(default_factory=deque)
     """Requests that are being tokenised, and when they are ready."""
+    turns: Turns = field(init=False)
     closed: bool = False
+    """Whether an answer may bring another request."""
+    loop: bool = False
+    """Whether a user's first request comes when another user's last one is answered."""
     ordered: bool = False
     """Whether what happens in one lane may depend on another."""
     lasted_s: float = 0.0
@@ -107,11 +110,13 @@ class Run:
         """Lets every request arrive and runs until nothing is left to happen."""
         self.lanes = lanes_of(self)
         self.router = Router(self.plan)
-        self.coming.extend(requests)
+        self.turns = Turns(requests)
+        self.coming.extend(one for one in requests if one.after is None)
         self.unresolved = len(requests)
         self.failover = Failover(self.problem, self.plan, self.network, self)
         self.failover.watch()
-        self.closed = concurrency is not None
+        self.loop = concurrency is not None
+        self.closed = self.loop or self.turns.any
         self.ordered = self.closed or not all(lane.alone for lane in self.lanes)
         for _ in range(concurrency or 0):
             self._next_of_user()
@@ -127,7 +132,7 @@ class Run:
         """Lets the lanes go on to the next event or arrival, and that happen; False at the end."""
         queue = self.env._queue
         event_s = queue[0][0] if queue else math.inf
-        first_s = self.coming[0].arrival_s if self.coming and not self.closed else math.inf
+        first_s = self.coming[0].arrival_s if self.coming and not self.loop else math.inf
         arrives = True
         if self.preparing and self.preparing[0][0] <= first_s:
             first_s, arrives = self.preparing[0][0], False
@@ -172,63 +177,6 @@ class Run:
                 others_s = lane.next_s
         return first, others_s
 
-    def result(self) -> SimResult:
-        """Metrics, costs and utilisation of what happened."""
-        now_s = max(self.lasted_s, 1e-12)
-        away_s = self.failover.away(now_s)
-        done = activity(self.network, now_s, away_s, self._lost_share())
-        audited = audits(self.problem, self.plan, self.records, now_s)
-        done = replace(done, audit=audited.busy, audit_bytes=audited.sent_bytes)
-        lines = ledger(self.problem, self.plan, done)
-        audits_usd = hidden(lines).get("verification", 0.0)
-        counted = self.records[self.problem.workload.warmup_requests :]
-        must = self.problem.requirements.must_have
-        metrics = summarise(
-            counted,
-            must.latency_bounds_s(),
-            total_usd_per_hour(lines),
-            self.problem.deployment.in_use,
-            None if self.exact_steps else self.gaps,
-        )
-        stages, links = busy_shares(self.network, now_s)
-        return SimResult(
-            records=self.records,
-            metrics=metrics,
-            cost=parts(lines),
-            cost_lines=lines,
-            verification=verification_cost(
-                self.problem, self.plan, audited, sum(done.busy.values()), audits_usd
-            ),
-            events={
-                name: self.failover.counts[name]
-                for name in ("failures", "failovers", "retries", "preemptions")
-            },
-            simulated_s=self.lasted_s,
-            event_count=self.happened,
-            presence_s=self.presence_s,
-            stage_busy=stages,
-            link_busy=links,
-            most_seated=tuple(lane.most_seats for lane in self.lanes),
-            recoveries=tuple(self.failover.recoveries),
-            away_s=away_s,
-            visits=tuple(sorted(self.visits, key=lambda visit: (visit.began_s, visit.job))),
-        )
-
-    def _lost_share(self) -> float:
-        """Share of the computed tokens that nobody got: of requests that failed or began anew."""
-        failed = sum(
-            record.prompt_tokens + record.output_tokens
-            for record in self.records
-            if record.status == "failed" and record.token_s
-        )
-        given = sum(
-            record.prompt_tokens + record.output_tokens
-            for record in self.records
-            if record.status != "failed" and record.token_s
-        )
-        lost = failed + self.evicted_tokens
-        return lost / (lost + given) if lost else 0.0
-
     def at(self, when_s: float, act: Callable[[], None], priority: int = 1) -> None:
         """Has ``act`` happen at a moment, after what was planned for it before."""
         if when_s == math.inf:
@@ -259,7 +207,7 @@ class Run:
 
     def _arrive(self, request: Request) -> bool:
         """Routes a request and has it wait once it is tokenised; False if it can never fit."""
-        index = self.router.assign(self.failover.hopeful)
+        index = self._route(request.session, self.failover.hopeful)
         record = RequestRecord(request.id, index, request.prompt_tokens, self.clock_s)
         counts = len(self.records) >= self.problem.workload.warmup_requests
         self.records.append(record)
@@ -269,7 +217,9 @@ class Run:
         if needed > room:
             self._fail(record, f"{needed} tokens do not fit a seat of {room}")
             return False
-        sequence = Served(record, request.output_tokens, counts)
+        sequence = Served(
+            record, request.output_tokens, counts, request.session, request.shared_tokens
+        )
         self.preparing.append((self.clock_s + self.problem.engine.request_s, sequence))
         return True
 
@@ -291,18 +241,35 @@ class Run:
 
     def _assign(self, sequence: Served, among: Sequence[int]) -> int:
         self.router.leave(sequence.record.pipeline)
-        index = sequence.record.pipeline = self.router.assign(among)
+        index = sequence.record.pipeline = self._route(sequence.session, among)
+        return index
+
+    def _route(self, session: int | None, among: Sequence[int]) -> int:
+        """A pipeline among some: the one that has the session's prefix, or the least loaded."""
+        home = self.turns.home(session) if self.problem.serving.sticky_sessions else None
+        index = self.router.assign(among if home is None or home not in among else [home])
+        self.turns.settle(session, index)
         return index
 
     def complete(self, sequence: Served) -> None:
         """Notes that a sequence has had its last token."""
         sequence.record.status = "completed"
         self._end(sequence.record)
-        self._next_if_closed()
+        following = self.turns.after(sequence.record.id)
+        if following is None:
+            self._next_if_closed()
+        else:
+            self.at(self.clock_s + following.think_s, lambda: self._take_turn(following))
+
+    def _take_turn(self, request: Request) -> None:
+        """Sends the next turn of a session; if it is refused, the session is over."""
+        if not self._arrive(request):
+            self._next_if_closed()
 
     def _fail(self, record: RequestRecord, reason: str) -> None:
         record.status, record.reason = "failed", reason
         self._end(record)
+        self.unresolved -= self.turns.give_up(record.id)
 
     def _end(self, record: RequestRecord) -> None:
         """Notes that a request is completed or has failed; lanes need not come in order of time."""
@@ -313,7 +280,7 @@ class Run:
             self.lasted_s = self.clock_s
 
     def _next_if_closed(self) -> None:
-        if self.closed:
+        if self.loop:
             self._next_of_user()
 
     def interrupt(self, index: int, node: str) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from planner.core.errors import InvalidFileError
-from planner.files.trace import read_trace
+from planner.core.workload import Request
+from planner.files.trace import Trace, read_trace, thickened
 
 FORMATS = {
     "own": "# made up\narrival_s,prompt_tokens,output_tokens\n1.5,10,5\n2.0,20,6\n",
@@ -67,3 +68,27 @@ def test_the_azure_conversation_trace_is_read() -> None:
     if not path.exists():
         pytest.skip(f"{path} is not there")
     assert len(read_trace(path).requests) == 19_366
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0, 2.5])
+def test_more_or_fewer_requests_come_in_the_same_time(factor: float) -> None:
+    """Bursts stay bursts: every second has its share of the requests."""
+    times_s = [index * 0.01 for index in range(1000)] + [20 + index * 0.1 for index in range(1000)]
+    requests = tuple(Request(index, at_s, 10, index + 1) for index, at_s in enumerate(times_s))
+    scaled = thickened(Trace(requests, 3), factor, 1)
+    assert scaled.left_out == 3
+    found = [one.arrival_s for one in scaled.requests]
+    assert found == sorted(found)
+    assert found[0] >= 0
+    assert found[-1] <= times_s[-1]
+    assert [one.id for one in scaled.requests] == list(range(len(found)))
+    assert sum(at_s < 20 for at_s in found) == pytest.approx(1000 * factor, rel=0.12)
+    assert sum(at_s >= 20 for at_s in found) == pytest.approx(1000 * factor, rel=0.12)
+    assert scaled == thickened(Trace(requests, 3), factor, 1)
+    if factor == 1.0:
+        assert scaled.requests == requests
+
+
+def test_one_request_is_left_at_least() -> None:
+    requests = (Request(0, 0.0, 10, 5), Request(1, 1.0, 10, 5))
+    assert len(thickened(Trace(requests, 0), 1e-6, 0).requests) == 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from planner.core.cluster import Churn, Cluster, Node
 from planner.core.plan import Pipeline, Plan, Stage, Standby
 from planner.core.problem import Problem, Serving
+from planner.core.sessions import Sessions
 from planner.core.workload import Closed, Lognormal, Poisson, Workload
 from planner.sim.result import SimResult
 from planner.sim.simulate import simulate
@@ -18,6 +19,17 @@ from tests.core.world import CARD, device, engine, link, model, problem
 
 LAYERS = 6
 SLACK_S = 1e-9
+
+
+def conversations() -> st.SearchStrategy[Sessions]:
+    """Users who come back."""
+    return st.builds(
+        Sessions,
+        mean_turns=st.floats(1, 6),
+        turns=st.sampled_from(["geometric", "fixed"]),
+        think_s=st.sampled_from([0.0, 0.5]),
+        max_tokens=st.integers(350, 600),
+    )
 
 
 @st.composite
@@ -76,6 +88,7 @@ def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
         ),
         serving=Serving(
             return_path=draw(st.sampled_from(["direct", "relayed", "star"])),
+            sticky_sessions=draw(st.booleans()),
             detect_s=draw(st.sampled_from([0.0, 0.3])),
             patience_s=draw(st.sampled_from([0.5, 30.0])),
             kv_blocks=draw(st.integers(300, 900)) // block,
@@ -86,6 +99,7 @@ def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
             else Closed(kind="closed", concurrency=draw(st.integers(1, 6))),
             prompt=Lognormal(kind="lognormal", median_tokens=30, sigma=0.8, max_tokens=200),
             output=Lognormal(kind="lognormal", median_tokens=20, sigma=0.8, max_tokens=150),
+            sessions=draw(st.none() | conversations()),
             requests=draw(st.integers(1, 25)),
             warmup_requests=draw(st.sampled_from([0, 3])),
             horizon_s=draw(st.sampled_from([None, None, 1.234])),

@@ -1,0 +1,78 @@
+"""Outcome: the metrics, costs and utilisation of a run that is over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from planner.core.cost.ledger import hidden, ledger, parts, total_usd_per_hour
+from planner.core.cost.verification import verification_cost
+from planner.core.metrics import summarise
+from planner.sim.accounts import activity, audits, busy_shares
+from planner.sim.result import SimResult
+
+if TYPE_CHECKING:
+    from planner.sim.simulate import Run
+
+
+def outcome(run: Run) -> SimResult:
+    """Metrics, costs and utilisation of what happened."""
+    now_s = max(run.lasted_s, 1e-12)
+    away_s = run.failover.away(now_s)
+    done = activity(run.network, now_s, away_s, _lost_share(run))
+    audited = audits(run.problem, run.plan, run.records, now_s)
+    done = replace(done, audit=audited.busy, audit_bytes=audited.sent_bytes)
+    lines = ledger(run.problem, run.plan, done)
+    audits_usd = hidden(lines).get("verification", 0.0)
+    counted = run.records[run.problem.workload.warmup_requests :]
+    must = run.problem.requirements.must_have
+    metrics = summarise(
+        counted,
+        must.latency_bounds_s(),
+        total_usd_per_hour(lines),
+        run.problem.deployment.in_use,
+        None if run.exact_steps else run.gaps,
+    )
+    stages, links = busy_shares(run.network, now_s)
+    return SimResult(
+        records=run.records,
+        metrics=metrics,
+        cost=parts(lines),
+        cost_lines=lines,
+        verification=verification_cost(
+            run.problem, run.plan, audited, sum(done.busy.values()), audits_usd
+        ),
+        events={
+            name: run.failover.counts[name]
+            for name in ("failures", "failovers", "retries", "preemptions")
+        },
+        simulated_s=run.lasted_s,
+        event_count=run.happened,
+        presence_s=run.presence_s,
+        stage_busy=stages,
+        link_busy=links,
+        most_seated=tuple(lane.most_seats for lane in run.lanes),
+        prefix_tokens=(
+            sum(lane.schedule.asked_tokens for lane in run.lanes),
+            sum(lane.schedule.reused_tokens for lane in run.lanes),
+        ),
+        recoveries=tuple(run.failover.recoveries),
+        away_s=away_s,
+        visits=tuple(sorted(run.visits, key=lambda visit: (visit.began_s, visit.job))),
+    )
+
+
+def _lost_share(run: Run) -> float:
+    """Share of the computed tokens that nobody got: of requests that failed or began anew."""
+    failed = sum(
+        record.prompt_tokens + record.output_tokens
+        for record in run.records
+        if record.status == "failed" and record.token_s
+    )
+    given = sum(
+        record.prompt_tokens + record.output_tokens
+        for record in run.records
+        if record.status != "failed" and record.token_s
+    )
+    lost = failed + run.evicted_tokens
+    return lost / (lost + given) if lost else 0.0
