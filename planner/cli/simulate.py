@@ -18,12 +18,13 @@ from planner.cli.options import RayAddressOption
 from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
+    from planner.advice.advise import Advice
     from planner.cli.contest import Contest, Contestant
     from planner.cli.targets import How
     from planner.core.workload import Request
     from planner.files.manifest import Manifest
     from planner.files.scenario import Scenario
-    from planner.report.simulate import Target
+    from planner.report.simulate import SimulateReport, Target
     from planner.sim.replicate import Replications
 
 
@@ -141,7 +142,7 @@ def simulate(
     from planner.cli.advice import advice_on, contest_of
     from planner.cli.page import require_plotly, simulated_facts, write_page
     from planner.cli.targets import How
-    from planner.report.simulate import SimulateReport, api_target
+    from planner.report.simulate import api_target
 
     if html is not None:
         require_plotly()
@@ -164,17 +165,7 @@ def simulate(
     for said in contest.stale():
         console.warn(said)
     wall_s = time.perf_counter() - began_s
-    report = SimulateReport(
-        targets=found,
-        simulated_s=sum(result.simulated_s for run in runs for result in run.results),
-        wall_s=wall_s,
-        events=sum(result.event_count for run in runs for result in run.results),
-        replications=len(seeds),
-        must_have=contest.contestants[0].problem.requirements.must_have,
-        left_out=contest.left_out,
-        advice=advice,
-        prices=[tag.document() for tag in contest.tags],
-    )
+    report = _report(contest, runs, found, advice, wall_s)
     if records is not None:
         _write_records(records, contest.contestants, runs)
     if chrome_trace is not None:
@@ -208,6 +199,28 @@ def _run(
     runs = simulated(contest.contestants, seeds, how)
     found = [target_of(*both) for both in zip(contest.contestants, runs, strict=True)]
     return runs, found, how.requests
+
+
+def _report(
+    contest: Contest,
+    runs: Sequence[Replications],
+    found: Sequence[Target],
+    advice: Advice | None,
+    wall_s: float,
+) -> SimulateReport:
+    from planner.report.simulate import SimulateReport
+
+    return SimulateReport(
+        targets=found,
+        simulated_s=sum(result.simulated_s for run in runs for result in run.results),
+        wall_s=wall_s,
+        events=sum(result.event_count for run in runs for result in run.results),
+        replications=len(runs[0].results),
+        must_have=contest.contestants[0].problem.requirements.must_have,
+        left_out=contest.left_out,
+        advice=advice,
+        prices=[tag.document() for tag in contest.tags],
+    )
 
 
 def _load(
