@@ -14,7 +14,7 @@ help:  ## what the targets do
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[html,ray,run,serve,dev]'
+		--editable '.[html,parquet,ray,run,serve,dev]'
 	@touch $@
 
 demo: $(READY)  ## probe this machine, then plan, simulate and run the demo scenario on it

@@ -66,12 +66,12 @@ def at_capacity(contestant: Contestant, seeds: Sequence[int], how: How) -> AtCap
     unit: Unit = "users" if how.requests is None and workload.concurrency else "requests_per_s"
     with console.progress(f"searching what {contestant.name} takes") as advance:
 
-        def evaluate(load: float) -> Replications:
-            one, changed = _under(contestant, how, load)
+        def evaluate(load: float, visits: bool = False) -> Replications:
+            one, changed = _under(contestant, replace(how, visits=visits), load)
             return replications([one], seeds, changed, advance)[0]
 
         found = capacity(must, start, unit, evaluate)
-        run = evaluate(found.at.load)
+        run = evaluate(found.at.load, how.visits)
     one, changed = _under(contestant, how, found.at.load)
     return AtCapacity(one, run, found, changed.requests)
 

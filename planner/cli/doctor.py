@@ -20,6 +20,7 @@ _NEEDED = ("numpy", "pydantic", "pyyaml", "rich", "scipy", "simpy", "typer")
 _TO_RUN = ("torch", "safetensors", "tokenizers")
 _EXTRAS = (
     ("plotly", "--html needs it", "html"),
+    ("pyarrow", "--records and --visits as Parquet need it", "parquet"),
     ("ray", "--engine ray needs it", "ray"),
     ("cryptography", "planner node and verify need it", "verify"),
 )

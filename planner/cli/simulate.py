@@ -80,7 +80,20 @@ def simulate(
     ] = 1.0,
     records: Annotated[
         Path | None,
-        typer.Option("--records", metavar="FILE.csv", help="Where to write a row per request."),
+        typer.Option(
+            "--records",
+            metavar="FILE",
+            help="Where to write a row per request: .csv or .parquet.  [extra: parquet]",
+        ),
+    ] = None,
+    visits: Annotated[
+        Path | None,
+        typer.Option(
+            "--visits",
+            metavar="FILE",
+            help="Where to write a row per job at every stage and on every link: .csv or "
+            ".parquet. Every hop is then an event, as with --exact-steps.",
+        ),
     ] = None,
     jobs: JobsOption = None,
     engine: SpreadOption = "processes",
@@ -140,12 +153,11 @@ def simulate(
     Example: `planner simulate manifest.yaml --replications 5`
     """
     from planner.cli.advice import advice_on, contest_of
-    from planner.cli.page import require_plotly, simulated_facts, write_page
+    from planner.cli.page import simulated_facts, write_page
     from planner.cli.targets import How
     from planner.report.simulate import api_target
 
-    if html is not None:
-        require_plotly()
+    _check_files(html, records, visits)
     began_s = time.perf_counter()
     grid = combinations(vary or [])
     loaded = _load(targets, scenario, profiles or [], overrides or [], grid)
@@ -158,7 +170,7 @@ def simulate(
     compares = contest.compares and not vary and not capacity
     count = replications or (5 if compares or capacity else 1)
     seeds = range(first_seed, first_seed + count)
-    how = How(replayed, check, exact_steps, engine, jobs, ray_address)
+    how = How(replayed, check, exact_steps, visits is not None, engine, jobs, ray_address)
     runs, found, replayed = _run(contest, seeds, how, capacity)
     advice = advice_on(contest, found, runs[0], flips) if compares else None
     found += [api_target(one) for one in (advice.alternatives if advice else ()) if one.is_api]
@@ -166,8 +178,7 @@ def simulate(
         console.warn(said)
     wall_s = time.perf_counter() - began_s
     report = _report(contest, runs, found, advice, wall_s)
-    if records is not None:
-        _write_records(records, contest.contestants, runs)
+    _write_tables(records, visits, contest.contestants, runs)
     if chrome_trace is not None:
         _write_trace(chrome_trace, contest.contestants[0], first_seed, replayed)
     if html is not None:
@@ -180,6 +191,18 @@ def simulate(
     console.note(f"simulated in {wall_s:.2f} s")
     if fail_on_slo:
         _check(found[0])
+
+
+def _check_files(html: Path | None, *tables: Path | None) -> None:
+    """Raises UsageError or RunError for files that cannot be written, before long work begins."""
+    from planner.cli.page import require_plotly
+    from planner.files.tabular import check_table
+
+    if html is not None:
+        require_plotly()
+    for table in tables:
+        if table is not None:
+            check_table(table)
 
 
 def _run(
@@ -273,15 +296,23 @@ def _trace(
     return trace.requests if rate == 1 else thickened(trace, rate, seed).requests[:most]
 
 
-def _write_records(
-    path: Path, contestants: Sequence[Contestant], runs: Sequence[Replications]
+def _write_tables(
+    records: Path | None,
+    visits: Path | None,
+    contestants: Sequence[Contestant],
+    runs: Sequence[Replications],
 ) -> None:
-    from planner.files.atomic import write_text
-    from planner.report.records import records_csv
+    """A row per request, and per job at every place, where they were asked for."""
+    from planner.files.tabular import write_table
+    from planner.report.records import RECORDS, VISITS, record_rows, visit_rows
 
-    names = (contestant.name for contestant in contestants)
-    write_text(path, records_csv(zip(names, (run.results for run in runs), strict=True)))
-    console.note(f"records written to {path}")
+    named = [(one.name, run.results) for one, run in zip(contestants, runs, strict=True)]
+    if records is not None:
+        write_table(records, RECORDS, record_rows(named))
+        console.note(f"records written to {records}")
+    if visits is not None:
+        write_table(visits, VISITS, visit_rows(named))
+        console.note(f"visits written to {visits}")
 
 
 def _write_trace(

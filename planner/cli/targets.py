@@ -24,6 +24,8 @@ class How:
     """What is replayed instead of the workload's own."""
     check: bool = False
     exact_steps: bool = False
+    visits: bool = False
+    """Whether every job is noted at every place."""
     engine: str = "processes"
     jobs: int | None = None
     address: str | None = None
@@ -47,7 +49,7 @@ def replications(
     from planner.sim.replicate import summary
     from planner.sim.trial import Trial
 
-    visits = how.check and how.exact_steps
+    visits = how.visits or (how.check and how.exact_steps)
     trials = [
         Trial(one.problem, one.plan, seed, how.requests, visits, how.exact_steps)
         for one in contestants

@@ -11,9 +11,14 @@ from planner.core.errors import FileProblem, InvalidFileError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces ``path`` by ``text`` in one step; raises InvalidFileError and changes nothing.
+    """Replaces ``path`` by ``text`` in one step; raises InvalidFileError and changes nothing."""
+    write_bytes(path, text.encode())
 
-    The text goes to a new file beside it, is forced to disk and then takes the name.
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """The same with bytes.
+
+    They go to a new file beside it, are forced to disk and then take the name.
     """
     try:
         target = path.resolve() if path.is_symlink() else path
@@ -21,7 +26,7 @@ def write_text(path: Path, text: str) -> None:
             kind = "a directory" if target.is_dir() else "no ordinary file"
             raise InvalidFileError([FileProblem(str(path), f"is {kind}, so it is not replaced")])
         target.parent.mkdir(parents=True, exist_ok=True)
-        _replace(target, text.encode())
+        _replace(target, data)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         problem = FileProblem(str(path), f"cannot be written: {reason}")

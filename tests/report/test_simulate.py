@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import datetime
 
@@ -17,7 +16,7 @@ from planner.advice.verdict import verdict
 from planner.core.cost import CostLine
 from planner.core.metrics import Metrics, RequestRecord
 from planner.core.requirements import Miss, Requirements
-from planner.report.records import COLUMNS, records_csv
+from planner.report.records import RECORDS, record_rows
 from planner.report.simulate import SimulateReport, Target, api_target
 from planner.sim.result import Recovery, SimResult
 
@@ -140,17 +139,9 @@ def test_records_have_a_row_per_request() -> None:
     done = RequestRecord(0, 0, 9, 1.0, [1.5, 2.0, 2.5], "completed")
     lost = RequestRecord(1, 0, 9, 2.0, [], "failed", "node, lost")
     result = SimResult([done, lost], Metrics(), {}, {}, 3.0, 5, {}, {}, (1,))
-    rows = list(csv.DictReader(records_csv([("one", [result, result])]).splitlines()))
-    assert list(rows[0]) == list(COLUMNS)
-    assert [(row["replication"], row["id"]) for row in rows] == [
-        ("0", "0"),
-        ("0", "1"),
-        ("1", "0"),
-        ("1", "1"),
+    rows = [
+        dict(zip(RECORDS, row, strict=True)) for row in record_rows([("one", [result, result])])
     ]
-    assert (rows[0]["ttft_ms"], rows[0]["tpot_ms"], rows[0]["e2el_ms"]) == (
-        "500.0",
-        "500.0",
-        "1500.0",
-    )
-    assert (rows[1]["ttft_ms"], rows[1]["reason"]) == ("", "node, lost")
+    assert [(row["replication"], row["id"]) for row in rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert (rows[0]["ttft_ms"], rows[0]["tpot_ms"], rows[0]["e2el_ms"]) == (500.0, 500.0, 1500.0)
+    assert (rows[1]["ttft_ms"], rows[1]["reason"]) == (None, "node, lost")
