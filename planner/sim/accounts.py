@@ -44,12 +44,15 @@ def activity(
 
 
 def busy_shares(network: Network, lasted_s: float) -> tuple[dict[str, float], dict[str, float]]:
-    """Share of the time that each node computed, and that each link was sending."""
+    """Share of the time that each node computed, and that each link or shared line was sending."""
     stages = {node: server.busy_s(lasted_s) / lasted_s for node, server in network.servers.items()}
     links = {
         f"{wire.src} -> {wire.dst}": wire.server.busy_s(lasted_s) / lasted_s
         for wire in network.wires.values()
     }
+    for kind, lines in (("uplink", network.uplinks), ("downlink", network.downlinks)):
+        for node, line in lines.items():
+            links[f"{node} {kind}"] = line.server.busy_s(lasted_s) / lasted_s
     return stages, links
 
 

@@ -18,35 +18,12 @@ from planner.core.cost.traversal import route
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
 from planner.core.rng import generator
+from planner.sim.access import Access, downlinks, uplinks
+from planner.sim.server import Server as Server
 from planner.sim.straight import Straight
 
 _AT_ONCE = 256
 """Latencies that are drawn at a time."""
-
-
-@dataclass(slots=True)
-class Server:
-    """First come, first served, in the order ``serve`` is called."""
-
-    free_s: float = 0.0
-    promised_s: float = 0.0
-    """Work taken on so far."""
-
-    def busy_s(self, now_s: float) -> float:
-        """Time it has worked until now; what it has yet to do does not count."""
-        return self.promised_s - max(0.0, self.free_s - now_s)
-
-    def serve(self, now_s: float, service_s: float) -> tuple[float, float]:
-        """When something that comes now begins and ends (s)."""
-        begin_s = max(self.free_s, now_s)
-        self.free_s = begin_s + service_s
-        self.promised_s += service_s
-        return begin_s, self.free_s
-
-    def stop(self, now_s: float) -> None:
-        """Drops what it has yet to do."""
-        self.promised_s = self.busy_s(now_s)
-        self.free_s = min(self.free_s, now_s)
 
 
 @dataclass(slots=True)
@@ -96,17 +73,39 @@ class Wire:
     sent_bytes: float = 0.0
     weights_bytes: float = 0.0
     """Of these, weights that were loaded."""
+    up: Access | None = None
+    """The sender's uplink, where other wires use it, too."""
+    down: Access | None = None
+    """The receiver's downlink, where other wires use it, too."""
+    first_s: float = 0.0
+    """When the first byte of the latest message is there."""
+    passed_s: float = 0.0
+    """When the latest message that has passed the downlink has arrived."""
 
     def send(
         self, problem: Problem, now_s: float, payload_bytes: float, phase: Phase
     ) -> tuple[float, float]:
-        """When a message handed over now begins to be sent, and when it has arrived (s)."""
+        """When a message handed over now begins to be sent, and when it has arrived (s).
+
+        What is before it on the receiver's downlink is known only when its first byte is there.
+        """
         moved = self.carriers[phase].transfer(payload_bytes)
+        size_bytes = payload_bytes + problem.engine.frame_bytes
+        if self.up is not None:
+            now_s, _ = self.up.pass_on(now_s, size_bytes)
         begin_s, sent_s = self.server.serve(now_s, moved.busy_s)
         away_s = moved.propagate_s if self.latency_s is None else self.latency_s()
+        self.first_s = max(self.first_s, begin_s + away_s)
         self.last_s = max(self.last_s, sent_s + away_s + moved.relay_s)
-        self.sent_bytes += payload_bytes + problem.engine.frame_bytes
+        self.sent_bytes += size_bytes
         return begin_s, self.last_s
+
+    def receive(self, problem: Problem, now_s: float, payload_bytes: float, phase: Phase) -> float:
+        """When a message whose first byte is there now has passed the downlink (s)."""
+        assert self.down is not None
+        _, passed_s = self.down.pass_on(now_s, payload_bytes + problem.engine.frame_bytes)
+        self.passed_s = max(self.passed_s, passed_s + self.carriers[phase].relay_s)
+        return self.passed_s
 
 
 @dataclass(slots=True, eq=False)
@@ -221,6 +220,9 @@ class Network:
     """By pipeline: coordinator to first stage, between stages, back to the coordinator."""
     straights: dict[Hashable, Straight] = field(default_factory=dict)
     """By kind of stage."""
+    uplinks: dict[str, Access] = field(default_factory=dict)
+    """By node: those that several hops share."""
+    downlinks: dict[str, Access] = field(default_factory=dict)
 
     def worker(self, stage: Stage) -> Worker:
         """A worker for a stage, on its node's one server."""
@@ -254,7 +256,10 @@ class Network:
                 "prefill": Carrier.of(link, engine, "prefill"),
                 "decode": Carrier.of(link, engine, "decode"),
             }
-            self.wires[src, dst] = Wire(src, dst, carriers, _latency(link, self.seed))
+            wire = Wire(src, dst, carriers, _latency(link, self.seed))
+            if link is not None:
+                wire.up, wire.down = self.uplinks.get(src), self.downlinks.get(dst)
+            self.wires[src, dst] = wire
         return self.wires[src, dst]
 
     def add(self, pipeline: Pipeline) -> None:
@@ -277,6 +282,8 @@ class Network:
 def build(problem: Problem, plan: Plan, seed: int) -> Network:
     """The idle network of a plan; raises LookupError where a hop has no link."""
     network = Network(problem, seed)
+    network.uplinks = uplinks(problem, plan)
+    network.downlinks = downlinks(problem, plan)
     for pipeline in plan.pipelines:
         network.add(pipeline)
     return network

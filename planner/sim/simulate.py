@@ -45,20 +45,27 @@ def simulate(
     """
     given = problem.workload.sample(seed) if requests is None else requests
     network = build(problem, plan, seed)
-    run = Run(problem, plan, network, visits, exact_steps or visits or _shares_cores(problem))
+    hop_by_hop = exact_steps or visits or _hang_together(problem, network)
+    run = Run(problem, plan, network, visits, hop_by_hop)
     run.replay(given, None if own_times else problem.workload.concurrency)
     return outcome(run)
 
 
-def _shares_cores(problem: Problem) -> bool:
+def _hang_together(problem: Problem, network: Network) -> bool:
     """Whether steps hang together by more than their pipeline, or bring a drawn number of tokens.
 
-    Such runs are simulated hop by hop.
+    By the cores of a host, or by the uplink or downlink of a node. Such runs are simulated hop by
+    hop.
     """
     cluster = problem.cluster
-    return problem.serving.speculation is not None or any(
-        node.host and cluster.device(node.id).workers_at_once is not None
-        for node in cluster.workers
+    shared = network.uplinks or network.downlinks
+    return (
+        bool(shared)
+        or problem.serving.speculation is not None
+        or any(
+            node.host and cluster.device(node.id).workers_at_once is not None
+            for node in cluster.workers
+        )
     )
 
 

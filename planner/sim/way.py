@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from planner.core.cost import Batch
 from planner.core.cost.traversal import arrivals, payloads_bytes
 from planner.core.schedule import Job
+from planner.sim.network import Wire
 from planner.sim.result import Visit
 from planner.sim.served import Served, sent
 
@@ -38,12 +39,21 @@ class Way:
             self.payloads = payloads_bytes(problem, pipeline, sent(self.batches))
         self.hop += 1
         wire = lane.network.routes[lane.index][self.hop]
-        now_s = lane.now()
-        began_s, arrives_s = wire.send(
-            problem, now_s, self.payloads[self.hop], self.batches[0].phase
-        )
-        self._note(f"{wire.src} -> {wire.dst}", now_s, began_s, arrives_s)
-        lane.at(arrives_s, self._next())
+        now_s, size = lane.now(), self.payloads[self.hop]
+        began_s, arrives_s = wire.send(problem, now_s, size, self.batches[0].phase)
+        if wire.down is None:
+            self._arrive(wire, now_s, began_s, arrives_s)
+            return
+
+        def come_in() -> None:
+            passed_s = wire.receive(problem, lane.now(), size, self.batches[0].phase)
+            self._arrive(wire, now_s, began_s, max(arrives_s, passed_s))
+
+        lane.at(wire.first_s, come_in)
+
+    def _arrive(self, wire: Wire, came_s: float, began_s: float, arrives_s: float) -> None:
+        self._note(f"{wire.src} -> {wire.dst}", came_s, began_s, arrives_s)
+        self.lane.at(arrives_s, self._next())
 
     def compute(self) -> None:
         """Waits for the stage and has it compute."""

@@ -51,6 +51,8 @@ def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
         device(f"chip{index}", memory_bandwidth=draw(st.floats(1e8, 1e9)), tdp=300, idle=30)
         for index in range(len(names))
     ]
+    uplink = draw(st.sampled_from([None, None, 2e5]))
+    downlink = draw(st.sampled_from([None, None, 3e5]))
     nodes = [
         Node(
             id=name,
@@ -59,6 +61,8 @@ def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
             trust=draw(st.sampled_from(["own", "rented"])),
             price=1.0,
             electricity=1e-6,
+            uplink=uplink,
+            downlink=downlink,
         )
         for name, chip in zip(names, chips, strict=True)
     ]
