@@ -75,6 +75,7 @@ def target_of(contestant: Contestant, run: Replications) -> Target:
     from planner.core.cost.verification import averaged
     from planner.plan.predict import plan_quality
     from planner.report.simulate import Target
+    from planner.sim.result import EVENTS
 
     return Target(
         name=contestant.name,
@@ -82,10 +83,7 @@ def target_of(contestant: Contestant, run: Replications) -> Target:
         metrics=run.metrics,
         confidence=run.confidence,
         cost=_mean([result.cost for result in run.results]),
-        events={
-            name: sum(result.events.get(name, 0) for result in run.results)
-            for name in ("failures", "failovers", "retries", "preemptions")
-        },
+        events={name: sum(result.events.get(name, 0) for result in run.results) for name in EVENTS},
         prefix_tokens=(
             sum(result.prefix_tokens[0] for result in run.results),
             sum(result.prefix_tokens[1] for result in run.results),

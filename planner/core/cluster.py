@@ -26,10 +26,27 @@ ANYWHERE = "*"
 REGION = "region:"
 
 
+class Window(Spec):
+    """A time at which nodes are taken away on purpose."""
+
+    start_s: Seconds = Field(alias="start")
+    """When it begins for the first time."""
+    length_s: Seconds = Field(alias="length", gt=0)
+    every_s: Seconds | None = Field(default=None, alias="every")
+    """From one beginning to the next; None for once."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> Window:
+        if self.every_s is not None and self.every_s <= self.length_s:
+            raise ValueError("every must be longer than length")
+        return self
+
+
 class Churn(Card):
     """How long a node stays and how long it is away."""
 
-    distribution: Literal["exponential", "weibull", "recorded"]
+    distribution: Literal["exponential", "weibull", "recorded", "planned"]
+    """Of times up and away; ``planned`` nodes go for maintenance only."""
     up_scale_s: Seconds = Field(default=0.0, alias="up_scale")
     """Scale of the time a node stays up (the mean, for exponential)."""
     up_shape: Positive = 1.0
@@ -42,10 +59,23 @@ class Churn(Card):
     """Whether the node was there, step by step; repeats after its end."""
     step_s: Seconds = Field(default=0.0, alias="step")
     """How long each recorded step lasts."""
+    maintenance: tuple[Window, ...] = ()
+    """Times at which such nodes go as well."""
+    notice_s: Seconds = Field(default=0.0, alias="notice")
+    """How long before it goes a node says so, as spot instances do; 0 for none."""
+    dud: Fraction = 0.0
+    """Share of rentals that never work: of those that begin when a node comes back."""
+    dud_after_s: Seconds = Field(default=0.0, alias="dud_after")
+    """How long such a one is paid for until another is tried."""
 
     @model_validator(mode="after")
     def _complete(self) -> Churn:
-        if self.distribution == "recorded":
+        if self.dud == 1:
+            raise ValueError("dud must be below 1; no such node would ever work")
+        if self.distribution == "planned":
+            if not self.maintenance or self.recorded or self.up_scale_s or self.down_scale_s:
+                raise ValueError("planned churn needs maintenance: [...] and no scales")
+        elif self.distribution == "recorded":
             if not self.recorded or not self.step_s:
                 raise ValueError("recorded churn needs recorded: [true, false, ...] and step:")
         elif self.recorded or not self.up_scale_s or not self.down_scale_s:

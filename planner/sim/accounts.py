@@ -15,9 +15,13 @@ _HOUR_S = 3600.0
 
 
 def activity(
-    network: Network, lasted_s: float, away_s: Mapping[str, float], lost_share: float
+    network: Network,
+    lasted_s: float,
+    away_s: Mapping[str, float],
+    starting_s: Mapping[str, float],
+    lost_share: float,
 ) -> Activity:
-    """What an hour of the run was like; a node costs nothing while it is away.
+    """What an hour of the run was like; a node costs nothing while it is away, but while it starts.
 
     ``lost_share`` is the share of all computed tokens that nobody got.
     """
@@ -31,6 +35,7 @@ def activity(
             for ends, wire in network.wires.items()
         },
         there={name: 1 - gone_s / lasted_s for name, gone_s in away_s.items()},
+        starting={name: waits_s / lasted_s for name, waits_s in starting_s.items()},
         repeated={
             name: again.get(name, 0.0) + lost_share * (share - again.get(name, 0.0))
             for name, share in busy.items()

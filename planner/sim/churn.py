@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections.abc import Iterator
 
-from planner.core.cluster import Churn, Cluster
+from planner.core.cluster import Churn, Cluster, Window
 from planner.core.rng import stream
 
 Outage = tuple[float, float]
@@ -23,9 +24,50 @@ def outages(cluster: Cluster, node_id: str, seed: int) -> Iterator[Outage]:
     if node.churn is None:
         return iter(())
     churn = profiles[node.churn]
+    drawn: Iterator[Outage] = iter(())
     if churn.recorded:
-        return _recorded(churn)
-    return _drawn(churn, seed, f"zone {node.zone}" if node.zone else node.id)
+        drawn = _recorded(churn)
+    elif churn.distribution != "planned":
+        drawn = _drawn(churn, seed, f"zone {node.zone}" if node.zone else node.id)
+    return _joined(drawn, *map(_planned, churn.maintenance)) if churn.maintenance else drawn
+
+
+def delays(cluster: Cluster, node_id: str, seed: int) -> Iterator[tuple[int, float]]:
+    """For every return of a node: rentals that were duds, and the time until it can be used (s).
+
+    Each rental is a dud with the same probability, whatever the zone.
+    """
+    node, churn = cluster.node(node_id), cluster.churn_of(node_id)
+    share, paid_s = (churn.dud, churn.dud_after_s) if churn is not None else (0.0, 0.0)
+    rng = stream(seed, "duds", node_id)
+    while True:
+        duds = 0
+        while share and rng.random() < share:
+            duds += 1
+        yield duds, duds * paid_s + node.start_up_s
+
+
+def _planned(window: Window) -> Iterator[Outage]:
+    """The times of maintenance."""
+    if window.every_s is None:
+        yield window.start_s, window.start_s + window.length_s
+        return
+    for number in itertools.count():
+        begin_s = window.start_s + number * window.every_s
+        yield begin_s, begin_s + window.length_s
+
+
+def _joined(*several: Iterator[Outage]) -> Iterator[Outage]:
+    """Outages of several causes in order, those that overlap as one."""
+    every = heapq.merge(*several)
+    now = next(every, None)
+    while now is not None:
+        following = next(every, None)
+        if following is not None and following[0] <= now[1]:
+            now = now[0], max(now[1], following[1])
+        else:
+            yield now
+            now = following
 
 
 def _drawn(churn: Churn, seed: int, name: str) -> Iterator[Outage]:

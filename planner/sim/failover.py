@@ -6,12 +6,16 @@ of the plan. It loads the weights if it does not hold them, computes the stored 
 seated sequences again, and the interrupted jobs are sent once more. Where nobody can take over,
 the sequences begin anew in another pipeline; without one they wait, and fail when
 ``serving.patience`` is over.
+
+A node that says before that it will go gets no new requests if another pipeline stays. A standby
+gets ready meanwhile and takes the stage as soon as it has the weights; where that is too late, the
+loss is known at once.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,11 +23,11 @@ from typing import TYPE_CHECKING
 from planner.core.cost import Batch
 from planner.core.cost.loading import weights_bytes
 from planner.core.cost.transfer import hidden_payload_bytes, token_payload_bytes
-from planner.core.cost.traversal import arrivals
+from planner.core.cost.traversal import arrivals, route
 from planner.core.plan import Plan
 from planner.core.problem import Problem
-from planner.sim.churn import Outage, outages
 from planner.sim.network import Network
+from planner.sim.presence import Presence
 from planner.sim.result import Recovery
 
 if TYPE_CHECKING:
@@ -41,7 +45,7 @@ class Failover:
     plan: Plan
     network: Network
     service: Run
-    there: dict[str, bool] = field(default_factory=dict)
+    presence: Presence = field(init=False)
     lost_s: dict[Place, float] = field(default_factory=dict)
     """Stages without a working node, since when."""
     found_s: dict[Place, float] = field(default_factory=dict)
@@ -54,12 +58,17 @@ class Failover:
     """Pipelines whose requests lost patience."""
     counts: Counter[str] = field(default_factory=Counter)
     recoveries: list[Recovery] = field(default_factory=list)
-    gone_s: dict[str, float] = field(default_factory=dict)
-    away_s: dict[str, float] = field(default_factory=dict)
+    moving: dict[Place, str] = field(default_factory=dict)
+    """Stages of nodes that will go, and who is getting ready to take them."""
+    handed: set[Place] = field(default_factory=set)
+    """Stages that are being handed over before their node goes."""
+    loaded_s: dict[tuple[Place, str], float] = field(default_factory=dict)
+    """When a node has, or will have, the weights it began to load."""
     attempts: int = 0
     everyone: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.presence = Presence(self.problem, self.network.seed, self.service)
         self.everyone = list(range(len(self.plan.pipelines)))
 
     def watch(self) -> None:
@@ -72,9 +81,7 @@ class Failover:
             if standby.state == "hot":
                 held.add((standby.pipeline, standby.stage))
         for name in sorted(self.holding):
-            self.there[name] = True
-            self.away_s[name] = 0.0
-            self._expect(name, outages(self.problem.cluster, name, self.network.seed))
+            self.presence.watch(name, self)
 
     @property
     def whole(self) -> list[int]:
@@ -86,36 +93,18 @@ class Failover:
 
     @property
     def hopeful(self) -> list[int]:
-        """Pipelines a request is sent to: those that work, or may do so soon, or any."""
-        if not self.found_s:
+        """Pipelines a request is sent to: those that work and will go on, or may do so, or any."""
+        if not self.found_s and not self.presence.leaving:
             return self.everyone
+        leaving = self.presence.leaving
+        draining = {place[0] for place, holder in self._holders().items() if holder in leaving}
+        staying = [index for index in self.whole if index not in draining]
         hopeful = [one for one in self.everyone if one not in self.hopeless]
-        return self.whole or hopeful or self.everyone
+        return staying or self.whole or hopeful or self.everyone
 
     def stopped(self, index: int) -> bool:
         """Whether a pipeline lacks a stage, noticed or not."""
         return bool(self.lost_s) and any(place[0] == index for place in self.lost_s)
-
-    def away(self, until_s: float) -> dict[str, float]:
-        """How long each node was away (s)."""
-        still = {name: until_s - gone_s for name, gone_s in self.gone_s.items()}
-        return {name: self.away_s[name] + still.get(name, 0.0) for name in self.there}
-
-    def _expect(self, name: str, coming: Iterator[Outage]) -> None:
-        outage = next(coming, None)
-        if outage is None:
-            return
-        gone_s, back_s = outage
-
-        def back() -> None:
-            self._back(name)
-            self._expect(name, coming)
-
-        def go() -> None:
-            self._go(name)
-            self.service.at(back_s, back)
-
-        self.service.at(gone_s, go)
 
     def _holders(self) -> dict[Place, str]:
         return {
@@ -124,12 +113,48 @@ class Failover:
             for stage, worker in enumerate(workers)
         }
 
-    def _go(self, name: str) -> None:
+    def warned(self, name: str) -> None:
+        """Has others get ready for the stages of a node that will go."""
+        for place, holder in self._holders().items():
+            if holder == name and place not in self.lost_s:
+                self._prepare(place)
+
+    def _prepare(self, place: Place) -> None:
+        """Has a node that stays load a stage; it takes the stage as soon as it has it."""
+        for name in self._candidates(place):
+            if name in self.presence.leaving or not self._reachable(place, name):
+                continue
+            self.moving[place] = name
+            self.service.at(self._loaded_s(place, name), partial(self._hand_over, place, name))
+            return
+
+    def _reachable(self, place: Place, name: str) -> bool:
+        """Whether a node has all links that a stage needs."""
+        index, stage = place
+        nodes = [worker.stage.node for worker in self.network.pipelines[index]]
+        nodes[stage] = name
+        ends = (*route(self.problem, nodes), (self.problem.cluster.coordinator, name))
+        return all(self.problem.cluster.connected(*pair) for pair in ends)
+
+    def _hand_over(self, place: Place, name: str) -> None:
+        """Stops a pipeline for as long as it takes to move a stage off a node that will go."""
+        if self.moving.get(place) != name or place in self.lost_s:
+            return
+        index, stage = place
+        now_s, worker = self.service.now(), self.network.pipelines[index][stage]
+        del self.moving[place]
+        self.handed.add(place)
+        self.holding[name].add(place)
+        self.service.interrupt(index, worker.stage.node)
+        worker.lose(now_s)
+        self.lost_s[place] = self.found_s[place] = now_s
+        if not self._take_over(place):
+            self._strand(place, worker.stage.node)
+
+    def gone(self, name: str, announced: bool) -> None:
+        """Stops the pipelines that a node was part of; its loss is noticed later, or known."""
         now_s = self.service.now()
-        self.there[name] = False
-        self.gone_s[name] = now_s
-        if self.problem.cluster.node(name).trust == "rented":
-            self.holding[name] = set()
+        self._forget_loads(name, now_s)
         for place, holder in self._holders().items():
             if holder != name or (place in self.lost_s and place not in self.taking):
                 continue
@@ -138,21 +163,34 @@ class Failover:
             self.service.interrupt(index, name)
             self.network.pipelines[index][stage].lose(now_s)
             self.taking.pop(place, None)
+            self.moving.pop(place, None)
+            self.handed.discard(place)
             self.lost_s.setdefault(place, now_s)
-            self._notice_later(place, name)
+            self._notice_later(place, name, 0.0 if announced else self.problem.serving.detect_s)
+        for place in [place for place, other in self.moving.items() if other == name]:
+            del self.moving[place]
+            self._prepare(place)
 
-    def _notice_later(self, place: Place, name: str) -> None:
+    def _forget_loads(self, name: str, now_s: float) -> None:
+        """What is left of the weights on a node that goes: what it had, unless it is rented."""
+        kept = self.problem.cluster.node(name).trust != "rented"
+        for place, node in [key for key in self.loaded_s if key[1] == name]:
+            if self.loaded_s.pop((place, node)) <= now_s and kept:
+                self.holding[name].add(place)
+        if not kept:
+            self.holding[name] = set()
+
+    def _notice_later(self, place: Place, name: str, after_s: float) -> None:
         def notice() -> None:
             if place in self.lost_s and place not in self.taking:
                 self.found_s.setdefault(place, self.service.now())
                 if not self._take_over(place):
                     self._strand(place, name)
 
-        self.service.at(self.service.now() + self.problem.serving.detect_s, notice)
+        self.service.at(self.service.now() + after_s, notice)
 
-    def _back(self, name: str) -> None:
-        self.there[name] = True
-        self.away_s[name] += self.service.now() - self.gone_s.pop(name)
+    def back(self, name: str) -> None:
+        """Has a node that is there again take what is lost."""
         for place in sorted(self.found_s):
             if place not in self.taking:
                 self._take_over(place)
@@ -175,7 +213,10 @@ class Failover:
         self.service.at(max(self.service.now(), lost_s + patience_s), give_up)
 
     def _candidates(self, place: Place) -> list[str]:
-        """Nodes that may take a stage and are there and idle, in order of preference."""
+        """Nodes that may take a stage and are there and idle, in order of preference.
+
+        Those that will go come last.
+        """
         index, stage = place
         standbys = (
             standby.node
@@ -183,9 +224,16 @@ class Failover:
             if (standby.pipeline, standby.stage) == place
         )
         holders = self._holders()
-        busy = {node for other, node in holders.items() if other != place}
+        busy = {
+            node
+            for places in (holders, self.moving)
+            for other, node in places.items()
+            if other != place
+        }
+        there, leaving = self.presence.there, self.presence.leaving
         names = (self.plan.pipelines[index].nodes[stage], *standbys)
-        return [name for name in names if self.there[name] and name not in busy]
+        idle = [name for name in names if there[name] and name not in busy]
+        return sorted(idle, key=lambda name: name in leaving)
 
     def _take_over(self, place: Place) -> bool:
         """Has a node take a lost stage; False where there is none."""
@@ -211,11 +259,16 @@ class Failover:
         now_s = self.service.now()
         if place in self.holding[name]:
             return now_s
+        begun_s = self.loaded_s.get((place, name))
+        if begun_s is not None:
+            return max(now_s, begun_s)
         wire = self.network.wire(self.problem.cluster.coordinator, name)
         size_bytes = weights_bytes(self.problem, self.network.pipelines[place[0]][place[1]].stage)
         wire.sent_bytes += size_bytes
         wire.weights_bytes += size_bytes
-        return now_s + wire.carriers["prefill"].transfer(size_bytes).total_s
+        ready_s = now_s + wire.carriers["prefill"].transfer(size_bytes).total_s
+        self.loaded_s[place, name] = ready_s
+        return ready_s
 
     def _replay(self, place: Place, attempt: int) -> None:
         """Sends the stored stage inputs of all seated sequences; the stage computes them again."""
@@ -271,7 +324,11 @@ class Failover:
         index, stage = place
         node, now_s = self.network.pipelines[index][stage].stage.node, self.service.now()
         first = self.plan.pipelines[index].nodes[stage]
-        self.counts["failovers"] += node != first
+        if place in self.handed:
+            self.counts["handovers"] += 1
+            self.handed.discard(place)
+        else:
+            self.counts["failovers"] += node != first
         lost_s, found_s = self.lost_s.pop(place), self.found_s.pop(place)
         del self.taking[place]
         self.recoveries.append(Recovery(index, stage, node, lost_s, found_s, now_s))

@@ -9,7 +9,7 @@ from planner.core.cost.ledger import hidden, ledger, parts, total_usd_per_hour
 from planner.core.cost.verification import verification_cost
 from planner.core.metrics import summarise
 from planner.sim.accounts import activity, audits, busy_shares
-from planner.sim.result import SimResult
+from planner.sim.result import EVENTS, SimResult
 
 if TYPE_CHECKING:
     from planner.sim.simulate import Run
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def outcome(run: Run) -> SimResult:
     """Metrics, costs and utilisation of what happened."""
     now_s = max(run.lasted_s, 1e-12)
-    away_s = run.failover.away(now_s)
-    done = activity(run.network, now_s, away_s, _lost_share(run))
+    presence = run.failover.presence
+    away_s, starting_s = presence.away(now_s), presence.starting(now_s)
+    done = activity(run.network, now_s, away_s, starting_s, _lost_share(run))
     audited = audits(run.problem, run.plan, run.records, now_s)
     done = replace(done, audit=audited.busy, audit_bytes=audited.sent_bytes)
     lines = ledger(run.problem, run.plan, done)
@@ -42,10 +43,7 @@ def outcome(run: Run) -> SimResult:
         verification=verification_cost(
             run.problem, run.plan, audited, sum(done.busy.values()), audits_usd
         ),
-        events={
-            name: run.failover.counts[name]
-            for name in ("failures", "failovers", "retries", "preemptions")
-        },
+        events={name: run.failover.counts[name] + presence.counts[name] for name in EVENTS},
         simulated_s=run.lasted_s,
         event_count=run.happened,
         presence_s=run.presence_s,
@@ -58,6 +56,7 @@ def outcome(run: Run) -> SimResult:
         ),
         recoveries=tuple(run.failover.recoveries),
         away_s=away_s,
+        starting_s=starting_s,
         visits=tuple(sorted(run.visits, key=lambda visit: (visit.began_s, visit.job))),
     )
 

@@ -8,6 +8,17 @@ from planner.core.cost import CostLine
 from planner.core.cost.verification import VerificationCost
 from planner.core.metrics import Metrics, RequestRecord
 
+EVENTS = (
+    "failures",
+    "failovers",
+    "retries",
+    "preemptions",
+    "notices",
+    "handovers",
+    "duds",
+)
+"""What is counted in a run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Visit:
@@ -47,7 +58,7 @@ class SimResult:
     cost: dict[str, float]
     """USD per hour by part."""
     events: dict[str, int]
-    """Failures, failovers, retries."""
+    """How often each of ``EVENTS`` happened."""
     simulated_s: float
     event_count: int
     stage_busy: dict[str, float]
@@ -64,6 +75,8 @@ class SimResult:
     """Lost stages that came to work again, in that order."""
     away_s: dict[str, float] = field(default_factory=dict)
     """How long each node of the plan was away."""
+    starting_s: dict[str, float] = field(default_factory=dict)
+    """How long each node was paid for before it could be used."""
     cost_lines: tuple[CostLine, ...] = ()
     """What it cost, by cause and place."""
     verification: VerificationCost | None = None

@@ -307,7 +307,7 @@ class Run:
         lane = self.lanes[index]
         seated, everyone = len(lane.schedule.seated), lane.evict()
         for sequence in everyone:
-            chosen = self._assign(sequence, self.failover.whole)
+            chosen = self._assign(sequence, self.failover.hopeful)
             self.lanes[chosen].add(sequence, self.clock_s)
         return seated
 

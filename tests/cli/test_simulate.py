@@ -19,7 +19,9 @@ def test_a_manifest_is_replayed_the_same_way_twice(scene: Scene) -> None:
     (target,) = once["targets"]
     assert target["name"] == "tiny"
     assert target["metrics"]["completed"] == 100
-    assert set(target["events"]) == {"failures", "failovers", "retries", "preemptions"}
+    assert set(target["events"]) == {
+        "failures", "failovers", "retries", "preemptions", "notices", "handovers", "duds"
+    }  # fmt: skip
     assert target["recoveries"] == []
     assert once["engine"].pop("wall_s") >= 0
     twice["engine"].pop("wall_s")

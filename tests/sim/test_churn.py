@@ -111,7 +111,10 @@ def test_a_hot_standby_takes_over_after_detection_and_replay() -> None:
     (recovery,) = result.recoveries
     assert (recovery.node, recovery.lost_s, recovery.detected_s) == ("c", 1.0, 1.5)
     assert 1.5 < recovery.recovered_s < 3.0
-    assert result.events == {"failures": 1, "failovers": 1, "retries": 0, "preemptions": 0}
+    assert {name: count for name, count in result.events.items() if count} == {
+        "failures": 1,
+        "failovers": 1,
+    }
     assert result.metrics.availability == 1.0
 
 

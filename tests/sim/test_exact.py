@@ -18,6 +18,7 @@ from planner.sim.simulate import simulate
 from tests.core.world import CARD, device, engine, link, model, problem
 
 LAYERS = 6
+MAINTENANCE = {"start": 0.7, "length": 0.4, "every": 2.5}
 SLACK_S = 1e-9
 
 
@@ -44,6 +45,10 @@ def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
             "distribution": "exponential",
             "up_scale": draw(st.floats(0.5, 10)),
             "down_scale": draw(st.floats(0.1, 5)),
+            "notice": draw(st.sampled_from([0.0, 0.0, 0.5, 3.0])),
+            "dud": draw(st.sampled_from([0.0, 0.5])),
+            "dud_after": 0.3,
+            "maintenance": draw(st.sampled_from([(), (MAINTENANCE,)])),
         }
         | CARD
     )
@@ -51,6 +56,7 @@ def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
         device(f"chip{index}", memory_bandwidth=draw(st.floats(1e8, 1e9)), tdp=300, idle=30)
         for index in range(len(names))
     ]
+    start_up = draw(st.sampled_from([0.0, 0.2]))
     uplink = draw(st.sampled_from([None, None, 2e5]))
     downlink = draw(st.sampled_from([None, None, 3e5]))
     nodes = [
@@ -61,6 +67,7 @@ def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
             trust=draw(st.sampled_from(["own", "rented"])),
             price=1.0,
             electricity=1e-6,
+            start_up=start_up,
             uplink=uplink,
             downlink=downlink,
         )
@@ -150,6 +157,7 @@ def check_equal(coalesced: SimResult, exact: SimResult) -> None:
         (coalesced.stage_busy, exact.stage_busy),
         (coalesced.link_busy, exact.link_busy),
         (coalesced.away_s, exact.away_s),
+        (coalesced.starting_s, exact.starting_s),
     ):
         assert mine == close(its, rel=1e-9, abs=1e-9)
     for mine, its in zip(coalesced.recoveries, exact.recoveries, strict=True):

@@ -15,8 +15,20 @@ from planner.core.plan import Plan
 def up_share(churn: Churn) -> float:
     """Long-run share of the time a node is up: mean up over mean cycle.
 
-    The mean of a Weibull distribution is scale x Gamma(1 + 1/shape).
+    The mean of a Weibull distribution is scale x Gamma(1 + 1/shape). Maintenance that comes again
+    and again is taken as independent of it.
     """
+    return _drawn_share(churn) * _kept_share(churn)
+
+
+def _kept_share(churn: Churn) -> float:
+    """Share of the time without maintenance."""
+    return 1 - math.fsum(one.length_s / one.every_s for one in churn.maintenance if one.every_s)
+
+
+def _drawn_share(churn: Churn) -> float:
+    if churn.distribution == "planned":
+        return 1.0
     if churn.recorded:
         return sum(churn.recorded) / len(churn.recorded)
     up_s, down_s = _means_s(churn)
@@ -26,8 +38,11 @@ def up_share(churn: Churn) -> float:
 def mean_spells_s(churn: Churn) -> tuple[float, float]:
     """How long nodes that leave stay and are away in the mean (s).
 
-    Of recorded ones: the time there, and the time away, by the number of departures.
+    Of recorded ones: the time there, and the time away, by the number of departures. Maintenance
+    does not count.
     """
+    if churn.distribution == "planned":
+        return math.inf, 0.0
     if not churn.recorded:
         return _means_s(churn)
     turned = zip(churn.recorded, (*churn.recorded[1:], churn.recorded[0]), strict=True)

@@ -79,6 +79,9 @@ class Activity:
     """On each line, weights not included."""
     there: Mapping[str, float] = field(default_factory=dict)
     """Share of the hour in which each node is there; all of it where it is not named."""
+    starting: Mapping[str, float] = field(default_factory=dict)
+    """Share of the hour in which it is there and cannot be used yet, because it was rented anew;
+    what is to be expected where it is not named."""
     repeated: Mapping[str, float] = field(default_factory=dict)
     """Share of the hour in which it computes what failed or is computed again."""
     weights_bytes: Mapping[Ends, float] = field(default_factory=dict)
@@ -143,9 +146,10 @@ def _machines(
         in_use, rent = problem.deployment.in_use, node.usd_per_hour
         there = activity.there.get(name, 1.0)
         busy, again = activity.busy.get(name, 0.0), activity.repeated.get(name, 0.0)
-        audit = activity.audit.get(name, 0.0)
+        audit, starting = activity.audit.get(name, 0.0), activity.starting.get(name)
+        usable = there - (starting or 0.0)
         if name in holding or (busy and name not in standbys):
-            waiting = there - (busy + audit) * in_use
+            waiting = usable - (busy + audit) * in_use
             yield CostLine(kind="rent", where=name, usd_per_hour=rent * (busy - again) * in_use)
             yield CostLine(
                 kind="idle",
@@ -155,7 +159,7 @@ def _machines(
             )
         else:
             kind: CostKind = "standby" if name in standbys else "coordinator"
-            waiting = there - (again + audit) * in_use
+            waiting = usable - (again + audit) * in_use
             yield CostLine(kind=kind, where=name, usd_per_hour=rent * waiting)
         yield CostLine(
             kind="repeated",
@@ -164,7 +168,7 @@ def _machines(
             note="failed work and work done again",
         )
         yield CostLine(kind="verification", where=name, usd_per_hour=rent * audit * in_use)
-        yield from _fixed(problem, node, first_s.get(name, 0.0))
+        yield from _fixed(problem, node, first_s.get(name, 0.0), starting)
         if node.usd_per_joule and node.device is not None:
             joule = hourly_joule(problem, node, busy + audit, there)
             yield CostLine(kind="electricity", where=name, usd_per_hour=joule * node.usd_per_joule)
@@ -179,8 +183,14 @@ def hourly_joule(problem: Problem, node: Node, busy: float, there: float) -> flo
     return energy_joule(*times, device.tdp_w, device.idle_w) * node.count
 
 
-def _fixed(problem: Problem, node: Node, loading_s: float) -> Iterator[CostLine]:
-    """What a machine costs once, or with every new rental."""
+def _fixed(
+    problem: Problem, node: Node, loading_s: float, starting: float | None
+) -> Iterator[CostLine]:
+    """What a machine costs once, or with every new rental.
+
+    ``starting`` is the share of the time in which it was seen to start anew; None where new rentals
+    are as often as is to be expected.
+    """
     period_h = problem.deployment.period_h
     yield CostLine(
         kind="hardware",
@@ -192,22 +202,21 @@ def _fixed(problem: Problem, node: Node, loading_s: float) -> Iterator[CostLine]
     yield CostLine(
         kind="start_up",
         where=node.id,
-        usd_per_hour=_start_up(problem, node) + loading,
+        usd_per_hour=_start_up(problem, node, starting) + loading,
         note=f"{node.start_up_s / 60:.3g} min until it starts, {loading_s / 60:.3g} min to load",
     )
     usd, said = _rounding(problem, node)
     yield CostLine(kind="rounding", where=node.id, usd_per_hour=usd, note=said)
 
 
-def _rentals_per_hour(problem: Problem, node: Node) -> float:
-    """How often a rental begins (1/h): once in the deployment, and when a node comes back."""
-    return 1 / problem.deployment.period_h + returns_per_hour(problem, node.id)
-
-
-def _start_up(problem: Problem, node: Node) -> float:
-    if not node.start_up_s or not node.usd_per_hour:
-        return 0.0
-    return node.usd_per_hour * node.start_up_s / _HOUR_S * _rentals_per_hour(problem, node)
+def _start_up(problem: Problem, node: Node, starting: float | None = None) -> float:
+    """Rent of the time in which a node starts; duds among the rentals are paid for as well."""
+    first_h, again = node.start_up_s / _HOUR_S, starting
+    if again is None:
+        churn = problem.cluster.churn_of(node.id)
+        duds_s = churn.dud / (1 - churn.dud) * churn.dud_after_s if churn is not None else 0.0
+        again = (first_h + duds_s / _HOUR_S) * returns_per_hour(problem, node.id)
+    return node.usd_per_hour * (first_h / problem.deployment.period_h + again)
 
 
 def _rounding(problem: Problem, node: Node) -> tuple[float, str]:
