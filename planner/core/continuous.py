@@ -133,7 +133,12 @@ class ContinuousSchedule(Generic[C]):
         return jobs
 
     def steady_steps(self, group: int, most: int) -> int:
-        """How often the last step, if it only decoded, can be repeated, ``most`` times at most."""
+        """How many decode steps of a group can follow from now on if nobody comes or leaves.
+
+        ``most`` at most; none where somebody is to be admitted first, or a prompt goes on.
+        """
+        if self._partial[group] is not None or (self._waiting and self.admits(group)):
+            return 0
         running, free, block = len(self._running[group]), self.pool.free, self.pool.block_tokens
         steps = block * (free // running)
         if steps >= most:
@@ -147,7 +152,7 @@ class ContinuousSchedule(Generic[C]):
         return steps
 
     def repeat(self, group: int, steps: int) -> None:
-        """Notes that the last step was repeated so many times."""
+        """Notes that so many decode steps of a group have passed."""
         phase, block = self._phase[group], self.pool.block_tokens
         whole, rest = divmod(steps, block)
         start = self._steps[group] % block
@@ -156,6 +161,12 @@ class ContinuousSchedule(Generic[C]):
             blocks += sum(phase[: start + rest - block])
         self.pool.take(blocks)
         self._steps[group] += steps
+
+    def decode(self, group: int) -> Job[C]:
+        """Begins a decode step of a group, for which there is room."""
+        self.repeat(group, 1)
+        self._under_way[group] += 1
+        return Job("decode", group, tuple(self._running[group]))
 
     def _needed(self, group: int, step: int = 0) -> int:
         """Decoding sequences that need a block in the step after ``step`` more."""

@@ -108,11 +108,19 @@ class PipelineSchedule(Generic[S]):
         return everyone
 
     def steady_steps(self, group: int, most: int) -> int:
-        """How often a decode step can be repeated: as often as somebody wants it."""
-        return most
+        """How many decode steps of a group can follow from now on if nobody comes or leaves.
+
+        ``most`` at most; none where somebody is to be admitted first.
+        """
+        return 0 if self.admits(group) else most
 
     def repeat(self, group: int, steps: int) -> None:
-        """Notes that the last step was repeated so many times."""
+        """Notes that so many decode steps of a group have passed."""
+
+    def decode(self, group: int) -> Job[S]:
+        """Begins a decode step of a group, for which there is room."""
+        self._under_way[group] += 1
+        return Job("decode", group, tuple(self._running[group]))
 
     def back(self, job: Job[S]) -> None:
         """Notes that a job's tokens have arrived."""

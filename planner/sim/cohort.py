@@ -78,12 +78,13 @@ class Cohort:
 
     def advance_row(self, row: Row, rounds: int) -> None:
         """Lets the first steps of a row pass."""
-        self.advance(row.after(1))
-        later = rounds - 1
-        if not later:
+        self.advance(row.began_s + row.step_s)
+        if rounds == 1:
             return
+        later = rounds - 1
         if self.counted:
-            second_s, latest_s = row.single_s(2), row.single_s(rounds)
+            second_s = row.step_s + row.growth_s
+            latest_s = row.step_s + later * row.growth_s
             self.gaps.add(second_s, latest_s, later * self.counted, row.jitter_s)
         self.steps += later
         self.context += later * self.size

@@ -9,14 +9,15 @@ arrival that can be admitted, or with a loss.
 from __future__ import annotations
 
 import math
-import random
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from planner.core.cost.batch import leaning_tokens
 from planner.core.gaps import Gaps
-from planner.core.rng import stream
+from planner.core.rng import generator
 from planner.core.schedule import Job
 from planner.sim.cohort import Cohort
 from planner.sim.lane import Schedule
@@ -28,6 +29,9 @@ from planner.sim.track import Flight, Track
 
 if TYPE_CHECKING:
     from planner.sim.simulate import Run
+
+_AT_ONCE = 256
+"""Normal numbers that are drawn at a time."""
 
 
 @dataclass(slots=True)
@@ -54,14 +58,21 @@ class RoundLane:
     """In the order in which they come back."""
     dropped: list[Job[Served]] = field(default_factory=list)
     """Jobs that were lost under way and will be sent again."""
-    draws: random.Random = field(init=False)
+    draws: np.random.Generator = field(init=False)
+    normals: list[float] = field(default_factory=list)
+    """Standard normal numbers that were drawn and not used yet."""
+    skew: float = field(init=False)
+    coalesces: bool = field(init=False)
+    """Whether steps follow each other with nothing that comes between."""
     decide_s: float = math.inf
     most_seats: int = 0
     next_s: float = math.inf
     """When something happens next."""
 
     def __post_init__(self) -> None:
-        self.draws = stream(self.network.seed, "jitter of rows", self.index)
+        self.draws = generator(self.network.seed, "jitter of rows", self.index)
+        self.coalesces = self.groups == 1 and self.alone
+        self.skew = self.run.problem.engine.kv_skew
         self.cohorts = [Cohort(self.gaps) for _ in range(self.groups)]
         self._settle_on_nodes()
 
@@ -72,11 +83,6 @@ class RoundLane:
             self.paces[nodes] = Pace(self.run.problem, workers, self.network.routes[self.index])
         self.pace = self.paces[nodes]
         self.track = Track(self.pace)
-
-    @property
-    def coalesces(self) -> bool:
-        """Whether steps follow each other with nothing that comes between."""
-        return self.groups == 1 and self.alone
 
     def add(self, sequence: Served, now_s: float) -> None:
         """Puts a sequence in line, and has the schedule asked as soon as something can start."""
@@ -98,26 +104,56 @@ class RoundLane:
 
     def advance(self, until_s: float) -> None:
         """Lets happen what happens before then, or until a user's next request is to come."""
-        run, flights = self.run, self.flights
+        run = self.run
         while self.next_s < until_s:
             now_s = run.clock_s = self.next_s
-            if self.row is not None:
-                finished = self._end_row(self.row)
-            else:
-                finished = False
-                while flights and flights[0].ends_s <= now_s:
-                    finished |= self._take_back(flights.popleft())
-            self.decide_s = now_s
-            if not (finished and run.closed):
+            finished = self._land(now_s) if self.row is None else self._end_row(self.row)
+            if finished and run.closed:
+                self._expect()
+                return
+            if self.decide_s <= now_s:
                 self._send(now_s)
             self._expect()
-            if finished and run.closed:
-                return
+
+    def _land(self, now_s: float) -> bool:
+        """Takes back what comes back now; whether somebody finished."""
+        flights, finished = self.flights, False
+        while flights and flights[0].ends_s <= now_s:
+            flight = flights.popleft()
+            self.pace.note(flight.load)
+            if flight.load.piece is None:
+                done = self._take_back(flight)
+            else:
+                cohort = self.cohorts[flight.job.group]
+                cohort.advance(now_s)
+                done = cohort.finished()
+                if not done and self._goes_on(flight):
+                    continue
+                self.schedule.back(flight.job)
+            self.decide_s = now_s
+            if done:
+                finished = self._let_go(done)
+        return finished
+
+    def _goes_on(self, flight: Flight) -> bool:
+        """Has a group that decodes take its next step at once, if nothing comes between."""
+        if self.flights and self.flights[0].ends_s <= flight.ends_s:
+            return False
+        if not self.schedule.steady_steps(flight.job.group, 1):
+            return False
+        self.schedule.repeat(flight.job.group, 1)
+        self._start(flight.job, flight.ends_s)
+        return True
 
     def _send(self, now_s: float) -> None:
+        """Sends what can start now."""
         self.decide_s = math.inf
         if self.run.failover.stopped(self.index):
             return
+        if self.coalesces:
+            self.row = self._row(now_s)
+            if self.row is not None:
+                return
         schedule = self.schedule
         jobs = schedule.next_jobs()
         for sequence in schedule.preempted:
@@ -132,28 +168,30 @@ class RoundLane:
 
     def _start(self, job: Job[Served], now_s: float) -> None:
         self.run.happened += 1
-        cohort = self.cohorts[job.group]
-        if job.phase == "decode" and self.coalesces:
-            self.row = self._row(job, cohort, now_s)
-            return
         ready_s = now_s
         if self.pace.own_s:
             _, ready_s = self.coordinator.serve(now_s, self.pace.own_s)
-        self.flights.append(self.track.fly(job, self._load(job, cohort), ready_s))
+        load = self._load(job, self.cohorts[job.group])
+        self.flights.append(self.track.fly(job, load, ready_s))
 
-    def _row(self, job: Job[Served], cohort: Cohort, now_s: float) -> Row:
-        """As many equal steps as there can be if nobody comes."""
-        context, size = self._context(cohort), cohort.size
+    def _row(self, now_s: float) -> Row | None:
+        """As many equal steps as there can be if nobody comes; None where something is between."""
+        cohort = self.cohorts[0]
+        size = cohort.size
+        if not size or self.flights:
+            return None
+        context = self._context(cohort)
         piece = self.pace.decode(size, context)
-        rounds = 1
-        if not self.schedule.admits():
-            most = min(cohort.steps_left - 1, int((piece.high - context) // size))
-            rounds += self.schedule.steady_steps(job.group, most)
+        most = min(cohort.steps_left, int((piece.high - context) // size) + 1)
+        rounds = self.schedule.steady_steps(0, most)
+        if not rounds:
+            return None
+        self.run.happened += 1
         step_s, jitter_s = piece.step_s + piece.growth_s * context, self.pace.jitter_s
         if jitter_s:
             step_s += self.pace.latency_s + jitter_s * self._normal() / math.sqrt(rounds)
         growth_s = piece.growth_s * size
-        row = Row(job, piece, context, now_s, rounds, step_s, growth_s, jitter_s)
+        row = Row(piece, context, now_s, rounds, step_s, growth_s, jitter_s)
         row.ends_s = max(now_s, row.after(rounds))
         return row
 
@@ -168,38 +206,37 @@ class RoundLane:
 
     def _context(self, cohort: Cohort) -> float:
         """Cached tokens of those who decode; more where the longest one tells."""
-        skew = self.run.problem.engine.kv_skew
-        if not skew:
+        if not self.skew:
             return cohort.context
-        return leaning_tokens(cohort.size, cohort.context, cohort.longest_tokens, skew)
+        return leaning_tokens(cohort.size, cohort.context, cohort.longest_tokens, self.skew)
 
     def _normal(self) -> float:
         """A standard normal number."""
-        return self.draws.gauss(0.0, 1.0)
+        if not self.normals:
+            self.normals = self.draws.standard_normal(_AT_ONCE).tolist()
+        return self.normals.pop()
 
     def _end_row(self, row: Row) -> bool:
         """Hands out the tokens of all steps of a row; whether somebody finished."""
-        self.row = None
+        self.row, self.decide_s = None, row.ends_s
         self._pass(row, row.rounds)
-        self.schedule.repeat(row.job.group, row.rounds - 1)
-        self.schedule.back(row.job)
-        return self._let_go(self.cohorts[row.job.group].finished())
+        return self._let_go(self.cohorts[0].finished())
 
     def _pass(self, row: Row, rounds: int) -> None:
         """Notes the first steps of a row."""
         self.pace.note_steps(row.piece, row.context, rounds)
         self.coordinator.promised_s += rounds * self.pace.own_s
-        self.cohorts[row.job.group].advance_row(row, rounds)
+        self.cohorts[0].advance_row(row, rounds)
+        self.schedule.repeat(0, rounds)
 
-    def _take_back(self, flight: Flight) -> bool:
-        """Hands out the tokens of a job; whether somebody finished."""
+    def _take_back(self, flight: Flight) -> list[Served]:
+        """Hands out the tokens of a job with prompts; who had the last one."""
         job, now_s = flight.job, flight.ends_s
-        self.pace.note(flight.load)
         self.schedule.back(job)
         cohort = self.cohorts[job.group]
         finished: list[Served] = []
         complete = [piece.sequence for piece in job.pieces if piece.completes]
-        if job.phase == "prefill" and not job.pieces:
+        if not job.pieces:
             complete = list(job.sequences)
             complete[0].cached_tokens = complete[0].known_tokens
         elif job.sequences:
@@ -213,7 +250,7 @@ class RoundLane:
                 cohort.join(sequence)
             else:
                 finished.append(sequence)
-        return self._let_go(finished)
+        return finished
 
     def _let_go(self, finished: list[Served]) -> bool:
         for sequence in finished:
@@ -247,13 +284,13 @@ class RoundLane:
     def _broken(self, row: Row, now_s: float) -> Flight:
         """The step of a row that is under way, after those before it are taken back."""
         rounds = row.rounds_until(now_s) - 1
-        cohort, began_s = self.cohorts[row.job.group], row.began_s
+        cohort, began_s = self.cohorts[0], row.began_s
         if rounds:
             self._pass(row, rounds)
-            self.schedule.repeat(row.job.group, rounds)
             began_s = cohort.last_s
         _, ready_s = self.coordinator.serve(began_s, self.pace.own_s)
-        return self.track.fly(row.job, self.pace.step(row.piece, self._context(cohort)), ready_s)
+        load = self.pace.step(row.piece, self._context(cohort))
+        return self.track.fly(self.schedule.decode(0), load, ready_s)
 
     def resume(self, now_s: float) -> None:
         """Sends again what was dropped, and goes on."""

@@ -6,16 +6,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from planner.core.schedule import Job
 from planner.sim.pace import Piece
-from planner.sim.served import Served
 
 
 @dataclass(slots=True, eq=False)
 class Row:
     """Steps whose times are an arithmetic series, as each adds as many cached tokens."""
 
-    job: Job[Served]
     piece: Piece
     context: float
     """Cached tokens of the first step."""
