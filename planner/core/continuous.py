@@ -156,10 +156,13 @@ class ContinuousSchedule(Generic[C]):
         phase, block = self._phase[group], self.pool.block_tokens
         whole, rest = divmod(steps, block)
         start = self._steps[group] % block
-        blocks = whole * len(self._running[group]) + sum(phase[start : start + rest])
+        blocks = sum(phase[start : start + rest])
+        if whole:
+            blocks += whole * len(self._running[group])
         if start + rest > block:
             blocks += sum(phase[: start + rest - block])
-        self.pool.take(blocks)
+        if blocks:
+            self.pool.take(blocks)
         self._steps[group] += steps
 
     def decode(self, group: int) -> Job[C]:

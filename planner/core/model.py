@@ -188,13 +188,15 @@ class ModelSpec(Card):
 
     def runs(self, start: int, stop: int) -> tuple[tuple[Layer, int], ...]:
         """Distinct layers of a range with how often each occurs, in order of first appearance."""
-        if start == 0 and stop == self.num_hidden_layers:
-            return self._all_runs
-        return _runs(self.layers[start:stop])
+        found = self._known_runs.get((start, stop))
+        if found is None:
+            found = self._known_runs[start, stop] = _runs(self.layers[start:stop])
+        return found
 
     @cached_property
-    def _all_runs(self) -> tuple[tuple[Layer, int], ...]:
-        return _runs(self.layers)
+    def _known_runs(self) -> dict[tuple[int, int], tuple[tuple[Layer, int], ...]]:
+        """What was asked for, and the answer."""
+        return {}
 
     @property
     def active_params(self) -> int:

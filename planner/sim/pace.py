@@ -36,12 +36,11 @@ class Piece:
     low: float
     high: float
     """Fewest and most cached tokens this holds for."""
-    base_s: tuple[float, ...]
-    """By place: how long it is taken with no cached tokens, if the piece went on that far."""
-    slope_s: tuple[float, ...]
-    """By place: time per cached token."""
+    places_s: tuple[tuple[float, float], ...]
+    """By place: how long it is taken with no cached tokens, if the piece went on that far, and what
+    every cached token adds."""
     step_s: float
-    """``base_s`` of all places and everything else on the way."""
+    """The former of all places, and everything else on the way."""
     growth_s: float
     times: int = 0
     """Steps that went all the way."""
@@ -171,22 +170,20 @@ class Pace:
                 return piece
         lines = [worker.straight.decode(sequences, context) for worker in self.workers]
         base_s = self._load("decode", sequences, sequences, [line.base_s for line in lines]).taken_s
-        rest = iter(lines)
-        slope_s = tuple(
-            0.0 if carrier else next(rest).slope_s for carrier in self.carriers["decode"]
-        )
+        slopes_s = iter(line.slope_s for line in lines)
+        slope_s = [0.0 if carrier else next(slopes_s) for carrier in self.carriers["decode"]]
         low, high = max(line.low for line in lines), min(line.high for line in lines)
         step_s = self.own_s + sum(base_s) + sum(self.after_s)
-        piece = Piece(sequences, low, high, tuple(base_s), slope_s, step_s, sum(slope_s))
+        places_s = tuple(zip(base_s, slope_s, strict=True))
+        piece = Piece(sequences, low, high, places_s, step_s, sum(slope_s))
         known.insert(0, piece)
         return piece
 
-    def step(self, piece: Piece, context: float) -> Load:
+    def step(self, sequences: int, context: float) -> Load:
         """A single decode step."""
-        taken_s = [
-            base + slope * context for base, slope in zip(piece.base_s, piece.slope_s, strict=True)
-        ]
-        return Load(taken_s, piece.size, piece.size, piece, context)
+        piece = self.decode(sequences, context)
+        taken_s = [base + slope * context for base, slope in piece.places_s]
+        return Load(taken_s, sequences, sequences, piece, context)
 
     def note(self, load: Load) -> None:
         """Notes that a job went all the way."""
@@ -213,7 +210,7 @@ class Pace:
         """Puts the jobs that went all the way on the accounts of the places, once."""
         busy_s = self.once_s
         for piece in (piece for pieces in self.pieces.values() for piece in pieces):
-            for index, (base, slope) in enumerate(zip(piece.base_s, piece.slope_s, strict=True)):
+            for index, (base, slope) in enumerate(piece.places_s):
                 busy_s[index] += base * piece.times + slope * piece.context
             self.jobs += piece.times
             self.new_tokens += piece.size * piece.times

@@ -142,7 +142,8 @@ class RoundLane:
         if not self.schedule.steady_steps(flight.job.group, 1):
             return False
         self.schedule.repeat(flight.job.group, 1)
-        self._start(flight.job, flight.ends_s)
+        flight.load = self._load(flight.job)
+        self._fly(flight, flight.ends_s)
         return True
 
     def _send(self, now_s: float) -> None:
@@ -167,12 +168,15 @@ class RoundLane:
             self._start(job, now_s)
 
     def _start(self, job: Job[Served], now_s: float) -> None:
+        self._fly(Flight(job, self._load(job)), now_s)
+
+    def _fly(self, flight: Flight, now_s: float) -> None:
         self.run.happened += 1
         ready_s = now_s
         if self.pace.own_s:
             _, ready_s = self.coordinator.serve(now_s, self.pace.own_s)
-        load = self._load(job, self.cohorts[job.group])
-        self.flights.append(self.track.fly(job, load, ready_s))
+        self.track.fly(flight, ready_s)
+        self.flights.append(flight)
 
     def _row(self, now_s: float) -> Row | None:
         """As many equal steps as there can be if nobody comes; None where something is between."""
@@ -195,14 +199,15 @@ class RoundLane:
         row.ends_s = max(now_s, row.after(rounds))
         return row
 
-    def _load(self, job: Job[Served], cohort: Cohort) -> Load:
+    def _load(self, job: Job[Served]) -> Load:
         """What a job asks of the places."""
         if job.phase == "prefill" and not job.pieces:
             return self.pace.prompt(job.sequences[0].known_tokens)
+        cohort = self.cohorts[job.group]
         context = self._context(cohort) if cohort.size else 0
         if job.pieces:
-            return self.pace.beside(len(job.sequences), context, job.pieces)
-        return self.pace.step(self.pace.decode(cohort.size, context), context)
+            return self.pace.beside(cohort.size, context, job.pieces)
+        return self.pace.step(cohort.size, context)
 
     def _context(self, cohort: Cohort) -> float:
         """Cached tokens of those who decode; more where the longest one tells."""
@@ -289,8 +294,10 @@ class RoundLane:
             self._pass(row, rounds)
             began_s = cohort.last_s
         _, ready_s = self.coordinator.serve(began_s, self.pace.own_s)
-        load = self.pace.step(row.piece, self._context(cohort))
-        return self.track.fly(self.schedule.decode(0), load, ready_s)
+        job = self.schedule.decode(0)
+        flight = Flight(job, self._load(job))
+        self.track.fly(flight, ready_s)
+        return flight
 
     def resume(self, now_s: float) -> None:
         """Sends again what was dropped, and goes on."""

@@ -13,16 +13,16 @@ from planner.sim.served import Served
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """A job under way."""
+    """A job under way; one that just decodes may go again and again."""
 
     job: Job[Served]
     load: Load
-    ends_s: float
-    came_s: Sequence[float]
+    ends_s: float = 0.0
+    came_s: Sequence[float] = ()
     """By place: when it gets there."""
-    done_s: Sequence[float]
+    done_s: Sequence[float] = ()
     """By place: when the place is free for the next."""
-    drawn_s: Sequence[float]
+    drawn_s: Sequence[float] = ()
     """Latencies of the wires that vary."""
 
 
@@ -34,32 +34,41 @@ class Track:
     free_s: list[float] = field(init=False)
     """By place: until when it is taken."""
     last_s: list[float] = field(init=False)
-    """By place: when the job before got to the next one: none overtakes another."""
+    """By wire that varies: when the job before arrived, which none overtakes."""
+    beyond: Sequence[tuple[float, Latency | None]] = field(init=False)
+    """By place: what is on the way after it, and what is drawn."""
 
     def __post_init__(self) -> None:
         places = self.pace.places
+        self.beyond = tuple(zip(self.pace.after_s, self.pace.draws, strict=True))
         self.free_s = [place.server.free_s for place in places]
         self.last_s = [place.last_s if isinstance(place, Wire) else 0.0 for place in places]
 
-    def fly(self, job: Job[Served], load: Load, ready_s: float) -> Flight:
+    def fly(self, flight: Flight, ready_s: float) -> None:
         """Takes a job through all places, from when the coordinator has sent it."""
         free_s, last_s = self.free_s, self.last_s
-        at_s, came_s, drawn_s = ready_s, [ready_s], []
-        ahead = zip(load.taken_s, self.pace.after_s, self.pace.draws, strict=True)
-        for index, (taken_s, after_s, draw) in enumerate(ahead):
+        at_s, came_s, drawn_s, index = ready_s, [ready_s], [], 0
+        taken_s = flight.load.taken_s
+        for after_s, draw in self.beyond:
             if free_s[index] > at_s:
                 at_s = free_s[index]
-            at_s = free_s[index] = at_s + taken_s
+            at_s = free_s[index] = at_s + taken_s[index]
             at_s += after_s
             if draw is not None:
                 latency_s = draw()
                 drawn_s.append(latency_s)
                 at_s += latency_s
-            if last_s[index] > at_s:
-                at_s = last_s[index]
-            last_s[index] = at_s
+                if last_s[index] > at_s:
+                    at_s = last_s[index]
+                last_s[index] = at_s
             came_s.append(at_s)
-        return Flight(job, load, at_s, came_s, free_s[:], drawn_s)
+            index += 1  # noqa: SIM113
+        flight.ends_s, flight.came_s, flight.done_s, flight.drawn_s = (
+            at_s,
+            came_s,
+            free_s[:],
+            drawn_s,
+        )
 
     def book(self, flight: Flight, now_s: float) -> list[tuple[Latency, float]]:
         """Puts a job on the accounts of the places that it has come to; draws it did not need."""
