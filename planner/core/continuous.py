@@ -173,12 +173,12 @@ class ContinuousSchedule(Generic[C]):
 
     def _needed(self, group: int, step: int = 0) -> int:
         """Decoding sequences that need a block in the step after ``step`` more."""
-        phase = self._phase[group]
-        return phase[(self._steps[group] + step) % len(phase)]
+        return self._phase[group][(self._steps[group] + step) % self.pool.block_tokens]
 
     def _count(self, sequence: C, cached_tokens: int, by: int) -> None:
-        phase = self._phase[sequence.group]
-        phase[(self._steps[sequence.group] - cached_tokens) % len(phase)] += by
+        group = sequence.group
+        remainder = (self._steps[group] - cached_tokens) % self.pool.block_tokens
+        self._phase[group][remainder] += by
 
     def _forget(self, sequence: C) -> None:
         """Gives back what a sequence that does not run any more had."""
@@ -237,21 +237,23 @@ class ContinuousSchedule(Generic[C]):
 
     def _admit(self, group: int, budget: int, pieces: list[Piece[C]]) -> None:
         """Takes prompts from the line as far as seats, budget and blocks go."""
+        pool = self.pool
         while self._waiting:
             sequence = self._waiting[0]
             hit = self._fits(sequence, budget)
             if hit is None:
                 break
             self._waiting.popleft()
-            self.pool.claim(sequence.owner, hit)
-            cached = hit * self.pool.block_tokens
-            self.asked_tokens += sequence.known_tokens
+            if hit:
+                pool.claim(sequence.owner, hit)
+            known, cached = sequence.known_tokens, hit * pool.block_tokens
+            self.asked_tokens += known
             self.reused_tokens += cached
-            tokens = min(sequence.known_tokens - cached, budget)
-            self.pool.take(self.pool.holding(cached + tokens) - hit)
+            tokens = min(known - cached, budget)
+            pool.take(pool.holding(cached + tokens) - hit)
             sequence.cached_tokens, sequence.group = cached, group
             self._running[group].append(sequence)
-            done = cached + tokens == sequence.known_tokens
+            done = cached + tokens == known
             self._partial[group] = None if done else sequence
             pieces.append(Piece(sequence, cached, tokens, done))
             budget -= tokens
@@ -261,10 +263,9 @@ class ContinuousSchedule(Generic[C]):
 
         It has to fit as a whole, even if it is computed in pieces (``scheduler_reserve_full_isl``).
         """
-        pool = self.pool
         if budget <= 0 or self.occupied >= self._seats:
             return None
-        if pool.holding(sequence.known_tokens) > pool.free:
+        pool, known, shared = self.pool, sequence.known_tokens, sequence.shared_tokens
+        if pool.holding(known) > pool.free:
             return None
-        known = min(sequence.known_tokens - 1, sequence.shared_tokens)
-        return pool.prefix_blocks(sequence.owner, known)
+        return pool.prefix_blocks(sequence.owner, min(known - 1, shared)) if shared else 0

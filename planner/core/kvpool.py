@@ -69,6 +69,5 @@ class KvPool:
 
     def claim(self, owner: Hashable, blocks: int) -> None:
         """Takes the first blocks of an owner's prefix with what they hold."""
-        if blocks:
-            self.unused += self.left.pop(owner) - blocks
-            self.free -= blocks
+        self.unused += self.left.pop(owner) - blocks
+        self.free -= blocks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 
+from planner.core.cost.batch import leaning_tokens
 from planner.core.gaps import Gaps
 from planner.sim.row import Row
 from planner.sim.served import Served
@@ -52,13 +53,14 @@ class Cohort:
         """Steps until the first member finishes."""
         return self.ends[0][0] - self.steps
 
-    @property
-    def longest_tokens(self) -> int:
-        """Cached tokens of the longest member."""
+    def leaning_tokens(self, skew: float) -> float:
+        """Cached tokens as attention feels them, of which the longest member tells more."""
+        if not skew or not self.size:
+            return self.context
         while True:
             lacks, _, sequence = self.longest[0]
             if sequence.cohort is self and sequence.joined - sequence.cached_tokens == lacks:
-                return self.steps - lacks
+                return leaning_tokens(self.size, self.context, self.steps - lacks, skew)
             heapq.heappop(self.longest)
 
     def advance(self, first_s: float) -> None:
@@ -125,7 +127,7 @@ class Cohort:
             return
         record = sequence.record
         sequence.cached_tokens += tokens
-        sequence.left -= tokens
+        sequence.deliver(tokens)
         sequence.joined = self.steps
         record.deliver(tokens, self.last_s)
 

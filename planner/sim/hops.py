@@ -103,7 +103,7 @@ class HopLane:
 
     def _deliver(self, sequence: Served, tokens: int) -> None:
         sequence.record.token_s.extend([self.now()] * tokens)
-        sequence.left -= tokens
+        sequence.deliver(tokens)
         if sequence.left == 0:
             self.schedule.leave(sequence)
             self.run.complete(sequence)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from planner.core.cost.batch import leaning_tokens
 from planner.core.gaps import Gaps
 from planner.core.rng import generator
 from planner.core.schedule import Job
@@ -54,6 +53,8 @@ class RoundLane:
     cohorts: list[Cohort] = field(init=False)
     row: Row | None = None
     """The steps that follow each other; nothing else is under way then."""
+    newcomers: bool = False
+    """Whether somebody has come who is likely to be admitted."""
     flights: deque[Flight] = field(default_factory=deque)
     """In the order in which they come back."""
     dropped: list[Job[Served]] = field(default_factory=list)
@@ -90,6 +91,7 @@ class RoundLane:
         if self.row is not None:
             if self.schedule.admits():
                 self.row.cut(now_s, self._normal)
+                self.newcomers = True
         elif not self.flights or self.groups > 1:
             self.decide_s = now_s
         self._expect()
@@ -151,10 +153,11 @@ class RoundLane:
         self.decide_s = math.inf
         if self.run.failover.stopped(self.index):
             return
-        if self.coalesces:
+        if self.coalesces and not self.newcomers:
             self.row = self._row(now_s)
             if self.row is not None:
                 return
+        self.newcomers = False
         schedule = self.schedule
         jobs = schedule.next_jobs()
         for sequence in schedule.preempted:
@@ -184,7 +187,7 @@ class RoundLane:
         size = cohort.size
         if not size or self.flights:
             return None
-        context = self._context(cohort)
+        context = cohort.leaning_tokens(self.skew)
         piece = self.pace.decode(size, context)
         most = min(cohort.steps_left, int((piece.high - context) // size) + 1)
         rounds = self.schedule.steady_steps(0, most)
@@ -204,16 +207,10 @@ class RoundLane:
         if job.phase == "prefill" and not job.pieces:
             return self.pace.prompt(job.sequences[0].known_tokens)
         cohort = self.cohorts[job.group]
-        context = self._context(cohort) if cohort.size else 0
+        context = cohort.leaning_tokens(self.skew)
         if job.pieces:
             return self.pace.beside(cohort.size, context, job.pieces)
         return self.pace.step(cohort.size, context)
-
-    def _context(self, cohort: Cohort) -> float:
-        """Cached tokens of those who decode; more where the longest one tells."""
-        if not self.skew:
-            return cohort.context
-        return leaning_tokens(cohort.size, cohort.context, cohort.longest_tokens, self.skew)
 
     def _normal(self) -> float:
         """A standard normal number."""
@@ -269,7 +266,7 @@ class RoundLane:
         if record.token_s and sequence.counts:
             self.gaps.add(now_s - record.token_s[-1])
         record.deliver(1, now_s)
-        sequence.left -= 1
+        sequence.deliver(1)
 
     def drop(self, now_s: float) -> None:
         """Gives up what is under way; it is sent again when the pipeline resumes."""

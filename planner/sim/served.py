@@ -20,6 +20,8 @@ class Served:
     """A request on its way; ``left`` is known to the oracle only."""
 
     record: RequestRecord
+    told_tokens: int
+    """Tokens of its prompt and of its answer, up to when it joined its cohort."""
     left: int
     counts: bool = True
     """Whether it enters the metrics; warm-up requests do not."""
@@ -50,13 +52,17 @@ class Served:
     @property
     def known_tokens(self) -> int:
         """Tokens of its prompt and its answer so far."""
-        record = self.record
-        return record.prompt_tokens + record.output_tokens + self.pending_tokens
+        return self.told_tokens + (self.pending_tokens if self.cohort is not None else 0)
 
     @property
     def computed_tokens(self) -> int:
         """Of these, tokens that are in the cache."""
-        return self.cached_tokens + self.pending_tokens
+        return self.cached_tokens + (self.pending_tokens if self.cohort is not None else 0)
+
+    def deliver(self, tokens: int) -> None:
+        """Counts tokens that it has had."""
+        self.told_tokens += tokens
+        self.left -= tokens
 
     def begin_anew(self) -> None:
         """Forgets what was computed, but not whose it was."""

@@ -225,7 +225,12 @@ class Run:
             self._fail(record, f"{needed} tokens do not fit a seat of {room}")
             return False
         sequence = Served(
-            record, request.output_tokens, counts, request.session, request.shared_tokens
+            record,
+            request.prompt_tokens,
+            request.output_tokens,
+            counts,
+            request.session,
+            request.shared_tokens,
         )
         self.preparing.append((self.clock_s + self.problem.engine.request_s, sequence))
         return True
