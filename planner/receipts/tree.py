@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha256
 
 from planner.core.errors import RunError
 
 Payload = bytes | bytearray | memoryview
-_PLACE = struct.Struct("<HIIB")
+_POSITION_BYTES = 4
 HASH_BYTES = 32
 State = tuple[int, int, list[str]]
 """Next position, leaves and peaks (hex) of a witness, as JSON carries them."""
@@ -24,7 +25,12 @@ class WitnessError(RunError):
 
 
 def leaf(
-    session: str, boundary: int, position: int, dtype: str, shape: Sequence[int], payload: Payload
+    session: str,
+    boundary: int,
+    position: int,
+    dtype: str,
+    shape: tuple[int, ...],
+    payload: Payload,
 ) -> bytes:
     """Hash of what crosses ``boundary`` at ``position`` of a session.
 
@@ -32,12 +38,20 @@ def leaf(
     stages s - 1 and s, the last one the tokens out. Both neighbours see the same bytes, so both
     compute the same leaf.
     """
+    before, after = _around(session, boundary, dtype, shape)
+    place = position.to_bytes(_POSITION_BYTES, "little")
+    return sha256(b"".join((before, place, after, payload))).digest()
+
+
+@lru_cache(maxsize=4096)
+def _around(session: str, boundary: int, dtype: str, shape: tuple[int, ...]) -> tuple[bytes, bytes]:
+    """What stands before and after the position in a leaf: the same for all of a session."""
     name, kind = session.encode(), dtype.encode()
-    place = _PLACE.pack(len(name), boundary, position, len(kind))
     dims = struct.pack(f"<B{len(shape)}I", len(shape), *shape)
-    hashed = sha256(b"\x00" + place + name + kind + dims)
-    hashed.update(payload)
-    return hashed.digest()
+    return (
+        b"\x00" + struct.pack("<HI", len(name), boundary),
+        bytes((len(kind),)) + name + kind + dims,
+    )
 
 
 class Tree:
@@ -90,7 +104,7 @@ class Witness:
         self.next_position = first_position
         self.tree = Tree()
 
-    def see(self, position: int, dtype: str, shape: Sequence[int], payload: Payload) -> bool:
+    def see(self, position: int, dtype: str, shape: tuple[int, ...], payload: Payload) -> bool:
         """Takes what crossed at ``position``; returns False if that was seen before.
 
         Raises WitnessError if positions before it are missing.
