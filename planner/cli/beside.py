@@ -114,7 +114,10 @@ def report_of(beside: Beside) -> RunReport:
         answers=answers,
         recoveries=recovery_terms(measurement.recoveries, beside.simulated.recoveries),
         verification=verification_terms(
-            measurement.verified, beside.simulated.verification, measurement.stages
+            measurement.verified,
+            beside.simulated.verification,
+            beside.simulated.simulated_s,
+            measurement.stages,
         ),
         unserved=next((reason for reason in reasons if "nothing replaced" in reason), ""),
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from planner.core.cost.verification import VerificationCost
+from planner.core.cost.verification import VerificationCost, drawn_overhead
 
 if TYPE_CHECKING:
     from planner.run.measurement import StageRun
@@ -33,6 +33,9 @@ class VerificationTerms:
     stages_s: float = 0.0
     """Time of the stages themselves."""
     predicted_overhead: float | None = None
+    """Of audits over the stages, in the mean over who is drawn."""
+    drawn_overhead: float | None = None
+    """The same of the audits that were drawn and made."""
 
     @property
     def audit_overhead(self) -> float:
@@ -62,6 +65,7 @@ class VerificationTerms:
             "audit_overhead": self.audit_overhead,
             "receipts_overhead": self.receipts_overhead,
             "predicted_audit_overhead": self.predicted_overhead,
+            "predicted_drawn_overhead": self.drawn_overhead,
         }
 
     def text(self) -> Iterator[str]:
@@ -75,8 +79,11 @@ class VerificationTerms:
             f"{self.undecided} undecided, {self.unanswered} of nodes that were lost before"
         )
         predicted = ""
-        if self.predicted_overhead is not None:
-            predicted = f" ({self.predicted_overhead:.2%} predicted)"
+        if self.predicted_overhead is not None and self.drawn_overhead is not None:
+            predicted = (
+                f" ({self.drawn_overhead:.2%} predicted of those drawn, "
+                f"{self.predicted_overhead:.2%} in the mean)"
+            )
         yield (
             f"  audits took {self.audit_overhead:.2%} of the stages' own time{predicted}, "
             f"hashing and signing {self.receipts_overhead:.2%}"
@@ -90,9 +97,12 @@ class VerificationTerms:
 
 
 def verification_terms(
-    verified: Verified | None, predicted: VerificationCost | None, stages: Sequence[StageRun]
+    verified: Verified | None,
+    predicted: VerificationCost | None,
+    lasted_s: float,
+    stages: Sequence[StageRun],
 ) -> VerificationTerms:
-    """What came of the verification of a run."""
+    """What came of the verification of a run, beside a simulation that took ``lasted_s``."""
     if verified is None:
         return VerificationTerms()
     tally = verified.tally
@@ -110,4 +120,7 @@ def verification_terms(
         receipts_s=verified.receipts_s,
         stages_s=sum(step.compute_s for run in stages for step in run.steps),
         predicted_overhead=predicted.overhead if predicted else None,
+        drawn_overhead=(
+            drawn_overhead(predicted, verified.audited, lasted_s) if predicted else None
+        ),
     )

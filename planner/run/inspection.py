@@ -270,6 +270,7 @@ class Inspection:
             self._absent(case)
             return None
         self._verified.audit_s += said["audit_s"]
+        self._verified.audited[self._fleet.stage(post).node] += 1
         with self._lock:
             after = self._docket.judge(case, said["line"].encode())
         if isinstance(after, str):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -42,6 +43,8 @@ class Verified:
     """Time of all stages for hashing and signing."""
     audit_s: float = 0.0
     """Time of all verifiers for computing again."""
+    audited: Counter[str] = field(default_factory=Counter)
+    """Audits that were made of each stage, by the node that has it in the plan."""
 
 
 def seats_of(plan: Plan, oversight: Oversight, checkpoint: Path) -> dict[Post, StageSeat]:

@@ -90,6 +90,7 @@ def test_receipts_of_a_run_stand_before_a_stranger(scene: Scene) -> None:
     assert (found["accused"], found["unverified_sessions"]) == ([], [])
     assert found["audit_overhead"] > 0
     assert found["predicted_audit_overhead"] > 0
+    assert found["predicted_drawn_overhead"] == pytest.approx(found["predicted_audit_overhead"])
     assert scene.terminal("verify", "log", log, "--manifest", path).code == 0
     assert scene.planner("run", path, "--receipts", log).code == 3
     name = next(log.iterdir())

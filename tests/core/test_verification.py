@@ -1,14 +1,17 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from planner.core.cluster import Node
 from planner.core.cost import Batch, Chip, stage_time
+from planner.core.cost.compute import head_time
 from planner.core.cost.traversal import chip as chip_of
 from planner.core.cost.verification import (
     audit_cost,
     audit_load,
+    drawn_overhead,
     session_s,
     verification_cost,
     verifier,
@@ -35,12 +38,33 @@ def test_an_audit_is_one_prefill_over_all_positions() -> None:
     assert cost.traffic_bytes == 2 * 15 * 64 * 2
 
 
-def test_token_ids_at_the_ends_need_no_fetching() -> None:
+def test_a_verifier_fetches_what_entered_a_stage_and_left_its_layers() -> None:
     first, last, whole = (
         audit_cost(model(), start, stop, quant(), chip(), 10, 6).traffic_bytes
         for start, stop in ((0, 2), (2, 4), (0, 4))
     )
-    assert (first, last, whole) == (15 * 64 * 2, 15 * 64 * 2, 0)
+    hidden, ids = 15 * 64 * 2, 15 * 4
+    assert (first, last, whole) == (ids + hidden, 2 * hidden, ids + hidden)
+
+
+def test_the_head_is_asked_about_every_output_token() -> None:
+    spec, outputs, tokens = model(), (1, 3900), 4000
+    less, more = (
+        audit_cost(spec, 2, 4, quant(), chip(), tokens - output, output).compute_s
+        for output in outputs
+    )
+    one, all_of_them = (
+        head_time(spec, quant(), chip(), Batch.decode(output, 0)).total_s for output in outputs
+    )
+    assert more - less == pytest.approx(all_of_them - one)
+    assert more > less
+
+
+def test_an_audit_is_computed_in_one_go_whatever_the_engine_does_with_prompts() -> None:
+    pieces = replace(chip(), prefill_chunk=4)
+    assert audit_cost(model(), 1, 3, quant(), pieces, 10, 6) == audit_cost(
+        model(), 1, 3, quant(), chip(), 10, 6
+    )
 
 
 def test_auditing_weighs_more_the_larger_the_batch() -> None:
@@ -136,4 +160,6 @@ def test_the_first_standby_audits_else_a_coordinator_with_a_device() -> None:
     cost = verification_cost(asked, plan, load, 0.5, 0.25)
     assert cost is not None
     assert cost.overhead == pytest.approx(sum(load.busy.values()) / 0.5)
+    drawn = drawn_overhead(cost, {"a": 3, "b": 1}, 20)
+    assert drawn == pytest.approx((3 * first.compute_s + once.compute_s) / 10)
     assert cost.verifiers == {"a": "a", "b": "c"}

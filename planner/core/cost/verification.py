@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from planner.core.cost.batch import Batch
-from planner.core.cost.compute import Chip, stage_time
+from planner.core.cost.compute import Chip, head_time, stage_time
 from planner.core.cost.egress import Ends
-from planner.core.cost.transfer import hidden_payload_bytes
+from planner.core.cost.transfer import hidden_payload_bytes, token_payload_bytes
 from planner.core.cost.traversal import chip as chip_of
 from planner.core.model import ModelSpec
 from planner.core.plan import Plan
@@ -26,7 +26,7 @@ class AuditCost:
     compute_s: float
     """Time of the verifier: the stage once more, as one prefill over all positions."""
     traffic_bytes: float
-    """Inputs and outputs of the stage, which the verifier fetches."""
+    """What entered the stage and left its layers, which the verifier fetches."""
 
 
 def audit_cost(
@@ -40,13 +40,19 @@ def audit_cost(
 ) -> AuditCost:
     """Cost of computing layers ``[start, stop)`` of a session again on another node.
 
-    The last output token never goes through the stage, hence one position less.
+    The last output token never goes through the stage, hence one position less. All positions
+    are computed in one go, whatever the engine does with long prompts, and on the last stage
+    the head is asked about every output token, not about one.
     """
     positions = prompt_tokens + output_tokens - 1
-    again = stage_time(model, start, stop, quant, chip, Batch.prefill(positions))
-    ends = (start == 0) + (stop == model.num_hidden_layers)
-    fetched_bytes = (2 - ends) * hidden_payload_bytes(model, quant, positions)
-    return AuditCost(again.total_s, fetched_bytes)
+    whole = replace(chip, prefill_chunk=None)
+    again_s = stage_time(model, start, stop, quant, whole, Batch.prefill(positions)).total_s
+    left_bytes = hidden_payload_bytes(model, quant, positions)
+    entered_bytes = token_payload_bytes(positions) if start == 0 else left_bytes
+    if stop == model.num_hidden_layers:
+        picked = head_time(model, quant, whole, Batch.decode(output_tokens, 0))
+        again_s += picked.total_s - head_time(model, quant, whole, Batch.prefill(1)).total_s
+    return AuditCost(again_s, entered_bytes + left_bytes)
 
 
 def session_s(
@@ -83,6 +89,10 @@ class VerificationCost(Spec):
     """Time of audits over the time of the stages themselves."""
     audit_s_per_hour: float
     """Time of all verifiers."""
+    busy: float
+    """The stages' own share of an hour, added up."""
+    each_s: dict[str, float]
+    """Time of one audit by the node whose work it is."""
     traffic_bytes_per_hour: float
     usd_per_hour: float
     """Its lines in the ledger."""
@@ -95,6 +105,8 @@ class AuditLoad:
     busy: dict[str, float] = field(default_factory=dict)
     """Share of the hour in which each verifier computes them."""
     sent_bytes: dict[Ends, float] = field(default_factory=dict)
+    each_s: dict[str, float] = field(default_factory=dict)
+    """Time of one audit by the node whose work it is."""
 
 
 def verifier(problem: Problem, plan: Plan, pipeline: int, stage: int) -> str | None:
@@ -130,6 +142,7 @@ def audit_load(
             quant = problem.quant(stage.quant)
             ends = (stage.start, stage.stop, quant, chip_of(problem, who))
             once = audit_cost(problem.model, *ends, prompt_tokens, output_tokens)
+            load.each_s[stage.node] = once.compute_s
             hourly = rate * asked.probability * _HOUR_S
             load.busy[who] = load.busy.get(who, 0.0) + hourly * once.compute_s / _HOUR_S
             way = (stage.node, who)
@@ -137,10 +150,16 @@ def audit_load(
     return load
 
 
+def drawn_overhead(cost: VerificationCost, drawn: Mapping[str, int], lasted_s: float) -> float:
+    """Time of some audits of each node over the time of the stages in ``lasted_s``."""
+    audits_s = sum(count * cost.each_s.get(node, 0.0) for node, count in drawn.items())
+    return audits_s / (cost.busy * lasted_s) if cost.busy else 0.0
+
+
 def verification_cost(
     problem: Problem, plan: Plan, load: AuditLoad, busy: float, usd_per_hour: float
 ) -> VerificationCost | None:
-    """The figures of the audits; ``busy`` is the stages' own share of an hour, added up."""
+    """The figures of the audits; ``busy`` as there."""
     asked = problem.serving.verification
     if asked is None:
         return None
@@ -155,6 +174,8 @@ def verification_cost(
         },
         overhead=audit_s / (busy * _HOUR_S) if busy else 0.0,
         audit_s_per_hour=audit_s,
+        busy=busy,
+        each_s=load.each_s,
         traffic_bytes_per_hour=sum(load.sent_bytes.values()),
         usd_per_hour=usd_per_hour,
     )
@@ -165,6 +186,6 @@ def averaged(costs: Sequence[VerificationCost | None]) -> VerificationCost | Non
     known = [cost for cost in costs if cost is not None]
     if not known:
         return None
-    figures = ("overhead", "audit_s_per_hour", "traffic_bytes_per_hour", "usd_per_hour")
+    figures = ("overhead", "audit_s_per_hour", "busy", "traffic_bytes_per_hour", "usd_per_hour")
     means = {name: sum(getattr(one, name) for one in known) / len(known) for name in figures}
     return known[0].model_copy(update=means)
