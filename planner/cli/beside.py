@@ -117,7 +117,6 @@ def report_of(beside: Beside) -> RunReport:
             measurement.verified,
             beside.simulated.verification,
             beside.simulated.simulated_s,
-            measurement.stages,
         ),
         unserved=next((reason for reason in reasons if "nothing replaced" in reason), ""),
     )

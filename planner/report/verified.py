@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from planner.core.cost.verification import VerificationCost, drawn_overhead
 
 if TYPE_CHECKING:
-    from planner.run.measurement import StageRun
     from planner.run.oversight import Verified
 
 
@@ -31,7 +30,7 @@ class VerificationTerms:
     audit_s: float = 0.0
     receipts_s: float = 0.0
     stages_s: float = 0.0
-    """Time of the stages themselves."""
+    """Time of the stages themselves, what they waited for a core left out."""
     predicted_overhead: float | None = None
     """Of audits over the stages, in the mean over who is drawn."""
     drawn_overhead: float | None = None
@@ -62,6 +61,7 @@ class VerificationTerms:
             "log": self.log,
             "audit_s": self.audit_s,
             "receipts_s": self.receipts_s,
+            "stages_s": self.stages_s,
             "audit_overhead": self.audit_overhead,
             "receipts_overhead": self.receipts_overhead,
             "predicted_audit_overhead": self.predicted_overhead,
@@ -100,7 +100,6 @@ def verification_terms(
     verified: Verified | None,
     predicted: VerificationCost | None,
     lasted_s: float,
-    stages: Sequence[StageRun],
 ) -> VerificationTerms:
     """What came of the verification of a run, beside a simulation that took ``lasted_s``."""
     if verified is None:
@@ -118,7 +117,7 @@ def verification_terms(
         reasons=tuple(dict.fromkeys(f"{one.node}: {one.reason}" for one in tally.findings)),
         audit_s=verified.audit_s,
         receipts_s=verified.receipts_s,
-        stages_s=sum(step.compute_s for run in stages for step in run.steps),
+        stages_s=verified.worked_s,
         predicted_overhead=predicted.overhead if predicted else None,
         drawn_overhead=(
             drawn_overhead(predicted, verified.audited, lasted_s) if predicted else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from planner.receipts.record import Receipt, StageSeat
 from planner.receipts.tree import State
 from planner.run.auditor import Answer, audit
 from planner.run.checkpoint import open_checkpoint
+from planner.run.clock import own_s
 from planner.run.docket import Case
 from planner.run.frames import FrameError, PeerLostError, Seat, read_control, read_frame
 from planner.run.linear import ROWS, as_told
@@ -67,13 +67,13 @@ class Bench:
         evidence = self._fetch(order, case.receipt.count, stage)
         answer = Answer(order["prompt_tokens"], order["tokens"], Seat(*order["picking"]))
         key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(order["key"]))
-        began_s = spent_s(stage)
+        began_s = own_s(stage.device)
         record = audit(stage, case, evidence, answer, seat, key)
         self._tell(
             {
                 "audited": case.digest,
                 "line": record.line.decode(),
-                "audit_s": spent_s(stage) - began_s,
+                "audit_s": own_s(stage.device) - began_s,
                 "shown": bool(evidence.entered),
             }
         )
@@ -102,14 +102,6 @@ def give_way() -> None:
     """Lets every other process of the host go first: stages have clients that wait for them."""
     with contextlib.suppress(OSError):  # a sandbox may forbid it
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-
-
-def spent_s(stage: Stage) -> float:
-    """A clock of what this thread computes for a stage (s).
-
-    On a CPU it stands still while others go first: what an audit waits for is not its work.
-    """
-    return time.thread_time() if stage.device.type == "cpu" else time.perf_counter()
 
 
 def _warm_up(stage: Stage) -> None:

@@ -88,7 +88,8 @@ class Inspection:
         self._lock = threading.RLock()
         self._open: dict[int, _Session] = {}
         self._closing: dict[str, _Session] = {}
-        self._spent_s: dict[Worker, float] = {}
+        self._spent_s: dict[Worker, tuple[float, float]] = {}
+        """By worker: what receipts took, and what the stage itself did."""
         self._panel = Panel(fleet, self._key)
         self._ended: queue.SimpleQueue[_Session | None] = queue.SimpleQueue()
         self._auditing = threading.Thread(target=self._audit_all, daemon=True)
@@ -154,7 +155,7 @@ class Inspection:
             with self._lock:
                 if message["line"]:
                     self._docket.receive(message["line"].encode())
-                self._spent_s[worker] = message["receipts_s"]
+                self._spent_s[worker] = message["receipts_s"], message["worked_s"]
                 session = self._closing.get(f"{self._run}-{worker.post[0]}-{message['closed']}")
                 if session is not None:
                     session.waiting.discard(worker)
@@ -219,7 +220,8 @@ class Inspection:
             self._auditing.join(0.01)
         self._fleet.inspection = None
         self._verified.tally = self._docket.close()
-        self._verified.receipts_s = sum(self._spent_s.values())
+        self._verified.receipts_s = sum(signing_s for signing_s, _ in self._spent_s.values())
+        self._verified.worked_s = sum(worked_s for _, worked_s in self._spent_s.values())
         return self._verified
 
     def _listen(self) -> None:

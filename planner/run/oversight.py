@@ -41,6 +41,8 @@ class Verified:
     log: Path
     receipts_s: float = 0.0
     """Time of all stages for hashing and signing."""
+    worked_s: float = 0.0
+    """Time of all stages for their own work, what they waited for a core left out."""
     audit_s: float = 0.0
     """Time of all verifiers for computing again."""
     audited: Counter[str] = field(default_factory=Counter)

@@ -32,16 +32,20 @@ class Testimony:
         self._tell = tell
         self._notary: Notary | None = None
         self._lock = threading.Lock()
-        self._spent_s = 0.0
+        self._spent_s = self._worked_s = 0.0
 
     @contextlib.contextmanager
-    def of(self, frame: Frame, y: Tensor, result: Frame | None) -> Iterator[None]:
-        """Sends within it, then hashes and signs: the next stage computes meanwhile."""
+    def of(self, frame: Frame, y: Tensor, result: Frame | None, worked_s: float) -> Iterator[None]:
+        """Sends within it, then hashes and signs: the next stage computes meanwhile.
+
+        ``worked_s`` is what computing the job took on the stage's own clock.
+        """
         with self._lock:
             yield
             if self._notary is None:
                 return
-            began_s = time.thread_time()  # what it waits for is not its work
+            began_s = time.thread_time()
+            self._worked_s += 0.0 if frame.replay else worked_s
             flat = y.to("cpu").contiguous().view(torch.uint8).numpy().data.cast("B")
             hidden = Rows(_NAMES[y.dtype], y.shape[1], flat, y.shape[0])
             for record in self._notary.attend(frame, hidden, result):
@@ -77,7 +81,8 @@ class Testimony:
         with self._lock:
             last = self._notary.close(session)
         line = last.line.decode() if last else None
-        self._tell({"closed": session, "line": line, "receipts_s": self._spent_s})
+        spent = {"receipts_s": self._spent_s, "worked_s": self._worked_s}
+        self._tell({"closed": session, "line": line} | spent)
 
     def _boundary(self, order: dict[str, Any]) -> None:
         """Says what came in or went out of some sessions, for a neighbour that took over."""

@@ -33,6 +33,7 @@ from planner.core.cost.batch import Phase
 from planner.core.errors import InvalidFileError, PlannerError, RunError
 from planner.run.bench import Bench
 from planner.run.checkpoint import Checkpoint, open_checkpoint
+from planner.run.clock import own_s
 from planner.run.compute import hidden, result_of
 from planner.run.frames import (
     Frame,
@@ -241,10 +242,11 @@ class Worker:
         self._check(frame)
         if self._observer is not None:
             self._observer.received(frame)
+        began_s = own_s(stage.device)
         y = hidden(stage, frame)
         result = result_of(stage, frame, y, self._wire)
-        computed_s = time.monotonic()
-        with self._testimony.of(frame, y, result):
+        worked_s, computed_s = own_s(stage.device) - began_s, time.monotonic()
+        with self._testimony.of(frame, y, result, worked_s):
             if result is not None:
                 self._outlet.send(result)
         for seat in frame.seats:
