@@ -30,6 +30,12 @@ def predict(problem: Problem, plan: Plan) -> Prediction:
         serve(problem, pipeline, share)
         for pipeline, share in zip(plan.pipelines, shares, strict=True)
     ]
+    return predicted(problem, plan, served)
+
+
+def predicted(problem: Problem, plan: Plan, served: list[Served]) -> Prediction:
+    """The same of pipelines that are already known under their shares of the load."""
+    shares = pipeline_shares(plan)
     activity = merged([one.activity for one in served])
     load = audit_load(
         problem,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from planner.core.metrics import percentile
 from planner.core.workload import Fixed, Workload
@@ -28,9 +29,9 @@ class Steps:
     """The same if one stage or line were all there is: what other groups wait for."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Load:
-    """What one pipeline has to serve."""
+    """What one pipeline has to serve; what follows from it is worked out once."""
 
     workload: Workload
     seats: int
@@ -45,22 +46,22 @@ class Load:
     checked_tokens: int = 1
     """Tokens of each sequence that a decode step computes."""
 
-    @property
+    @cached_property
     def prompt_tokens(self) -> float:
         """Expected prompt."""
         return self.workload.prompts.mean_tokens
 
-    @property
+    @cached_property
     def steps(self) -> float:
         """Expected decode steps of a request."""
         return self.later_tokens / self.tokens_per_step
 
-    @property
+    @cached_property
     def later_tokens(self) -> float:
         """Expected output tokens of a request after the first."""
         return max(0.0, self.workload.output.mean_tokens - 1)
 
-    @property
+    @cached_property
     def batches(self) -> tuple[float, ...]:
         """Sequences per decode step at which step times are needed, rising."""
         if self.users is not None:
@@ -152,8 +153,10 @@ def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
     if rate >= capacity or busy >= 1:
         return Felt({}, {}, {}, capacity, float(load.seats), overloaded=True)
 
+    rounds_s = [_rounds_s(load, steps, index) for index in range(len(load.batches))]
+
     def decode_s(running: float) -> float:
-        return _interpolated_s(load, steps, running / load.groups) / (1 - busy)
+        return _between(load.batches, rounds_s, running / load.groups) / (1 - busy)
 
     low, high = 0.0, float(load.seats)
     for _ in range(60):
@@ -179,17 +182,15 @@ def _rounds_s(load: Load, steps: Steps, index: int) -> float:
     return max(steps.decode_s[index], load.groups * steps.decode_gap_s[index])
 
 
-def _interpolated_s(load: Load, steps: Steps, batch: float) -> float:
+def _between(batches: Sequence[float], values_s: Sequence[float], batch: float) -> float:
     """Decode seconds of a request at ``batch`` sequences per step, linear between batches."""
-    batches = load.batches
-    values = [_rounds_s(load, steps, index) for index in range(len(batches))]
     if batch <= batches[0]:
-        return values[0]
+        return values_s[0]
     for index in range(1, len(batches)):
         if batch <= batches[index]:
             share = (batch - batches[index - 1]) / (batches[index] - batches[index - 1])
-            return values[index - 1] + share * (values[index] - values[index - 1])
-    return values[-1]
+            return values_s[index - 1] + share * (values_s[index] - values_s[index - 1])
+    return values_s[-1]
 
 
 def _spread(

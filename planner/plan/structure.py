@@ -26,10 +26,11 @@ from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.plan.activity import home_usd_per_hour
+from planner.plan.breakdown import Served
 from planner.plan.classes import NodeClass
 from planner.plan.costs import Array, criteria
 from planner.plan.pipeline import best_pipeline
-from planner.plan.predict import load_of, predict, serve
+from planner.plan.predict import load_of, predict, predicted, serve
 from planner.plan.promise import (
     REFUSED,
     Promise,
@@ -153,11 +154,13 @@ class Structure:
 
     def _exact_cost(self, cuts: tuple[Cut, ...]) -> float:
         """What a pipeline adds to the objective; infinite where it breaks a must-have."""
-        if self.replicas == 1:
-            plan = self._assemble([cuts])
-            if not admissible(self.problem, plan, predict(self.problem, plan)):
-                return math.inf
-        return self._exact(cuts).cost
+        plan = self._assemble([cuts])
+        one = serve(self.problem, plan.pipelines[0], 1 / self.replicas)
+        if self.replicas == 1 and not admissible(
+            self.problem, plan, predicted(self.problem, plan, [one])
+        ):
+            return math.inf
+        return self._worth(one).cost
 
     @cached_property
     def _shared_hosts(self) -> bool:
@@ -176,8 +179,12 @@ class Structure:
 
     def _exact(self, cuts: tuple[Cut, ...]) -> Promise:
         """What a pipeline really brings, its energy and egress included."""
+        pipeline = self._assemble([cuts]).pipelines[0]
+        return self._worth(serve(self.problem, pipeline, 1 / self.replicas))
+
+    def _worth(self, one: Served) -> Promise:
+        """What a pipeline brings that is known under its share of the load."""
         share = 1 / self.replicas
-        one = serve(self.problem, self._assemble([cuts]).pipelines[0], share)
         if one.felt.overloaded:
             return REFUSED
         alone = Plan(pipelines=(one.pipeline,))
