@@ -13,6 +13,7 @@ from typing import Any
 from planner.core.errors import FileProblem, InvalidFileError
 from planner.core.rng import stream
 from planner.core.workload import Request
+from planner.files.conversations import Recorded, requests_of
 
 _Row = Mapping[str, Any]
 
@@ -30,15 +31,25 @@ class _Format:
     prompt: str
     output: str
     seconds: Callable[[Any], float] = float
+    conversation: str = ""
+    """Column that says which requests are turns of one conversation, if there is one."""
+    hashes: str = ""
+    """Key of the hashes of the prompt's blocks, if there are any."""
 
 
 _FORMATS = (
-    _Format("arrival_s", "prompt_tokens", "output_tokens"),
+    _Format("arrival_s", "prompt_tokens", "output_tokens", conversation="session"),
     _Format("t_s", "in_tokens", "out_tokens"),
     _Format("arrive_s", "in_tokens", "out_tokens"),
     _Format("TIMESTAMP", "ContextTokens", "GeneratedTokens", _moment_s),
-    _Format("Timestamp", "Request tokens", "Response tokens"),
-    _Format("timestamp", "input_length", "output_length", lambda value: float(value) / 1000),
+    _Format("Timestamp", "Request tokens", "Response tokens", conversation="Session ID"),
+    _Format(
+        "timestamp",
+        "input_length",
+        "output_length",
+        lambda value: float(value) / 1000,
+        hashes="hash_ids",
+    ),
 )
 """Planner's own, short names, Azure LLM inference, BurstGPT, Mooncake (milliseconds)."""
 
@@ -57,36 +68,31 @@ def read_trace(path: Path, speed: float = 1.0, most: int | None = None) -> Trace
 
     ``most`` keeps the first requests only. Raises InvalidFileError.
     """
-    found: list[tuple[float, int, int]] = []
+    found: list[Recorded] = []
     left_out = 0
     try:
         for line, row in _rows(path):
             try:
-                arrival_s, prompt, output = _cells(row)
+                recorded = _recorded(row)
             except (ValueError, TypeError) as error:
                 raise _invalid(path, f"no request: {error}", line) from error
-            if prompt < 1 or output < 1:
+            if recorded.prompt_tokens < 1 or recorded.output_tokens < 1:
                 left_out += 1
             else:
-                found.append((arrival_s, prompt, output))
+                found.append(recorded)
     except (OSError, ValueError) as error:
         raise _invalid(path, f"cannot be read: {error}") from error
     if not found:
         raise _invalid(path, "has no requests")
-    found.sort(key=lambda one: one[0])
-    start_s = found[0][0]
-    requests = (
-        Request(index, (arrival_s - start_s) / speed, prompt, output)
-        for index, (arrival_s, prompt, output) in enumerate(found[:most])
-    )
-    return Trace(tuple(requests), left_out)
+    found.sort(key=lambda one: one.arrival_s)
+    return Trace(tuple(requests_of(found[:most], speed)), left_out)
 
 
 def thickened(trace: Trace, factor: float, seed: int) -> Trace:
     """``factor`` times as many requests in the same time, bursts and pauses kept.
 
     Below 1, each is kept with that probability. Above, copies come at random moments before the
-    next request. At least one request is left.
+    next request, the copies of a conversation's turns as another one. At least one request is left.
     """
     rng = stream(seed, "trace rate")
     found = []
@@ -95,7 +101,9 @@ def thickened(trace: Trace, factor: float, seed: int) -> Trace:
         gap_s = later.arrival_s - one.arrival_s if later is not None else 0.0
         copies = (one.arrival_s + gap_s * rng.random() for _ in range(times - 1))
         moments = [one.arrival_s, *copies] if times else []
-        found += [replace(one, arrival_s=moment_s) for moment_s in moments]
+        for copy, moment_s in enumerate(moments):
+            session = None if one.session is None else one.session + copy * len(trace.requests)
+            found.append(replace(one, arrival_s=moment_s, session=session))
     found.sort(key=lambda one: one.arrival_s)
     kept = found or [trace.requests[0]]
     return Trace(tuple(replace(one, id=index) for index, one in enumerate(kept)), trace.left_out)
@@ -116,11 +124,16 @@ def _rows(path: Path) -> Iterator[tuple[int, _Row]]:
     yield from zip((number for number, _ in lines[1:]), rows, strict=False)
 
 
-def _cells(row: _Row) -> tuple[float, int, int]:
+def _recorded(row: _Row) -> Recorded:
     for known in _FORMATS:
         if {known.arrival, known.prompt, known.output} <= row.keys():
-            arrival_s = known.seconds(row[known.arrival])
-            return arrival_s, int(float(row[known.prompt])), int(float(row[known.output]))
+            return Recorded(
+                known.seconds(row[known.arrival]),
+                int(float(row[known.prompt])),
+                int(float(row[known.output])),
+                str(row.get(known.conversation, "")).strip(),
+                tuple(map(int, row.get(known.hashes) or ())),
+            )
     raise ValueError("columns are not those of a known format")
 
 

@@ -40,6 +40,56 @@ def test_a_trace_can_come_faster_and_in_part(tmp_path: Path) -> None:
     assert len(read_trace(path, most=1).requests) == 1
 
 
+def conversations(tmp_path: Path, text: str) -> list[tuple[int | None, int]]:
+    """Conversation and shared tokens of every request."""
+    path = tmp_path / "trace"
+    path.write_text(text)
+    return [(one.session, one.shared_tokens) for one in read_trace(path).requests]
+
+
+def test_turns_of_a_conversation_share_what_was_said(tmp_path: Path) -> None:
+    """A prompt that is no longer than what was said does not begin with it."""
+    own = "arrival_s,prompt_tokens,output_tokens,session\n"
+    rows = "0,100,10,u\n1,50,5,v\n2,130,20,u\n3,140,5,u\n4,7,1,\n5,146,5,u\n"
+    expected = [(0, 0), (1, 0), (0, 110), (0, 0), (None, 0), (0, 145)]
+    assert conversations(tmp_path, own + rows) == expected
+    burst = "Timestamp,Session ID,Request tokens,Response tokens\n"
+    rows = "0,7,100,10\n1,8,50,5\n2,7,130,20\n"
+    assert conversations(tmp_path, burst + rows) == [(0, 0), (1, 0), (0, 110)]
+
+
+def test_prompts_that_begin_with_the_blocks_of_another_continue_it(tmp_path: Path) -> None:
+    prompts = [
+        (1100, [1, 2, 3]),  # two whole blocks and the beginning of a third
+        (1100, [1, 8, 9]),  # the first block alone is another's, too
+        (1700, [1, 2, 4, 5]),
+        (1600, [1, 8, 10, 11]),
+        (300, [20]),
+        (1700, [1, 2, 6, 7]),
+    ]
+    text = "".join(
+        f'{{"timestamp": {index}, "input_length": {tokens}, "output_length": 5, '
+        f'"hash_ids": {hashes}}}\n'
+        for index, (tokens, hashes) in enumerate(prompts)
+    )
+    assert conversations(tmp_path, text) == [
+        (0, 0),
+        (1, 0),
+        (0, 1024),
+        (1, 1024),
+        (4, 0),
+        (0, 1024),
+    ]
+
+
+def test_copies_of_a_conversation_are_another_one() -> None:
+    requests = tuple(Request(index, index, 10, 5, index % 2, shared_tokens=3) for index in range(4))
+    found = thickened(Trace(requests, 0), 2.0, 0).requests
+    assert sorted(one.session for one in found if one.session is not None) == [
+        0, 0, 1, 1, 4, 4, 5, 5
+    ]  # fmt: skip
+
+
 def test_rows_without_an_answer_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "trace"
     path.write_text(FORMATS["own"] + "3.0,7,0\n")

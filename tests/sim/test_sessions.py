@@ -7,7 +7,7 @@ import pytest
 from planner.core.plan import Plan
 from planner.core.problem import Problem, Serving
 from planner.core.sessions import Sessions
-from planner.core.workload import Closed, Fixed, Poisson, Workload
+from planner.core.workload import Closed, Fixed, Poisson, Request, Workload
 from planner.sim.invariants import violations
 from planner.sim.result import SimResult
 from planner.sim.simulate import simulate
@@ -138,3 +138,17 @@ def test_think_time_alone_leaves_the_system_empty() -> None:
     thought_s = sum(one.think_s for one in world.workload.sample(0))
     assert result.presence_s == pytest.approx(spent_s)
     assert result.simulated_s == pytest.approx(spent_s + thought_s)
+
+
+def test_recorded_turns_find_their_prefix_at_their_own_times() -> None:
+    """Requests with a session and shared tokens, as a trace with conversations has them."""
+    world = talk()
+    prompts = (64, 144, 224)
+    requests = [
+        Request(index, 5.0 * index, prompt, 16, session=0, shared_tokens=shared)
+        for index, (prompt, shared) in enumerate(zip(prompts, (0, 80, 160), strict=True))
+    ]
+    plan = split(world, [2], seats=4)
+    result = simulate(world, plan, requests=requests, own_times=True)
+    assert [record.arrival_s for record in result.records] == [0.0, 5.0, 10.0]
+    assert result.prefix_tokens == (sum(prompts), 64 + 144)
