@@ -16,6 +16,7 @@ import numpy as np
 
 from planner.plan.costs import Array, Criterion, Kinds
 from planner.plan.hops import Hops
+from planner.plan.memory import Memory, States
 from planner.plan.ways import Cut
 
 _NONE = np.iinfo(np.int32).max
@@ -112,63 +113,73 @@ class Chain:
     cuts: tuple[Cut, ...]
 
 
-def cheapest(given: Lengths, prices: Array, once: Sequence[int] = ()) -> Chain:
+def cheapest(given: Lengths, prices: Array, memory: Memory | None = None) -> Chain:
     """The chain of least length plus prices; infinite and without stages where there is none.
 
-    Classes have prices. Those in ``once`` are used at most once: labels remember which of them
-    they used (decremental state-space relaxation, Righini and Salani 2008); the others as often as
-    they like.
+    Classes have prices. A chain uses them as often as it likes, but where it remembers them.
     """
-    return cheapest_each(given, prices[None], once)[0]
+    return cheapest_each(given, prices[None], memory)[0][0]
 
 
-def cheapest_each(given: Lengths, prices: Array, once: Sequence[int] = ()) -> list[Chain]:
-    """The cheapest chain at each row of prices [row, class]; all rows at once take less time."""
-    width, ways, bits = len(given.table), len(given.owners), np.zeros(prices.shape[1], np.int64)
-    bits[list(once)] = 1 << np.arange(len(once))
-    bit, paid = bits[given.owners], np.repeat(prices[:, given.owners], 1 << len(once), axis=0)
-    rows, number = np.arange(len(paid))[:, None], np.arange(ways)
-    with_it = (rows % (1 << len(once)) & bit) > 0
-    source, closed = rows - with_it * bit, ~with_it & (bit > 0)
-    waiting, here = np.full((2, width, len(paid), ways), np.inf)
-    waiting[0, :: 1 << len(once)] = given.enter
+def cheapest_each(
+    given: Lengths, prices: Array, memory: Memory | None = None, ends: int = 1
+) -> list[list[Chain]]:
+    """The cheapest chains at each row of prices [row, class]; all rows at once take less time.
+
+    Beside the cheapest one, the cheapest that end otherwise: ``ends`` in all, cheapest first.
+    """
+    width, classes = len(given.table), prices.shape[1]
+    states = (memory or Memory(given.owners, np.zeros(classes, np.bool_), 0)).states
+    ways, marked = states.ways, states.marked
+    paid, hop = prices[:, given.owners[ways]], given.hops.leaving(marked)[:, ways]
+    # the last column stands for where no chain comes from
+    shape = width, len(prices), len(ways) + 1
+    waiting, here = np.full(shape, np.inf), np.full(shape, np.inf)
+    waiting[0, :, :-1] = given.enter[ways]
     for placed in range(1, width):
         low = int(given.lows[placed])
         if low >= placed:
             continue
-        least = (waiting[low:placed] + given.stages(placed, low)[:, None]).min(axis=0)
-        if once:
-            least = least[source, number]
-            least[closed] = np.inf
-        here[placed] = least + paid
-        waiting[placed] = given.hops.arrive(here[placed])
-        waiting[placed][with_it] = np.inf
-    ends = (here[-1] + given.leave).reshape(len(prices), -1)
+        stages = given.stages(placed, low)[:, None, ways]
+        here[placed, :, :-1] = (waiting[low:placed, :, :-1] + stages).min(axis=0) + paid
+        arrived = (here[placed][:, states.before] + hop).min(axis=1, initial=np.inf)
+        if len(marked) < len(given.owners):
+            others = here[placed][:, states.full]
+            others[:, marked] = np.inf
+            arrived = np.minimum(arrived, given.hops.arrive(others)[:, ways])
+        waiting[placed, :, :-1] = arrived
+    final = here[-1][:, states.full] + given.leave
     found = []
-    for index, end in enumerate(ends.argmin(axis=1)):
-        row, last = divmod(int(end), ways)
-        row += index << len(once)
-        cuts = (
-            _traced(given, waiting, here, bit, row, last) if np.isfinite(ends[index, end]) else ()
-        )
-        used = np.bincount(given.owners[[way for way, *_ in cuts]], minlength=len(bits))
-        found.append(Chain(float(ends[index, end]), used.astype(float), cuts))
+    for row, lasts in enumerate(np.argsort(final, axis=1, kind="stable")[:, :ends]):
+        chains = []
+        for number, last in enumerate(lasts):
+            cost, cuts = float(final[row, last]), tuple[Cut, ...]()
+            if np.isfinite(cost):
+                cuts = _traced(given, states, waiting[:, row], here[:, row], int(last))
+            elif number:
+                break
+            used = np.bincount(given.owners[[way for way, *_ in cuts]], minlength=classes)
+            chains.append(Chain(cost, used.astype(float), cuts))
+        found.append(chains)
     return found
 
 
 def _traced(
-    given: Lengths, waiting: Array, here: Array, bit: Kinds, row: int, last: int
+    given: Lengths, states: States, waiting: Array, here: Array, last: int
 ) -> tuple[Cut, ...]:
     """The stages of a chain, from its end on."""
-    cuts, stop = list[Cut](), len(given.table) - 1
+    cuts, stop, state = list[Cut](), len(given.table) - 1, int(states.full[last])
     while True:
-        low, row = int(given.lows[stop]), row & ~int(bit[last])
-        lay = waiting[low:stop, row, last] + given.stages(stop, low)[:, last]
+        low, last = int(given.lows[stop]), int(states.ways[state])
+        lay = waiting[low:stop, state] + given.stages(stop, low)[:, last]
         start = low + int(lay.argmin())
         cuts.append((last, start, stop))
         if not start:
             return tuple(cuts[::-1])
-        last, stop = given.hops.came(here[start, row], last), start
+        came = states.full.copy()
+        came[states.marked] = states.before[:, state]
+        stop = start
+        state = int(came[(here[start, came] + given.hops.entering(last)).argmin()])
 
 
 def distinct(

@@ -12,6 +12,8 @@ from planner.core.requirements import TRUST
 
 _COMPARED = 32
 """Nodes with links of their own are compared one by one, up to so many kinds."""
+_FEW = 3
+"""Nodes of a class that are taken apart where each is to be remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,17 @@ def node_classes(problem: Problem) -> tuple[NodeClass, ...]:
             groups[node.id] = alone
             with_links.append(alone)
     return tuple(NodeClass(tuple(node.id for node in group)) for group in groups.values())
+
+
+def few_apart(classes: tuple[NodeClass, ...]) -> tuple[NodeClass, ...]:
+    """The same with classes of few nodes taken apart: chains remember single nodes they used."""
+    return tuple(
+        one
+        for entry in classes
+        for one in (
+            [NodeClass((node,)) for node in entry.nodes] if len(entry.nodes) <= _FEW else [entry]
+        )
+    )
 
 
 def _like(problem: Problem, node: Node, groups: list[list[Node]]) -> list[Node] | None:

@@ -13,7 +13,7 @@ twice.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,8 @@ from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from planner.plan.costs import Array, Kinds
 from planner.plan.ways import Cut
 
+_NONE = 1e-6
+"""Share of a pipeline that is rounding."""
 _BRANCHES = 2000
 """Nodes of the branch-and-bound tree of one integer program at most."""
 
@@ -44,8 +46,8 @@ class Priced:
     """Least cost of fractions of pipelines."""
     prices: Array
     """What one more node of a class would save."""
-    again: Array
-    """How often single nodes are used again by the pipelines that use them."""
+    again: list[tuple[Cut, ...]]
+    """Pipelines that use single nodes again, those that count most first."""
 
 
 @dataclass
@@ -67,14 +69,9 @@ class Columns:
         self.known[nodes] = cost, cuts
         return True
 
-    def drop(self, again: Sequence[int]) -> None:
-        """Forgets the pipelines that use one of these classes more than once."""
-        kept = {
-            nodes: entry
-            for nodes, entry in self.known.items()
-            if all(nodes.count(kind) <= 1 for kind in again)
-        }
-        self.known = kept
+    def drop(self, forbidden: Callable[[tuple[Cut, ...]], bool]) -> None:
+        """Forgets the pipelines that are no longer allowed."""
+        self.known = {n: entry for n, entry in self.known.items() if not forbidden(entry[1])}
 
     def used(self, cuts: tuple[Cut, ...]) -> Array:
         """How many nodes of each class a pipeline takes."""
@@ -87,15 +84,17 @@ class Columns:
         A replica may stay out at a cost far above that of any pipeline, so there is an answer.
         """
         columns = [
-            (cost, used)
-            for cost, used in ((cost, self.used(cuts)) for cost, cuts in self.known.values())
+            (cost, used, cuts)
+            for cost, used, cuts in (
+                (cost, self.used(cuts), cuts) for cost, cuts in self.known.values()
+            )
             if not real or (used <= self.counts).all()
         ]
         if not columns:
-            return Priced(math.inf, np.zeros(len(self.counts)), np.zeros(len(self.counts)))
-        costs = np.array([cost for cost, _ in columns])
+            return Priced(math.inf, np.zeros(len(self.counts)), [])
+        costs = np.array([cost for cost, *_ in columns])
         dear = costs.max() + 2 * np.abs(costs).max()
-        uses = np.array([used for _, used in columns]).T
+        uses = np.array([used for _, used, _ in columns]).T
         solved = linprog(
             np.append(costs, dear),
             A_ub=np.hstack([uses, np.zeros((len(self.counts), 1))]),
@@ -105,8 +104,11 @@ class Columns:
             method="highs",
         )
         prices: Array = np.maximum(0.0, -solved.ineqlin.marginals)
-        again: Array = np.maximum(0.0, uses - 1) @ solved.x[:-1]
-        again[self.counts > 1] = 0.0
+        often = np.argsort(-solved.x[:-1], kind="stable")
+        single = self.counts == 1
+        again = [
+            columns[at][2] for at in often if solved.x[at] > _NONE and (uses[single, at] > 1).any()
+        ]
         return Priced(float(solved.fun), prices, again)
 
     def chosen(self, limits: Sequence[tuple[Array, float]] = ()) -> list[tuple[Cut, ...]] | None:

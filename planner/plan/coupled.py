@@ -20,6 +20,7 @@ from planner.plan.columns import Columns
 from planner.plan.costs import Array, Criterion, Kinds
 from planner.plan.envelope import Corner, Envelope
 from planner.plan.floor import Cost, Floor
+from planner.plan.memory import Memory
 from planner.plan.ways import Cut
 
 _GAP = 1
@@ -38,8 +39,14 @@ _CLOSE = 1e-3
 """Bounds that much apart are not told apart."""
 _MET = 1e-2
 """Bounds that close to the linear program are not pursued."""
-_NEAR = 0.15
+_NEAR = 0.2
 """A bound that close to the linear program is worth remembering nodes, and plans a search."""
+_LEARNT = 8
+"""Pipelines whose cycles are learnt in one turn."""
+_ENDS = 6
+"""Chains that are kept of those found at one rate."""
+_ROUGH = 1e-2
+"""Chains that are looked for as roughly as that are as good as the cheapest."""
 _LEVELS = 4
 """Intervals of the longest stage at most."""
 
@@ -75,12 +82,14 @@ class Coupled:
     """[way] -> group of alike lines."""
     prices: Array
     """Of each class; those of the best bound once there is one."""
+    memory: Memory
+    """What chains remember of the nodes they used."""
     bound: float = -math.inf
     """No plan of this structure costs less."""
-    once: list[int] = field(default_factory=list)
-    """Classes of which chains remember that they used them."""
     mixed: bool = True
     """Whether prices are mixed with the best so far, against swings; not where that stood still."""
+    rough: float = 1.0
+    """How roughly chains are looked for, where what they cost is not yet known to a tenth."""
     near: bool = False
     """Whether the bound has come near the linear program."""
     settled: bool = False
@@ -103,16 +112,14 @@ class Coupled:
 
     def seed(self, cuts: tuple[Cut, ...]) -> bool:
         """Whether a pipeline is new and admissible; it joins the columns."""
-        used = self.columns.used(cuts)
-        if any(used[kind] > 1 for kind in self.once):
+        if self.memory.forbids(cuts):
             return False
         return self.columns.add(cuts, self.cost(self._vector(cuts)))
 
-    def tighten(self, turns: int, remembered: int, aim: float) -> float:
+    def tighten(self, turns: int, aim: float) -> float:
         """The bound on the sum of all pipelines' costs after some more turns; columns gather.
 
-        Ends early where the bound passes ``aim`` or has met the linear program. Chains remember
-        up to ``remembered`` of the nodes they use.
+        Ends early where the bound passes ``aim`` or has met the linear program.
         """
         counts, replicas = self.columns.counts, self.columns.replicas
         for _ in range(turns if self.levels else 0):
@@ -122,24 +129,23 @@ class Coupled:
             value, prices = told.value, told.prices
             if self.mixed:
                 prices = (prices + self.prices) / 2
-            near = 0.1 * (value - self.bound) / replicas if math.isfinite(self.bound) else 0.0
+            away = value - self.bound if math.isfinite(self.bound) else 0.0
+            near = 0.1 * self.rough * away / replicas
             least, chains, worst = self._reduced(prices, near)
             dual = replicas * least - float(prices @ counts)
             self.mixed = dual > self.bound + _CLOSE * abs(dual)
             if dual > self.bound:
                 self.bound, self.prices = dual, prices
             grown = [self.seed(cuts) for cuts in chains]
-            again: list[int] = []
+            self.rough = 1.0 if any(grown) else 0.1 * self.rough
             self.near = value - self.bound < _NEAR * abs(value)
-            if self.near:
-                worst_first = np.argsort(-told.again, kind="stable")
-                again = [int(kind) for kind in worst_first[:2] if told.again[kind] > 0]
-                again = again[: remembered - len(self.once)]
-            self.once += again
-            self.columns.drop(again)
+            seen = told.again[:_LEARNT] if self.near else []
+            learnt = [self.memory.learn(cuts) for cuts in seen]
+            self.columns.drop(self.memory.forbids)
             split = self._split(worst)
             met = value - self.bound < _MET * abs(value)
-            if not again and not split and (met or not (any(grown) or self.mixed)):
+            stuck = self.rough < _ROUGH and not (any(grown) or self.mixed)
+            if not any(learnt) and not split and (met or stuck):
                 self.settled = True
                 break
         return self.bound if self.levels else math.inf
@@ -195,7 +201,7 @@ class Coupled:
         A chain of a level costs at least what its length does, and pays at least what the envelope
         says of that length. Where that is least is looked at closer, until it is within ``near``.
         """
-        cheap = cheapest(self.bare, prices, self.once)
+        cheap = cheapest(self.bare, prices, self.memory)
         found, reached = [cheap.cuts] if cheap.cuts else [], math.inf
         curves = [Envelope(level.shortest, cheap.length) for level in self.levels]
 
@@ -205,12 +211,13 @@ class Coupled:
             self.solved += len(rates)
             level = self.levels[index]
             rows = np.stack([prices / rate for rate in rates])
-            for rate, chain in zip(rates, cheapest_each(level.given, rows, self.once), strict=True):
+            each = cheapest_each(level.given, rows, self.memory, _ENDS)
+            for rate, (chain, *others) in zip(rates, each, strict=True):
                 if not chain.cuts:
                     continue
                 paid = float(prices @ chain.used)
                 curves[index].add(rate, chain.length - paid / rate, paid)
-                found.append(chain.cuts)
+                found.extend(one.cuts for one in (chain, *others))
                 reached = min(reached, self.cost(self._vector(chain.cuts)) + paid)
 
         while True:
@@ -258,7 +265,7 @@ class Coupled:
     def _grid(self, level: Level) -> list[float]:
         """The rates at which longer and longer chains of a level cost more."""
         rates = list[float]()
-        for step in range(0, _GRID, 1 + len(self.once) // 3):
+        for step in range(0, _GRID, 1 + self.memory.deepest // 3):
             low = level.shortest * _ALIKE**step
             one = self._rate(level, low, low * _ALIKE)
             if one and not any(1 / _ALIKE < one / other < _ALIKE for other in rates):

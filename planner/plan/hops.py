@@ -65,9 +65,16 @@ class Hops:
         others = via.min(axis=1)[:, self.groups]
         return np.where(first & self.lone, others, arrived)
 
-    def came(self, here: Array, way: int) -> int:
-        """The way from which one is reached at the least cost; ``here`` is [way]."""
-        costs = here + self.between[self.groups, self.groups[way]]
+    def leaving(self, sources: Kinds) -> Array:
+        """[source, way]: what it takes from some ways to all."""
+        hop: Array = self.between[self.groups[sources]][:, self.groups]
+        rows = np.flatnonzero(self.lone[sources])
+        hop[rows, sources[rows]] = np.inf
+        return hop
+
+    def entering(self, way: int) -> Array:
+        """[way]: what it takes from all ways to one."""
+        hop: Array = self.between[self.groups, self.groups[way]]
         if self.lone[way]:
-            costs[way] = np.inf
-        return int(costs.argmin())
+            hop[way] = np.inf
+        return hop

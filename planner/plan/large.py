@@ -26,6 +26,7 @@ from planner.plan.columns import Columns, Known
 from planner.plan.costs import Array, Kinds, Lines, criteria, rent
 from planner.plan.coupled import Coupled
 from planner.plan.floor import floor
+from planner.plan.memory import Memory
 from planner.plan.predict import load_of, predict
 from planner.plan.promise import additive, admissible, as_cost, judge, objective_value, straight
 from planner.plan.structure import Best
@@ -34,8 +35,8 @@ from planner.plan.ways import Cut, assembled, ways
 
 _GAP = 1
 """Where the gap between prompts stands among the criteria."""
-_GATHERED = 4
-"""Turns in which replicas gather further pipelines to choose from."""
+_GATHERED_FIRST, _GATHERED = 12, 4
+"""Turns in which replicas gather pipelines to choose from, at first and in each look."""
 _ITERATIONS = 60
 """Most price updates in one interval."""
 _FEW = 0.6
@@ -133,7 +134,7 @@ class Large:
 
     def _side_by_side(self, weights: list[float], turns: int) -> float:
         """A bound over replicas that compete for nodes; looks for a plan first."""
-        known = self.known
+        known, first = self.known, self.coupled is None
         if self.coupled is None:
             columns = Columns(self.counts, self.owners, self.replicas)
             prices = np.zeros(len(self.counts)) if known.prices is None else known.prices
@@ -146,18 +147,22 @@ class Large:
                 columns,
                 self.groups,
                 prices,
+                Memory(self.owners, self.counts == 1, self._remembered),
             )
         coupled, before = self.coupled, self.coupled.solved
         shared = self._shared
         for cuts in shared:
             coupled.seed(cuts)
+        if first:
+            coupled.gather(_GATHERED_FIRST, self._width)
         if self._additive:
             aim = min(self.incumbent, self.found)
-            bound = coupled.tighten(turns, self._remembered, aim - self.enough * abs(aim))
+            bound = coupled.tighten(turns, aim - self.enough * abs(aim))
         else:
             bound = coupled.least()
         if coupled.near or not self._additive:
             coupled.gather(_GATHERED, self._width)
+        if coupled.near or first or not self._additive:
             picked = coupled.columns.chosen(self._limits())
             if picked is not None:
                 self._offer(picked)
@@ -234,7 +239,7 @@ class Large:
         reached = self._build(given, prices)
         if bound >= self.incumbent:
             return bound
-        once: list[int] = []
+        memory = Memory(self.owners, self.counts == 1, self._remembered)
         theta, dual = 1.0, length
         for turn in range(_ITERATIONS):
             best = min(self.found, self.incumbent)
@@ -248,20 +253,14 @@ class Large:
                     break
             moved = (excess > 0) | (prices > 0)
             span = float((excess[moved] ** 2).sum())
-            again = [
-                int(kind)
-                for kind in np.argsort(-excess, kind="stable")
-                if excess[kind] > 0 and self.counts[kind] == 1
-            ]
-            if again and len(once) < self._remembered:
-                once.append(again[0])
-            elif span:
+            learnt = memory.learn(chain.cuts)
+            if not learnt and not span:
+                break
+            if not learnt:
                 aim = max(reached, dual * 1.01) if math.isfinite(reached) else dual * 1.05
                 step = theta * max(0.0, aim - dual) / span
                 prices = np.maximum(0.0, prices + step * np.where(moved, excess, 0.0))
-            else:
-                break
-            chain = cheapest(given, prices, once)
+            chain = cheapest(given, prices, memory)
             self.solved += 1
             if not math.isfinite(chain.length):
                 return math.inf
@@ -325,10 +324,8 @@ class Large:
 
     @property
     def _remembered(self) -> int:
-        """Nodes whose use labels remember; each doubles the work."""
-        if self.replicas > 1:
-            return 7 if len(self.classes) <= 50 else 5 if len(self.classes) <= 120 else 3
-        return 7 if len(self.classes) <= 120 else 4
+        """Other nodes that each node remembers at most; each doubles the work."""
+        return 7 if len(self.classes) <= 50 else 5
 
     @property
     def _most_nodes(self) -> int | None:

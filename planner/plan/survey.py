@@ -10,7 +10,7 @@ from dataclasses import replace
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.plan.choices import mixes, most_replicas, seats_to_try, structure_name
-from planner.plan.classes import node_classes
+from planner.plan.classes import few_apart, node_classes
 from planner.plan.columns import Known
 from planner.plan.costs import lines
 from planner.plan.large import Large
@@ -20,7 +20,7 @@ LOOKS = 24
 """Looks at structures in all, the one with the least bound first."""
 _EFFORT = 200
 """Relaxations solved for one pipeline, which is looked at once."""
-_TURNS = 5
+_TURNS = 10
 """Turns of column generation for replicas in one look."""
 _KEPT = 400
 """Classes of nodes up to which what a look has found is kept for the next."""
@@ -32,7 +32,7 @@ def surveyed(problem: Problem, looks: int = LOOKS) -> Iterator[tuple[str, Best, 
     All get a plan; then, again and again, the one with the least bound is looked at closely, until
     that is one that was looked at before.
     """
-    classes = node_classes(problem)
+    classes = few_apart(node_classes(problem))
     between, known = lines(problem, classes), Known()
     structures: list[tuple[int, tuple[QuantScheme, ...], int]] = []
     found, holds, slack, incumbent = list[Best](), list[bool](), list[float](), math.inf

@@ -58,6 +58,17 @@ def test_only_the_cheapest_of_equal_nodes_is_kept_and_reuse_can_be_dropped() -> 
     assert columns.add(((1, 0, 1), (0, 1, 2)), 2.0)
     assert not columns.add(((0, 0, 2),), np.inf)
     assert columns.add(((0, 0, 1), (1, 1, 2), (0, 2, 3)), 1.0)
-    columns.drop([0])
+    columns.drop(lambda cuts: len(cuts) > 2)
     assert [cost for cost, _ in columns.known.values()] == [2.0]
     assert columns.priced(real=True).value == pytest.approx(2.0)
+
+
+def test_fractions_of_pipelines_that_use_a_node_again_are_named() -> None:
+    columns = Columns(np.ones(3), np.arange(3), replicas=1)
+    again = ((0, 0, 1), (1, 1, 2), (0, 2, 3))
+    columns.add(again, 1.0)
+    columns.add(((2, 0, 3),), 3.0)
+    told = columns.priced()
+    assert told.value == pytest.approx(2.0)
+    assert told.again == [again]
+    assert columns.priced(real=True).again == []

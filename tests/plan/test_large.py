@@ -15,6 +15,7 @@ from planner.plan.classes import allowed_nodes
 from planner.plan.floor import floor
 from planner.plan.hops import Hops
 from planner.plan.infeasible import NoPlanError
+from planner.plan.memory import Memory
 from planner.plan.promise import admissible, as_cost
 from planner.plan.room import overfull
 from planner.plan.solve import solve
@@ -92,17 +93,51 @@ def test_chains_that_remember_every_node_are_optimal(seed: int) -> None:
     given, prices = random_lengths(seed), np.linspace(0.0, 0.5, 4)
     optimum = every_chain(given, prices)
     assert cheapest(given, prices).length <= optimum + 1e-12
-    whole = cheapest(given, prices, once=range(4))
-    assert whole.length == pytest.approx(optimum)
-    assert whole.used.max() == 1
-    assert [cut[1] for cut in whole.cuts[1:]] == [cut[2] for cut in whole.cuts[:-1]]
-    both = cheapest_each(given, np.stack([0 * prices, prices]), once=range(4))
-    assert both[1].cuts == whole.cuts
-    assert both[0].length == pytest.approx(every_chain(given, 0 * prices))
     greedy = distinct(given, prices, np.ones(4), width=4)
     assert greedy
     for chain in greedy:
         assert len({kind for kind, *_ in chain}) == len(chain)
+    every = np.arange(4)
+    memory = Memory(every, np.ones(4, np.bool_), most=3)
+    memory.near = {kind: tuple(np.delete(every, kind).tolist()) for kind in range(4)}
+    whole = cheapest(given, prices, memory)
+    assert whole.length == pytest.approx(optimum)
+    assert whole.used.max() == 1
+    assert [cut[1] for cut in whole.cuts[1:]] == [cut[2] for cut in whole.cuts[:-1]]
+    both = cheapest_each(given, np.stack([0 * prices, prices]), memory, ends=2)
+    assert both[1][0].cuts == whole.cuts
+    assert both[0][0].length == pytest.approx(every_chain(given, 0 * prices))
+    for first, *others in both:
+        for other in others:
+            assert other.length >= first.length
+            assert other.cuts[-1][0] != first.cuts[-1][0]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_chains_that_learn_their_cycles_come_to_the_optimum_from_below(seed: int) -> None:
+    given, prices = random_lengths(seed), np.linspace(0.0, 0.5, 4)
+    optimum, memory = every_chain(given, prices), Memory(np.arange(4), np.ones(4, np.bool_), 3)
+    chain = cheapest(given, prices, memory)
+    while memory.learn(chain.cuts):
+        assert memory.forbids(chain.cuts)
+        before, chain = chain, cheapest(given, prices, memory)
+        assert before.length - 1e-12 <= chain.length <= optimum + 1e-12
+    assert chain.used.max() == 1
+    assert chain.length == pytest.approx(optimum)
+
+
+def test_a_memory_without_room_learns_nothing_and_several_alike_are_not_remembered() -> None:
+    again = ((0, 0, 1), (1, 1, 2), (0, 2, 3))
+    full = Memory(np.arange(2), np.ones(2, np.bool_), most=0)
+    assert not full.learn(again)
+    assert not full.forbids(again)
+    several = Memory(np.arange(2), np.array([False, True]), most=2)
+    assert not several.learn(again)
+    one = Memory(np.arange(2), np.ones(2, np.bool_), most=1)
+    assert one.learn(again)
+    assert one.near == {1: (0,)}
+    assert one.forbids(again)
+    assert not one.forbids(((0, 0, 1), (1, 1, 2)))
 
 
 @given(
