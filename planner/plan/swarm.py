@@ -82,7 +82,7 @@ def cg_bp(
     wanted = max(seats, problem.workload.concurrency or seats)
     spent_s = [one.block_s + one.round_trip_s / one.size for one in servers]
     order = sorted(range(len(servers)), key=lambda at: (spent_s[at], at))
-    most_s = max(value for value in spent_s if math.isfinite(value)) + 1
+    most_s = max((value for value in spent_s if math.isfinite(value)), default=0.0) + 1
     held, lacking = np.zeros(layers), np.full(layers, wanted * most_s)
     sessions = np.zeros(layers)
     windows: list[Window] = [(0, 0)] * len(servers)

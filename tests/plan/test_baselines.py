@@ -14,7 +14,7 @@ from benchmarks.worlds import world
 from planner.core.cluster import Node
 from planner.core.plan import Plan
 from planner.core.problem import Problem
-from planner.core.requirements import Requirements
+from planner.core.requirements import MustHave, Requirements
 from planner.files.scenario import load_scenario
 from planner.plan.baselines import Baseline, baseline
 from planner.plan.infeasible import NoPlanError
@@ -137,4 +137,16 @@ def test_a_baseline_that_fits_nothing_says_so() -> None:
     world = problem(devices=[device(memory=1e4)], quants=(quant(),), requirements=Requirements())
     for name in NAMES:
         with pytest.raises(NoPlanError, match=name):
+            solve_simply(world, name)
+
+
+def test_a_baseline_whose_only_node_cannot_be_reached_says_so() -> None:
+    must = MustHave(regions=("eu",))
+    world = problem(
+        nodes=[Node(id="a", device="chip", region="us"), Node(id="b", device="chip", region="eu")],
+        links=[link("b", "a")],
+        requirements=Requirements(must_have=must),
+    )
+    for name in NAMES:
+        with pytest.raises(NoPlanError):
             solve_simply(world, name)
