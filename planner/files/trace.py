@@ -131,10 +131,15 @@ def _recorded(row: _Row) -> Recorded:
                 known.seconds(row[known.arrival]),
                 int(float(row[known.prompt])),
                 int(float(row[known.output])),
-                str(row.get(known.conversation, "")).strip(),
+                _said(row.get(known.conversation)),
                 tuple(map(int, row.get(known.hashes) or ())),
             )
     raise ValueError("columns are not those of a known format")
+
+
+def _said(cell: Any) -> str:
+    """A cell as text; empty where it is missing."""
+    return "" if cell is None else str(cell).strip()
 
 
 def _invalid(path: Path, message: str, line: int | None = None) -> InvalidFileError:

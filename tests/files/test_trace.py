@@ -53,6 +53,7 @@ def test_turns_of_a_conversation_share_what_was_said(tmp_path: Path) -> None:
     rows = "0,100,10,u\n1,50,5,v\n2,130,20,u\n3,140,5,u\n4,7,1,\n5,146,5,u\n"
     expected = [(0, 0), (1, 0), (0, 110), (0, 0), (None, 0), (0, 145)]
     assert conversations(tmp_path, own + rows) == expected
+    assert conversations(tmp_path, own + "0,100,10\n1,130,10\n") == [(None, 0), (None, 0)]
     burst = "Timestamp,Session ID,Request tokens,Response tokens\n"
     rows = "0,7,100,10\n1,8,50,5\n2,7,130,20\n"
     assert conversations(tmp_path, burst + rows) == [(0, 0), (1, 0), (0, 110)]
