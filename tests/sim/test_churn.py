@@ -168,6 +168,10 @@ def test_a_node_costs_nothing_while_it_is_away() -> None:
     both=st.booleans(),
     rate=st.sampled_from([None, 2.0]),
     host=st.sampled_from(["", "box"]),
+    notice_s=st.sampled_from([0.0, 1.0, 30.0]),
+    dud=st.sampled_from([0.0, 0.4]),
+    start_up_s=st.sampled_from([0.0, 0.5]),
+    uplink=st.sampled_from([None, 2e5]),
     seed=st.integers(0, 99),
 )
 def test_every_run_with_churn_keeps_the_invariants(
@@ -179,11 +183,26 @@ def test_every_run_with_churn_keeps_the_invariants(
     both: bool,
     rate: float | None,
     host: str,
+    notice_s: float,
+    dud: float,
+    start_up_s: float,
+    uplink: float | None,
     seed: int,
 ) -> None:
     world = restless(
-        churn(up_scale=up_s, down_scale=down_s),
-        nodes=[Node(id=name, device="chip", churn="restless", host=host) for name in "abcde"],
+        churn(up_scale=up_s, down_scale=down_s, notice=notice_s, dud=dud, dud_after=1.0),
+        nodes=[
+            Node(
+                id=name,
+                device="chip",
+                churn="restless",
+                host=host,
+                start_up=start_up_s,
+                uplink=uplink,
+                price=1.0,
+            )
+            for name in "abcde"
+        ],
         serving=Serving(detect_s=detect_s, patience_s=patience_s),
         workload=Workload(
             arrivals=Poisson(kind="poisson", rate=rate)
@@ -210,4 +229,8 @@ def test_every_run_with_churn_keeps_the_invariants(
     assert {record.status for record in result.records} <= {"completed", "failed"}
     for record in result.records:
         assert record.status == "failed" or record.output_tokens == 20
+    for name, away_s in result.away_s.items():
+        assert 0 <= away_s + result.starting_s[name] <= result.simulated_s + 1e-9
+    assert result.events["duds"] == 0 or dud
+    assert result.events["notices"] == 0 or notice_s
     assert simulate(world, plan, seed, visits=True) == result
