@@ -118,8 +118,8 @@ class _Search:
         if above == math.inf:
             return below * 2 if below * 2 <= self.start * _FAR else None
         if below == 0:
-            load = float(above // 2) if self.whole else above / 2
-            return load if load >= (1 if self.whole else self.start / _FAR) else None
+            least = 1.0 if self.whole else self.start / _FAR
+            return least if least < above else None
         if above / below <= _NEAR or (self.whole and above - below <= 1):
             return None
         middle = math.sqrt(below * above)
