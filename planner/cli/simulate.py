@@ -111,8 +111,8 @@ def simulate(
         bool,
         typer.Option(
             "--check",
-            help="Exit with 6 if a run breaks an invariant of docs/invariants; the order at "
-            "each place with --exact-steps.",
+            help="Exit with 6 if a run breaks an invariant of docs/invariants; every job is "
+            "watched at every place.",
         ),
     ] = False,
     capacity: CapacityOption = False,

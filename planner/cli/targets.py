@@ -49,9 +49,8 @@ def replications(
     from planner.sim.replicate import summary
     from planner.sim.trial import Trial
 
-    visits = how.visits or (how.check and how.exact_steps)
     trials = [
-        Trial(one.problem, one.plan, seed, how.requests, visits, how.exact_steps)
+        Trial(one.problem, one.plan, seed, how.requests, how.visits, how.exact_steps, how.check)
         for one in contestants
         for seed in seeds
     ]

@@ -76,6 +76,16 @@ class ContinuousSchedule(Generic[C]):
         return len(self._running[0]) if self._single else sum(map(len, self._running))
 
     @property
+    def fault(self) -> str | None:
+        """What is wrong with its memory: blocks that were given away twice, or never came back."""
+        pool = self.pool
+        if pool.least < 0:
+            return f"gave away {-pool.least} KV blocks that it does not have"
+        if self.idle and pool.free != pool.blocks:
+            return f"lacks {pool.blocks - pool.free} KV blocks that nobody holds"
+        return None
+
+    @property
     def idle(self) -> bool:
         """Whether nobody waits and nothing runs."""
         return not self._waiting and not any(self._running)

@@ -20,12 +20,15 @@ class KvPool:
     keeps: bool = True
     """Whether a prefix that is still there is used again."""
     free: int = field(init=False)
+    least: int = field(init=False)
+    """Fewest free blocks there ever were."""
     unused: int = field(init=False)
     """Free blocks that hold nothing anybody could ask for."""
     left: OrderedDict[Hashable, int] = field(default_factory=OrderedDict)
     """Free blocks that hold a prefix, by owner, the longest unused first."""
 
     def __post_init__(self) -> None:
+        self.least = self.blocks
         self.clear()
 
     def clear(self) -> None:
@@ -40,6 +43,8 @@ class KvPool:
     def take(self, blocks: int) -> None:
         """Takes free blocks; there must be as many."""
         self.free -= blocks
+        if self.free < self.least:
+            self.least = self.free
         if blocks <= self.unused:
             self.unused -= blocks
             return
@@ -71,3 +76,4 @@ class KvPool:
         """Takes the first blocks of an owner's prefix with what they hold."""
         self.unused += self.left.pop(owner) - blocks
         self.free -= blocks
+        self.least = min(self.least, self.free)

@@ -56,6 +56,9 @@ class PipelineSchedule(Generic[S]):
     asked_tokens = reused_tokens = 0
     """No prompt is looked up in a cache."""
 
+    fault: str | None = None
+    """What is wrong with its memory; seats cannot be given away twice."""
+
     def __init__(self, seats: int, groups: int) -> None:
         self._seats = seats
         self._free = list(range(seats))

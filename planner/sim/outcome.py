@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ def outcome(run: Run) -> SimResult:
         events={name: run.failover.counts[name] + presence.counts[name] for name in EVENTS},
         simulated_s=run.lasted_s,
         event_count=run.happened,
+        broken=tuple(_broken(run)),
         presence_s=run.presence_s,
         stage_busy=stages,
         link_busy=links,
@@ -59,6 +61,17 @@ def outcome(run: Run) -> SimResult:
         starting_s=starting_s,
         visits=tuple(sorted(run.visits, key=lambda visit: (visit.began_s, visit.job))),
     )
+
+
+def _broken(run: Run) -> Iterator[str]:
+    """What does not add up at the end, and what was seen on the way."""
+    if run.owed_tokens:
+        yield f"1: completed requests lack {run.owed_tokens} tokens"
+    for index, lane in enumerate(run.lanes):
+        if said := lane.schedule.fault:
+            yield f"4: pipeline {index} {said}"
+    if run.watch is not None:
+        yield from run.watch.broken
 
 
 def _lost_share(run: Run) -> float:

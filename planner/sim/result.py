@@ -67,6 +67,8 @@ class SimResult:
     """Share of the time each link was sending."""
     most_seated: tuple[int, ...]
     """Most sequences that were in each pipeline at once."""
+    broken: tuple[str, ...] = ()
+    """Invariants that the run itself saw broken, in words; none in a correct simulator."""
     presence_s: float = 0.0
     """Requests in the system, integrated over time."""
     prefix_tokens: tuple[int, int] = (0, 0)

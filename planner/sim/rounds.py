@@ -109,6 +109,8 @@ class RoundLane:
         run = self.run
         while self.next_s < until_s:
             now_s = run.clock_s = self.next_s
+            if run.watch is not None:
+                run.watch.tick(self.index, now_s)
             finished = self._land(now_s) if self.row is None else self._end_row(self.row)
             if finished and run.closed:
                 self._expect()
@@ -123,6 +125,8 @@ class RoundLane:
         while flights and flights[0].ends_s <= now_s:
             flight = flights.popleft()
             self.pace.note(flight.load)
+            if self.run.watch is not None:
+                self.run.watch.see_flight(self.pace, flight, now_s)
             if flight.load.piece is None:
                 done = self._take_back(flight)
             else:
@@ -230,6 +234,8 @@ class RoundLane:
         self.coordinator.promised_s += rounds * self.pace.own_s
         self.cohorts[0].advance_row(row, rounds)
         self.schedule.repeat(0, rounds)
+        if self.run.watch is not None:
+            self.run.watch.see_row(self.pace, row.began_s, self.cohorts[0].last_s)
 
     def _take_back(self, flight: Flight) -> list[Served]:
         """Hands out the tokens of a job with prompts; who had the last one."""
@@ -277,6 +283,8 @@ class RoundLane:
         while self.flights:
             flight = self.flights.popleft()
             unused += self.track.book(flight, now_s)
+            if self.run.watch is not None:
+                self.run.watch.see_flight(self.pace, flight, now_s)
             self.dropped.append(flight.job)
         for latency, drawn_s in reversed(unused):
             latency.give_back(drawn_s)

@@ -24,6 +24,7 @@ from planner.sim.outcome import outcome
 from planner.sim.result import SimResult, Visit
 from planner.sim.served import Served
 from planner.sim.turns import Turns
+from planner.sim.watch import Watch
 
 
 def simulate(
@@ -35,18 +36,21 @@ def simulate(
     *,
     own_times: bool = False,
     exact_steps: bool = False,
+    check: bool = False,
 ) -> SimResult:
     """What becomes of ``requests`` (the workload's own, by default) under ``plan``.
 
     ``own_times`` lets requests come at their own times where the workload is a closed loop.
     ``exact_steps`` makes every hop of every step an event, as ``visits`` do: the same to 1e-9 s,
-    and records that hold the time of every token. The same problem, plan and seed give the same
+    and records that hold the time of every token. ``check`` has every job watched at every place,
+    as ``visits`` have. The same problem, plan and seed give the same
     result. Raises LookupError where a hop of the plan has no link.
     """
     given = problem.workload.sample(seed) if requests is None else requests
     network = build(problem, plan, seed)
     hop_by_hop = exact_steps or visits or _hang_together(problem, network)
-    run = Run(problem, plan, network, visits, hop_by_hop)
+    watch = Watch() if check or visits else None
+    run = Run(problem, plan, network, visits, hop_by_hop, watch)
     run.replay(given, None if own_times else problem.workload.concurrency)
     return outcome(run)
 
@@ -82,6 +86,7 @@ class Run:
     network: Network
     keep_visits: bool
     exact_steps: bool
+    watch: Watch | None = None
     env: simpy.Environment = field(default_factory=simpy.Environment)
     clock_s: float = 0.0
     records: list[RequestRecord] = field(default_factory=list)
@@ -97,6 +102,8 @@ class Run:
     """Tokens in caches that were given up because their requests began anew elsewhere."""
     presence_s: float = 0.0
     """Times at which requests ended less those at which they came."""
+    owed_tokens: int = 0
+    """Tokens that completed requests have not had; none in a correct simulator."""
     unresolved: int = 0
     """Requests that have neither been completed nor failed."""
 
@@ -266,6 +273,7 @@ class Run:
     def complete(self, sequence: Served) -> None:
         """Notes that a sequence has had its last token."""
         sequence.record.status = "completed"
+        self.owed_tokens += sequence.left
         self._end(sequence.record)
         following = self.turns.after(sequence.record.id)
         if following is None:
@@ -298,6 +306,8 @@ class Run:
     def interrupt(self, index: int, node: str) -> None:
         """Gives up the jobs under way in a pipeline; they are sent again when it resumes."""
         self.lanes[index].drop(self.clock_s)
+        if self.watch is not None:
+            self.watch.lose(node, self.clock_s)
         self.visits[:] = [
             visit for visit in self.visits if visit.place != node or visit.ended_s <= self.clock_s
         ]

@@ -23,6 +23,7 @@ class Trial:
     """Requests that replace those of the workload and come at their own times."""
     visits: bool = False
     exact_steps: bool = False
+    check: bool = False
 
 
 def run_trial(trial: Trial) -> SimResult:
@@ -35,4 +36,5 @@ def run_trial(trial: Trial) -> SimResult:
         trial.visits,
         own_times=trial.requests is not None,
         exact_steps=trial.exact_steps,
+        check=trial.check,
     )

@@ -91,6 +91,9 @@ class Way:
             self.lane.take_back(self.number, self.job)
 
     def _note(self, place: str, came_s: float, began_s: float, ended_s: float) -> None:
+        watch = self.lane.run.watch
+        if watch is not None:
+            watch.see(place, came_s, began_s, ended_s)
         if self.lane.visits is not None:
             requests = tuple(sequence.record.id for sequence in self.job.sequences)
             times_s = (came_s, began_s, ended_s)

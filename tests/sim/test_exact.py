@@ -13,6 +13,7 @@ from planner.core.plan import Pipeline, Plan, Stage, Standby
 from planner.core.problem import Problem, Serving
 from planner.core.sessions import Sessions
 from planner.core.workload import Closed, Lognormal, Poisson, Workload
+from planner.sim.invariants import violations
 from planner.sim.result import SimResult
 from planner.sim.simulate import simulate
 from tests.core.world import CARD, device, engine, link, model, problem
@@ -192,8 +193,11 @@ def test_coalesced_steps_equal_exact_ones_in_a_few_scenes(
 @given(scenes())
 def test_coalesced_steps_equal_exact_ones(scene: tuple[Problem, Plan, int]) -> None:
     world, plan, seed = scene
-    exact = simulate(world, plan, seed, exact_steps=True)
-    check_equal(simulate(world, plan, seed), exact)
+    exact = simulate(world, plan, seed, exact_steps=True, check=True)
+    coalesced = simulate(world, plan, seed, check=True)
+    check_equal(coalesced, exact)
+    for result in (coalesced, exact):
+        assert violations(result, plan, world.workload.requests) == []
 
 
 @pytest.mark.slow
