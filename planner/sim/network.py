@@ -91,9 +91,8 @@ class Wire:
         """
         moved = self.carriers[phase].transfer(payload_bytes)
         size_bytes = payload_bytes + problem.engine.frame_bytes
-        if self.up is not None:
-            now_s, _ = self.up.pass_on(now_s, size_bytes)
-        begin_s, sent_s = self.server.serve(now_s, moved.busy_s)
+        passes_s = now_s if self.up is None else self.up.pass_on(now_s, size_bytes)[0]
+        begin_s, sent_s = self.server.serve(now_s, moved.busy_s, passes_s)
         away_s = moved.propagate_s if self.latency_s is None else self.latency_s()
         self.first_s = max(self.first_s, begin_s + away_s)
         self.last_s = max(self.last_s, sent_s + away_s + moved.relay_s)

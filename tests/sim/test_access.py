@@ -14,6 +14,7 @@ from planner.core.problem import Problem, Serving
 from planner.core.workload import Closed, Fixed, Poisson, Request, Workload
 from planner.sim.access import downlinks, uplinks
 from planner.sim.invariants import violations
+from planner.sim.server import Server
 from planner.sim.simulate import simulate
 from tests.core.world import engine, link, model, problem
 from tests.sim.test_exact import check_equal
@@ -180,3 +181,10 @@ def test_nothing_overtakes_and_nobody_is_faster_than_alone(
         assert all(record.e2el_s >= least_s - 1e-9 for record in result.records)
         if not shared:
             check_equal(simulate(world, plan, 3), simulate(world, plan, 3, exact_steps=True))
+
+
+def test_a_link_is_not_busy_while_its_message_waits_for_the_uplink() -> None:
+    server = Server()
+    assert server.serve(1.0, 2.0, from_s=4.0) == (4.0, 6.0)
+    assert server.serve(1.5, 1.0, from_s=7.0) == (7.0, 8.0)
+    assert [server.busy_s(now_s) for now_s in (2.0, 5.0, 6.5, 7.5, 9.0)] == [0, 1, 2, 2.5, 3]
