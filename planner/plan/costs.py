@@ -100,7 +100,24 @@ def lines(problem: Problem, classes: tuple[NodeClass, ...]) -> Lines:
     known: dict[object, int] = {}
     kinds: list[Link | None] = []
 
+    named = {end for link in cluster.links for end in (link.src, link.dst)}
+    found: dict[object, int] = {}
+
+    def like(name: str) -> object:
+        """What the lines of a node depend on."""
+        node = cluster.node(name)
+        alike = node.region, node.uplink_bytes_per_s, node.downlink_bytes_per_s
+        return name if name in named else alike
+
+    ends = {name: like(name) for name in (home, *(node for one in classes for node in one.nodes))}
+
     def kind(src: str, dst: str) -> int:
+        pair = ends[src], ends[dst], src == dst
+        if pair not in found:
+            found[pair] = resolved(src, dst)
+        return found[pair]
+
+    def resolved(src: str, dst: str) -> int:
         if not cluster.connected(src, dst):
             return -1
         link = cluster.link(src, dst)

@@ -41,6 +41,8 @@ _MET = 1e-2
 """Bounds that close to the linear program are not pursued."""
 _NEAR = 0.2
 """A bound that close to the linear program is worth remembering nodes, and plans a search."""
+_IDLE = 3
+"""Turns without better pipelines, for each interval of the longest stage, that are enough."""
 _LEARNT = 8
 """Pipelines whose cycles are learnt in one turn."""
 _ENDS = 6
@@ -160,11 +162,16 @@ class Coupled:
     def gather(self, turns: int, width: int) -> None:
         """Adds pipelines that use no node twice, at the prices of those that are known.
 
-        Levels take turns. Prices of two turns are mixed in every other one: they swing.
+        Levels take turns. Prices of two turns are mixed in every other one: they swing. Ends early
+        where several turns bring nothing.
         """
-        before = np.zeros(len(self.columns.counts))
+        before, least, since = np.zeros(len(self.columns.counts)), math.inf, 0
         for turn in range(turns if self.levels else 0):
-            prices = self.columns.priced(real=True).prices
+            told = self.columns.priced(real=True)
+            since = turn if told.value < least - _CLOSE * abs(least) else since
+            least, prices = min(least, told.value), told.prices
+            if turn - since >= _IDLE * len(self.levels):
+                break
             prices = (prices + before) / 2 if turn % 2 else prices
             before, level = prices, self.levels[turn % len(self.levels)]
             for rate in self.rates:
