@@ -4,18 +4,24 @@ Random clusters of consumer cards in 3 to 10 regions, one class per node nearly 
 
     python benchmarks/placement.py --nodes 24 100 300 --seeds 5
     python benchmarks/placement.py --write          # every row of docs/measured/placement.md
+
+In pieces: results gather in a file, and the page gets what is in it.
+
+    python benchmarks/placement.py --write 4 5 --seeds 0 5 --kept /tmp/placement.json
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from worlds import ROOT, world
 
@@ -54,7 +60,7 @@ def rows(nodes: list[int], seeds: int) -> list[Row]:
 WRITTEN = (
     *(
         row
-        for count, seeds in ((24, 20), (42, 10), (100, 5), (300, 3))
+        for count, seeds in ((24, 20), (42, 20), (100, 20), (300, 20))
         for row in rows([count], seeds)
     ),
     Row("one pipeline, TPOT", "tpot", 1, 1000, 2, "llama-3.1-405b"),
@@ -62,64 +68,101 @@ WRITTEN = (
 )
 
 
-def measured(row: Row) -> str:
-    """The row of a table, its clusters planned one after another."""
-    gaps, seconds, layers = [], [], 0
-    for seed in range(row.seeds):
-        problem = world(row.nodes, seed, row.objective, row.users, row.model)
-        layers = problem.model.num_hidden_layers
-        began_s = time.process_time()
-        gaps.append(solve(problem).gap)
-        seconds.append(time.process_time() - began_s)
+@dataclass(frozen=True)
+class Plan:
+    """What the search for one cluster came to."""
+
+    gap: float
+    cpu_s: float
+    memory_mb: float
+    layers: int
+
+
+def planned(row: Row, seed: int) -> Plan:
+    """One cluster of a row, planned by this process; memory is its peak."""
+    problem = world(row.nodes, seed, row.objective, row.users, row.model)
+    began_s = time.process_time()
+    gap = solve(problem).gap
+    cpu_s = time.process_time() - began_s
     memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Plan(gap, cpu_s, memory_mb, problem.model.num_hidden_layers)
+
+
+def line(row: Row, plans: list[Plan]) -> str:
+    """The row of a table."""
+    gaps, seconds = [one.gap for one in plans], [one.cpu_s for one in plans]
     return (
-        f"| {row.name} | {layers} | {row.nodes} | {row.seeds} "
+        f"| {row.name} | {plans[0].layers} | {row.nodes} | {len(plans)} "
         f"| {statistics.median(gaps):.1%} | {max(gaps):.1%} "
-        f"| {statistics.median(seconds):.1f} | {max(seconds):.1f} | {memory_mb:.0f} |"
+        f"| {statistics.median(seconds):.1f} | {max(seconds):.1f} "
+        f"| {max(one.memory_mb for one in plans):.0f} |"
     )
 
 
-def apart(index: int) -> str:
-    """A row of the page in a process of its own, so that its memory is its own."""
-    command = [sys.executable, __file__, "--row", str(index)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+def apart(index: int, seed: int) -> Plan:
+    """A cluster of a row of the page in a process of its own, so that its memory is its own."""
+    command = [sys.executable, __file__, "--row", str(index), str(seed)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return Plan(**json.loads(said))
 
 
-def write(only: list[int]) -> None:
-    """Puts rows into the page, one after another; rows that are there stay until replaced."""
+def write(only: list[int], seeds: range | None, kept: Path | None) -> None:
+    """Puts rows into the page, one after another; rows that are there stay until replaced.
+
+    Clusters already planned are read from a file of results and not planned again.
+    """
+    known = json.loads(kept.read_text()) if kept and kept.exists() else {}
     for index in only or range(len(WRITTEN)):
-        line = apart(index)
-        print(line, flush=True)
-        text = PAGE.read_text()
-        before, rest = text.split(START)
-        table, after = rest.split(END)
-        key = tuple(line.split("|")[1:4])
-        kept = [one for one in table.strip().splitlines()[2:] if tuple(one.split("|")[1:4]) != key]
-        lines = sorted([*kept, line], key=lambda one: (one.split("|")[1], int(one.split("|")[3])))
-        ruler = "|---" * 9 + "|"
-        PAGE.write_text(before + "\n".join([START, HEAD, ruler, *lines, END]) + after)
+        row = WRITTEN[index]
+        for seed in seeds or range(row.seeds):
+            key = f"{row.name}, {row.nodes} nodes, seed {seed}"
+            if key not in known:
+                known[key] = asdict(apart(index, seed))
+                print(key, known[key], flush=True)
+                if kept:
+                    kept.write_text(json.dumps(known, indent=1))
+        plans = [
+            Plan(**value)
+            for key, value in known.items()
+            if key.startswith(f"{row.name}, {row.nodes} nodes,")
+        ]
+        replace(line(row, plans))
+
+
+def replace(new: str) -> None:
+    """Puts a row into the page, in place of that for the same search, layers and nodes."""
+    before, rest = PAGE.read_text().split(START)
+    table, after = rest.split(END)
+    key = tuple(new.split("|")[1:4])
+    kept = [one for one in table.strip().splitlines()[2:] if tuple(one.split("|")[1:4]) != key]
+    lines = sorted([*kept, new], key=lambda one: (one.split("|")[1], int(one.split("|")[3])))
+    ruler = "|---" * 9 + "|"
+    PAGE.write_text(before + "\n".join([START, HEAD, ruler, *lines, END]) + after)
 
 
 def main() -> None:
     """Prints one row for each objective and number of nodes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, nargs="+", default=[24, 42, 100, 300])
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[20], help="END or START END")
     parser.add_argument("--only", choices=["tpot", "throughput"])
     parser.add_argument("--write", type=int, nargs="*", help="rows of the page; all if none given")
-    parser.add_argument("--row", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--kept", type=Path, help="JSON file of results to add to, for --write")
+    parser.add_argument("--row", type=int, nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.row is not None:
-        print(measured(WRITTEN[given.row]))
+        index, seed = given.row
+        print(json.dumps(asdict(planned(WRITTEN[index], seed))))
         return
     if given.write is not None:
-        write(given.write)
+        write(given.write, range(*given.seeds) if given.kept else None, given.kept)
         print(f"on {platform.machine()}, Python {platform.python_version()}", file=sys.stderr)
         return
     print(HEAD, "|---" * 9 + "|", sep="\n")
-    for row in rows(given.nodes, given.seeds):
+    seeds = range(*given.seeds)
+    for row in rows(given.nodes, len(seeds)):
         if given.only in (None, row.objective):
-            print(measured(row), flush=True)
+            print(line(row, [planned(row, seed) for seed in seeds]), flush=True)
 
 
 if __name__ == "__main__":

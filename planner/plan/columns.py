@@ -46,8 +46,8 @@ class Priced:
     """Least cost of fractions of pipelines."""
     prices: Array
     """What one more node of a class would save."""
-    again: list[tuple[Cut, ...]]
-    """Pipelines that use single nodes again, those that count most first."""
+    picked: list[tuple[Cut, ...]]
+    """Pipelines of which it takes a share, the largest first."""
 
 
 @dataclass
@@ -105,11 +105,8 @@ class Columns:
         )
         prices: Array = np.maximum(0.0, -solved.ineqlin.marginals)
         often = np.argsort(-solved.x[:-1], kind="stable")
-        single = self.counts == 1
-        again = [
-            columns[at][2] for at in often if solved.x[at] > _NONE and (uses[single, at] > 1).any()
-        ]
-        return Priced(float(solved.fun), prices, again)
+        picked = [columns[at][2] for at in often if solved.x[at] > _NONE]
+        return Priced(float(solved.fun), prices, picked)
 
     def chosen(self, limits: Sequence[tuple[Array, float]] = ()) -> list[tuple[Cut, ...]] | None:
         """The cheapest disjoint pipelines; each limit is what a class counts, and the most of it.

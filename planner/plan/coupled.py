@@ -43,8 +43,8 @@ _NEAR = 0.2
 """A bound that close to the linear program is worth remembering nodes, and plans a search."""
 _IDLE = 3
 """Turns without better pipelines, for each interval of the longest stage, that are enough."""
-_LEARNT = 8
-"""Pipelines whose cycles are learnt in one turn."""
+_COMPLETED = 8
+"""Pipelines that are looked for beside those that the linear program takes a share of."""
 _ENDS = 6
 """Chains that are kept of those found at one rate."""
 _ROUGH = 1e-2
@@ -141,8 +141,7 @@ class Coupled:
             grown = [self.seed(cuts) for cuts in chains]
             self.rough = 1.0 if any(grown) else 0.1 * self.rough
             self.near = value - self.bound < _NEAR * abs(value)
-            seen = told.again[:_LEARNT] if self.near else []
-            learnt = [self.memory.learn(cuts) for cuts in seen]
+            learnt = [self.memory.learn(cuts) for cuts in told.picked] if self.near else []
             self.columns.drop(self.memory.forbids)
             split = self._split(worst)
             met = value - self.bound < _MET * abs(value)
@@ -177,6 +176,23 @@ class Coupled:
             for rate in self.rates:
                 for cuts in distinct(level.given, prices / rate, self.columns.counts, width):
                     self.seed(cuts)
+
+    def complete(self, width: int) -> None:
+        """Adds pipelines that go well beside those of which the linear program takes a share."""
+        counts, replicas = self.columns.counts, self.columns.replicas
+        told = self.columns.priced()
+        for cuts in told.picked[: max(1, _COMPLETED // (replicas - 1))]:
+            left, gap_s = counts - self.columns.used(cuts), self._vector(cuts)[_GAP]
+            level = min(self.levels, key=lambda one: (one.high_s < gap_s, one.high_s))
+            rate = self.rates[0]
+            for missing in range(replicas - 1, 0, -1):
+                prices = self.prices / rate if missing > 1 else np.zeros(len(counts))
+                found = distinct(level.given, prices, left, width) if left.min() >= 0 else []
+                for one in found:
+                    self.seed(one)
+                if not found:
+                    break
+                left = left - self.columns.used(found[0])
 
     def _split(self, level: Level) -> bool:
         """Whether the interval of a level's longest stage was wide, and is now halved."""

@@ -35,7 +35,7 @@ from planner.plan.ways import Cut, assembled, ways
 
 _GAP = 1
 """Where the gap between prompts stands among the criteria."""
-_GATHERED_FIRST, _GATHERED = 12, 4
+_GATHERED_FIRST, _GATHERED = 12, 2
 """Turns in which replicas gather pipelines to choose from, at first and in each look."""
 _ITERATIONS = 60
 """Most price updates in one interval."""
@@ -162,6 +162,7 @@ class Large:
             bound = coupled.least()
         if coupled.near or not self._additive:
             coupled.gather(_GATHERED, self._width)
+            coupled.complete(self._width)
         if coupled.near or first or not self._additive:
             picked = coupled.columns.chosen(self._limits())
             if picked is not None:

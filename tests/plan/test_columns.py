@@ -63,12 +63,13 @@ def test_only_the_cheapest_of_equal_nodes_is_kept_and_reuse_can_be_dropped() -> 
     assert columns.priced(real=True).value == pytest.approx(2.0)
 
 
-def test_fractions_of_pipelines_that_use_a_node_again_are_named() -> None:
+def test_pipelines_that_the_linear_program_takes_a_share_of_are_named() -> None:
     columns = Columns(np.ones(3), np.arange(3), replicas=1)
     again = ((0, 0, 1), (1, 1, 2), (0, 2, 3))
     columns.add(again, 1.0)
-    columns.add(((2, 0, 3),), 3.0)
+    other = ((2, 0, 3),)
+    columns.add(other, 3.0)
     told = columns.priced()
     assert told.value == pytest.approx(2.0)
-    assert told.again == [again]
-    assert columns.priced(real=True).again == []
+    assert set(told.picked) == {again, other}
+    assert columns.priced(real=True).picked == [other]
