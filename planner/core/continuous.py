@@ -71,6 +71,11 @@ class ContinuousSchedule(Generic[C]):
         return [sequence for group in self._running for sequence in group]
 
     @property
+    def waiting(self) -> list[C]:
+        """Sequences that do not run, in the order of the line."""
+        return list(self._waiting)
+
+    @property
     def occupied(self) -> int:
         """How many run."""
         return len(self._running[0]) if self._single else sum(map(len, self._running))

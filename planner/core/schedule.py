@@ -72,6 +72,11 @@ class PipelineSchedule(Generic[S]):
         return [sequence for group in self._running for sequence in group]
 
     @property
+    def waiting(self) -> list[S]:
+        """Sequences without a seat, in the order of the line."""
+        return list(self._waiting)
+
+    @property
     def occupied(self) -> int:
         """How many have a seat."""
         return self._seats - len(self._free)

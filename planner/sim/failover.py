@@ -9,7 +9,7 @@ the sequences begin anew in another pipeline; without one they wait, and fail wh
 
 A node that says before that it will go gets no new requests if another pipeline stays. A standby
 gets ready meanwhile and takes the stage as soon as it has the weights; where that is too late, the
-loss is known at once.
+loss is known at once. Without a standby who waits for a seat goes to a pipeline that stays.
 """
 
 from __future__ import annotations
@@ -120,13 +120,17 @@ class Failover:
                 self._prepare(place)
 
     def _prepare(self, place: Place) -> None:
-        """Has a node that stays load a stage; it takes the stage as soon as it has it."""
+        """Has a node that stays load a stage; it takes the stage as soon as it has it.
+
+        Where there is none, those who wait for a seat go elsewhere.
+        """
         for name in self._candidates(place):
             if name in self.presence.leaving or not self._reachable(place, name):
                 continue
             self.moving[place] = name
             self.service.at(self._loaded_s(place, name), partial(self._hand_over, place, name))
             return
+        self.service.hand_on(place[0])
 
     def _reachable(self, place: Place, name: str) -> bool:
         """Whether a node has all links that a stage needs."""

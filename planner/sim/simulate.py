@@ -326,6 +326,14 @@ class Run:
             self.lanes[chosen].add(sequence, self.clock_s)
         return seated
 
+    def hand_on(self, index: int) -> None:
+        """Has those who wait for a seat in a pipeline wait in one that stays."""
+        lane = self.lanes[index]
+        for sequence in lane.schedule.waiting:
+            lane.schedule.withdraw(sequence)
+            chosen = self._assign(sequence, self.failover.hopeful)
+            self.lanes[chosen].add(sequence, self.clock_s)
+
     def fail(self, index: int, reason: str) -> None:
         """Fails all sequences of a pipeline."""
         everyone = self.lanes[index].evict()

@@ -146,6 +146,21 @@ def test_new_requests_go_where_nodes_stay() -> None:
     assert violations(result, plan, len(requests)) == []
 
 
+def test_who_waits_for_a_seat_goes_where_nodes_stay() -> None:
+    """Eight come at once to two pipelines of two seats; half of those without one change over."""
+    world, _ = one_goes(profile=planned((20.0, 5.0), notice=19.95))
+    plan = twice(world)
+    (drained,) = [index for index, one in enumerate(plan.pipelines) if "b" in one.nodes]
+    requests = [replace(one, arrival_s=0.0) for one in TALK.sample(0)]
+    for exact in (False, True):
+        result = simulate(world, plan, requests=requests, own_times=True, exact_steps=exact)
+        places = [record.pipeline for record in result.records]
+        assert places.count(drained) == plan.pipelines[drained].max_num_seqs
+        assert result.events["failures"] == result.events["retries"] == 0
+        assert result.metrics.completed == 8
+        assert violations(result, plan, 8) == []
+
+
 def test_sessions_are_handed_over_with_the_next_turn() -> None:
     world, _ = one_goes(profile=planned((6.0, 50.0), notice=4.0))
     workload = Workload(
