@@ -68,13 +68,16 @@ def simulate(
     ] = None,
     trace_speed: Annotated[
         float,
-        typer.Option("--trace-speed", min=1e-6, help="How many times as fast the trace comes."),
+        typer.Option(
+            "--trace-speed", min=1e-6, max=1e6, help="How many times as fast the trace comes."
+        ),
     ] = 1.0,
     trace_rate: Annotated[
         float,
         typer.Option(
             "--trace-rate",
             min=1e-6,
+            max=1e3,
             help="How many times as many requests of the trace come in the same time.",
         ),
     ] = 1.0,
@@ -163,7 +166,7 @@ def simulate(
     loaded = _load(targets, scenario, profiles or [], overrides or [], grid)
     first_seed = _seed(loaded, seed)
     scales = trace_speed, trace_rate
-    replayed = _trace(trace, scales, requests, first_seed) if trace else None
+    replayed = _trace(trace, scales, requests, first_seed)
     shown = html is not None
     others = alternatives and not capacity
     contest = contest_of(loaded, requests, profiles or [], others, shown, bool(vary))
@@ -284,11 +287,19 @@ def _seed(loaded: Sequence[Scenario | Manifest], given: int | None) -> int:
 
 
 def _trace(
-    path: Path, scales: tuple[float, float], most: int | None, seed: int
-) -> Sequence[Request]:
-    """The requests of a trace, so many times as fast and as many; says which rows are none."""
+    path: Path | None, scales: tuple[float, float], most: int | None, seed: int
+) -> Sequence[Request] | None:
+    """The requests of a trace, so many times as fast and as many; says which rows are none.
+
+    Raises UsageError where there is no trace to scale.
+    """
+    from planner.core.errors import UsageError
     from planner.files.trace import read_trace, thickened
 
+    if path is None:
+        if scales != (1.0, 1.0):
+            raise UsageError("--trace-speed and --trace-rate change a trace", "name it: --trace")
+        return None
     speed, rate = scales
     trace = read_trace(path, speed, most if rate == 1 else None)
     if trace.left_out:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -74,16 +75,18 @@ def read_trace(path: Path, speed: float = 1.0, most: int | None = None) -> Trace
         for line, row in _rows(path):
             try:
                 recorded = _recorded(row)
-            except (ValueError, TypeError) as error:
-                raise _invalid(path, f"no request: {error}", line) from error
+            except ValueError as error:
+                raise _invalid(path, str(error), line) from error
             if recorded.prompt_tokens < 1 or recorded.output_tokens < 1:
                 left_out += 1
             else:
                 found.append(recorded)
-    except (OSError, ValueError) as error:
-        raise _invalid(path, f"cannot be read: {error}") from error
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise _invalid(path, f"cannot be read: {reason}") from error
     if not found:
-        raise _invalid(path, "has no requests")
+        without = f", only {left_out} rows without prompt or answer" if left_out else ""
+        raise _invalid(path, f"has no requests{without}")
     found.sort(key=lambda one: one.arrival_s)
     return Trace(tuple(requests_of(found[:most], speed)), left_out)
 
@@ -118,21 +121,33 @@ def _rows(path: Path) -> Iterator[tuple[int, _Row]]:
             if line.strip() and not line.startswith("#")
         ]
     if lines and lines[0][1].startswith("{"):
-        yield from ((number, json.loads(line)) for number, line in lines)
+        yield from ((number, _object(path, number, line)) for number, line in lines)
         return
     rows = csv.DictReader(line for _, line in lines)
     yield from zip((number for number, _ in lines[1:]), rows, strict=False)
 
 
+def _object(path: Path, number: int, line: str) -> _Row:
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        reason = getattr(error, "msg", error)
+        raise _invalid(path, f"cannot be read: {reason}", number) from error
+    if not isinstance(found, dict):
+        raise _invalid(path, "must be keys and values in braces", number)
+    return found
+
+
 def _recorded(row: _Row) -> Recorded:
+    """A row as one of the formats has it; raises ValueError that names the column."""
     for known in _FORMATS:
         if {known.arrival, known.prompt, known.output} <= row.keys():
             return Recorded(
-                known.seconds(row[known.arrival]),
-                int(float(row[known.prompt])),
-                int(float(row[known.output])),
+                _number(row, known.arrival, known.seconds),
+                _tokens(row, known.prompt),
+                _tokens(row, known.output),
                 _said(row.get(known.conversation)),
-                tuple(map(int, row.get(known.hashes) or ())),
+                _hashes(row, known.hashes),
             )
     raise ValueError("columns are not those of a known format")
 
@@ -140,6 +155,34 @@ def _recorded(row: _Row) -> Recorded:
 def _said(cell: Any) -> str:
     """A cell as text; empty where it is missing."""
     return "" if cell is None else str(cell).strip()
+
+
+def _number(row: _Row, column: str, read: Callable[[Any], float] = float) -> float:
+    """What a column says, finite."""
+    said = row[column]
+    if said is None or said == "":
+        raise ValueError(f"{column}: is missing")
+    try:
+        value = read(said)
+    except (ValueError, TypeError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{column}: cannot be read from {said!r}")
+    return value
+
+
+def _tokens(row: _Row, column: str) -> int:
+    value = _number(row, column)
+    if value < 0 or value != int(value):
+        raise ValueError(f"{column}: must be a whole number of tokens, not {row[column]!r}")
+    return int(value)
+
+
+def _hashes(row: _Row, column: str) -> tuple[int, ...]:
+    found = row.get(column) or ()
+    if not isinstance(found, list | tuple) or not all(isinstance(one, int) for one in found):
+        raise ValueError(f"{column}: must be a list of whole numbers, not {found!r}")
+    return tuple(found)
 
 
 def _invalid(path: Path, message: str, line: int | None = None) -> InvalidFileError:

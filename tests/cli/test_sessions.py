@@ -48,6 +48,13 @@ def test_a_run_refuses_sessions(scene: Scene) -> None:
     assert "sessions are simulated only" in said.stderr
 
 
+def test_without_a_trace_there_is_nothing_to_scale(scene: Scene) -> None:
+    for flag in ("--trace-speed", "--trace-rate"):
+        said = scene.planner("simulate", scene.manifest(), flag, 2)
+        assert (said.code, said.stdout) == (2, "")
+        assert "hint: name it: --trace" in said.stderr
+
+
 def test_a_trace_comes_with_more_requests(scene: Scene) -> None:
     trace = scene.folder / "trace.csv"
     rows = "".join(f"{index},100,10\n" for index in range(20))

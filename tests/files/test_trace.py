@@ -24,6 +24,9 @@ FORMATS = {
     '{"timestamp": 500, "input_length": 20, "output_length": 6, "hash_ids": [1, 2]}\n',
 }
 
+OWN = "t_s,in_tokens,out_tokens\n"
+BLOCKS = '{"timestamp": 0, "input_length": 10, "output_length": 5, "hash_ids": %s}\n'
+
 
 @pytest.mark.parametrize("text", FORMATS.values(), ids=FORMATS)
 def test_every_format_gives_the_same_requests(tmp_path: Path, text: str) -> None:
@@ -100,10 +103,20 @@ def test_rows_without_an_answer_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a,b\n1,2\n", "trace:2: no request: columns are not those of a known format"),
-        ("t_s,in_tokens,out_tokens\nsoon,1,1\n", "trace:2: no request"),
-        ("t_s,in_tokens,out_tokens\n", "has no requests"),
-        ("{nonsense\n", "cannot be read"),
+        ("a,b\n1,2\n", "trace:2: columns are not those of a known format"),
+        (OWN + "soon,1,1\n", "trace:2: t_s: cannot be read from 'soon'"),
+        (OWN + "0,1,1\nnan,1,1\n", "trace:3: t_s: cannot be read from 'nan'"),
+        (OWN + "0,inf,1\n", "trace:2: in_tokens: cannot be read from 'inf'"),
+        (OWN + "0,1.5,1\n", "trace:2: in_tokens: must be a whole number of tokens, not '1.5'"),
+        (OWN + "0,5,-1\n", "trace:2: out_tokens: must be a whole number of tokens, not '-1'"),
+        (OWN + "0,5\n", "trace:2: out_tokens: is missing"),
+        (OWN, "has no requests$"),
+        (OWN + "0,0,1\n", "has no requests, only 1 rows without prompt or answer"),
+        ("{nonsense\n", "trace:1: cannot be read"),
+        (BLOCKS % "[1]" + "{nonsense\n", "trace:2: cannot be read"),
+        (BLOCKS % "[1]" + "[1]\n", "trace:2: must be keys and values in braces"),
+        (BLOCKS % "5", "trace:1: hash_ids: must be a list of whole numbers, not 5"),
+        (BLOCKS % '["x"]', "trace:1: hash_ids: must be a list of whole numbers"),
     ],
 )
 def test_what_is_no_trace_is_refused(tmp_path: Path, text: str, said: str) -> None:
