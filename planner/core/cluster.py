@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Literal
 
@@ -72,6 +73,10 @@ class Churn(Card):
     def _complete(self) -> Churn:
         if self.dud == 1:
             raise ValueError("dud must be below 1; no such node would ever work")
+        if self.dud and not self.dud_after_s:
+            raise ValueError("dud needs dud_after: how long such a rental is paid for")
+        if math.fsum(one.length_s / one.every_s for one in self.maintenance if one.every_s) >= 1:
+            raise ValueError("maintenance leaves no time at which such nodes are there")
         if self.distribution == "planned":
             if not self.maintenance or self.recorded or self.up_scale_s or self.down_scale_s:
                 raise ValueError("planned churn needs maintenance: [...] and no scales")
@@ -116,6 +121,13 @@ class Node(Spec):
     trust: Literal["own", "rented", "unknown"] = "own"
     churn: str | None = None
     """Churn profile id; None for a node that stays."""
+
+    @field_validator("uplink_bytes_per_s", "downlink_bytes_per_s")
+    @classmethod
+    def _not_zero(cls, value: float | None) -> float | None:
+        if value == 0:
+            raise ValueError("must be above zero; leave it out where only the links limit it")
+        return value
 
     @property
     def hardware_usd_per_hour(self) -> float:

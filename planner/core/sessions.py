@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,13 +40,12 @@ class Sessions(Spec):
     """Longest prompt and answer together; a session is over before a turn that would need more."""
 
     def draw_turns(self, rng: random.Random) -> int:
-        """How many turns a user has in mind."""
+        """How many turns a user has in mind; a geometric number by inversion, in one draw."""
         if self.turns == "fixed":
             return round(self.mean_turns)
-        again, turns = 1 - 1 / self.mean_turns, 1
-        while rng.random() < again:
-            turns += 1
-        return turns
+        if self.mean_turns == 1:
+            return 1
+        return 1 + int(math.log(1 - rng.random()) / math.log1p(-1 / self.mean_turns))
 
     def draw(
         self, seed: int, begins_s: Iterator[float], prompt: Drawn, output: Drawn

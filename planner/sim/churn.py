@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Iterator
 
 from planner.core.cluster import Churn, Cluster, Window
@@ -62,7 +63,7 @@ def _joined(*several: Iterator[Outage]) -> Iterator[Outage]:
     every = heapq.merge(*several)
     now = next(every, None)
     while now is not None:
-        following = next(every, None)
+        following = next(every, None) if now[1] < math.inf else None
         if following is not None and following[0] <= now[1]:
             now = now[0], max(now[1], following[1])
         else:

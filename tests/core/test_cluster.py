@@ -28,6 +28,12 @@ def test_the_most_specific_link_wins() -> None:
     assert latencies == {("b", "a"): 3, ("a", "b"): 2, ("a", "c"): 1}
 
 
+def test_a_connection_that_carries_nothing_is_refused() -> None:
+    for end in ("uplink", "downlink"):
+        with pytest.raises(ValidationError, match="must be above zero; leave it out"):
+            Node.model_validate({"id": "a", "device": "chip", end: 0.0})
+
+
 def test_a_node_s_own_connection_narrows_every_link() -> None:
     world = cluster(link(bandwidth=10e6))
     rates = [

@@ -83,6 +83,14 @@ def test_geometric_sessions_have_their_mean() -> None:
     assert turns.count(1) / len(turns) == pytest.approx(0.25, abs=0.02)
 
 
+def test_users_with_much_in_mind_fill_their_sessions() -> None:
+    workload = talk(sessions={"mean_turns": 1e300, "max_tokens": 100}, requests=50)
+    turns = [len(one) for one in by_session(workload.sample(0))]
+    assert set(turns[:-1]) == {100 // 15}
+    alone = talk(sessions={"mean_turns": 1, "max_tokens": 100}, requests=50)
+    assert {len(one) for one in by_session(alone.sample(0))} == {1}
+
+
 def test_a_first_turn_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"up to 15 tokens, which are more than the 12"):
         talk(sessions={"mean_turns": 2, "max_tokens": 12})

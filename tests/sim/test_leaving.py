@@ -31,6 +31,9 @@ TALK = Workload(
     requests=8,
 )
 
+HALF = {"start": 0, "length": 5, "every": 10}
+"""Half of the time."""
+
 
 def planned(*windows: tuple[float, ...], **changes: object) -> Churn:
     """Maintenance at the given times: start, length and perhaps from one to the next."""
@@ -291,6 +294,15 @@ def test_duds_are_as_frequent_as_they_are_said_to_be() -> None:
     assert drawn != list(itertools.islice(delays(world.cluster, "b", 1), 20_000))
 
 
+def test_maintenance_of_what_is_never_there_changes_nothing() -> None:
+    gone = churn(
+        distribution="recorded", recorded=[False], step=1.0, maintenance=[HALF],
+        up_scale=0.0, down_scale=0.0,
+    )  # fmt: skip
+    world = restless(gone, nodes=[Node(id="a", device="chip", churn=gone.id)])
+    assert list(outages(world.cluster, "a", 0)) == [(0.0, float("inf"))]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -298,6 +310,8 @@ def test_duds_are_as_frequent_as_they_are_said_to_be() -> None:
         ({"up_scale": 3.0}, "planned churn needs maintenance"),
         ({"maintenance": [{"start": 0, "length": 5, "every": 5}]}, "longer than length"),
         ({"dud": 1.0}, "no such node would ever work"),
+        ({"dud": 0.5}, "dud needs dud_after"),
+        ({"maintenance": [HALF, {**HALF, "start": 5}]}, "leaves no time"),
     ],
 )
 def test_what_makes_no_sense_is_refused(changes: dict[str, object], said: str) -> None:
