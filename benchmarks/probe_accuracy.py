@@ -3,7 +3,9 @@
 Probes this host, then plans, simulates and runs three models of other widths and depths on one
 worker, and prints the error of every figure:
 
-    python benchmarks/probe_accuracy.py
+    python -m benchmarks.probe_accuracy build/probe-accuracy
+
+Profiles and runs are kept in the folder, so it can be done in pieces (``--models``, ``--users``).
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
+
+from benchmarks.kept import Row, keep, kept, spread
 
 ROOT = Path(__file__).parent.parent
 BOUNDS = {"mean_tpot_ms": 0.10, "mean_ttft_ms": 0.15}
@@ -68,44 +71,55 @@ def planner(*arguments: str) -> dict[str, object]:
     return document
 
 
-def main() -> int:
-    """Print one row per model, number of users and metric; 1 where a bound is broken."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--users", type=int, nargs="+", default=[1, 4])
-    options = parser.parse_args()
+def measure(folder: Path, name: str, users: int, runs: int) -> None:
+    """Plans and runs one model for some users, and keeps the errors of every run."""
+    profiles, checkpoint = folder / "profiles", folder / f"checkpoint-{name}"
+    card = profiles / "models" / f"{name}.yaml"
+    card.parent.mkdir(parents=True, exist_ok=True)
+    card.write_text(MODEL.format(*SHAPES[name]))
+    scenario, manifest = folder / "scenario.yaml", folder / "manifest.yaml"
+    scenario.write_text(SCENARIO.format(model=name, users=users, requests=8 * users))
+    planner("plan", str(scenario), "--profiles", str(profiles), "--out", str(manifest))
+    for _ in range(runs):
+        told = planner("run", str(manifest), "--checkpoint", str(checkpoint))
+        row = {name: told[name] for name in ("error", "planned_error", "hosts", "stages")}
+        keep(folder / "results.jsonl", {"model": name, "users": users} | row)
+
+
+def show(folder: Path) -> int:
+    """Prints a row per model, number of users and metric; how many medians break a bound."""
     broken = 0
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        profiles = folder / "profiles"
-        planner("probe", "--out", str(profiles))
-        (profiles / "models").mkdir()
-        for name, shape in SHAPES.items():
-            (profiles / "models" / f"{name}.yaml").write_text(MODEL.format(*shape))
-        print(f"{'model':<8} {'users':>5}  {'metric':<13} {'median':>8} {'worst':>8}  every run")
-        for name in SHAPES:
-            for users in options.users:
-                scenario, manifest = folder / "scenario.yaml", folder / "manifest.yaml"
-                text = SCENARIO.format(model=name, users=users, requests=8 * users)
-                scenario.write_text(text)
-                common = ("--profiles", str(profiles), "--out", str(manifest))
-                planner("plan", str(scenario), *common)
-                found: dict[str, list[float]] = {metric: [] for metric in BOUNDS}
-                for _ in range(options.runs):
-                    checkpoint = str(folder / f"checkpoint-{name}")
-                    error = planner("run", str(manifest), "--checkpoint", checkpoint)["error"]
-                    assert isinstance(error, dict)
-                    for metric in BOUNDS:
-                        found[metric].append(float(error[metric]))
-                for metric, values in found.items():
-                    worst = max(values, key=abs)
-                    broken += abs(statistics.median(values)) > BOUNDS[metric]
-                    print(
-                        f"{name:<8} {users:>5}  {metric:<13} {statistics.median(values):>+8.1%} "
-                        f"{worst:>+8.1%}  {' '.join(f'{value:+.1%}' for value in values)}",
-                        flush=True,
-                    )
-    return 1 if broken else 0
+    found: dict[tuple[str, int], list[Row]] = {}
+    for row in kept(folder / "results.jsonl"):
+        found.setdefault((row["model"], row["users"]), []).append(row)
+    print(
+        f"{'model':<8} {'users':>5}  {'metric':<13} {'':<9} {'median':>8} {'worst':>8}  every run"
+    )
+    for (name, users), rows in found.items():
+        for metric, bound in BOUNDS.items():
+            for said, key in (("as found", "error"), ("as probed", "planned_error")):
+                values = [float(row[key][metric]) for row in rows]
+                print(f"{name:<8} {users:>5}  {metric:<13} {said:<9} {spread(values)}")
+                broken += key == "error" and abs(statistics.median(values)) > bound
+    return broken
+
+
+def main() -> int:
+    """Measure what is asked for, then print everything kept; 1 where a bound is broken."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("folder", type=Path, help="keeps the profiles and every run")
+    parser.add_argument("--runs", type=int, default=3, help="0 prints what is there")
+    parser.add_argument("--users", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--probe", action="store_true", help="probe even if profiles are there")
+    options = parser.parse_args()
+    folder: Path = options.folder
+    if options.probe or not (folder / "profiles" / "engines").exists():
+        planner("probe", "--quant", "bf16", "--out", str(folder / "profiles"))
+    for name in options.models if options.runs else ():
+        for users in options.users:
+            measure(folder, name, users, options.runs)
+    return 1 if show(folder) else 0
 
 
 if __name__ == "__main__":

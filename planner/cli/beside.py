@@ -38,6 +38,10 @@ class Beside:
     simulated: SimResult
     measurement: Measurement
     measured: Metrics
+    as_found: Problem
+    """The job's problem on hosts as fast as they were found to be when the run began."""
+    planned: Metrics | None = None
+    """Of a simulation with the speeds of the profiles, where the hosts were read."""
 
     @property
     def recoveries(self) -> list[Recovery]:
@@ -58,33 +62,41 @@ class Beside:
 
 
 def put_beside(job: Job, measurement: Measurement) -> Beside:
-    """The run beside a prediction and a simulation of the requests as they turned out to be."""
+    """The run beside a prediction and a simulation of the requests as they turned out to be.
+
+    Both with what the hosts were found to reach when the run began, where they were read.
+    """
     from planner.cli.struck import struck
+    from planner.core.drift import as_found
     from planner.core.metrics import summarise
     from planner.plan.predict import predict
     from planner.sim.simulate import simulate
 
     job = _as_asked(job, measurement)
-    simulated = simulate(struck(job.problem, measurement), job.plan, job.seed, job.requests)
+    found = as_found(job.problem, measurement.speeds)
+    simulated = simulate(struck(found, measurement), job.plan, job.seed, job.requests)
+    planned = None
+    if found is not job.problem:
+        planned = simulate(
+            struck(job.problem, measurement), job.plan, job.seed, job.requests
+        ).metrics
     bounds = job.problem.requirements.must_have.latency_bounds_s()
     return Beside(
         job=job,
-        prediction=predict(job.problem, job.plan),
+        prediction=predict(found, job.plan),
         simulated=simulated,
         measurement=measurement,
         measured=summarise(measurement.records, bounds, simulated.metrics.usd_per_hour),
+        as_found=found,
+        planned=planned,
     )
 
 
 def report_of(beside: Beside) -> RunReport:
     """What the run and its prediction say."""
-    from planner.report.run import (
-        RunReport,
-        coordinator_terms,
-        hop_terms,
-        recovery_terms,
-        stage_terms,
-    )
+    from planner.report.hosts import host_speeds
+    from planner.report.run import RunReport
+    from planner.report.terms import coordinator_terms, hop_terms, recovery_terms, stage_terms
     from planner.report.verified import verification_terms
 
     job, measurement = beside.job, beside.measurement
@@ -102,9 +114,9 @@ def report_of(beside: Beside) -> RunReport:
         analytic=beside.prediction.metrics,
         predicted=beside.simulated.metrics,
         measured=beside.measured,
-        stages=stage_terms(job.problem, measurement.stages),
-        hops=hop_terms(job.problem, job.plan, measurement.hops),
-        coordinator=coordinator_terms(job.problem, measurement),
+        stages=stage_terms(beside.as_found, measurement.stages),
+        hops=hop_terms(beside.as_found, job.plan, measurement.hops),
+        coordinator=coordinator_terms(beside.as_found, measurement),
         sessions={
             "started": len(status),
             "completed": status.count("completed"),
@@ -118,6 +130,8 @@ def report_of(beside: Beside) -> RunReport:
             beside.simulated.verification,
             beside.simulated.simulated_s,
         ),
+        planned=beside.planned,
+        hosts=host_speeds(job.problem, measurement.speeds),
         unserved=next((reason for reason in reasons if "nothing replaced" in reason), ""),
     )
 

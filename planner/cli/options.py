@@ -75,6 +75,13 @@ HangOption = Annotated[
         help="The same, but the worker stops without a word instead of ending.",
     ),
 ]
+GaugeOption = Annotated[
+    bool,
+    typer.Option(
+        "--gauge/--no-gauge",
+        help="Read for a second what each probed host reaches now, and predict with that.",
+    ),
+]
 DeterministicOption = Annotated[
     bool,
     typer.Option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,14 @@ def probe(
     device: Annotated[
         str, typer.Option("--device", help="What to measure: cpu, cuda or cuda:N.")
     ] = "cpu",
+    quant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--quant",
+            metavar="NAME",
+            help="Measure this quantization only: fp32, bf16 or int8. Repeatable.  [default: all]",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -90,7 +99,10 @@ def probe(
         raise UsageError(f"--out {folder} is no folder")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise UsageError(f"--device {device} is none", "write cpu, cuda or cuda:1")
-    card, engine = _measure(max(1, cores // workers), workers, device)
+    names = tuple(quant or _QUANTS)
+    if unknown := [name for name in names if name not in _QUANTS]:
+        raise UsageError(f"--quant {unknown[0]} is none", f"write {', '.join(_QUANTS)}")
+    card, engine = _measure(max(1, cores // workers), workers, device, names)
     files = (write_card(folder, card), write_card(folder, engine))
     written = Catalogue(Path(), (folder,))
     written.get("devices", card.id)
@@ -104,7 +116,7 @@ def probe(
         console.note(f"to use it, pass --profiles {folder} or set PLANNER_PROFILES")
 
 
-def _measure(threads: int, workers: int, on: str) -> tuple[Device, Engine]:
+def _measure(threads: int, workers: int, on: str, names: Sequence[str]) -> tuple[Device, Engine]:
     """The cards of a device here; raises RunError where torch or the device is missing."""
     from planner.cli.extra import torch_needed
 
@@ -115,23 +127,24 @@ def _measure(threads: int, workers: int, on: str) -> tuple[Device, Engine]:
     from planner.fit.host import Overheads, host_engine
 
     need(on)
-    quants = _quants()
+    quants = _quants(names)
     with_what = f"{threads} threads" if on == "cpu" else on
     console.note(f"measuring with {with_what}, for about a minute")
     device = measure_device(threads, workers, on)
     with console.progress("timing steps", 1.0) as advance:
         steps = measure_steps(device, quants, done=lambda _step, of: advance(1 / of), on=on)
     console.note("running a small model on one and on three local workers")
-    found = measure_overheads(device, next(quant for quant in quants if quant.id == "bf16"), on)
+    main = next((quant for quant in quants if quant.id == "bf16"), quants[0])
+    found = measure_overheads(device, main, on)
     overheads = Overheads(
         found.hop_s, found.coordinator_step_s, found.worker_steps, found.takeover_s
     )
     return device, host_engine(device, steps, overheads)
 
 
-def _quants() -> list[QuantScheme]:
+def _quants(names: Sequence[str]) -> list[QuantScheme]:
     from planner.cli.cards import card, catalogue
     from planner.core.quant import QuantScheme
 
     known = catalogue(None)
-    return [card(known, "quants", name, QuantScheme) for name in _QUANTS]
+    return [card(known, "quants", name, QuantScheme) for name in names]

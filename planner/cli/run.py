@@ -16,6 +16,7 @@ from planner.cli.options import (
     ApiKeyOption,
     DeterministicOption,
     EngineOption,
+    GaugeOption,
     HangOption,
     LoseOption,
     NodesOption,
@@ -71,6 +72,7 @@ def run(
     lose: LoseOption = None,
     hang: HangOption = None,
     deterministic: DeterministicOption = False,
+    gauge: GaugeOption = True,
     receipts: ReceiptsOption = None,
     audit: AuditOption = None,
     thresholds: ThresholdsOption = None,
@@ -165,6 +167,7 @@ def run(
             deterministic=deterministic,
             losses=losses,
             oversight=oversight,
+            gauge=gauge and _is_probed(job.problem, job.plan),
         )
     beside = put_beside(job, measurement)
     _write(planned, beside, chrome_trace, html)
@@ -278,6 +281,13 @@ def _threads(problem: Problem, plan: Plan) -> int | None:
     """Compute threads that the devices' figures were measured with; None where unknown."""
     known = [problem.cluster.device(node).threads for node in plan.nodes]
     return min((count for count in known if count is not None), default=None)
+
+
+def _is_probed(problem: Problem, plan: Plan) -> bool:
+    """Whether a device of the plan has the readings of a probe to compare with."""
+    from planner.core.drift import probed
+
+    return any(probed(problem.cluster.device(node)) for node in plan.nodes)
 
 
 def _check(report: RunReport, percent: float | None) -> None:

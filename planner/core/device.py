@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from planner.core.spec import Card
-from planner.core.units import Bytes, BytesPerSecond, Count, FlopPerSecond, Watts
+from planner.core.units import Bytes, BytesPerSecond, Count, FlopPerSecond, Seconds, Watts
 
 DType = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp4", "int4"]
 
@@ -46,6 +46,9 @@ class Device(Card):
     """Power with weights loaded and nothing to do."""
     threads: Count | None = None
     """CPU threads that were used when the figures were probed."""
+    call_s: Seconds | None = Field(default=None, alias="call")
+    """Time of a small operation called from software, where it was probed: overheads scale with
+    it from one moment to another."""
     host_threads: Count | None = None
     """CPU threads of the whole host, which workers on it share."""
 

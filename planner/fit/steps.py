@@ -11,6 +11,9 @@ from planner.core.engine import Calibration, ErrorBand
 from planner.core.metrics import percentile
 from planner.fit.constants import Free, from_vector, ranges, to_vector
 
+_RAISED = (1.0, 1.3, 1.8)
+"""Times the bandwidth that the smallest steps suggest: overheads make them look slower."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -29,7 +32,8 @@ def fit(steps: Sequence[MeasuredStep], start: Calibration, free: Free) -> Fitted
     Least squares of log(predicted / measured) with the soft-L1 loss (Huber, 1964; as in
     ``scipy.optimize.least_squares``), which a few bad measurements do not bend. A roofline has
     no slope in the term that hides behind the other one, so the search also starts from what
-    the steps themselves suggest. Raises ValueError with fewer steps than constants.
+    the steps themselves suggest, with either term above the other. Raises ValueError with fewer
+    steps than constants.
     """
     from scipy.optimize import least_squares
 
@@ -45,9 +49,17 @@ def fit(steps: Sequence[MeasuredStep], start: Calibration, free: Free) -> Fitted
             for step, log in zip(steps, logs, strict=True)
         ]
 
+    raises = _RAISED if free.bandwidth else _RAISED[:1]
+    begins = [start, *(guess(steps, start, free, raised) for raised in raises)]
     solutions = [
-        least_squares(residuals, begin, bounds=ranges(start, free), loss="soft_l1", f_scale=0.05)
-        for begin in (vector, to_vector(guess(steps, start, free), free))
+        least_squares(
+            residuals,
+            to_vector(begin, free),
+            bounds=ranges(start, free),
+            loss="soft_l1",
+            f_scale=0.05,
+        )
+        for begin in begins
     ]
     best = min(solutions, key=lambda solution: float(solution.cost))
     calibration = from_vector(start, free, [float(value) for value in best.x])
@@ -55,12 +67,14 @@ def fit(steps: Sequence[MeasuredStep], start: Calibration, free: Free) -> Fitted
     return Fitted(calibration, errors, len(vector))
 
 
-def guess(steps: Sequence[MeasuredStep], start: Calibration, free: Free) -> Calibration:
+def guess(
+    steps: Sequence[MeasuredStep], start: Calibration, free: Free, raised: float = 1.0
+) -> Calibration:
     """The starting calibration with every free efficiency of products read off the steps.
 
     The share of the FLOP/s at a point of a curve is what the steps of about that many tokens
     would reach if products were all they did; the share of the bandwidth likewise, from the
-    smallest steps.
+    smallest steps, times ``raised``.
     """
     efficiency = dict(start.efficiency)
     for key in free.compute:
@@ -82,7 +96,7 @@ def guess(steps: Sequence[MeasuredStep], start: Calibration, free: Free) -> Cali
         fewest = min((step.batch.new_tokens for step in mine), default=0)
         found_shares = sorted(_read_share(s) for s in mine if s.batch.new_tokens == fewest)
         if found_shares:
-            share = percentile(found_shares, 80)
+            share = raised * percentile(found_shares, 80)
             efficiency[key] = efficiency[key].model_copy(update={"bandwidth": share})
     return start.model_copy(update={"efficiency": efficiency})
 

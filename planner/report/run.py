@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from planner.core.cost import Batch, chip, stage_time, traverse
 from planner.core.metrics import LATENCIES, STATISTICS, Metrics
-from planner.core.plan import Plan
-from planner.core.problem import Problem
+from planner.report.hosts import HostSpeeds, hosts_table
 from planner.report.tables import figure, label, plain_metrics, signed, table
+from planner.report.terms import (
+    RecoveryTerm,
+    Term,
+    recoveries_table,
+    relative_error,
+    terms_table,
+)
 from planner.report.verified import VerificationTerms
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
-
-    from planner.run.losses import Recovered
-    from planner.run.measurement import HopRun, Measurement, StageRun
-    from planner.sim.result import Recovery
 
 CHECKED = ("mean_tpot_ms", "mean_ttft_ms", "output_throughput")
 """Metrics that ``--max-error`` looks at."""
@@ -45,78 +44,6 @@ _COMPARED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
-    """One kind of step of a stage, a hop or the coordinator: predicted and measured."""
-
-    where: str
-    phase: str
-    predicted_s: float
-    """Mean over the batches that ran."""
-    measured_s: float
-    steps: int
-    src: str = ""
-    dst: str = ""
-
-    @property
-    def error(self) -> float | None:
-        """Signed: (predicted - measured) / measured."""
-        return relative_error(self.predicted_s, self.measured_s)
-
-    @property
-    def missing_s(self) -> float:
-        """Seconds by which all these steps together were predicted wrongly."""
-        return abs(self.predicted_s - self.measured_s) * self.steps
-
-    def document(self) -> dict[str, Any]:
-        """The JSON object."""
-        names = {"src": self.src, "dst": self.dst} if self.src else {"node": self.where}
-        return {
-            **names,
-            "phase": self.phase,
-            "predicted_ms": 1e3 * self.predicted_s,
-            "measured_ms": 1e3 * self.measured_s,
-            "error": self.error,
-            "steps": self.steps,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class RecoveryTerm:
-    """A stage that was lost and works again: seconds measured, and predicted by a simulation."""
-
-    node: str
-    """The node that was lost."""
-    replacement: str
-    pipeline: int
-    stage: int
-    at_s: float
-    detect_s: float
-    recover_s: float
-    """From its detection on."""
-    predicted_s: float | None
-
-    @property
-    def error(self) -> float | None:
-        """Signed: (predicted - measured) / measured."""
-        return relative_error(self.predicted_s, self.recover_s)
-
-    def document(self) -> dict[str, Any]:
-        """The JSON object."""
-        predicted_ms = None if self.predicted_s is None else 1e3 * self.predicted_s
-        return {
-            "node": self.node,
-            "replacement": self.replacement,
-            "pipeline": self.pipeline,
-            "stage": self.stage,
-            "at_s": self.at_s,
-            "detect_ms": 1e3 * self.detect_s,
-            "recover_ms": 1e3 * self.recover_s,
-            "predicted_recover_ms": predicted_ms,
-            "error": self.error,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class RunReport:
     """A run with what was predicted of it."""
 
@@ -133,14 +60,21 @@ class RunReport:
     """Prompts and what the model wrote, where prompts were given."""
     recoveries: tuple[RecoveryTerm, ...] = ()
     verification: VerificationTerms = field(default_factory=VerificationTerms)
+    hosts: tuple[HostSpeeds, ...] = ()
+    """What the hosts reached when the run began, where they were read."""
+    planned: Metrics | None = None
+    """Of a simulation with the speeds of the profiles, where ``predicted`` has those found."""
     unserved: str = ""
     """Why requests were lost with their node; empty where none was."""
 
     @property
     def error(self) -> dict[str, float]:
         """Signed error of each metric that both know."""
+        return self._errors(self.predicted)
+
+    def _errors(self, predicted: Metrics) -> dict[str, float]:
         errors = {
-            name: relative_error(getattr(self.predicted, name), getattr(self.measured, name))
+            name: relative_error(getattr(predicted, name), getattr(self.measured, name))
             for name in _COMPARED
         }
         return {name: value for name, value in errors.items() if value is not None}
@@ -159,6 +93,8 @@ class RunReport:
             "analytic": plain_metrics(self.analytic),
             "measured": plain_metrics(self.measured),
             "error": self.error,
+            "hosts": [host.document() for host in self.hosts],
+            **self._planned(),
             "sessions": dict(self.sessions),
             "recoveries": [term.document() for term in self.recoveries],
             "verification": self.verification.document(),
@@ -167,6 +103,14 @@ class RunReport:
             "coordinator": [term.document() for term in self.coordinator],
             "threads": self.threads,
             "answers": [{"prompt": prompt, "text": text} for prompt, text in self.answers],
+        }
+
+    def _planned(self) -> dict[str, Any]:
+        if self.planned is None:
+            return {}
+        return {
+            "planned": plain_metrics(self.planned),
+            "planned_error": self._errors(self.planned),
         }
 
     def text(self) -> Iterator[RenderableType]:
@@ -180,16 +124,20 @@ class RunReport:
         yield ""
         yield self._metrics()
         yield ""
+        if self.hosts:
+            yield "The hosts when the run began; what is predicted counts on the speeds found"
+            yield hosts_table(self.hosts)
+            yield ""
         yield "Steps of the stages, mean over the batches that ran"
-        yield _terms("stage", (*self.stages, *self.coordinator))
+        yield terms_table("stage", (*self.stages, *self.coordinator))
         if self.hops:
             yield ""
             yield "Ways between them"
-            yield _terms("hop", self.hops)
+            yield terms_table("hop", self.hops)
         if self.recoveries:
             yield ""
             yield "Lost stages and their recovery, counted from detection"
-            yield _recoveries(self.recoveries)
+            yield recoveries_table(self.recoveries)
         yield from self.verification.text()
         sentence = self._furthest()
         if sentence:
@@ -197,10 +145,16 @@ class RunReport:
             yield sentence
 
     def _metrics(self) -> Table:
-        rows = table("", ">analytic", ">simulated", ">measured", ">error")
+        columns = {
+            ">as probed": self.planned,
+            ">analytic": self.analytic,
+            ">simulated": self.predicted,
+            ">measured": self.measured,
+        }
+        said = {head: metrics for head, metrics in columns.items() if metrics is not None}
+        rows = table("", *said, ">error")
         for name in _SHOWN:
-            values = (getattr(one, name) for one in (self.analytic, self.predicted, self.measured))
-            cells = (figure(name, value) for value in values)
+            cells = (figure(name, getattr(metrics, name)) for metrics in said.values())
             rows.add_row(label(name), *cells, signed(self.error.get(name)))
         return rows
 
@@ -214,121 +168,3 @@ class RunReport:
             f"Furthest off: {worst.phase} at {worst.where}, {1e3 * worst.predicted_s:.3g} ms "
             f"predicted and {1e3 * worst.measured_s:.3g} ms measured, {worst.steps} times."
         )
-
-
-def relative_error(predicted: float | None, measured: float | None) -> float | None:
-    """(predicted - measured) / measured; None where either is unknown or nothing was measured."""
-    if predicted is None or measured is None or measured == 0:
-        return None
-    return (predicted - measured) / measured
-
-
-def stage_terms(problem: Problem, runs: Iterable[StageRun]) -> tuple[Term, ...]:
-    """Every stage by phase, the cost model asked about exactly the batches that ran."""
-    found = []
-    for run in runs:
-        stage = run.stage
-        quant, device = problem.quant(stage.quant), chip(problem, stage.node, stage.split)
-        times: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        for step in run.steps:
-            predicted = stage_time(
-                problem.model, stage.start, stage.stop, quant, device, step.batch
-            )
-            times[step.phase].append((predicted.total_s, step.compute_s))
-        found += [_term(stage.node, phase, pairs) for phase, pairs in sorted(times.items())]
-    return tuple(found)
-
-
-def hop_terms(problem: Problem, plan: Plan, runs: Iterable[HopRun]) -> tuple[Term, ...]:
-    """Every hop by phase, for the messages that went over it."""
-    found = []
-    position: dict[int, int] = defaultdict(int)
-    for run in runs:
-        index = position[run.pipeline]
-        position[run.pipeline] += 1
-        times: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        known: dict[Batch, float] = {}
-        for hop in run.hops:
-            batch = Batch(hop.phase, hop.sequences, hop.new_tokens, 0)
-            if batch not in known:
-                way = traverse(problem, plan.pipelines[run.pipeline], batch)
-                known[batch] = way.transfers[index].total_s
-            times[hop.phase].append((known[batch], hop.seconds))
-        where = f"{run.src} -> {run.dst}"
-        found += [
-            _term(where, phase, pairs, run.src, run.dst) for phase, pairs in sorted(times.items())
-        ]
-    return tuple(found)
-
-
-def coordinator_terms(problem: Problem, measurement: Measurement) -> tuple[Term, ...]:
-    """The coordinator's own work for a job, by phase."""
-    times: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for steps in measurement.coordinator:
-        for step in steps:
-            times[step.phase].append((problem.engine.coordinator_step_s, step.compute_s))
-    return tuple(_term("coordinator", phase, pairs) for phase, pairs in sorted(times.items()))
-
-
-def recovery_terms(
-    measured: Sequence[Recovered], simulated: Sequence[Recovery]
-) -> tuple[RecoveryTerm, ...]:
-    """Every recovery beside the simulated one of the same stage, in their order."""
-    predicted_s: dict[tuple[int, int], list[float]] = defaultdict(list)
-    for known in simulated:
-        predicted_s[known.pipeline, known.stage].append(known.recovered_s - known.detected_s)
-    terms = []
-    for one in measured:
-        queue = predicted_s[one.pipeline, one.stage]
-        terms.append(
-            RecoveryTerm(
-                node=one.node,
-                replacement=one.replacement,
-                pipeline=one.pipeline,
-                stage=one.stage,
-                at_s=one.lost_s,
-                detect_s=one.found_s - one.lost_s,
-                recover_s=one.recovered_s - one.found_s,
-                predicted_s=queue.pop(0) if queue else None,
-            )
-        )
-    return tuple(terms)
-
-
-def _recoveries(terms: Iterable[RecoveryTerm]) -> Table:
-    rows = table(
-        "lost", "taken over by", ">at", ">noticed after", ">predicted", ">measured", ">error"
-    )
-    for one in terms:
-        predicted = "unknown" if one.predicted_s is None else f"{1e3 * one.predicted_s:.3g} ms"
-        rows.add_row(
-            one.node,
-            one.replacement,
-            f"{one.at_s:.2f} s",
-            f"{1e3 * one.detect_s:.3g} ms",
-            predicted,
-            f"{1e3 * one.recover_s:.3g} ms",
-            signed(one.error),
-        )
-    return rows
-
-
-def _term(
-    where: str, phase: str, pairs: list[tuple[float, float]], src: str = "", dst: str = ""
-) -> Term:
-    predicted_s, measured_s = (fmean(side) for side in zip(*pairs, strict=True))
-    return Term(where, phase, predicted_s, measured_s, len(pairs), src, dst)
-
-
-def _terms(name: str, terms: Iterable[Term]) -> Table:
-    rows = table(name, "phase", ">predicted", ">measured", ">error", ">times")
-    for term in terms:
-        rows.add_row(
-            term.where,
-            term.phase,
-            f"{1e3 * term.predicted_s:.3g} ms",
-            f"{1e3 * term.measured_s:.3g} ms",
-            signed(term.error),
-            str(term.steps),
-        )
-    return rows

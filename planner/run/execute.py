@@ -60,6 +60,7 @@ def execute(
     deterministic: bool = False,
     losses: Sequence[Loss] = (),
     oversight: Oversight | None = None,
+    gauge: bool = False,
 ) -> Measurement:
     """Runs ``requests`` through workers that hold the plan's stages, here or at ``places``.
 
@@ -68,7 +69,8 @@ def execute(
     output length or the model's end token. ``on_token`` hears of every token as it comes.
     ``losses`` are struck while it runs. ``deterministic`` has a node that takes over compute in
     the original shapes what it lacks, where rounding depends on them. ``oversight`` has stages
-    sign what they do, and audits it. Raises RunError, InvalidFileError.
+    sign what they do, and audits it. ``gauge`` has every host read
+    first what it reaches now. Raises RunError, InvalidFileError.
     """
     require_packages()
     opened = open_checkpoint(checkpoint)
@@ -88,6 +90,7 @@ def execute(
         wires=wires(problem),
         prefill_chunk=problem.engine.prefill_chunk,
         draft_tokens=problem.serving.checked_tokens - 1,
+        gauge=gauge and device == "cpu",
     )
 
     with Fleet(problem.cluster, plan, settings, places) as fleet:
@@ -114,6 +117,7 @@ def execute(
         recoveries=recoveries(session),
         absences=absences(session),
         verified=verified,
+        speeds=fleet.speeds,
     )
 
 

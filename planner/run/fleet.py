@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from planner.core.cluster import Cluster
 from planner.core.cost.transfer import stream_bytes_per_s
+from planner.core.drift import Speeds
 from planner.core.errors import RunError
 from planner.core.plan import Plan, Stage
 from planner.core.rng import stream
@@ -52,6 +53,8 @@ class Settings:
     """How hidden states travel, by quantization: ``plain`` where absent, or ``int8``."""
     draft_tokens: int = 0
     """Guesses that are checked along with the latest token of a sequence, at most."""
+    gauge: bool = False
+    """Whether hosts are asked what they reach now, before anything else runs on them."""
     prefill_chunk: int | None = None
     """Tokens of a prompt that go down a pipeline at a time; None for all of them."""
 
@@ -71,6 +74,8 @@ class Fleet:
         self.holders: dict[Post, Worker] = {}
         """Who serves each stage."""
         self.lines: list[Line] = []
+        self.speeds: dict[str, Speeds] = {}
+        """What each node was found to reach at the start, where that was asked for."""
         self.slot_tokens = settings.slot_tokens
         self.jobs_sent = 0
         self.plan = plan
@@ -174,6 +179,17 @@ class Fleet:
         for worker in later:
             self._loaded(worker, posts[worker.node])
         self.holders = {post: wanted[node] for node, post in placed.items()}
+        if self.settings.gauge:
+            self._gauge()
+
+    def _gauge(self) -> None:
+        """Asks one worker of each host, one after the other, what its processor reaches."""
+        known: dict[str, Speeds] = {}
+        for worker in self.workers:
+            host = worker.place.host
+            if host not in known:
+                known[host] = Speeds(**worker.ask({"gauge": True}, "gauge", START_S)["gauge"])
+            self.speeds[worker.node] = known[host]
 
     def place(self, node: str) -> Place:
         """Where a node is; what no place is known of is here."""

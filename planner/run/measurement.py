@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from planner.core.cluster import Cluster
+from planner.core.drift import Speeds
 from planner.core.metrics import RequestRecord
 from planner.core.plan import Plan, Stage
 from planner.run.crew import Post
@@ -64,6 +65,8 @@ class Measurement:
     recoveries: list[Recovered] = field(default_factory=list)
     """Stages that were lost and came to work again."""
     absences: list[Absence] = field(default_factory=list)
+    speeds: Mapping[str, Speeds] = field(default_factory=dict)
+    """What the nodes were found to reach at the start, where that was asked for."""
     verified: Verified | None = None
     """What receipts and audits came to, where they were asked for."""
 

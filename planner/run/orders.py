@@ -115,6 +115,7 @@ class Order(Message):
     replay: Replay | None = None
     beat: Annotated[int, Field(ge=0, le=2**53)] | None = None
     report: bool | None = None
+    gauge: bool | None = None
     stop: bool | None = None
     witness: Swear | None = None
     close: _Count | None = None

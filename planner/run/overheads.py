@@ -19,7 +19,7 @@ from planner.core.quant import QuantScheme
 from planner.core.workload import Closed, Fixed, Workload
 from planner.run.execute import Measurement, execute
 from planner.run.losses import Loss
-from planner.run.probe import SHAPES, probe_model
+from planner.run.probe import SMALL, probe_model
 from planner.run.seeded import make_checkpoint
 
 _ALONE = ((0, 8),)
@@ -89,7 +89,7 @@ def _takeover_s(problem: Problem, quant: QuantScheme, path: Path, on: str) -> fl
 
 
 def _tiny(device: Device, quant: QuantScheme) -> Problem:
-    """The smallest probed model and three nodes without any network between them."""
+    """A small model and three nodes without any network between them."""
     guess = Calibration(efficiency={"*": Efficiency(bandwidth=1, compute=1)}, source="not used")
     nodes = tuple(Node(id=name, device=device.id) for name in _NODES)
     return Problem(
@@ -100,7 +100,7 @@ def _tiny(device: Device, quant: QuantScheme) -> Problem:
             links=(Link(src="*", dst="*", one_way_latency_s=0, bytes_per_s=_FAST_BYTES_PER_S),),
             coordinator=_NODES[0],
         ),
-        model=probe_model(*SHAPES["cpu"][0]),
+        model=probe_model(*SMALL),
         engine=Engine(
             id=device.id,
             name="planner runtime",

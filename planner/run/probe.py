@@ -24,7 +24,8 @@ from planner.core.model import ModelSpec
 from planner.core.quant import QuantScheme
 from planner.run.checkpoint import open_checkpoint
 from planner.run.clock import Clock
-from planner.run.linear import race
+from planner.run.gauge import call_s, flop_per_s, read_bytes_per_s
+from planner.run.linear import Kernels, race
 from planner.run.model import CacheShape, Stage
 from planner.run.seeded import make_checkpoint
 
@@ -32,10 +33,15 @@ THIS_HOST = "this-host"
 THIS_GPU = "this-gpu"
 
 SHAPES = {
-    "cpu": ((320, 8, 4096), (768, 4, 8192), (1536, 2, 16384)),
+    "cpu": ((64, 4, 320), (320, 24, 4096), (768, 8, 8192), (1536, 3, 16384)),
     "cuda": ((1024, 8, 16384), (2048, 6, 32768), (4096, 4, 32768)),
 }
-"""Hidden size, layers and vocabulary of the models that are measured, by kind of device."""
+"""Hidden size, layers and vocabulary of the models that are measured, by kind of device. On a CPU
+the first one has next to no weights, so its steps show the overheads; all others are too large to
+stay in its caches from step to step, as a model is that is worth running."""
+
+SMALL = (320, 8, 4096)
+"""The model of the runs that show what there is besides steps."""
 
 DECODES = ((1, 24), (1, 1000), (2, 24), (4, 24), (4, 500), (8, 24), (16, 24))
 """Sequences of a decode step, and tokens in the cache of each."""
@@ -44,9 +50,17 @@ PREFILLS = {"cpu": (8, 32, 128, 512), "cuda": (32, 128, 512, 1000)}
 """Tokens of the prompts, by kind of device."""
 
 _SLOTS, _SLOT_TOKENS = 16, 1024
-_STREAM_BYTES = {"cpu": 256 * 2**20, "cuda": 2**30}
-_SIDE = {"cpu": 1536, "cuda": 8192}
-"""Rows and columns of the products that show a device's peak."""
+_FORMATS: dict[str, tuple[DType, ...]] = {
+    "cpu": ("fp32", "bf16", "int8"),
+    "cuda": ("fp32", "bf16", "fp16", "int8"),
+}
+"""Number formats whose products are timed, by kind of device."""
+_TORCH = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "int8": torch.int8,
+}
 
 
 def measure_device(threads: int, workers: int = 1, on: str = "cpu") -> Device:
@@ -58,15 +72,14 @@ def measure_device(threads: int, workers: int = 1, on: str = "cpu") -> Device:
         return _measure_gpu(on)
     torch.set_num_threads(threads)
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / workers
-    formats: dict[DType, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    compute = _flop_per_s(on, formats)
     return Device(
         id=THIS_HOST,
         name=f"{platform.processor() or platform.machine()} CPU, one of {workers} workers",
         device_class=THIS_HOST,
         memory_bytes=float(f"{memory_bytes:.4g}"),
-        memory_bytes_per_s=_streaming_bytes_per_s(on),
-        flop_per_s=compute,
+        memory_bytes_per_s=read_bytes_per_s(on),
+        flop_per_s=_peaks(on),
+        call_s=call_s(on),
         threads=threads,
         host_threads=len(os.sched_getaffinity(0)),
         source="planner probe",
@@ -75,21 +88,20 @@ def measure_device(threads: int, workers: int = 1, on: str = "cpu") -> Device:
     )
 
 
+def _peaks(on: str) -> dict[DType, float]:
+    return {name: flop_per_s(_TORCH[name], on) for name in _FORMATS[_kind(on)]}
+
+
 def _measure_gpu(on: str) -> Device:
     """A CUDA device, its peaks as measured on it."""
     properties = torch.cuda.get_device_properties(on)
-    formats: dict[DType, torch.dtype] = {
-        "fp32": torch.float32,
-        "bf16": torch.bfloat16,
-        "fp16": torch.float16,
-    }
     return Device(
         id=THIS_GPU,
         name=properties.name,
         device_class=THIS_GPU,
         memory_bytes=float(properties.total_memory),
-        memory_bytes_per_s=_streaming_bytes_per_s(on),
-        flop_per_s=_flop_per_s(on, formats),
+        memory_bytes_per_s=read_bytes_per_s(on),
+        flop_per_s=_peaks(on),
         source="planner probe",
         as_of=datetime.datetime.now(tz=datetime.UTC).date(),
         note=(
@@ -107,18 +119,19 @@ def measure_steps(
 ) -> list[MeasuredStep]:
     """Timed steps of small random models under each scheme; calls ``done(step, of)`` after each.
 
-    Every point is the median of several runs after a warm-up, with weights cold in cache, as
-    those of a model are that does not fit into it.
+    Every point is the median of several runs after a warm-up, one step after the other as in a
+    run.
     """
     shapes = SHAPES[_kind(on)]
     total = len(quants) * len(shapes) * (len(DECODES) + len(PREFILLS[_kind(on)]))
     steps: list[MeasuredStep] = []
     with tempfile.TemporaryDirectory() as folder:
         for quant in quants:
+            kernels = {seats: race(quant.id, on, seats) for seats in (1, _SLOTS)}
             for shape in shapes:
                 model = probe_model(*shape)
                 path = make_checkpoint(Path(folder) / f"{model.id}", model)
-                for batch, seconds in _time_stage(path, model, quant.id, on):
+                for batch, seconds in _time_stage(path, model, quant.id, on, kernels):
                     layers = model.num_hidden_layers
                     steps.append(MeasuredStep(device, model, 0, layers, quant, batch, seconds))
                     done(len(steps), total)
@@ -143,14 +156,16 @@ def probe_model(hidden_size: int, layers: int, vocab_size: int) -> ModelSpec:
     )
 
 
-def _time_stage(path: Path, model: ModelSpec, quant: str, on: str) -> Iterator[tuple[Batch, float]]:
+def _time_stage(
+    path: Path, model: ModelSpec, quant: str, on: str, kernels: Mapping[int, Kernels]
+) -> Iterator[tuple[Batch, float]]:
     """Batches with the seconds each took on a stage that holds the whole model.
 
-    A worker picks its kernels for the seats it has, so single sequences are measured with those
-    of one seat and everything else with those of many.
+    A worker picks its ``kernels`` for the seats it has, so single sequences are measured with
+    those of one seat and everything else with those of many.
     """
     clock = Clock(on)
-    for seats in (1, _SLOTS):
+    for seats, chosen in kernels.items():
         stage = Stage(
             open_checkpoint(path),
             0,
@@ -158,7 +173,7 @@ def _time_stage(path: Path, model: ModelSpec, quant: str, on: str) -> Iterator[t
             quant,
             CacheShape(seats, _SLOT_TOKENS),
             device=on,
-            kernels=race(quant, on, seats),
+            kernels=chosen,
         )
         for sequences, cached in DECODES:
             if (sequences == 1) != (seats == 1):
@@ -188,29 +203,3 @@ def _sampled(logits: Tensor) -> list[int]:
 
 def _kind(on: str) -> str:
     return on.partition(":")[0]
-
-
-def _streaming_bytes_per_s(on: str) -> float:
-    """What a read of much memory reaches, four digits of it."""
-    data = torch.ones(_STREAM_BYTES[_kind(on)] // 4, device=on)
-    return _four(data.nbytes / Clock(on).median_s(data.sum, cold=False))
-
-
-def _flop_per_s(on: str, formats: Mapping[DType, torch.dtype]) -> dict[DType, float]:
-    """What square products reach by number format, int8 among them."""
-    side = _SIDE[_kind(on)]
-    found: dict[DType, float] = {}
-    for name, dtype in formats.items():
-        left = torch.randn(side, side, device=on).to(dtype)
-        found[name] = _rate(on, side, partial(torch.matmul, left, left))
-    whole = torch.randint(-100, 100, (side, side), dtype=torch.int8, device=on)
-    found["int8"] = _rate(on, side, partial(torch._int_mm, whole, whole.t()))
-    return found
-
-
-def _rate(on: str, side: int, product: Callable[[], object]) -> float:
-    return _four(2.0 * side**3 / Clock(on).median_s(product, cold=False))
-
-
-def _four(value: float) -> float:
-    return float(f"{value:.4g}")

@@ -1,7 +1,7 @@
 """A stage worker: one process that holds one stage and serves jobs in the order they come.
 
 It is given one end of a connection to the coordinator and does what the control messages that
-come over it say: ``load`` a stage, ``connect`` to the next
+come over it say: ``load`` a stage, ``gauge`` the processor, ``connect`` to the next
 process, ``replay`` what it sent before, answer a ``beat``, ``report`` its steps, ``stop``; and,
 where work is verified, what ``Testimony`` answers, to ``hold`` stages of others and to ``audit``
 their work.
@@ -46,6 +46,7 @@ from planner.run.frames import (
     read_frame,
     send_all,
 )
+from planner.run.gauge import gauge
 from planner.run.linear import as_told
 from planner.run.model import CacheShape, Stage
 from planner.run.outlet import Observer, Outlet
@@ -61,7 +62,7 @@ _WIRE_ITEM_BYTES = 4
 
 
 _Task = dict[str, Any] | socket.socket | None
-"""A stage to load, a connection to serve, or the end."""
+"""Something to load, read or audit, a connection to serve, or the end."""
 
 
 class Worker:
@@ -92,6 +93,8 @@ class Worker:
                 self._bench.audit(item["audit"])
             elif isinstance(item, dict) and "hold" in item:
                 self._bench.hold(item["hold"])
+            elif isinstance(item, dict) and "gauge" in item:
+                self._tell({"gauge": dataclasses.asdict(gauge())})
             elif isinstance(item, dict):
                 self._load(item)
             else:

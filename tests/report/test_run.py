@@ -11,7 +11,8 @@ from rich.console import Console
 from planner.core.cost import Batch, chip, stage_time, transfer_time
 from planner.core.metrics import Metrics
 from planner.core.plan import Pipeline, Plan, Stage
-from planner.report.run import RunReport, Term, hop_terms, relative_error, stage_terms
+from planner.report.run import RunReport
+from planner.report.terms import Term, hop_terms, relative_error, stage_terms
 from planner.run.steps import Hop, Step
 from tests.core.world import problem
 
