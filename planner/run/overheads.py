@@ -50,9 +50,12 @@ def measure_overheads(device: Device, quant: QuantScheme, on: str = "cpu") -> Me
     requests = problem.workload.sample(0)
     with tempfile.TemporaryDirectory() as folder:
         path = make_checkpoint(Path(folder) / "tiny", problem.model)
-        alone, pipeline = (
-            execute(problem, _plan(quant, cuts), requests, path, threads=device.threads, device=on)
-            for cuts in (_ALONE, _PIPELINE)
+        alone = execute(
+            problem, _plan(quant, _ALONE), requests, path, threads=device.threads, device=on
+        )
+        shared = _threads(device, len(_PIPELINE))
+        pipeline = execute(
+            problem, _plan(quant, _PIPELINE), requests, path, threads=shared, device=on
         )
         takeover_s = _takeover_s(problem, quant, path, on)
     between = [hop.seconds for way in pipeline.hops for hop in way.hops if hop.phase == "decode"]
@@ -62,7 +65,10 @@ def measure_overheads(device: Device, quant: QuantScheme, on: str = "cpu") -> Me
         coordinator_step_s=statistics.median(own),
         takeover_s=takeover_s,
         worker_steps=[
-            step for run in (alone, pipeline) for step in _typical(device, problem, quant, run)
+            step
+            for run in (alone, pipeline)
+            if run.threads == device.threads
+            for step in _typical(device, problem, quant, run)
         ],
     )
 
@@ -72,13 +78,12 @@ def _takeover_s(problem: Problem, quant: QuantScheme, path: Path, on: str) -> fl
     plan = _plan(quant, _HALVES)
     standby = Standby(node=_NODES[2], pipeline=0, stage=1, state="hot")
     workload = problem.workload.model_copy(update={"requests": _REQUESTS * len(_LOSSES_S)})
-    threads = problem.cluster.device(_NODES[0]).threads
     run = execute(
         problem.model_copy(update={"workload": workload}),
         plan.model_copy(update={"standbys": (standby,)}),
         workload.sample(0),
         path,
-        threads=threads,
+        threads=_threads(problem.cluster.device(_NODES[0]), len(_NODES)),
         device=on,
         losses=[Loss("", at_s, 0.0, post=(0, 1)) for at_s in _LOSSES_S],
     )
@@ -86,6 +91,13 @@ def _takeover_s(problem: Problem, quant: QuantScheme, path: Path, on: str) -> fl
     replayed_s = _USERS * statistics.median(again)
     took_s = [one.recovered_s - one.found_s - replayed_s for one in run.recoveries]
     return max(0.0, statistics.median(took_s)) if took_s else 0.0
+
+
+def _threads(device: Device, workers: int) -> int | None:
+    """Compute threads for each of several workers, so that they do not fight for the cores."""
+    if device.threads is None or device.host_threads is None:
+        return None
+    return max(1, min(device.threads, device.host_threads // workers))
 
 
 def _tiny(device: Device, quant: QuantScheme) -> Problem:
