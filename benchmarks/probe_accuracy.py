@@ -11,15 +11,12 @@ Profiles and runs are kept in the folder, so it can be done in pieces (``--model
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.kept import Row, keep, kept, spread
+from benchmarks.kept import Row, keep, kept, planner, spread
 
-ROOT = Path(__file__).parent.parent
 BOUNDS = {"mean_tpot_ms": 0.10, "mean_ttft_ms": 0.15}
 SHAPES = {
     "wide": (1024, 6, 2816, 16, 4, 12000),
@@ -59,16 +56,6 @@ workload:
 objective: tpot
 run: {{seeded: {{seed: 1}}}}
 """
-
-
-def planner(*arguments: str) -> dict[str, object]:
-    """The JSON document one planner command prints."""
-    command = [sys.executable, "-m", "planner", *arguments, "--format", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} exited {done.returncode}:\n{done.stderr}")
-    document: dict[str, object] = json.loads(done.stdout)
-    return document
 
 
 def measure(folder: Path, name: str, users: int, runs: int) -> None:
@@ -111,11 +98,14 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3, help="0 prints what is there")
     parser.add_argument("--users", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--workers", type=int, default=1, help="who share the cores, in the probe")
     parser.add_argument("--probe", action="store_true", help="probe even if profiles are there")
     options = parser.parse_args()
     folder: Path = options.folder
     if options.probe or not (folder / "profiles" / "engines").exists():
-        planner("probe", "--quant", "bf16", "--out", str(folder / "profiles"))
+        workers = str(options.workers)
+        where = ("--out", str(folder / "profiles"))
+        planner("probe", "--workers", workers, "--quant", "bf16", *where)
     for name in options.models if options.runs else ():
         for users in options.users:
             measure(folder, name, users, options.runs)

@@ -1,25 +1,27 @@
 """Predicted against measured over stages, users and links, on a machine that was just probed.
 
-Takes a manifest of the demo for its model, device and engine, and runs one to four stages with
-one, four and eight users over links of three kinds; prints every error and their quantiles:
+Takes model, device and engine of the demo, and runs one to four stages with one, four and eight
+users over links of three kinds; prints every error and their quantiles. Profiles and errors are
+kept in the folder, so it can be done in pieces:
 
-    planner probe --workers 3 --out build/profiles
-    planner plan scenarios/demo.yaml --profiles build/profiles --out build/manifest.yaml
-    python benchmarks/run_accuracy.py build/manifest.yaml build/checkpoint
+    python -m benchmarks.run_accuracy build/run-accuracy --first 0 --count 6
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.kept import Row, demo, keep, kept, quantile
 from planner.core.cluster import Link
+from planner.core.drift import as_found
 from planner.core.metrics import Metrics, summarise
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
 from planner.core.workload import Closed, Fixed
-from planner.files.manifest import read_manifest
+from planner.report.terms import coordinator_terms, hop_terms, stage_terms
 from planner.run.execute import execute
 from planner.run.seeded import make_checkpoint
 from planner.sim.simulate import simulate
@@ -98,45 +100,62 @@ def plan(base: Problem, stages: int, users: int) -> Plan:
     )
 
 
-def quantile(values: list[float], share: float) -> float:
-    """A quantile of absolute errors."""
-    ordered = sorted(abs(value) for value in values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
 def error(predicted: Metrics, measured: Metrics, name: str) -> float:
     """Signed relative error of one metric."""
     return float(getattr(predicted, name) / getattr(measured, name)) - 1
 
 
-def main() -> int:
-    """Print every error, then the median and the 90th percentile; 1 where a bound is broken."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--first", type=int, default=0, help="skip that many configurations")
-    parser.add_argument("--count", type=int, default=12)
-    options = parser.parse_args()
-    base = read_manifest(options.manifest).problem
-    folder = make_checkpoint(options.checkpoint, base.model)
-    errors: dict[str, list[float]] = {name: [] for name in METRICS}
-    chosen = list(worlds(base))[options.first : options.first + options.count]
-    for label, problem, chain in chosen:
+def measure(folder: Path, first: int, count: int) -> None:
+    """Runs some of the configurations and keeps their errors."""
+    base = demo(folder)
+    checkpoint = make_checkpoint(folder / "checkpoint", base.model)
+    for label, problem, chain in list(worlds(base))[first : first + count]:
         requests = problem.workload.sample(0)
-        run = execute(problem, chain, requests, folder, threads=1)
+        run = execute(problem, chain, requests, checkpoint, threads=1, gauge=True)
         measured = summarise(run.records)
-        predicted = simulate(problem, chain, 0, requests).metrics
-        row = {name: error(predicted, measured, name) for name in METRICS}
-        for name, value in row.items():
-            errors[name].append(value)
-        said = "  ".join(f"{name} {value:+7.1%}" for name, value in row.items())
+        found = as_found(problem, run.speeds)
+        row: Row = {"label": label}
+        for said, world_of in (("error", found), ("planned_error", problem)):
+            predicted = simulate(world_of, chain, 0, requests).metrics
+            row[said] = {name: error(predicted, measured, name) for name in METRICS}
+        terms = (
+            *stage_terms(found, run.stages),
+            *hop_terms(found, chain, run.hops),
+            *coordinator_terms(found, run),
+        )
+        row["terms"] = [term.document() for term in terms]
+        keep(folder / "results.jsonl", row)
+        said = "  ".join(f"{name} {value:+7.1%}" for name, value in row["error"].items())
         print(f"{label:<38} {said}", flush=True)
-    broken = 0
-    for name, values in errors.items():
-        median, high = quantile(values, 0.5), quantile(values, 0.9)
-        broken += median > BOUNDS[name]
-        print(f"{name:<20} median {median:6.1%}  p90 {high:6.1%}  bound {BOUNDS[name]:.0%}")
-    return 1 if broken else 0
+
+
+def show(folder: Path) -> int:
+    """Prints median and 90th percentile of every metric; how many medians break a bound."""
+    rows, broken = kept(folder / "results.jsonl"), 0
+    print(f"{len(rows)} runs of {len({row['label'] for row in rows})} configurations")
+    for key, said in (("error", "as found"), ("planned_error", "as probed")):
+        for name, bound in BOUNDS.items():
+            values = [row[key][name] for row in rows]
+            median, high = quantile(values, 0.5), quantile(values, 0.9)
+            broken += key == "error" and median > bound
+            mean = statistics.fmean(values)
+            print(
+                f"{said:<10} {name:<18} median {median:6.1%}  p90 {high:6.1%}  "
+                f"mean {mean:+6.1%}  bound {bound:.0%}"
+            )
+    return broken
+
+
+def main() -> int:
+    """Measure what is asked for, then print what is kept; 1 where a bound is broken."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("folder", type=Path, help="keeps profiles, manifest and every run")
+    parser.add_argument("--first", type=int, default=0, help="skip that many configurations")
+    parser.add_argument("--count", type=int, default=12, help="0 prints what is there")
+    options = parser.parse_args()
+    if options.count:
+        measure(options.folder, options.first, options.count)
+    return 1 if show(options.folder) else 0
 
 
 if __name__ == "__main__":
