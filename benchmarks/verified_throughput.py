@@ -27,11 +27,12 @@ from planner.files.manifest import Manifest, read_manifest
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
 from planner.run.execute import longest_request, warm_up
-from planner.run.fleet import Fleet, Settings
+from planner.run.fleet import Fleet
 from planner.run.inspection import Inspection
 from planner.run.losses import Care
 from planner.run.oversight import Oversight
 from planner.run.prompts import Prompt
+from planner.run.settings import Settings
 
 _RESAMPLES = 2000
 

@@ -17,13 +17,14 @@ from planner.core.workload import Request
 from planner.run.checkpoint import open_checkpoint
 from planner.run.config import ModelConfig
 from planner.run.driver import Session
-from planner.run.fleet import Fleet, Settings
+from planner.run.fleet import Fleet
 from planner.run.inspection import Inspection
 from planner.run.losses import Care, Loss
 from planner.run.measurement import Measurement, absences, hop_runs, recoveries, stage_runs
 from planner.run.oversight import Oversight
 from planner.run.places import Place
 from planner.run.prompts import Prompt
+from planner.run.settings import Settings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

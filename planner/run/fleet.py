@@ -9,9 +9,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from planner.core.cluster import Cluster
@@ -24,6 +23,7 @@ from planner.run.crew import START_S, Post, Worker, WorkerLostError
 from planner.run.frames import PeerLostError
 from planner.run.outlet import Line, Outlet
 from planner.run.places import Here, Place, UnreachableError
+from planner.run.settings import Settings
 from planner.run.steps import Step
 from planner.run.transport import Channel, LinkShape, Listener, connect
 
@@ -34,29 +34,6 @@ _STOP_S = 5.0
 _CLOCK_EXCHANGES = 8
 _CALL_AGAIN_S = 0.5
 """After which a node that did not answer is called again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How the workers of a fleet run."""
-
-    checkpoint: Path
-    slot_tokens: int
-    """Tokens that one seat's cache holds."""
-    threads: int
-    """Compute threads of each worker."""
-    device: str = "cpu"
-    seed: int = 0
-    imitate_links: bool = True
-    """Whether messages are held back as the cluster's links would."""
-    wires: Mapping[str, str] = field(default_factory=dict)
-    """How hidden states travel, by quantization: ``plain`` where absent, or ``int8``."""
-    draft_tokens: int = 0
-    """Guesses that are checked along with the latest token of a sequence, at most."""
-    gauge: bool = False
-    """Whether hosts are asked what they reach now, before anything else runs on them."""
-    prefill_chunk: int | None = None
-    """Tokens of a prompt that go down a pipeline at a time; None for all of them."""
 
 
 class Fleet:

@@ -17,10 +17,11 @@ from planner.run.chat import chat_template
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
 from planner.run.execute import check, longest_request, require_packages, warm_up, wires
-from planner.run.fleet import Fleet, Settings
+from planner.run.fleet import Fleet
 from planner.run.losses import Care
 from planner.run.places import Place
 from planner.run.service import OnEnd, OnToken, Service
+from planner.run.settings import Settings
 from planner.run.telemetry import Telemetry
 from planner.run.web import Web
 

@@ -171,7 +171,8 @@ def test_interrupting_leaves_no_process_behind(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_worker_reports_a_checkpoint_that_broke_after_the_check(tmp_path: Path) -> None:
-    from planner.run.fleet import Fleet, Settings
+    from planner.run.fleet import Fleet
+    from planner.run.settings import Settings
 
     broken = make_checkpoint(tmp_path / "m", MODEL)
     (broken / "model.safetensors").unlink()

@@ -15,13 +15,14 @@ from planner.receipts.log import read_lines
 from planner.receipts.record import Threshold
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
-from planner.run.fleet import Fleet, Settings
+from planner.run.fleet import Fleet
 from planner.run.inspection import Inspection
 from planner.run.losses import Care, Loss
 from planner.run.oversight import Oversight, Verified, numeric_class
 from planner.run.prompts import Prompt
 from planner.run.seeded import make_checkpoint
 from planner.run.separation import separate
+from planner.run.settings import Settings
 from tests.run.cheats import CheatingPlace
 from tests.run.world import pipeline, problem, spec
 

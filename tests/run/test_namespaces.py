@@ -16,12 +16,13 @@ from planner.core.plan import Plan, Standby
 from planner.core.problem import Serving
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
-from planner.run.fleet import Fleet, Settings
+from planner.run.fleet import Fleet
 from planner.run.losses import Care
 from planner.run.messages import Source
 from planner.run.prompts import Prompt
 from planner.run.remote import RemotePlace, prepare
 from planner.run.seeded import make_checkpoint
+from planner.run.settings import Settings
 from tests.namespaces import Machine, machines, missing
 from tests.run.deployment import Deployment, deployment
 from tests.run.test_remote import order

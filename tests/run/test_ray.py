@@ -17,7 +17,7 @@ from planner.core.workload import Closed, Fixed, Workload
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Prompt, Session
 from planner.run.execute import execute
-from planner.run.fleet import Fleet, Settings
+from planner.run.fleet import Fleet
 from planner.run.measurement import Measurement
 from planner.run.model import CacheShape
 from planner.run.model import Stage as Layers
@@ -25,6 +25,7 @@ from planner.run.node import Compute
 from planner.run.places import Place
 from planner.run.rayplaces import RayPlace, ray_places
 from planner.run.seeded import make_checkpoint
+from planner.run.settings import Settings
 from planner.run.spread import over_processes, over_ray, usable_cores
 
 pytest.importorskip("ray", reason="ray is not installed")

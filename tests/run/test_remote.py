@@ -20,7 +20,7 @@ from planner.receipts.record import Threshold, parse
 from planner.run.blobs import list_pieces, recipes
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
-from planner.run.fleet import Fleet, Settings
+from planner.run.fleet import Fleet
 from planner.run.identity import Keys
 from planner.run.inspection import Inspection
 from planner.run.losses import Care
@@ -30,6 +30,7 @@ from planner.run.oversight import Oversight, numeric_class
 from planner.run.prompts import Prompt
 from planner.run.remote import Order, RemotePlace, Supplies, prepare
 from planner.run.seeded import make_checkpoint
+from planner.run.settings import Settings
 from planner.run.store import Store
 from planner.run.stream import call
 from planner.run.warrant import Assignment, Signed, Warrant, sign

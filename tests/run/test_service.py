@@ -13,9 +13,10 @@ import pytest
 from planner.core.metrics import RequestRecord
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import CANCELLED, Session
-from planner.run.fleet import Fleet, Settings
+from planner.run.fleet import Fleet
 from planner.run.prompts import Prompt
 from planner.run.seeded import make_checkpoint
+from planner.run.settings import Settings
 from tests.run.world import chain, greedy, pipeline, plan, problem, spec
 
 pytestmark = pytest.mark.slow

@@ -24,10 +24,11 @@ from planner.run.answering import Model
 from planner.run.chat import chat_template
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
-from planner.run.fleet import Fleet, Settings
+from planner.run.fleet import Fleet
 from planner.run.losses import Care
 from planner.run.seeded import make_checkpoint
 from planner.run.service import OnEnd, OnToken, Service
+from planner.run.settings import Settings
 from planner.run.telemetry import Telemetry
 from planner.run.web import Web
 from tests.run.world import chain, greedy, pipeline, problem, spec
