@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from planner.advice.advise import Advice, advise
-from planner.advice.alternative import Alternative, api_alternative
 from planner.cli import console
 from planner.cli.contest import Contest, replanned
 from planner.core.cost import CostLine
@@ -16,6 +15,9 @@ from planner.files.manifest import Manifest
 from planner.files.scenario import Scenario
 from planner.report.simulate import Target
 from planner.sim.replicate import Replications
+
+if TYPE_CHECKING:
+    from planner.advice.advise import Advice
 
 
 def contest_of(
@@ -48,6 +50,9 @@ def advice_on(
     contest: Contest, simulated: Sequence[Target], first: Replications, search: bool
 ) -> Advice:
     """What to do, from what was simulated; APIs are asked for the tokens of the first target."""
+    from planner.advice.advise import advise
+    from planner.advice.alternative import Alternative, api_alternative
+
     options = contest.options()
     served = [
         (record.prompt_tokens, record.output_tokens)

@@ -27,7 +27,8 @@ class Gaps:
     """Four numbers a run: first and last gap, how many, standard deviation."""
     sorted_count: float = 0.0
     sorted_total_s: float = 0.0
-    bins: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    bins: dict[float, NDArray[np.float64]] = field(default_factory=dict)
+    """By standard deviation: gaps by size, before they are spread."""
 
     def add(
         self, first_s: float, last_s: float | None = None, times: int = 1, jitter_s: float = 0.0
@@ -56,34 +57,60 @@ class Gaps:
     def quantile_s(self, share: float) -> float:
         """The gap that a ``share`` of all gaps do not exceed, in the middle of its bin (s)."""
         self._sort()
-        below = np.searchsorted(np.cumsum(self.bins), share * self.sorted_count * (1 - 1e-12))
-        return float(_LEAST_S * np.exp((below + 0.5) * _WIDTH))
+        places, counts = zip(*map(_spread, self.bins, self.bins.values()), strict=True)
+        counted = np.bincount(np.concatenate(places), np.concatenate(counts))
+        below = np.searchsorted(np.cumsum(counted), share * self.sorted_count * (1 - 1e-12))
+        return float(_size_s(below))
 
     def _sort(self) -> None:
-        """Empties the runs into the bins; a run over several bins in equal parts."""
+        """Empties the runs into the bins."""
         if not self.runs:
             return
         first, last, times, jitter = np.array(self.runs).reshape(-1, 4).T
         del self.runs[:]
         self.sorted_count += times.sum()
         self.sorted_total_s += float(times @ (first + last)) / 2
-        first, last = np.maximum(first, _LEAST_S), np.maximum(last, _LEAST_S)
-        wide = np.abs(np.log(last / first)) / _WIDTH
-        parts = np.minimum(wide.astype(int) + 1, times.astype(int))
-        which = np.repeat(np.arange(len(parts)), parts)
-        within = np.arange(len(which)) - np.repeat(np.cumsum(parts) - parts, parts)
-        middle = (within + 0.5) * (times / parts)[which] - 0.5  # of a part, counted in gaps
-        share = middle / np.maximum(1, times - 1)[which]
-        gaps_s = first[which] + share * (last - first)[which]
-        jitter, weights = jitter[which], (times / parts)[which]
-        varied = jitter > 0
-        if varied.any():
-            spread = gaps_s[varied, None] + jitter[varied, None] * _QUANTILES
-            shared = np.broadcast_to(weights[varied, None] / len(_QUANTILES), spread.shape)
-            gaps_s = np.concatenate([gaps_s[~varied], np.maximum(spread, _LEAST_S).ravel()])
-            weights = np.concatenate([weights[~varied], shared.ravel()])
-        places = (np.log(gaps_s / _LEAST_S) / _WIDTH).astype(int)
-        counted = np.bincount(places, weights=weights)
-        longer = max(len(counted), len(self.bins))
-        self.bins = np.pad(self.bins, (0, longer - len(self.bins)))
-        self.bins[: len(counted)] += counted
+        for jitter_s in np.unique(jitter).tolist():
+            alike = jitter == jitter_s
+            counted = _counted(first[alike], last[alike], times[alike])
+            before = self.bins.get(jitter_s, np.zeros(0))
+            longer = max(len(counted), len(before))
+            padded = [np.pad(bins, (0, longer - len(bins))) for bins in (before, counted)]
+            self.bins[jitter_s] = padded[0] + padded[1]
+
+
+def _counted(
+    first: NDArray[np.float64], last: NDArray[np.float64], times: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Runs of gaps by bin; a run over several bins in equal parts."""
+    first, last = np.maximum(first, _LEAST_S), np.maximum(last, _LEAST_S)
+    wide = np.abs(np.log(last / first)) / _WIDTH
+    parts = np.minimum(wide.astype(int) + 1, times.astype(int))
+    which = np.repeat(np.arange(len(parts)), parts)
+    within = np.arange(len(which)) - np.repeat(np.cumsum(parts) - parts, parts)
+    middle = (within + 0.5) * (times / parts)[which] - 0.5  # of a part, counted in gaps
+    share = middle / np.maximum(1, times - 1)[which]
+    gaps_s = first[which] + share * (last - first)[which]
+    return np.bincount(_place(gaps_s), (times / parts)[which]).astype(np.float64, copy=False)
+
+
+def _spread(
+    jitter_s: float, bins: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Places and counts of gaps after each bin is spread around its middle."""
+    places = np.flatnonzero(bins)
+    if not jitter_s:
+        return places, bins[places]
+    sizes_s = _size_s(places)[:, None] + jitter_s * _QUANTILES
+    counts = np.repeat(bins[places] / len(_QUANTILES), len(_QUANTILES))
+    return _place(np.maximum(sizes_s, _LEAST_S)).ravel(), counts
+
+
+def _place(gaps_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The bins that gaps are in."""
+    return (np.log(gaps_s / _LEAST_S) / _WIDTH).astype(np.int64)
+
+
+def _size_s(place: NDArray[np.int64] | np.int64) -> NDArray[np.float64]:
+    """The middle of a bin (s)."""
+    return np.asarray(_LEAST_S * np.exp((place + 0.5) * _WIDTH))

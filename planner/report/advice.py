@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from planner.advice.advise import Advice
-from planner.advice.alternative import Alternative
-from planner.advice.pareto import ParetoPoint
 from planner.core.cost.ledger import CostLine
 from planner.report.tables import bar, figure, grid, missed_text, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+
+    from planner.advice.advise import Advice
+    from planner.advice.alternative import Alternative
+    from planner.advice.pareto import ParetoPoint
 
 _MOST_LINES = 14
 COST_WORDS = {

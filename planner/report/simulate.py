@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from planner.advice.advise import Advice
-from planner.advice.alternative import Alternative
 from planner.core.cost.ledger import CostLine
 from planner.core.cost.verification import VerificationCost
 from planner.core.metrics import LATENCIES, STATISTICS, Metrics
@@ -39,6 +37,9 @@ from planner.sim.result import Recovery
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+
+    from planner.advice.advise import Advice
+    from planner.advice.alternative import Alternative
 
 _COMPARED = (
     "usd_per_million_output_tokens",

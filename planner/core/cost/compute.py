@@ -180,16 +180,29 @@ def layer_time(
 ) -> StageTime:
     """Seconds of one layer for one step of ``batches``."""
     tokens = sum(batch.new_tokens for batch in batches)
-    total = _linear(layer, quant, chip, tokens)
+    sequences = sum(batch.sequences for batch in batches)
+    total = beside_attention(model, layer, quant, chip, tokens, sequences)
     for batch in batches:
         total += attention_time(layer, quant, chip, batch, len(batches) > 1)
+    return total
+
+
+def beside_attention(
+    model: ModelSpec,
+    layer: Layer,
+    quant: QuantScheme,
+    chip: Chip,
+    tokens: float,
+    sequences: float,
+) -> StageTime:
+    """Seconds of what a layer does but for attention: products, all-reduces and overheads."""
     calibration = chip.calibration
     overhead_s = calibration.layer_overhead_s + _efficiency(quant, chip).layer_overhead_s
     if layer.experts:
         overhead_s += calibration.expert_overhead_s
-    sequences = sum(batch.sequences for batch in batches)
     overhead_s += sequences * calibration.sequence_layer_overhead_s
-    return total + StageTime(sync_s=_sync_s(model, chip, tokens), overhead_s=overhead_s)
+    rest = StageTime(sync_s=_sync_s(model, chip, tokens), overhead_s=overhead_s)
+    return _linear(layer, quant, chip, tokens) + rest
 
 
 def embedding_time(model: ModelSpec, quant: QuantScheme, chip: Chip, *batches: Batch) -> StageTime:

@@ -9,7 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from planner.core.cost.batch import Batch
-from planner.core.cost.compute import Chip, StageTime, attention_time, stage_time, step_time
+from planner.core.cost.compute import (
+    Chip,
+    StageTime,
+    attention_time,
+    beside_attention,
+    embedding_time,
+    fixed_s,
+    head_time,
+    stage_time,
+    step_time,
+)
 from planner.core.model import Layer, ModelSpec
 from planner.core.quant import QuantScheme
 
@@ -76,9 +86,18 @@ class Terms:
         return found + more
 
     def _products_s(self, tokens: float, sequences: float) -> float:
+        model, quant, chip = self.model, self.quant, self.chip
         batch = Batch("prefill", sequences, tokens, 0)
-        time = step_time(self.model, self.start, self.stop, self.quant, self.chip, batch)
-        return time.total_s - time.kv_s - time.attention_s + _handing_s(self.chip)
+        alone = self.start == 0 and self.stop == model.num_hidden_layers
+        total_s = fixed_s(chip.calibration, batch, alone=alone) + _handing_s(chip)
+        for layer, times in self.runs:
+            time = beside_attention(model, layer, quant, chip, tokens, sequences)
+            total_s += time.total_s * times
+        if self.start == 0:
+            total_s += embedding_time(model, quant, chip, batch).total_s
+        if self.stop == model.num_hidden_layers:
+            total_s += head_time(model, quant, chip, batch).total_s
+        return total_s
 
     def prompt_s(self, tokens: int, cached: int) -> float:
         """Attention of a piece of a prompt (s)."""
