@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from planner.core.cost import Batch
 from planner.core.cost.batch import Phase
-from planner.core.cost.transfer import Carrier
 from planner.core.cost.traversal import arrivals, payloads_bytes
 from planner.core.plan import Pipeline
 from planner.core.problem import Problem
@@ -61,6 +60,17 @@ class Load:
     context: float = 0.0
 
 
+class Hop(NamedTuple):
+    """A wire on the way."""
+
+    place: int
+    """Which of the places it is."""
+    wire: Wire
+    per_new: float
+    """Bytes of its messages per token that is computed."""
+    per_sampled: float
+
+
 @dataclass(slots=True)
 class Pace:
     """The pipeline as it stands on its nodes: its places, and what jobs take at them."""
@@ -84,10 +94,9 @@ class Pace:
     """By place: on the way and in software after a message is sent; what is drawn is not in it."""
     draws: tuple[Latency | None, ...] = field(init=False)
     """By place: the latency that varies."""
-    carriers: dict[Phase, list[Carrier | None]] = field(init=False)
-    """By place: what messages take there; None at stages."""
-    payloads: list[tuple[float, float]] = field(init=False)
-    """By place: bytes on a wire per new and per sampled token."""
+    hops: list[Hop] = field(init=False)
+    stops: list[int] = field(init=False)
+    """Which places are stages."""
     once_s: list[float] = field(init=False)
     """By place: time of jobs that are not among the pieces."""
     latency_s: float = field(init=False)
@@ -98,25 +107,25 @@ class Pace:
     def __post_init__(self) -> None:
         pipeline = Pipeline(stages=tuple(worker.stage for worker in self.workers))
         ends_at_stage = arrivals(self.problem, pipeline)
-        for hop, wire in enumerate(self.wires):
+        for number, wire in enumerate(self.wires):
             self.places.append(wire)
-            if hop in ends_at_stage:
-                self.places.append(self.workers[ends_at_stage.index(hop)])
-        wires = [place if isinstance(place, Wire) else None for place in self.places]
-        self.draws = tuple(wire.latency_s if wire else None for wire in wires)
-        self.carriers = {
-            phase: [wire.carriers[phase] if wire else None for wire in wires]
-            for phase in ("prefill", "decode")
-        }
-        self.after_s = tuple(
-            carrier.relay_s + (0.0 if draw else carrier.propagate_s) if carrier else 0.0
-            for carrier, draw in zip(self.carriers["decode"], self.draws, strict=True)
-        )
+            if number in ends_at_stage:
+                self.places.append(self.workers[ends_at_stage.index(number)])
         per_new = iter(payloads_bytes(self.problem, pipeline, Batch("prefill", 0, 1, 0)))
         per_sampled = iter(payloads_bytes(self.problem, pipeline, Batch("prefill", 1, 0, 0)))
-        self.payloads = [
-            (next(per_new), next(per_sampled)) if wire else (0.0, 0.0) for wire in wires
+        self.hops = [
+            Hop(index, place, next(per_new), next(per_sampled))
+            for index, place in enumerate(self.places)
+            if isinstance(place, Wire)
         ]
+        self.stops = [index for index, place in enumerate(self.places) if isinstance(place, Worker)]
+        after_s = [0.0] * len(self.places)
+        draws: list[Latency | None] = [None] * len(self.places)
+        for hop in self.hops:
+            carrier, draws[hop.place] = hop.wire.carriers["decode"], hop.wire.latency_s
+            away_s = 0.0 if hop.wire.latency_s else carrier.propagate_s
+            after_s[hop.place] = carrier.relay_s + away_s
+        self.after_s, self.draws = tuple(after_s), tuple(draws)
         self.own_s = self.problem.engine.coordinator_step_s
         self.once_s = [0.0] * len(self.places)
         drawn = [draw.moments for draw in self.draws if draw]
@@ -153,13 +162,12 @@ class Pace:
         return self._load("decode" if sequences else "prefill", tokens, count, stages_s)
 
     def _load(self, phase: Phase, new: int, sampled: int, stages_s: Sequence[float]) -> Load:
-        rest = iter(stages_s)
-        taken_s = [
-            carrier.busy_s(new * per_new + sampled * per_sampled) if carrier else next(rest)
-            for carrier, (per_new, per_sampled) in zip(
-                self.carriers[phase], self.payloads, strict=True
-            )
-        ]
+        taken_s = [0.0] * len(self.places)
+        for index, wire, per_new, per_sampled in self.hops:
+            payload = new * per_new + sampled * per_sampled
+            taken_s[index] = wire.carriers[phase].busy_s(payload)
+        for index, time_s in zip(self.stops, stages_s, strict=True):
+            taken_s[index] = time_s
         return Load(taken_s, new, sampled)
 
     def decode(self, sequences: int, context: float) -> Piece:
@@ -170,8 +178,9 @@ class Pace:
                 return piece
         lines = [worker.straight.decode(sequences, context) for worker in self.workers]
         base_s = self._load("decode", sequences, sequences, [line.base_s for line in lines]).taken_s
-        slopes_s = iter(line.slope_s for line in lines)
-        slope_s = [0.0 if carrier else next(slopes_s) for carrier in self.carriers["decode"]]
+        slope_s = [0.0] * len(self.places)
+        for index, line in zip(self.stops, lines, strict=True):
+            slope_s[index] = line.slope_s
         low, high = max(line.low for line in lines), min(line.high for line in lines)
         step_s = self.own_s + sum(base_s) + sum(self.after_s)
         places_s = tuple(zip(base_s, slope_s, strict=True))
@@ -200,10 +209,9 @@ class Pace:
         piece.times += rounds
         piece.context += rounds * context + piece.size * (rounds * (rounds - 1) // 2)
 
-    def message_bytes(self, index: int, load: Load) -> float:
-        """Bytes that a job sends at a place."""
-        per_new, per_sampled = self.payloads[index]
-        payload = load.new_tokens * per_new + load.sampled_tokens * per_sampled
+    def message_bytes(self, hop: Hop, load: Load) -> float:
+        """Bytes that a job sends on a hop."""
+        payload = load.new_tokens * hop.per_new + load.sampled_tokens * hop.per_sampled
         return payload + self.problem.engine.frame_bytes
 
     def book(self) -> None:
@@ -216,10 +224,10 @@ class Pace:
             self.new_tokens += piece.size * piece.times
             self.sampled_tokens += piece.size * piece.times
             piece.times, piece.context = 0, 0.0
-        for place, spent_s, per in zip(self.places, busy_s, self.payloads, strict=True):
+        for place, spent_s in zip(self.places, busy_s, strict=True):
             place.server.promised_s += spent_s
-            if isinstance(place, Wire):
-                place.sent_bytes += self.new_tokens * per[0] + self.sampled_tokens * per[1]
-                place.sent_bytes += self.jobs * self.problem.engine.frame_bytes
+        for _, wire, per_new, per_sampled in self.hops:
+            wire.sent_bytes += self.new_tokens * per_new + self.sampled_tokens * per_sampled
+            wire.sent_bytes += self.jobs * self.problem.engine.frame_bytes
         self.once_s = [0.0] * len(self.places)
         self.jobs = self.new_tokens = self.sampled_tokens = 0

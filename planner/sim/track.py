@@ -74,15 +74,14 @@ class Track:
         """Puts a job on the accounts of the places that it has come to; draws it did not need."""
         drawn_s, unused = iter(flight.drawn_s), []
         for index, place in enumerate(self.pace.places):
-            draw = self.pace.draws[index]
-            latency_s = next(drawn_s) if draw else 0.0
-            if flight.came_s[index] > now_s:
-                if draw:
-                    unused.append((draw, latency_s))
-                continue
-            place.server.free_s = flight.done_s[index]
-            place.server.promised_s += flight.load.taken_s[index]
-            if isinstance(place, Wire):
-                place.sent_bytes += self.pace.message_bytes(index, flight.load)
-                place.last_s = flight.came_s[index + 1]
+            if flight.came_s[index] <= now_s:
+                place.server.free_s = flight.done_s[index]
+                place.server.promised_s += flight.load.taken_s[index]
+        for hop in self.pace.hops:
+            latency_s = next(drawn_s) if hop.wire.latency_s else 0.0
+            if flight.came_s[hop.place] <= now_s:
+                hop.wire.sent_bytes += self.pace.message_bytes(hop, flight.load)
+                hop.wire.last_s = flight.came_s[hop.place + 1]
+            elif hop.wire.latency_s:
+                unused.append((hop.wire.latency_s, latency_s))
         return unused
