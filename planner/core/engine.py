@@ -90,6 +90,9 @@ class Calibration(Spec):
     where absent. Kernels that take both at once read less evenly."""
     attention_compute: Positive = 0.3
     """Share of the peak FLOP/s that attention scores and sums reach."""
+    score_bytes: Bytes = Field(default=0.0, alias="scores")
+    """What attention to a prompt writes to memory and reads again for each pair and head, where
+    its scores do not stay in the chip; 0 with fused kernels."""
     layer_overhead_s: Seconds = Field(default=0.0, alias="layer_overhead")
     """Launches and Python per layer and step."""
     expert_overhead_s: Seconds = Field(default=0.0, alias="expert_overhead")
@@ -201,6 +204,11 @@ class Engine(Card):
     """Further ways that the planner may choose from."""
     prefill_chunk: Count | None = None
     """Tokens of a prompt that are computed at a time; all of them where it is absent."""
+    fused_attention: bool = True
+    """Whether scores stay in the chip (FlashAttention); calibrations say what they cost if not."""
+    widens_above: Count | None = None
+    """Tokens of a step above which narrow weights are widened to 16 bits in memory and multiplied
+    there, on chips that could multiply them as they are; never where it is absent."""
     scheduler: Literal["runtime", "vllm"] = "runtime"
     """Whose rules say what a pipeline does next: planner's own runtime's, or vLLM's."""
     max_num_batched_tokens: Count = 2048

@@ -38,6 +38,8 @@ class Layer:
     """The same in decode where that is computed differently; as in prompts where None."""
     kv_parts: int = 1
     """Devices that the cache can be divided between: KV heads, or 1 for a shared latent."""
+    heads: int = 0
+    """Query heads, each with a score for every pair; 0 where attention is linear."""
 
     @property
     def total_params(self) -> int:
@@ -69,6 +71,7 @@ class _AttentionPart(NamedTuple):
     decode_flops_per_pair: float | None = None
     kv_parts: int = 1
     state_elements: int = 0
+    heads: int = 0
 
 
 class ModelSpec(Card):
@@ -230,6 +233,7 @@ class ModelSpec(Card):
             flops_per_pair=attention.flops_per_pair,
             decode_flops_per_pair=attention.decode_flops_per_pair,
             kv_parts=attention.kv_parts,
+            heads=attention.heads,
         )
 
     def _attention(self, kind: str) -> _AttentionPart:
@@ -249,7 +253,8 @@ class ModelSpec(Card):
         gate = query if self.attn_output_gate else 0
         params = hidden * (query + gate + projected) + query * hidden
         params += (query + projected) if self.attention_bias else 0
-        return _AttentionPart(params, key_value, 4.0 * query, kv_parts=kv_heads)
+        heads = self.num_attention_heads
+        return _AttentionPart(params, key_value, 4.0 * query, kv_parts=kv_heads, heads=heads)
 
     def _latent_attention(self, rank: int) -> _AttentionPart:
         """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1).
@@ -271,6 +276,7 @@ class ModelSpec(Card):
             rank + self.qk_rope_head_dim,
             2.0 * heads * (qk_width + self.v_head_dim),
             decode_flops_per_pair=2.0 * heads * (2 * rank + self.qk_rope_head_dim),
+            heads=heads,
         )
 
     def _linear_attention(self) -> _AttentionPart:

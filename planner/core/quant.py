@@ -12,6 +12,9 @@ from planner.core.units import Fraction, Positive
 
 _WIDE = ("fp32", "tf32", "bf16", "fp16")
 
+WIDE_BITS = 16
+"""What a weight takes that is not narrowed."""
+
 
 class QualityEffect(Spec):
     """What one published measurement says a scheme does to one model family."""

@@ -57,6 +57,7 @@ USUAL: Mapping[str, Usual] = {
     "experts": Usual(0.5, 0.5, 0.02, 1.0, {"engine": 0.5, "scheme": 0.5}),
     "kv_bandwidth": Usual(0.6, 0.4, 0.03, 1.0, {"class": 0.4, "engine": 0.3}),
     "attention_compute": Usual(0.3, 0.5, 0.01, 0.8, {"class": 0.5}),
+    "score_bytes": Usual(24.0, 0.5, 1.0, 100.0, {"class": 0.3}),
     "layer_overhead_s": Usual(
         4e-5, 0.5, 1e-7, 5e-3, {"engine": 0.5, "class": 0.5, "chips": 0.3, "release": 0.5}
     ),
@@ -78,6 +79,7 @@ them. What is known of an engine is in its profile."""
 
 _OF_SCHEMES = ("bandwidth", "compute", "flop_per_joule", "experts")
 _OF_ENGINES = ("request_s", "admission_steps", "first_wave")
+_OF_PROMPTS = ("prefill_tok_s", "ttft_ms")
 _WIDE = ("bf16", "fp16", "fp32")
 
 
@@ -97,17 +99,21 @@ class Place:
     chips: str
     family: str = ""
     """Engine id that stands for all its releases."""
+    fused: bool = True
+    """Whether the scores of attention stay in the chip there."""
 
     @classmethod
     def of(cls, engine: Engine, device: Device) -> Place:
         """The place of a device under an engine."""
         family = engine.release_of or engine.id
-        return cls(engine.id, device.device_class, device.architecture, family)
+        fused = engine.fused_attention
+        return cls(engine.id, device.device_class, device.architecture, family, fused)
 
     @classmethod
     def whole_class(cls, engine: Engine, device_class: str) -> Place:
         """Any device of a class under an engine, or of any class where that is empty."""
-        return cls(engine.id, device_class, "", engine.release_of or engine.id)
+        family = engine.release_of or engine.id
+        return cls(engine.id, device_class, "", family, engine.fused_attention)
 
     def shifts(self, constant: str, scheme: str = "*") -> list[Knob]:
         """The knobs on which a constant depends here."""
@@ -144,8 +150,11 @@ class Knobs:
         for engine, row in rows:
             engines[engine.id] = engine
             place = Place.of(engine, row.device)
+            scheme = scheme_key(row.quant)
             for constant in _felt(row):
-                names |= dict.fromkeys(place.shifts(constant, scheme_key(row.quant)))
+                names |= dict.fromkeys(place.shifts(constant, scheme))
+            if not place.fused and row.speed in _OF_PROMPTS:
+                names |= dict.fromkeys(place.shifts("score_bytes"))
         return cls(tuple(sorted(names)), engines)
 
     @property
@@ -225,6 +234,8 @@ def calibration(
     single: dict[str, float | None] = {
         name: moved(name, was, shift(turned, place, name)) for name, was in _single(begin).items()
     }
+    if place.fused:
+        single["score_bytes"] = 0.0
     steps = begin.admission_steps if begin else None
     platforms = {knob for knob in place.shifts("admission_steps") if knob[1] == "platform"}
     if steps is not None or (begin is None and platforms & set(turned)):

@@ -11,7 +11,7 @@ from planner.core.cost.memory import kv_copies
 from planner.core.device import Device
 from planner.core.engine import Calibration, Efficiency, Engine, Split
 from planner.core.model import Layer, ModelSpec
-from planner.core.quant import QuantScheme
+from planner.core.quant import WIDE_BITS, QuantScheme
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,8 @@ class Chip:
     """Whether they share every layer, or each holds layers of its own."""
     prefill_chunk: int | None = None
     """Tokens of a prompt that are computed at a time; None for all."""
+    widens_above: int | None = None
+    """Tokens of a step above which narrow weights are widened in memory first; None for never."""
 
     @classmethod
     def of(cls, engine: Engine, device: Device, count: int = 1, split: Split | None = None) -> Chip:
@@ -84,7 +86,9 @@ class Chip:
         They share a stage as the engine does by itself where no ``split`` is given.
         """
         shared = split or engine.split
-        return cls(device, engine.calibration(device), count, shared, engine.prefill_chunk)
+        calibration = engine.calibration(device)
+        chunk, widens = engine.prefill_chunk, engine.widens_above
+        return cls(device, calibration, count, shared, chunk, widens)
 
     @property
     def sharing(self) -> int:
@@ -250,8 +254,14 @@ def _products(
 ) -> StageTime:
     """Roofline of matrix products: weights read once, 2 FLOPs per product.
 
-    ``wide`` weights are kept in 16 bits beside narrower ones and computed in that format.
+    ``wide`` weights are kept in 16 bits beside narrower ones and computed in that format. Where
+    an engine widens narrow ones for a step, they are read, written in 16 bits and read again.
     """
+    if not wide and _widens(quant, chip, tokens):
+        widened_bytes = weight_bytes * WIDE_BITS / quant.weight_bits
+        widened = _products(quant, chip, widened_bytes, products, tokens, wide=True)
+        rate = chip.device.memory_bytes_per_s * chip.sharing * _efficiency(quant, chip).bandwidth
+        return widened + StageTime(weights_s=(weight_bytes + widened_bytes) / rate)
     dtype = quant.wide_dtype if wide else quant.compute_dtype
     reached = chip.calibration.for_quant(dtype, dtype) if wide else _efficiency(quant, chip)
     bandwidth = chip.device.memory_bytes_per_s * chip.sharing * reached.bandwidth
@@ -261,6 +271,16 @@ def _products(
     if reached.flop_per_joule and chip.device.tdp_w:
         compute_s += 2 * products / (chip.device.tdp_w * chip.sharing * reached.flop_per_joule)
     return StageTime(weights_s=read_s, compute_s=beyond_s(read_s, compute_s))
+
+
+def _widens(quant: QuantScheme, chip: Chip, tokens: float) -> bool:
+    """Whether a step multiplies a 16-bit copy of its weights, which a kernel writes first.
+
+    A chip without arithmetic for the narrow format has nothing but kernels that widen inside.
+    """
+    narrow = quant.compute_dtype != quant.wide_dtype
+    known = quant.compute_dtype in chip.device.flop_per_s
+    return narrow and known and chip.widens_above is not None and tokens > chip.widens_above
 
 
 def beyond_s(read_s: float, compute_s: float) -> float:
@@ -274,7 +294,10 @@ def beyond_s(read_s: float, compute_s: float) -> float:
 def attention_time(
     layer: Layer, quant: QuantScheme, chip: Chip, batch: Batch, mixed: bool
 ) -> StageTime:
-    """Roofline of attention: cached keys and values read once, FLOPs by attended pairs."""
+    """Roofline of attention: cached keys and values read once, FLOPs by attended pairs.
+
+    Without fused kernels the scores of a prompt pass through memory besides.
+    """
     calibration = chip.calibration
     share = calibration.kv_bandwidth
     if mixed and batch.phase == "decode":
@@ -291,6 +314,9 @@ def attention_time(
     flops += 4.0 * layer.state_elements * batch.new_tokens
     peak = chip.device.peak_flop_per_s(quant.wide_dtype) * chip.sharing
     compute_s = flops / (peak * calibration.attention_compute)
+    if batch.phase == "prefill":
+        scores_bytes = layer.heads * batch.attended_pairs(layer.kv_window) * calibration.score_bytes
+        compute_s += scores_bytes / (chip.device.memory_bytes_per_s * chip.sharing)
     return StageTime(kv_s=read_s, attention_s=beyond_s(read_s, compute_s))
 
 
