@@ -93,6 +93,12 @@ class Calibration(Spec):
     score_bytes: Bytes = Field(default=0.0, alias="scores")
     """What attention to a prompt writes to memory and reads again for each pair and head, where
     its scores do not stay in the chip; 0 with fused kernels."""
+    unpack_flops: Annotated[float, Field(ge=0)] = 0.0
+    """Arithmetic that it takes to unpack a weight of fewer bits to the 8 that it is multiplied in,
+    at the FP32 rate of the device."""
+    fill_width: Annotated[float, Field(ge=0)] = 0.0
+    """Hidden width of a model at which products reach half of ``compute``: smaller ones leave
+    units of the device without work."""
     layer_overhead_s: Seconds = Field(default=0.0, alias="layer_overhead")
     """Launches and Python per layer and step."""
     expert_overhead_s: Seconds = Field(default=0.0, alias="expert_overhead")
@@ -112,9 +118,6 @@ class Calibration(Spec):
     """Share of the interconnect's bandwidth that all-reduces of activations reach."""
     expert_tile: Annotated[float, Field(ge=0)] = 0.0
     """Rows to which grouped products pad the tokens of an expert; 0 for none."""
-    overlap: Fraction = 1.0
-    """Share of what devices with layers of their own could gain by passing on a prompt's chunks
-    that they do gain."""
     admission_steps: Annotated[float, Field(ge=0)] | None = None
     """As the engine's, where a platform is run with another setting."""
     tier: Literal[0, 1, 2] = 0
@@ -204,6 +207,12 @@ class Engine(Card):
     """Further ways that the planner may choose from."""
     prefill_chunk: Count | None = None
     """Tokens of a prompt that are computed at a time; all of them where it is absent."""
+    chunks_at_once: Count | None = None
+    """Chunks of a prompt that devices with layers of their own compute at a time: the engine keeps
+    as many copies of what they hand over. All where it is absent."""
+    launches: Count | None = None
+    """Kernels of a layer of a prompt's chunk, where one process launches for all devices: with more
+    than a device's queue takes (1024) it halts, and the next device waits."""
     fused_attention: bool = True
     """Whether scores stay in the chip (FlashAttention); calibrations say what they cost if not."""
     widens_above: Count | None = None

@@ -40,6 +40,8 @@ class Layer:
     """Devices that the cache can be divided between: KV heads, or 1 for a shared latent."""
     heads: int = 0
     """Query heads, each with a score for every pair; 0 where attention is linear."""
+    width: int = 0
+    """Elements of a hidden vector."""
 
     @property
     def total_params(self) -> int:
@@ -234,6 +236,7 @@ class ModelSpec(Card):
             decode_flops_per_pair=attention.decode_flops_per_pair,
             kv_parts=attention.kv_parts,
             heads=attention.heads,
+            width=self.hidden_size,
         )
 
     def _attention(self, kind: str) -> _AttentionPart:

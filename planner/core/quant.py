@@ -64,6 +64,11 @@ class QuantScheme(Card):
         """Format of what is never narrowed below 16 bits: attention, and a head kept wide."""
         return self.compute_dtype if self.compute_dtype in _WIDE else "bf16"
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether vector units unpack a weight to the 8 bits that it is multiplied in."""
+        return self.compute_dtype == "int8" and self.weight_bits < 8
+
     def layer_bytes(self, params: float, expert_params: float = 0.0) -> float:
         """Bytes of weights of a layer: ``params`` beside its routed experts, the rest in them."""
         narrow = self.weight_bits

@@ -32,8 +32,8 @@ class Usual:
     high: float
     shifts: Mapping[str, float] = field(default_factory=dict)
     """Standard deviation of the logarithm over schemes, engines, their releases, classes, chips,
-    and what one of these does on another (kernels for a scheme on a class, its build in a release,
-    an engine on chips as a platform)."""
+    and what one of these does on another (the build of a scheme's kernels in a release, an engine
+    on chips as a platform)."""
 
 
 USUAL: Mapping[str, Usual] = {
@@ -42,21 +42,21 @@ USUAL: Mapping[str, Usual] = {
         0.2,
         0.05,
         0.97,
-        {"scheme": 0.15, "class": 0.2, "chips": 0.1, "kernels": 0.2, "release": 0.15},
+        {"scheme": 0.15, "class": 0.2, "chips": 0.1, "release": 0.15},
     ),
     "compute": Usual(
         0.4,
         0.4,
         0.005,
         1.5,
-        {"scheme": 0.4, "class": 0.5, "chips": 0.4, "kernels": 0.4, "release": 0.4, "build": 0.4},
+        {"scheme": 0.4, "class": 0.5, "chips": 0.4, "release": 0.4, "build": 0.4},
     ),
-    "flop_per_joule": Usual(
-        4e11, 0.7, 1e9, 1e14, {"scheme": 0.4, "chips": 0.4, "release": 0.4, "build": 0.4}
-    ),
+    "flop_per_joule": Usual(4e11, 0.7, 1e9, 1e14, {"scheme": 0.4, "chips": 0.4, "release": 0.4}),
     "experts": Usual(0.5, 0.5, 0.02, 1.0, {"engine": 0.5, "scheme": 0.5}),
     "kv_bandwidth": Usual(0.6, 0.4, 0.03, 1.0, {"class": 0.4, "engine": 0.3}),
     "attention_compute": Usual(0.3, 0.5, 0.01, 0.8, {"class": 0.5}),
+    "unpack_flops": Usual(5.0, 0.5, 0.1, 50.0, {}),
+    "fill_width": Usual(1000.0, 0.7, 10.0, 20000.0, {}),
     "score_bytes": Usual(24.0, 0.5, 1.0, 100.0, {"class": 0.3}),
     "layer_overhead_s": Usual(
         4e-5, 0.5, 1e-7, 5e-3, {"engine": 0.5, "class": 0.5, "chips": 0.3, "release": 0.5}
@@ -66,7 +66,6 @@ USUAL: Mapping[str, Usual] = {
     "sequence_overhead_s": Usual(5e-6, 1.0, 1e-8, 1e-3, {"engine": 0.5}),
     "sync_s": Usual(1.5e-5, 0.7, 1e-7, 5e-3, {"engine": 0.7}),
     "sync_bandwidth": Usual(0.25, 0.4, 0.01, 1.0, {"engine": 0.4}),
-    "overlap": Usual(0.7, 0.4, 0.05, 1.0, {"engine": 0.3}),
     "expert_tile": Usual(32.0, 0.5, 1.0, 256.0),
     "request_s": Usual(0.02, 0.7, 1e-4, 0.5, {"engine": 0.7, "release": 0.5}),
     "admission_steps": Usual(
@@ -125,7 +124,6 @@ class Place:
             "platform": f"{self.family} {self.chips}" if self.chips else "",
             "class": self.device_class,
             "chips": self.chips,
-            "kernels": f"{self.device_class} {scheme}" if scheme != "*" else "",
             "build": f"{release} {scheme}" if release and scheme != "*" else "",
         }
         kinds = USUAL[constant].shifts
@@ -176,13 +174,15 @@ def _felt(row: MeasuredSpeed) -> list[str]:
     found.append("step_overhead_s")
     if row.device.tdp_w:
         found.append("flop_per_joule")
+    if row.quant.is_packed:
+        found.append("unpack_flops")
     prompts = row.speed in ("prefill_tok_s", "ttft_ms") or row.load.batch > 1
     if row.load.batch > 1:
         found.append("sequence_overhead_s")
+    if prompts:
+        found.append("fill_width")
     if row.count > 1:
         found += ["sync_s", "sync_bandwidth"]
-    if row.count > 1 and row.speed == "prefill_tok_s":
-        found.append("overlap")
     if any(layer.experts for layer in row.model.layers):
         found += (
             ["expert_overhead_s", "experts", "expert_tile"] if prompts else ["expert_overhead_s"]

@@ -19,7 +19,7 @@ _SCALE = 0.1
 """Relative errors beyond this count less than their square: tables have bad rows."""
 _CROWDED = 1.1
 """Memory that a run needs over what there is, beyond what an estimate of memory may be off."""
-_AGAIN = 4
+_AGAIN = 6
 """Settings looked at where a fit to nearly all rows begins at the fit to all of them."""
 
 Vector = npt.NDArray[np.float64]
@@ -84,7 +84,9 @@ def fit_speeds(
         matrix[len(rows) :] = np.diag(_SCALE / spreads)
         return matrix
 
-    found = least_squares(residuals, first, jac=slopes, max_nfev=most, xtol=1e-4, ftol=1e-4)
+    found = least_squares(
+        residuals, first, jac=slopes, x_scale=spreads, max_nfev=most, xtol=1e-4, ftol=1e-4
+    )
     turned = knobs.turned([float(value) for value in found.x])
     return FittedSpeeds(turned, tuple(errors(rows, turned, fresh)))
 

@@ -24,6 +24,7 @@ from planner.core.cost.compute import (
     fixed_s,
     head_time,
     layer_time,
+    share_in_turns,
 )
 from planner.core.cost.transfer import token_payload_bytes
 from planner.core.cost.traversal import coordinator_s
@@ -313,6 +314,14 @@ def _stage_table(problem: Problem, quant: QuantScheme, chip: Chip, over: Over) -
     def seconds(time_s: Callable[[Batch], float]) -> float:
         return over(lambda batch: chunked_s(chip, batch, time_s))
 
+    def shares() -> Array:
+        """[layers] of the work in a row that a stage takes; all of it in decode."""
+
+        def one(layers: int) -> float:
+            return over(lambda batch: share_in_turns(quant, chip, batch, max(1, layers)))
+
+        return np.array([one(layers) for layers in range(len(prefix))]) / over(lambda _: 1.0)
+
     def one_layer(layer: Layer) -> float:
         return seconds(lambda batch: layer_time(model, layer, quant, chip, batch).total_s)
 
@@ -326,6 +335,9 @@ def _stage_table(problem: Problem, quant: QuantScheme, chip: Chip, over: Over) -
     table[0, -1] = whole + seconds(lambda batch: fixed_s(calibration, batch, alone=True))
     table[0, :] += seconds(lambda batch: embedding_time(model, quant, chip, batch).total_s)
     table[:, -1] += seconds(lambda batch: head_time(model, quant, chip, batch).total_s)
+    if chip.count > chip.sharing:
+        layers = np.arange(len(prefix))
+        table *= shares()[np.maximum(0, layers[None, :] - layers[:, None])]
     table += over(lambda _: chip.handover_s)
     return table
 

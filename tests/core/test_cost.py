@@ -266,3 +266,77 @@ def test_a_calibration_is_worth_nothing_in_a_format_it_was_not_measured_in() -> 
     assert measured.trusted("bf16").tier == 2
     assert measured.trusted("fp8").tier == 0
     assert engine().calibrations[0].trusted("fp8") == engine().calibrations[0]
+
+
+def test_scores_that_leave_the_chip_pass_through_memory() -> None:
+    """4 heads, 10 x 11 / 2 pairs, 30 bytes each, twice; nothing with fused kernels or in decode."""
+    entry = engine().calibrations[0].model_copy(update={"score_bytes": 30.0})
+    unfused = Chip(device(), entry)
+    prompt, step = Batch.prefill(10), Batch.decode(4, 100)
+    more_s = (
+        stage_time(model(), 1, 3, quant(), unfused, prompt).total_s
+        - stage_time(model(), 1, 3, quant(), chip(), prompt).total_s
+    )
+    assert more_s == pytest.approx(2 * 4 * 55 * 30 / 100e9)
+    decode = (stage_time(model(), 1, 3, quant(), one, step) for one in (unfused, chip()))
+    assert len({time.total_s for time in decode}) == 1
+
+
+def test_a_long_step_of_narrow_weights_may_be_widened_first() -> None:
+    """Read in 4 bits and written in 16 by a kernel of its own, then as a model in 16 bits."""
+    narrow = quant("q4", weight_bits=4, compute_dtype="int8")
+    integers = device(compute={"bf16": 10e12, "int8": 20e12, "fp32": 1e12})
+    plain = Chip(integers, engine().calibrations[0])
+    widening = Chip(integers, engine().calibrations[0], widens_above=32)
+    for step in (Batch.decode(32, 0), Batch.prefill(32)):
+        times = [stage_time(model(), 1, 3, narrow, one, step) for one in (plain, widening)]
+        assert times[0] == times[1]
+    step = Batch.prefill(500)
+    copied = stage_time(model(), 1, 3, narrow, widening, step).total_s
+    params = sum(layer.params for layer in model().layers[1:3])
+    wide = stage_time(model(), 1, 3, quant(), plain, step).total_s
+    assert copied - wide == pytest.approx(params * (0.5 + 2) / 100e9)
+    without = device(compute={"bf16": 10e12})
+    apple = [Chip(without, engine().calibrations[0], widens_above=n) for n in (None, 32)]
+    times = [stage_time(model(), 1, 3, narrow, one, step) for one in apple]
+    assert times[0] == times[1]
+
+
+def test_small_weights_are_unpacked_and_narrow_models_leave_a_chip_idle() -> None:
+    entry = engine().calibrations[0]
+    integers = device(compute={"bf16": 10e12, "int8": 20e12, "fp32": 1e12})
+    narrow = quant("q4", weight_bits=4, compute_dtype="int8")
+    params = sum(layer.params for layer in model().layers[1:3])
+    unpacking = Chip(integers, entry.model_copy(update={"unpack_flops": 6.0}))
+    step = Batch.decode(1, 0)
+    more = stage_time(model(), 1, 3, narrow, unpacking, step).weights_s
+    less = stage_time(model(), 1, 3, narrow, Chip(integers, entry), step).weights_s
+    assert more - less == pytest.approx(params * 6 / 1e12)
+    prompt, half = Batch.prefill(5000), entry.model_copy(update={"fill_width": 64.0})
+    full_s = stage_time(model(), 1, 3, quant(), chip(), prompt).compute_s
+    half_s = stage_time(model(), 1, 3, quant(), Chip(device(), half), prompt).compute_s
+    assert half_s - full_s == pytest.approx(2 * params * 5000 / 10e12)
+
+
+@pytest.mark.parametrize(
+    ("launches", "at_once", "wait"),
+    [
+        (None, None, 1.0),
+        (None, 2, 4 / 2),
+        (2048, None, 4 - 0.5),  # half a layer's kernels find room
+        (512, None, (4 - 0.0) / 3),  # two whole chunks do, another follows
+        (800, None, (4 - 0.28) / 2),
+        (800, 1, 4.0),
+    ],
+)
+def test_a_full_queue_of_launches_halts_the_devices_behind(
+    launches: int | None, at_once: int | None, wait: float
+) -> None:
+    """Four devices hold a layer each; 3 chunks leave after 4 turns and twice the wait."""
+    entry = engine().calibrations[0]
+    four = Chip(device(), entry, 4, "layer", 100, None, at_once, launches)
+    one = Chip(device(), entry, prefill_chunk=100)
+    step = Batch.prefill(300)
+    alone = stage_time(model(), 0, 4, quant(), one, step).total_s
+    split = stage_time(model(), 0, 4, quant(), four, step).total_s
+    assert split == pytest.approx(alone * (4 + 2 * wait) / (3 * 4))

@@ -62,6 +62,8 @@ def problems(draw: st.DrawFn, bounds: bool = False) -> Problem:
             kv_block_tokens=1,
             other_splits=("layer",) if len(nodes) < 4 and draw(st.booleans()) else (),
             prefill_chunk=draw(st.sampled_from([None, 16])),
+            chunks_at_once=draw(st.sampled_from([None, 1])),
+            launches=draw(st.sampled_from([None, 700])),
         ),
         requirements=requirements,
         serving=Serving(

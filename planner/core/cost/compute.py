@@ -13,6 +13,11 @@ from planner.core.engine import Calibration, Efficiency, Engine, Split
 from planner.core.model import Layer, ModelSpec
 from planner.core.quant import WIDE_BITS, QuantScheme
 
+_LAUNCH_QUEUE = 1024
+"""Kernels that wait on a CUDA device before the process that launches more of them halts."""
+_WIDENING_KERNELS = 7
+"""One for each matrix of a layer: query, key, value, output, gate, up, down."""
+
 
 @dataclass(frozen=True, slots=True)
 class StageTime:
@@ -78,6 +83,10 @@ class Chip:
     """Tokens of a prompt that are computed at a time; None for all."""
     widens_above: int | None = None
     """Tokens of a step above which narrow weights are widened in memory first; None for never."""
+    chunks_at_once: int | None = None
+    """Chunks of a prompt that devices with layers of their own compute at a time; None for all."""
+    launches: int | None = None
+    """Kernels of a layer of a chunk, where one process launches for all devices."""
 
     @classmethod
     def of(cls, engine: Engine, device: Device, count: int = 1, split: Split | None = None) -> Chip:
@@ -87,8 +96,16 @@ class Chip:
         """
         shared = split or engine.split
         calibration = engine.calibration(device)
-        chunk, widens = engine.prefill_chunk, engine.widens_above
-        return cls(device, calibration, count, shared, chunk, widens)
+        return cls(
+            device,
+            calibration,
+            count,
+            shared,
+            engine.prefill_chunk,
+            engine.widens_above,
+            engine.chunks_at_once,
+            engine.launches,
+        )
 
     @property
     def sharing(self) -> int:
@@ -112,15 +129,14 @@ def stage_time(
     The first stage adds the embedding rows, the last one the head for one token per sequence.
 
     A prompt longer than the engine's chunk is computed chunk by chunk. Devices that hold layers
-    of their own pass chunks on as a pipeline does: c chunks leave n devices after c + n - 1
-    turns of 1 / (c n) of the work, if all of it overlaps.
+    of their own pass chunks on as a pipeline does.
     """
     chunks = _chunks(chip, batch)
     total = StageTime()
     for chunk in chunks:
         total += step_time(model, start, stop, quant, chip, chunk)
     if chip.count > chip.sharing:
-        total *= _overlapped(chip, len(chunks))
+        total *= share_in_turns(quant, chip, batch, stop - start)
         total += StageTime(sync_s=chip.handover_s)
     return total
 
@@ -128,18 +144,41 @@ def stage_time(
 def chunked_s(chip: Chip, batch: Batch, time_s: Callable[[Batch], float]) -> float:
     """Seconds that a part of a stage's work takes, given what it takes for each chunk.
 
-    The parts of a stage and ``Chip.handover_s`` sum up to its time.
+    The parts of a stage, times ``share_in_turns``, and ``Chip.handover_s`` sum up to its time.
     """
-    chunks = _chunks(chip, batch)
-    return _overlapped(chip, len(chunks)) * sum(map(time_s, chunks))
+    return sum(map(time_s, _chunks(chip, batch)))
 
 
-def _overlapped(chip: Chip, chunks: int) -> float:
-    """Share of the work in a row that chunks on several devices at a time take."""
+def share_in_turns(quant: QuantScheme, chip: Chip, batch: Batch, layers: int) -> float:
+    """Share of the work in a row that a batch takes on devices with layers of their own.
+
+    The first of c chunks leaves n devices after n turns, each further one after as many turns as
+    the first device waits between chunks: one at best.
+    """
     if chip.count == chip.sharing:
         return 1.0
-    turns = (chunks + chip.count - 1) / (chunks * chip.count)
-    return 1 - chip.calibration.overlap * (1 - turns)
+    chunks = _chunks(chip, batch)
+    wait = _turns_between(quant, chip, chunks[0].new_tokens, layers / chip.count)
+    return (chip.count + (len(chunks) - 1) * wait) / (len(chunks) * chip.count)
+
+
+def _turns_between(quant: QuantScheme, chip: Chip, tokens: float, layers: float) -> float:
+    """Turns from chunk to chunk on a device that holds so many ``layers``.
+
+    One process launches a chunk's kernels for device after device and halts where a queue is full.
+    With D chunks to a queue and m whole ones, it is done with a chunk when the last device has D - m
+    of the one m before to go: m + 1 waits take n - (D - m) turns. Besides, only so many chunks are
+    under way at a time.
+    """
+    devices, most = chip.count, chip.chunks_at_once
+    wait = devices / most if most else 1.0
+    if chip.launches:
+        kernels = chip.launches + (_WIDENING_KERNELS if _widens(quant, chip, tokens) else 0)
+        queued = _LAUNCH_QUEUE / (kernels * layers)
+        whole = math.floor(queued)
+        if most is None or whole < most:
+            wait = max(wait, (devices - (queued - whole)) / (whole + 1))
+    return max(1.0, wait)
 
 
 def _chunks(chip: Chip, batch: Batch) -> list[Batch]:
@@ -221,7 +260,8 @@ def head_time(model: ModelSpec, quant: QuantScheme, chip: Chip, *batches: Batch)
     head_bytes = model.head_params * quant.head_bits / 8
     wide = quant.head_bits >= 16 > quant.weight_bits
     sampled = sum(batch.sampled_tokens for batch in batches)
-    return _products(quant, chip, head_bytes, model.head_params * sampled, sampled, wide)
+    width = model.hidden_size
+    return _products(quant, chip, head_bytes, model.head_params * sampled, sampled, width, wide)
 
 
 def _efficiency(quant: QuantScheme, chip: Chip) -> Efficiency:
@@ -236,12 +276,13 @@ def _linear(layer: Layer, quant: QuantScheme, chip: Chip, tokens: float) -> Stag
     touched = layer.distinct_experts(tokens)
     expert_bytes = quant.layer_bytes(0, touched * layer.expert_params)
     beside_bytes = quant.layer_bytes(layer.params, touched * layer.expert_params) - expert_bytes
-    beside = _products(quant, chip, beside_bytes, layer.params * tokens, tokens)
+    width = layer.width
+    beside = _products(quant, chip, beside_bytes, layer.params * tokens, tokens, width)
     if not touched:
         return beside
     padding = touched * chip.calibration.expert_tile / 2
     rows = (layer.experts_per_token * tokens + padding) / _efficiency(quant, chip).experts
-    return beside + _products(quant, chip, expert_bytes, layer.expert_params * rows, tokens)
+    return beside + _products(quant, chip, expert_bytes, layer.expert_params * rows, tokens, width)
 
 
 def _products(
@@ -250,6 +291,7 @@ def _products(
     weight_bytes: float,
     products: float,
     tokens: float,
+    width: int,
     wide: bool = False,
 ) -> StageTime:
     """Roofline of matrix products: weights read once, 2 FLOPs per product.
@@ -259,7 +301,7 @@ def _products(
     """
     if not wide and _widens(quant, chip, tokens):
         widened_bytes = weight_bytes * WIDE_BITS / quant.weight_bits
-        widened = _products(quant, chip, widened_bytes, products, tokens, wide=True)
+        widened = _products(quant, chip, widened_bytes, products, tokens, width, wide=True)
         rate = chip.device.memory_bytes_per_s * chip.sharing * _efficiency(quant, chip).bandwidth
         return widened + StageTime(weights_s=(weight_bytes + widened_bytes) / rate)
     dtype = quant.wide_dtype if wide else quant.compute_dtype
@@ -267,7 +309,12 @@ def _products(
     bandwidth = chip.device.memory_bytes_per_s * chip.sharing * reached.bandwidth
     peak = chip.device.peak_flop_per_s(dtype) * chip.sharing
     read_s = weight_bytes / bandwidth
-    compute_s = 2 * products / (peak * reached.compute_at(tokens))
+    if not wide and quant.is_packed:
+        params = 8 * weight_bytes / quant.weight_bits
+        vector = chip.device.peak_flop_per_s("fp32") * chip.sharing
+        read_s += params * chip.calibration.unpack_flops / vector
+    fill = 1 + chip.calibration.fill_width / width if width else 1.0
+    compute_s = 2 * products * fill / (peak * reached.compute_at(tokens))
     if reached.flop_per_joule and chip.device.tdp_w:
         compute_s += 2 * products / (chip.device.tdp_w * chip.sharing * reached.flop_per_joule)
     return StageTime(weights_s=read_s, compute_s=beyond_s(read_s, compute_s))
