@@ -86,11 +86,11 @@ def lines(results: dict[str, dict[str, Any]]) -> list[str]:
             f"**{engines}**: {result['rows']} measurements, {result['constants']} constants.",
             "",
             "| engine | by | group | speed | rows | devices | fit: median | p90 "
-            "| left out: median | p90 | bias |",
-            "|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
+            "| device out: median | p90 | model out: median | p90 | bias |",
+            "|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
         ]
         made += [_row(one) for one in result["errors"] if one["by"] in ("", *SHOWN)]
-        made += ["", *map(_tail, result["tails"]), ""]
+        made += ["", *map(_tail, result["tails"]), *map(_covered, result["coverage"]), ""]
     return made[:-1]
 
 
@@ -110,6 +110,14 @@ def _tail(one: dict[str, Any]) -> str:
     )
 
 
+def _covered(one: dict[str, Any]) -> str:
+    """How honest the bands that predictions print are, as an item of a list."""
+    return (
+        f"- {NAMES[one['speed']]}, {one['left_out']} left out: {one['within_median']:.0%} of "
+        f"{one['rows']} rows are within the median band, {one['within_p90']:.0%} within the p90."
+    )
+
+
 def kernel_lines(results: dict[str, dict[str, Any]]) -> list[str]:
     """The table of kernel fits as Markdown."""
     made = ["| device, model, engine | layers | how many | median | p90 |", "|---|---|--:|--:|--:|"]
@@ -125,7 +133,8 @@ def kernel_lines(results: dict[str, dict[str, Any]]) -> list[str]:
 
 def _row(one: dict[str, Any]) -> str:
     fitted, left = one["fit"], one["leave_one_device_out"]
-    shares = (fitted["median"], fitted["p90"], left["median"], left["p90"])
+    model = one["leave_one_model_out"]
+    shares = tuple(each[of] for each in (fitted, left, model) for of in ("median", "p90"))
     cells = [one["engine"], one["by"] or "all", one["group"], NAMES[one["speed"]]]
     cells += [str(one["rows"]), str(one["devices"])]
     cells += [f"{share:.0%}" for share in shares] + [f"{one['bias']:+.0%}"]

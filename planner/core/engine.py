@@ -16,6 +16,9 @@ from planner.core.units import Bytes, Count, Fraction, Positive, Seconds
 Split = Literal["tensor", "layer"]
 """How devices of one node share a stage: every layer together, or each its own layers."""
 
+Regime = Literal["prompt", "token"]
+"""What a prediction is of: a prompt (prefill, TTFT), or the tokens after it (decode, TPOT)."""
+
 Curve = tuple[tuple[Positive, Positive], ...]
 """Points (tokens in the step, efficiency), tokens rising."""
 
@@ -123,6 +126,8 @@ class Calibration(Spec):
     tier: Literal[0, 1, 2] = 0
     """0 datasheet and defaults, 1 fitted to timed steps, 2 to kernel points of our runtime."""
     error_band: ErrorBand | None = None
+    error_bands: dict[Regime, ErrorBand] = Field(default_factory=dict)
+    """The same for prompts and for the tokens after them."""
     measured_in: tuple[str, ...] = ()
     """Quantization ids that tier and error band hold for; any where empty."""
     source: str = Field(min_length=1)
@@ -131,7 +136,7 @@ class Calibration(Spec):
         """The calibration, of tier 0 and without error band where a scheme was not measured."""
         if not self.measured_in or quant_id in self.measured_in:
             return self
-        return self.model_copy(update={"tier": 0, "error_band": None})
+        return self.model_copy(update={"tier": 0, "error_band": None, "error_bands": {}})
 
     def for_quant(self, quant_id: str, compute_dtype: str) -> Efficiency:
         """Efficiency for a scheme: its own, its compute dtype's, or the default."""

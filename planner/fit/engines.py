@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from planner.core.cost.measured import MeasuredSpeed
 from planner.core.device import Device
-from planner.core.engine import Calibration, Engine, ErrorBand
-from planner.fit.knobs import Place, calibration, habits, scheme_key
-from planner.fit.speeds import FittedSpeeds, Row, fit_speeds, left_out
+from planner.core.engine import Calibration, Engine, ErrorBand, Regime
+from planner.fit.knobs import OF_PROMPTS, Place, calibration, habits, scheme_key
+from planner.fit.speeds import FittedSpeeds, Row, fit_speeds, left_out, of_device, of_model
 from planner.fit.steps import error_band
 
 _DIGITS = 3
@@ -21,12 +22,18 @@ _SCHEMES = ("*", "int8", "fp8", "fp4", "mxfp4")
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A measurement with its error in the fit and when its device was left out."""
+    """A measurement with its error in the fit, and where its device or its model was left out."""
 
     engine: str
     row: MeasuredSpeed
     fitted: float
     left_out: float
+    model_left_out: float
+
+    @property
+    def regime(self) -> Regime:
+        """Whether a prompt or the tokens after it were timed."""
+        return "prompt" if self.row.speed in OF_PROMPTS else "token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +58,17 @@ def calibrate(
 
     ``devices`` are all that a card should cover. Constants shift from those the engines have now;
     ``fresh`` starts from what is usual and replaces all calibrations but those of single devices.
-    Without ``judge`` no device is left out in turn, and the errors of the fit stand for the
-    others. Raises ValueError where there are no rows.
+    Without ``judge`` no device and no model is left out in turn, and the errors of the fit stand
+    for the others. Raises ValueError where there are no rows.
     """
     if not rows:
         raise ValueError("there are no measurements to fit to")
     fitted = fit_speeds(rows, fresh=fresh)
-    others = left_out(rows, fitted, fresh) if judge else fitted.errors
+    devices_out = left_out(rows, fitted, fresh, of_device) if judge else fitted.errors
+    models_out = left_out(rows, fitted, fresh, of_model) if judge else fitted.errors
     judged = tuple(
-        Judged(engine.id, row, error, other)
-        for (engine, row), error, other in zip(rows, fitted.errors, others, strict=True)
+        Judged(engine.id, row, *three)
+        for (engine, row), *three in zip(rows, fitted.errors, devices_out, models_out, strict=True)
     )
     engines = {engine.id: engine for engine, _ in rows}
     cards = tuple(
@@ -96,7 +104,8 @@ def _card(
                     "device_class": device.device_class,
                     "architecture": "" if whole_class else device.architecture,
                     "tier": 1 if here else 0,
-                    "error_band": _band(here, mine) if here else None,
+                    "error_band": band(here, mine) if here else None,
+                    "error_bands": _bands(here, mine) if here else {},
                     "source": source if here else f"as other devices under {engine.name}: {source}",
                 }
             )
@@ -163,15 +172,25 @@ def _replaced(old: Calibration, calibrations: Iterable[Calibration]) -> bool:
     )
 
 
-def _band(here: Sequence[Judged], mine: Sequence[Judged]) -> ErrorBand:
-    """Errors on devices that were left out: of the class, or of all where it has few rows."""
+def _bands(here: Sequence[Judged], mine: Sequence[Judged]) -> dict[Regime, ErrorBand]:
+    """A band for each regime of which a class, or else the engine, has rows."""
+    found: dict[Regime, ErrorBand] = {}
+    for regime in get_args(Regime):
+        rows = [one for one in mine if one.regime == regime]
+        if rows:
+            found[regime] = band([one for one in here if one.regime == regime], rows)
+    return found
+
+
+def band(here: Sequence[Judged], mine: Sequence[Judged]) -> ErrorBand:
+    """Errors on devices and on models left out: of the class, or of all where it has few rows."""
     many = here if len(here) >= _ENOUGH else mine
     count = len({one.row.device.id for one in many})
     devices = f"{count} device{'s' if count > 1 else ''}"
     where = "" if many is here else " of other classes"
     return error_band(
-        [one.left_out for one in many],
-        f"{len(many)} leave-one-device-out predictions on {devices}{where}",
+        [error for one in many for error in (one.left_out, one.model_left_out)],
+        f"{len(many)} rows on {devices}{where}, without the device and without the model",
     ).rounded()
 
 

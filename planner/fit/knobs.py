@@ -78,7 +78,8 @@ them. What is known of an engine is in its profile."""
 
 _OF_SCHEMES = ("bandwidth", "compute", "flop_per_joule", "experts")
 _OF_ENGINES = ("request_s", "admission_steps", "first_wave")
-_OF_PROMPTS = ("prefill_tok_s", "ttft_ms")
+OF_PROMPTS = ("prefill_tok_s", "ttft_ms")
+"""Speeds that the prompt decides; the tokens after it decide the others."""
 _WIDE = ("bf16", "fp16", "fp32")
 
 
@@ -121,7 +122,7 @@ class Place:
             "scheme": "" if scheme == "*" else scheme,
             "engine": self.family,
             "release": release,
-            "platform": f"{self.family} {self.chips}" if self.chips else "",
+            "platform": f"{self.engine} {self.chips}" if self.chips else "",
             "class": self.device_class,
             "chips": self.chips,
             "build": f"{release} {scheme}" if release and scheme != "*" else "",
@@ -151,7 +152,7 @@ class Knobs:
             scheme = scheme_key(row.quant)
             for constant in _felt(row):
                 names |= dict.fromkeys(place.shifts(constant, scheme))
-            if not place.fused and row.speed in _OF_PROMPTS:
+            if not place.fused and row.speed in OF_PROMPTS:
                 names |= dict.fromkeys(place.shifts("score_bytes"))
         return cls(tuple(sorted(names)), engines)
 

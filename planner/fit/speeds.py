@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from planner.core.cost.measured import SPEEDS, MeasuredSpeed
 from planner.core.device import Device
 from planner.core.engine import Engine
+from planner.fit.descent import least_squares
 from planner.fit.knobs import Knob, Knobs, Place, calibration, habits, scheme_key
 from planner.fit.slope import log_slopes, variables
 
@@ -19,8 +20,9 @@ _SCALE = 0.1
 """Relative errors beyond this count less than their square: tables have bad rows."""
 _CROWDED = 1.1
 """Memory that a run needs over what there is, beyond what an estimate of memory may be off."""
-_AGAIN = 6
-"""Settings looked at where a fit to nearly all rows begins at the fit to all of them."""
+_AGAIN, _ENOUGH = 4, 1e-3
+"""Steps, and the share that the last one gains, where a fit to nearly all rows begins at the fit to
+all of them."""
 
 Vector = npt.NDArray[np.float64]
 Row = tuple[Engine, MeasuredSpeed]
@@ -49,17 +51,16 @@ def fit_speeds(
     fresh: bool = False,
     begin: Mapping[Knob, float] | None = None,
     most: int = 40,
+    gain: float = 1e-4,
 ) -> FittedSpeeds:
     """The knobs under which the rows are predicted best.
 
     They shift the engines' present constants, or what is usual where the fit is ``fresh``. The
-    search starts at ``begin`` and looks at ``most`` settings.
+    search starts at ``begin`` and takes ``most`` steps, as long as they gain a share ``gain``.
 
     Least squares of log(predicted / measured) under the soft-L1 loss, with the knobs' own spreads
     as a second set of measurements (ridge regression; a maximum a posteriori estimate).
     """
-    from scipy.optimize import least_squares
-
     knobs = Knobs.for_rows(rows)
     blocks = _blocks(rows, fresh)
     logs = np.log([row.value for _, row in rows])
@@ -84,10 +85,8 @@ def fit_speeds(
         matrix[len(rows) :] = np.diag(_SCALE / spreads)
         return matrix
 
-    found = least_squares(
-        residuals, first, jac=slopes, x_scale=spreads, max_nfev=most, xtol=1e-4, ftol=1e-4
-    )
-    turned = knobs.turned([float(value) for value in found.x])
+    found = least_squares(residuals, slopes, first, most, gain)
+    turned = knobs.turned([float(value) for value in found])
     return FittedSpeeds(turned, tuple(errors(rows, turned, fresh)))
 
 
@@ -100,15 +99,33 @@ def errors(rows: Sequence[Row], turned: Mapping[Knob, float], fresh: bool) -> li
     return found
 
 
-def left_out(rows: Sequence[Row], whole: FittedSpeeds, fresh: bool) -> list[float]:
-    """Error of every row when all rows of its device, under any engine, are kept from the fit."""
+def of_device(row: MeasuredSpeed) -> str:
+    """The device, for ``left_out``."""
+    return row.device.id
+
+
+def of_model(row: MeasuredSpeed) -> str:
+    """The model, for ``left_out``."""
+    return row.model.id
+
+
+def left_out(
+    rows: Sequence[Row],
+    whole: FittedSpeeds,
+    fresh: bool,
+    of: Callable[[MeasuredSpeed], str] = of_device,
+) -> list[float]:
+    """Error of every row when a fit does not see its device (or its model), under any engine."""
     found = [0.0] * len(rows)
-    for device in sorted({row.device.id for _, row in rows}):
-        others = [pair for pair in rows if pair[1].device.id != device]
-        mine = [index for index, (_, row) in enumerate(rows) if row.device.id == device]
+    for name in sorted({of(row) for _, row in rows}):
+        others = [pair for pair in rows if of(pair[1]) != name]
+        mine = [index for index, (_, row) in enumerate(rows) if of(row) == name]
         known = set(Knobs.for_rows(others).names)
         begin = {name: value for name, value in whole.turned.items() if name in known}
-        turned = fit_speeds(others, fresh=fresh, begin=begin, most=_AGAIN).turned if others else {}
+        turned: Mapping[Knob, float] = {}
+        if others:
+            again = fit_speeds(others, fresh=fresh, begin=begin, most=_AGAIN, gain=_ENOUGH)
+            turned = again.turned
         said = errors([rows[index] for index in mine], turned, fresh)
         for index, error in zip(mine, said, strict=True):
             found[index] = error

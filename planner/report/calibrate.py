@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from planner.core.engine import ErrorBand
 from planner.core.metrics import percentile
-from planner.fit.engines import CalibratedEngines, Judged
+from planner.fit.engines import CalibratedEngines, Judged, band
 from planner.fit.kernels import KernelFit
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Absolute relative errors of some rows, in the fit and on devices left out."""
+    """Absolute relative errors of some rows: in the fit, on devices and on models left out."""
 
     engine: str
     group: str
@@ -39,6 +40,7 @@ class Errors:
     devices: int
     fitted: tuple[float, float]
     left_out: tuple[float, float]
+    model_left_out: tuple[float, float]
     bias: float
     """Median signed error on devices left out."""
 
@@ -53,6 +55,10 @@ class Errors:
             "devices": self.devices,
             "fit": {"median": self.fitted[0], "p90": self.fitted[1]},
             "leave_one_device_out": {"median": self.left_out[0], "p90": self.left_out[1]},
+            "leave_one_model_out": {
+                "median": self.model_left_out[0],
+                "p90": self.model_left_out[1],
+            },
             "bias": self.bias,
         }
 
@@ -124,6 +130,71 @@ def tails(judged: Sequence[Judged]) -> list[Tail]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many rows fall into the bands that predictions print, made without the rows' own."""
+
+    speed: str
+    left_out: str
+    """What was left out: ``device`` or ``model``."""
+    rows: int
+    median: float
+    """Share of the rows within the median error; a half if bands are honest."""
+    p90: float
+    """Share of the rows within the p90; nine tenths if they are."""
+
+    def document(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "speed": self.speed,
+            "left_out": self.left_out,
+            "rows": self.rows,
+            "within_median": self.median,
+            "within_p90": self.p90,
+        }
+
+
+def coverage(judged: Sequence[Judged]) -> list[Coverage]:
+    """Shares of rows within the bands that all other devices, or all other models, make.
+
+    A row's band is that of its class under its engine, or of the whole engine where that is how a
+    card would have it; rows of an engine with one device only have none.
+    """
+    devices = [(one, one.row.device.id, one.left_out) for one in judged]
+    models = [(one, one.row.model.id, one.model_left_out) for one in judged]
+    return [*_coverage("device", devices), *_coverage("model", models)]
+
+
+def _coverage(left_out: str, rows: Sequence[tuple[Judged, str, float]]) -> list[Coverage]:
+    """The same where each row comes with the name that was left out, and its error then."""
+    bands: dict[tuple[str, str, str, str], ErrorBand | None] = {}
+    inside: dict[str, list[tuple[bool, bool]]] = {}
+    for one, name, error in rows:
+        key = (one.engine, name, one.regime, one.row.device.device_class)
+        if key not in bands:
+            alike = [
+                other
+                for other, its, _ in rows
+                if (other.engine, other.regime) == (one.engine, one.regime) and its != name
+            ]
+            here = [other for other in alike if other.row.device.device_class == key[-1]]
+            bands[key] = band(here, alike) if alike else None
+        made = bands[key]
+        if made is not None:
+            both = (abs(error) <= made.median, abs(error) <= made.p90)
+            inside.setdefault(one.row.speed, []).append(both)
+    return [
+        Coverage(
+            speed,
+            left_out,
+            len(both),
+            sum(median for median, _ in both) / len(both),
+            sum(p90 for _, p90 in both) / len(both),
+        )
+        for speed, both in sorted(inside.items())
+    ]
+
+
 def _regime(one: Judged) -> str:
     load = one.row.load
     tokens = load.cached_tokens + load.prompt_tokens
@@ -161,6 +232,7 @@ def _errors(engine: str, group: str, speed: str, rows: Sequence[Judged]) -> Erro
         len({one.row.device.id for one in rows}),
         _two([one.fitted for one in rows]),
         _two([one.left_out for one in rows]),
+        _two([one.model_left_out for one in rows]),
         percentile(sorted(one.left_out for one in rows), 50),
     )
 
@@ -188,6 +260,7 @@ class CalibrationReport:
             "errors": [one.document("") for one in overall(rows)]
             + [one.document(group) for group in GROUPS for one in errors_by(rows, group)],
             "tails": [one.document() for one in tails(rows)],
+            "coverage": [one.document() for one in coverage(rows)],
         }
 
     def text(self) -> Iterator[RenderableType]:
@@ -205,7 +278,17 @@ class CalibrationReport:
         table.add_column("engine")
         table.add_column("class")
         table.add_column("speed")
-        for name in ("rows", "devices", "fit", "p90", "left out", "p90", "bias"):
+        for name in (
+            "rows",
+            "devices",
+            "fit",
+            "p90",
+            "device out",
+            "p90",
+            "model out",
+            "p90",
+            "bias",
+        ):
             table.add_column(name, justify="right")
         for one in [*overall(rows), *errors_by(rows, "device class")]:
             table.add_row(
@@ -214,12 +297,18 @@ class CalibrationReport:
                 NAMES[one.speed],
                 str(one.rows),
                 str(one.devices),
-                *(f"{value:.0%}" for value in (*one.fitted, *one.left_out)),
+                *(f"{value:.0%}" for value in (*one.fitted, *one.left_out, *one.model_left_out)),
                 f"{one.bias:+.0%}",
             )
         yield table
         yield ""
-        yield "left out: each device predicted by constants fitted to all other devices"
+        yield "device (model) out: predicted by constants fitted to all other devices (models)"
+        for covered in coverage(rows):
+            yield (
+                f"{NAMES[covered.speed]}, {covered.left_out} out: {covered.median:.0%} of "
+                f"{covered.rows} rows within the median that a card prints, "
+                f"{covered.p90:.0%} within the p90"
+            )
         for engine, left, path in zip(self.fitted.engines, self.left_out, self.files, strict=True):
             why = ", ".join(f"{count} {reason}" for reason, count in sorted(left.items()))
             yield f"{engine.id}: written to {path}" + (f"; rows not used: {why}" if why else "")

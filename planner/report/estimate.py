@@ -10,7 +10,7 @@ from planner.core.cost.compute import StageTime
 from planner.core.cost.estimate import Estimate
 from planner.core.cost.memory import StageMemory
 from planner.core.device import Device
-from planner.core.engine import Calibration, Engine
+from planner.core.engine import Calibration, Engine, Regime
 from planner.core.model import ModelSpec
 from planner.core.quant import QuantScheme
 from planner.core.units import show
@@ -39,6 +39,7 @@ _MEMORY_MEANING = {
     "reserve": "the runtime itself",
     "free": "left for more KV cache",
 }
+_REGIMES: Mapping[Regime, str] = {"prompt": "prompts", "token": "later tokens"}
 _TIERS = ("datasheet and defaults", "fitted to published timings", "fitted to kernels timed on it")
 _NOTHING_S = 1e-12
 """Below this a part is what rounding leaves."""
@@ -86,6 +87,10 @@ class EstimateReport:
             },
             "tier": calibration.tier,
             "error_band": {"median": band.median, "p90": band.p90} if band else None,
+            "error_bands": {
+                regime: {"median": one.median, "p90": one.p90}
+                for regime, one in calibration.error_bands.items()
+            },
         }
 
     def text(self) -> Iterator[RenderableType]:
@@ -153,7 +158,13 @@ class EstimateReport:
         band = calibration.error_band
         if band is None:
             return f"{told}; nothing was measured to tell its error"
-        return f"{told}; off by {band.median:.0%} in the median, {band.p90:.0%} at p90"
+        if not calibration.error_bands:
+            return f"{told}; off by {band.median:.0%} in the median, {band.p90:.0%} at p90"
+        apart = ", ".join(
+            f"{_REGIMES[regime]} by {one.median:.0%} in the median and {one.p90:.0%} at p90"
+            for regime, one in calibration.error_bands.items()
+        )
+        return f"{told}; on devices and models it was not fitted to, off: {apart}"
 
     def _step(self, stage: StageTime) -> dict[str, float]:
         """Seconds of a step by cause, the coordinator's included."""

@@ -165,10 +165,10 @@ def share_in_turns(quant: QuantScheme, chip: Chip, batch: Batch, layers: int) ->
 def _turns_between(quant: QuantScheme, chip: Chip, tokens: float, layers: float) -> float:
     """Turns from chunk to chunk on a device that holds so many ``layers``.
 
-    One process launches a chunk's kernels for device after device and halts where a queue is full.
-    With D chunks to a queue and m whole ones, it is done with a chunk when the last device has D - m
-    of the one m before to go: m + 1 waits take n - (D - m) turns. Besides, only so many chunks are
-    under way at a time.
+    One process launches a chunk's kernels for device after device and halts where a queue is
+    full. With D chunks to a queue and m whole ones, it is done with a chunk when the last device
+    has D - m of the one m before to go: m + 1 waits take n - (D - m) turns. Besides, only so many
+    chunks are under way at a time.
     """
     devices, most = chip.count, chip.chunks_at_once
     wait = devices / most if most else 1.0
