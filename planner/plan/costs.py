@@ -24,7 +24,7 @@ from planner.core.cost.compute import (
     fixed_s,
     head_time,
     layer_time,
-    share_in_turns,
+    overlapped,
 )
 from planner.core.cost.transfer import token_payload_bytes
 from planner.core.cost.traversal import coordinator_s
@@ -318,7 +318,7 @@ def _stage_table(problem: Problem, quant: QuantScheme, chip: Chip, over: Over) -
         """[layers] of the work in a row that a stage takes; all of it in decode."""
 
         def one(layers: int) -> float:
-            return over(lambda batch: share_in_turns(quant, chip, batch, max(1, layers)))
+            return over(lambda batch: overlapped(quant, chip, batch, max(1, layers)))
 
         return np.array([one(layers) for layers in range(len(prefix))]) / over(lambda _: 1.0)
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from planner.core.cost.batch import Batch
 from planner.core.cost.memory import kv_copies
+from planner.core.cost.turns import share_in_turns, turns_between
 from planner.core.device import Device
 from planner.core.engine import Calibration, Efficiency, Engine, Split
 from planner.core.model import Layer, ModelSpec
 from planner.core.quant import WIDE_BITS, QuantScheme
 
-_LAUNCH_QUEUE = 1024
-"""Kernels that wait on a CUDA device before the process that launches more of them halts."""
 _WIDENING_KERNELS = 7
 """One for each matrix of a layer: query, key, value, output, gate, up, down."""
 
@@ -136,7 +135,7 @@ def stage_time(
     for chunk in chunks:
         total += step_time(model, start, stop, quant, chip, chunk)
     if chip.count > chip.sharing:
-        total *= share_in_turns(quant, chip, batch, stop - start)
+        total *= overlapped(quant, chip, batch, stop - start)
         total += StageTime(sync_s=chip.handover_s)
     return total
 
@@ -144,41 +143,20 @@ def stage_time(
 def chunked_s(chip: Chip, batch: Batch, time_s: Callable[[Batch], float]) -> float:
     """Seconds that a part of a stage's work takes, given what it takes for each chunk.
 
-    The parts of a stage, times ``share_in_turns``, and ``Chip.handover_s`` sum up to its time.
+    The parts of a stage, times ``overlapped``, and ``Chip.handover_s`` sum up to its time.
     """
     return sum(map(time_s, _chunks(chip, batch)))
 
 
-def share_in_turns(quant: QuantScheme, chip: Chip, batch: Batch, layers: int) -> float:
-    """Share of the work in a row that a batch takes on devices with layers of their own.
-
-    The first of c chunks leaves n devices after n turns, each further one after as many turns as
-    the first device waits between chunks: one at best.
-    """
+def overlapped(quant: QuantScheme, chip: Chip, batch: Batch, layers: int) -> float:
+    """Share of the work in a row that a batch takes on devices with layers of their own."""
     if chip.count == chip.sharing:
         return 1.0
     chunks = _chunks(chip, batch)
-    wait = _turns_between(quant, chip, chunks[0].new_tokens, layers / chip.count)
-    return (chip.count + (len(chunks) - 1) * wait) / (len(chunks) * chip.count)
-
-
-def _turns_between(quant: QuantScheme, chip: Chip, tokens: float, layers: float) -> float:
-    """Turns from chunk to chunk on a device that holds so many ``layers``.
-
-    One process launches a chunk's kernels for device after device and halts where a queue is
-    full. With D chunks to a queue and m whole ones, it is done with a chunk when the last device
-    has D - m of the one m before to go: m + 1 waits take n - (D - m) turns. Besides, only so many
-    chunks are under way at a time.
-    """
-    devices, most = chip.count, chip.chunks_at_once
-    wait = devices / most if most else 1.0
-    if chip.launches:
-        kernels = chip.launches + (_WIDENING_KERNELS if _widens(quant, chip, tokens) else 0)
-        queued = _LAUNCH_QUEUE / (kernels * layers)
-        whole = math.floor(queued)
-        if most is None or whole < most:
-            wait = max(wait, (devices - (queued - whole)) / (whole + 1))
-    return max(1.0, wait)
+    widening = _WIDENING_KERNELS if _widens(quant, chip, chunks[0].new_tokens) else 0
+    kernels = (chip.launches + widening) * layers / chip.count if chip.launches else 0.0
+    wait = turns_between(chip.count, chip.chunks_at_once, kernels)
+    return share_in_turns(chip.count, len(chunks), wait)
 
 
 def _chunks(chip: Chip, batch: Batch) -> list[Batch]:
