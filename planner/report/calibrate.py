@@ -278,17 +278,7 @@ class CalibrationReport:
         table.add_column("engine")
         table.add_column("class")
         table.add_column("speed")
-        for name in (
-            "rows",
-            "devices",
-            "fit",
-            "p90",
-            "device out",
-            "p90",
-            "model out",
-            "p90",
-            "bias",
-        ):
+        for name in ("rows", "fit", "p90", "device", "p90", "model", "p90", "bias"):
             table.add_column(name, justify="right")
         for one in [*overall(rows), *errors_by(rows, "device class")]:
             table.add_row(
@@ -296,16 +286,15 @@ class CalibrationReport:
                 one.group,
                 NAMES[one.speed],
                 str(one.rows),
-                str(one.devices),
                 *(f"{value:.0%}" for value in (*one.fitted, *one.left_out, *one.model_left_out)),
                 f"{one.bias:+.0%}",
             )
         yield table
         yield ""
-        yield "device (model) out: predicted by constants fitted to all other devices (models)"
+        yield "device, model: left out, predicted by constants fitted to all other devices (models)"
         for covered in coverage(rows):
             yield (
-                f"{NAMES[covered.speed]}, {covered.left_out} out: {covered.median:.0%} of "
+                f"{NAMES[covered.speed]}, {covered.left_out} left out: {covered.median:.0%} of "
                 f"{covered.rows} rows within the median that a card prints, "
                 f"{covered.p90:.0%} within the p90"
             )
