@@ -320,7 +320,8 @@ def _stage_table(problem: Problem, quant: QuantScheme, chip: Chip, over: Over) -
         def one(layers: int) -> float:
             return over(lambda batch: overlapped(quant, chip, batch, max(1, layers)))
 
-        return np.array([one(layers) for layers in range(len(prefix))]) / over(lambda _: 1.0)
+        alone = over(lambda _: 1.0) or 1.0
+        return np.array([one(layers) for layers in range(len(prefix))]) / alone
 
     def one_layer(layer: Layer) -> float:
         return seconds(lambda batch: layer_time(model, layer, quant, chip, batch).total_s)
