@@ -314,14 +314,10 @@ def _stage_table(problem: Problem, quant: QuantScheme, chip: Chip, over: Over) -
     def seconds(time_s: Callable[[Batch], float]) -> float:
         return over(lambda batch: chunked_s(chip, batch, time_s))
 
-    def shares() -> Array:
-        """[layers] of the work in a row that a stage takes; all of it in decode."""
-
-        def one(layers: int) -> float:
-            return over(lambda batch: overlapped(quant, chip, batch, max(1, layers)))
-
-        alone = over(lambda _: 1.0) or 1.0
-        return np.array([one(layers) for layers in range(len(prefix))]) / alone
+    def share(layers: int) -> float:
+        """Of the work in a row, that a stage of so many layers takes; all of it in decode."""
+        taken = over(lambda batch: overlapped(quant, chip, batch, max(1, layers)))
+        return taken / (over(lambda _: 1.0) or 1.0)
 
     def one_layer(layer: Layer) -> float:
         return seconds(lambda batch: layer_time(model, layer, quant, chip, batch).total_s)
@@ -338,7 +334,8 @@ def _stage_table(problem: Problem, quant: QuantScheme, chip: Chip, over: Over) -
     table[:, -1] += seconds(lambda batch: head_time(model, quant, chip, batch).total_s)
     if chip.count > chip.sharing:
         layers = np.arange(len(prefix))
-        table *= shares()[np.maximum(0, layers[None, :] - layers[:, None])]
+        shares = np.array([share(held) for held in layers.tolist()])
+        table *= shares[np.maximum(0, layers[None, :] - layers[:, None])]
     table += over(lambda _: chip.handover_s)
     return table
 
