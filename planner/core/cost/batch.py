@@ -41,6 +41,15 @@ class Batch:
             context_tokens = leaning_tokens(sequences, context_tokens, longest, skew)
         return cls.decode(sequences, context_tokens, each)
 
+    def chunks(self, size: int | None) -> list[Batch]:
+        """The steps in which it is computed, so many tokens of a prompt at a time; None for all."""
+        if self.phase == "decode" or size is None or self.new_tokens <= size:
+            return [self]
+        whole, rest = divmod(self.new_tokens, size)
+        sizes = [float(size)] * int(whole) + ([rest] if rest else [])
+        cached = self.context_tokens
+        return [Batch.prefill(tokens, cached + index * size) for index, tokens in enumerate(sizes)]
+
     @property
     def sampled_tokens(self) -> float:
         """Tokens the head is asked about: the last of a prompt, all of a decode step."""

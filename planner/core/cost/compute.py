@@ -130,7 +130,7 @@ def stage_time(
     A prompt longer than the engine's chunk is computed chunk by chunk. Devices that hold layers
     of their own pass chunks on as a pipeline does.
     """
-    chunks = _chunks(chip, batch)
+    chunks = batch.chunks(chip.prefill_chunk)
     total = StageTime()
     for chunk in chunks:
         total += step_time(model, start, stop, quant, chip, chunk)
@@ -145,29 +145,18 @@ def chunked_s(chip: Chip, batch: Batch, time_s: Callable[[Batch], float]) -> flo
 
     The parts of a stage, times ``overlapped``, and ``Chip.handover_s`` sum up to its time.
     """
-    return sum(map(time_s, _chunks(chip, batch)))
+    return sum(map(time_s, batch.chunks(chip.prefill_chunk)))
 
 
 def overlapped(quant: QuantScheme, chip: Chip, batch: Batch, layers: int) -> float:
     """Share of the work in a row that a batch takes on devices with layers of their own."""
     if chip.count == chip.sharing:
         return 1.0
-    chunks = _chunks(chip, batch)
+    chunks = batch.chunks(chip.prefill_chunk)
     widening = _WIDENING_KERNELS if _widens(quant, chip, chunks[0].new_tokens) else 0
     kernels = (chip.launches + widening) * layers / chip.count if chip.launches else 0.0
     wait = turns_between(chip.count, chip.chunks_at_once, kernels)
     return share_in_turns(chip.count, len(chunks), wait)
-
-
-def _chunks(chip: Chip, batch: Batch) -> list[Batch]:
-    """The steps in which a batch is computed."""
-    size = chip.prefill_chunk
-    if batch.phase == "decode" or size is None or batch.new_tokens <= size:
-        return [batch]
-    whole, rest = divmod(batch.new_tokens, size)
-    sizes = [float(size)] * int(whole) + ([rest] if rest else [])
-    cached = batch.context_tokens
-    return [Batch.prefill(tokens, cached + index * size) for index, tokens in enumerate(sizes)]
 
 
 def step_time(
