@@ -114,7 +114,7 @@ def write(only: list[int], seeds: range | None, kept: Path | None) -> None:
     known = json.loads(kept.read_text()) if kept and kept.exists() else {}
     for index in only or range(len(WRITTEN)):
         row = WRITTEN[index]
-        for seed in seeds or range(row.seeds):
+        for seed in range(row.seeds) if seeds is None else seeds:
             key = f"{row.name}, {row.nodes} nodes, seed {seed}"
             if key not in known:
                 known[key] = asdict(apart(index, seed))

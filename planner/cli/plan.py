@@ -60,6 +60,14 @@ def plan(
             min=0.0, metavar="PCT", help="Gain for which --from moves weights, in percent."
         ),
     ] = 5.0,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="SECONDS",
+            help="End the search then, with the best plan so far and what it may be off.",
+        ),
+    ] = None,
     html: HtmlOption = None,
     judge: Annotated[
         Literal["formulas", "simulation"],
@@ -78,6 +86,9 @@ def plan(
 
     After a node joined, left or slowed down, `--from` starts with the plan that runs: it says what
     moves and what that costs, and keeps what runs unless a plan is better by `--min-gain`.
+
+    A search counts its work and no clock, so that the same inputs give the same plan; only
+    `--time-limit` ends it earlier, and the manifest says so.
 
     With `--judge simulation` the best candidates are simulated: percentiles and queues decide.
 
@@ -100,8 +111,9 @@ def plan(
         with console.progress(f"planning {loaded.name}"):
             chosen = _simulation(seed) if judge == "simulation" else None
             gain = min_gain / 100
+            halt = _halt(time_limit)
             solution = (
-                solve(loaded.problem, before=running, least_gain=gain, judge=chosen)
+                solve(loaded.problem, before=running, least_gain=gain, judge=chosen, halt=halt)
                 if algorithm == "auto"
                 else solve_simply(loaded.problem, algorithm)
             )
@@ -130,6 +142,14 @@ def plan(
         console.note(f"manifest written to {out}")
     else:
         console.note(f"no manifest written; planner plan {scenario} --out manifest.yaml writes one")
+
+
+def _halt(limit_s: float | None) -> Callable[[], bool] | None:
+    """Whether so many seconds have passed from now on."""
+    if limit_s is None:
+        return None
+    ends_s = time.monotonic() + limit_s
+    return lambda: time.monotonic() >= ends_s
 
 
 def _simulation(seed: int) -> Callable[[Problem, Plan], Metrics]:
@@ -218,6 +238,7 @@ def _manifest(
         objective=ObjectiveValue.model_validate(objective_document(problem, solution.value)),
         bound=Bound(value=solution.bound, gap=solution.gap),
         solver=solution.solver,
+        stopped=solution.stopped,
         warnings=warnings,
         run=_moved(scenario.run, scenario.path.parent, out.parent),
         plan=solution.plan,

@@ -61,6 +61,8 @@ class Manifest(Spec):
     objective: ObjectiveValue
     bound: Bound = Bound()
     solver: str = Field(min_length=1)
+    stopped: str | None = None
+    """Why the search ended: proven, effort, or a time limit."""
     warnings: tuple[str, ...] = ()
     run: RunSection | None = None
     """What the scenario says of the checkpoint to execute."""

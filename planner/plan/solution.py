@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from planner.core.metrics import Metrics
 from planner.core.plan import Plan
 from planner.core.prediction import Prediction
@@ -63,6 +65,10 @@ class Moves(Spec):
     """Until the last node has loaded, all at once."""
 
 
+Stopped = Literal["proven", "effort", "time limit"]
+"""The optimum is proven; all that is worth looking at was looked at; or time ran out."""
+
+
 class Solution(Spec):
     """What ``solve`` answers; ``gap`` 0 means proven optimal."""
 
@@ -72,6 +78,8 @@ class Solution(Spec):
     bound: float
     gap: float
     solver: str
+    stopped: Stopped | None = None
+    """Why the search ended; None where there was none."""
     candidates: tuple[Candidate, ...] = ()
     limits: tuple[Limit, ...] = ()
     hidden_costs: dict[str, float] = {}  # noqa: RUF012 (pydantic copies defaults)

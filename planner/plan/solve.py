@@ -8,7 +8,7 @@ has.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ from planner.plan.replan import kept
 from planner.plan.solution import Candidate, Solution
 from planner.plan.standby import protected, steadier, unprotected
 from planner.plan.structure import Best, Structure
-from planner.plan.survey import LOOKS, surveyed
+from planner.plan.survey import LOOKS, Halt, never, surveyed
 from planner.plan.tables import State, relaxed
 from planner.plan.trial import Judge, tried
 from planner.plan.ways import ways
@@ -73,6 +73,7 @@ def solve(
     before: Plan | None = None,
     least_gain: float = 0.05,
     judge: Judge | None = None,
+    halt: Callable[[], bool] | None = None,
 ) -> Solution:
     """The best plan, with a bound that no plan passes.
 
@@ -80,11 +81,18 @@ def solve(
     says how far from the optimum the answer can be. With a plan that runs ``before``, the search
     on a large cluster is a short one, and what runs stays or is mended unless a plan is better by
     ``least_gain``, a share of the objective. A ``judge``, such as a simulation, has the last word
-    on which of the best candidates is chosen. Raises NoPlanError.
+    on which of the best candidates is chosen. A search ends early where ``halt`` says so, a time
+    limit for example, with what was found by then. Raises NoPlanError.
     """
-    looks = LOOKS if before is None else 0
+    looks, halted = LOOKS if before is None else 0, False
+
+    def over() -> bool:
+        nonlocal halted
+        halted = halted or (halt is not None and halt())
+        return halted
+
     try:
-        candidates, bound, whole = _candidates(problem, expansions, looks)
+        candidates, bound, whole = _candidates(problem, expansions, looks, over)
     except NoPlanError as error:
         raise widened(problem, error, lambda one: _candidates(one, expansions, 0)[0]) from None
     if not candidates:
@@ -103,6 +111,7 @@ def solve(
         bound=best.value if gap == 0 else as_cost(problem, bound),
         gap=gap,
         solver="exact" if whole else "chains with a Lagrangian bound",
+        stopped="proven" if gap == 0 else "time limit" if halted else "effort",
         candidates=tuple(candidates),
         warnings=best.prediction.warnings,
     )
@@ -162,7 +171,7 @@ def solve_simply(problem: Problem, name: Baseline) -> Solution:
 
 
 def _candidates(
-    problem: Problem, limit: int, looks: int = LOOKS
+    problem: Problem, limit: int, looks: int = LOOKS, over: Halt = never
 ) -> tuple[list[Candidate], float, bool]:
     """The best plan of each structure, best first; a bound over all; whether it is proven.
 
@@ -170,15 +179,15 @@ def _candidates(
     without the least reliable nodes are tried. The bound is that of plans without standbys.
     """
     if problem.requirements.must_have.availability is None:
-        return _searched(problem, limit, looks)
+        return _searched(problem, limit, looks, over)
     free = unprotected(problem)
-    found, bound, whole = _searched(free, limit, looks)
+    found, bound, whole = _searched(free, limit, looks, over)
     kept = _with_standbys(problem, found)
     for smaller in steadier(free):
         if kept:
             break
         with suppress(NoPlanError):
-            kept = _with_standbys(problem, _searched(smaller, limit, looks)[0])
+            kept = _with_standbys(problem, _searched(smaller, limit, looks, over)[0])
     return kept, bound, whole
 
 
@@ -195,34 +204,48 @@ def _with_standbys(problem: Problem, found: list[Candidate]) -> list[Candidate]:
     return [one for *_, one in sorted(kept, key=lambda entry: entry[:2])]
 
 
-def _searched(problem: Problem, limit: int, looks: int) -> tuple[list[Candidate], float, bool]:
-    """The same where availability does not matter."""
+def _searched(
+    problem: Problem, limit: int, looks: int, over: Halt
+) -> tuple[list[Candidate], float, bool]:
+    """The same where availability does not matter.
+
+    An exact search that does not come to its end is followed by that for large clusters.
+    """
     pool = _pool(problem)
+    solved = list(_solved(problem, pool, limit, over)) if pool.whole else []
+    every = pool.whole and not over()
+    bound = min((best.bound for _, best, _ in solved), default=math.inf) if every else -math.inf
+    whole = every and not any(best.open for _, best, _ in solved)
+    if not whole:
+        further = list(surveyed(problem, looks, over))
+        bound = max(bound, min((best.bound for _, best, _ in further), default=math.inf))
+        solved += further
+    if not any(holds for *_, holds in solved):
+        raise no_room(problem)
     found: list[tuple[float, int, str, Candidate]] = []
-    bound, held = math.inf, False
-    solved = _solved(problem, pool, limit) if pool.whole else surveyed(problem, looks)
-    for name, best, holds in solved:
-        held, bound = held or holds, min(bound, best.bound)
+    for name, best, _ in solved:
         if best.plan is not None and best.prediction is not None:
             value = as_cost(problem, best.cost)
             candidate = Candidate(
                 name=name, plan=best.plan, prediction=best.prediction, value=value
             )
             found.append((best.cost, len(best.plan.nodes), name, candidate))
-    if not held:
-        raise no_room(problem)
     found.sort(key=lambda entry: entry[:3])
-    return [candidate for *_, candidate in found], bound, pool.whole
+    return [candidate for *_, candidate in found], bound, whole
 
 
-def _solved(problem: Problem, pool: _Pool, limit: int) -> Iterator[tuple[str, Best, bool]]:
+def _solved(
+    problem: Problem, pool: _Pool, limit: int, over: Halt
+) -> Iterator[tuple[str, Best, bool]]:
     """Every structure with its best plan; with fewer seats than users where more do not fit."""
     for quants in mixes(problem):
         for replicas in range(1, most_replicas(problem, quants) + 1):
             ladder = seats_to_try(problem, replicas)
             for seats in ladder:
+                if over():
+                    return
                 structure = Structure(problem, pool.classes, pool.every, replicas, quants, seats)
-                best = structure.best(limit)
+                best = structure.best(limit, over=over)
                 yield structure_name(replicas, quants, seats), best, structure.holds
                 if problem.workload.concurrency is not None and best.plan is not None:
                     break

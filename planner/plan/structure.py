@@ -13,7 +13,7 @@ the best partition uses exact values only. Nothing that was left unsolved can be
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -57,6 +57,11 @@ class Best:
     cost: float
     bound: float
     expanded: int
+
+    @property
+    def open(self) -> bool:
+        """Whether the search ended before there was a plan, or certainty that there is none."""
+        return self.plan is None and math.isfinite(self.bound)
 
 
 @dataclass(slots=True)
@@ -106,8 +111,13 @@ class Structure:
         """Most nodes of each class, plus one."""
         return tuple(len(entry.nodes) + 1 for entry in self.classes)
 
-    def best(self, limit: int, incumbent: float = math.inf) -> Best:
-        """The best plan of this structure, looked for while it can beat ``incumbent``."""
+    def best(
+        self, limit: int, incumbent: float = math.inf, over: Callable[[], bool] = lambda: False
+    ) -> Best:
+        """The best plan of this structure, looked for while it can beat ``incumbent``.
+
+        The search ends after ``limit`` labels or where it is ``over``: ``open``, then.
+        """
         expanded, refused = 0, set[tuple[State, ...]]()
         floor, _ = self._partition(refused)
         while True:
@@ -126,7 +136,7 @@ class Structure:
                     return Best(plan, prediction, found, min(bound, found), expanded)
                 refused.add(tuple(parts))
                 continue
-            if expanded >= limit:
+            if expanded >= limit or over():
                 return Best(None, None, math.inf, bound, expanded)
             expanded += self._solve(open_sets[0], limit - expanded)
 

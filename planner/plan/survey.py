@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from planner.core.problem import Problem
@@ -16,6 +16,9 @@ from planner.plan.costs import lines
 from planner.plan.large import Large
 from planner.plan.structure import Best
 
+Halt = Callable[[], bool]
+"""Whether the search is to end."""
+
 LOOKS = 24
 """Looks at structures in all, the one with the least bound first."""
 _EFFORT = 200
@@ -26,11 +29,18 @@ _KEPT = 400
 """Classes of nodes up to which what a look has found is kept for the next."""
 
 
-def surveyed(problem: Problem, looks: int = LOOKS) -> Iterator[tuple[str, Best, bool]]:
+def never() -> bool:
+    """Searches come to their end."""
+    return False
+
+
+def surveyed(
+    problem: Problem, looks: int = LOOKS, over: Halt = never
+) -> Iterator[tuple[str, Best, bool]]:
     """Every structure with a good plan and a bound; fewer seats than users if more do not fit.
 
     All get a plan; then, again and again, the one with the least bound is looked at closely, until
-    that is one that was looked at before.
+    that is one that was looked at before or the search is over.
     """
     classes = few_apart(node_classes(problem))
     between, known = lines(problem, classes), Known()
@@ -56,7 +66,7 @@ def surveyed(problem: Problem, looks: int = LOOKS) -> Iterator[tuple[str, Best, 
     heapq.heapify(bounds)
     for _ in range(looks):
         before, index = bounds[0]
-        if before >= incumbent - slack[index] * abs(incumbent) or index in done:
+        if before >= incumbent - slack[index] * abs(incumbent) or index in done or over():
             break
         once = structures[index][0] == 1 or len(classes) > _KEPT
         if index not in kept:

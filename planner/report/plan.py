@@ -61,7 +61,11 @@ class PlanReport:
             "problem_digest": self.problem.digest,
             "objective": objective_document(self.problem, solution.value),
             "bound": {"value": solution.bound, "gap": solution.gap},
-            "solver": {"name": solution.solver, "seconds": self.seconds},
+            "solver": {
+                "name": solution.solver,
+                "seconds": self.seconds,
+                "stopped": solution.stopped,
+            },
             "plan": plan_document(solution.plan),
             "prediction": prediction_document(solution.prediction),
             "candidates": [candidate_document(one) for one in solution.candidates],
@@ -159,7 +163,8 @@ class PlanReport:
         if solution.gap == 0:
             return "proven optimal for this model of the problem"
         bound = figure(metric, solution.bound)
-        return f"at most {solution.gap:.2%} from the best possible ({bound} is the bound)"
+        ended = "; the time limit ended the search" if solution.stopped == "time limit" else ""
+        return f"at most {solution.gap:.2%} from the best possible ({bound} is the bound){ended}"
 
     def _must_haves(self) -> Iterator[RenderableType]:
         metrics, must = self.solution.prediction.metrics, self.problem.requirements.must_have

@@ -69,6 +69,14 @@ def test_json_has_the_keys_of_the_contract(scene: Scene) -> None:
     assert [one["chosen"] for one in document["candidates"]].count(True) == 1
 
 
+def test_manifest_and_json_say_why_the_search_ended(scene: Scene) -> None:
+    path, out = scene.scenario(), scene.folder / "m.yaml"
+    command = ("plan", path, "--out", out, "--time-limit", "100", "--format", "json")
+    assert scene.planner(*command).document["solver"]["stopped"] == "proven"
+    assert read_manifest(out).stopped == "proven"
+    assert scene.planner("plan", path, "--time-limit", "0").code == 0
+
+
 def test_a_front_is_searched_for_when_asked(scene: Scene) -> None:
     said = scene.planner("plan", scene.scenario(), "--pareto", "--format", "json").document
     assert said["pareto"]

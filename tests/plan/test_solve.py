@@ -202,15 +202,33 @@ def test_eight_nodes_and_eighty_layers_are_proven_optimal(objective: str) -> Non
 
 
 @pytest.mark.slow
-def test_a_search_that_is_cut_short_admits_it() -> None:
-    world = eight_nodes("throughput")
-    best = solve(world)
-    try:
-        cut = solve(world, expansions=3)
-    except NoPlanError:
-        return
-    assert cut.value <= best.value
-    assert cut.bound >= best.value * (1 - 1e-9)
+@pytest.mark.parametrize("objective", ["tpot", "throughput"])
+def test_an_exact_search_that_is_cut_short_is_followed_by_the_other_one(objective: str) -> None:
+    world = eight_nodes(objective)
+    best, cut = solve(world), solve(world, expansions=3)
+    assert best.stopped == "proven"
+    assert (cut.stopped == "proven") == (cut.gap == 0)
+    assert as_cost(world, best.value) <= as_cost(world, cut.value) + 1e-9
+    assert as_cost(world, cut.bound) <= as_cost(world, best.value) + 1e-9
+    assert cut.solver != "exact"
+
+
+def test_a_search_that_is_halted_still_has_a_plan_and_a_bound_and_says_so() -> None:
+    kinds = [device(f"c{i}", memory=0.5e6, memory_bandwidth=1e9 + 1e8 * i) for i in range(8)]
+    nodes = [Node(id=f"n{i}", device=f"c{i}") for i in range(8)]
+    world = problem(nodes=nodes, devices=kinds, model=model(num_hidden_layers=6))
+    whole, asked = solve(world), list[bool]()
+
+    def after_two() -> bool:
+        asked.append(True)
+        return len(asked) > 2
+
+    for halt in (lambda: True, after_two):
+        halted = solve(world, halt=halt)
+        assert halted.stopped == ("proven" if halted.gap == 0 else "time limit")
+        assert halted.value >= whole.value * (1 - 1e-9)
+        assert halted.bound <= whole.value * (1 + 1e-9)
+    assert solve(world, halt=lambda: False) == whole
 
 
 def test_equal_nodes_are_searched_as_one_class() -> None:

@@ -46,6 +46,7 @@ def report(problem: Problem, **changes: Any) -> PlanReport:
         "bound": value,
         "gap": 0.0,
         "solver": "exact",
+        "stopped": "proven",
         "candidates": (chosen,),
         "limits": (Limit(what="latency", where="a -> b", share=0.4, text="the line is long"),),
         "hidden_costs": {"idle_capacity": 0.125, "egress": 0.0},
@@ -96,7 +97,11 @@ def test_how_long_the_solver_took_is_not_in_the_text() -> None:
     slow, fast = report(world()), report(world())
     object.__setattr__(slow, "seconds", 99.0)
     assert read(slow) == read(fast)
-    assert slow.document()["solver"] == {"name": "exact", "seconds": 99.0}
+    assert slow.document()["solver"] == {
+        "name": "exact",
+        "seconds": 99.0,
+        "stopped": "proven",
+    }
 
 
 def test_must_haves_stand_beside_what_is_predicted() -> None:
