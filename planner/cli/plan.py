@@ -16,6 +16,7 @@ from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
     from planner.advice.pareto import ParetoPoint
+    from planner.core.errors import InfeasibleError
     from planner.core.metrics import Metrics
     from planner.core.plan import Plan
     from planner.core.problem import Problem
@@ -100,7 +101,6 @@ def plan(
     from planner.files.manifest import read_manifest, write_manifest
     from planner.files.scenario import load_scenario
     from planner.plan.solve import solve, solve_simply
-    from planner.report.plan import infeasible_document
 
     if html is not None:
         require_plotly()
@@ -118,12 +118,7 @@ def plan(
                 else solve_simply(loaded.problem, algorithm)
             )
     except InfeasibleError as error:
-        far = list(too_far(loaded.problem))
-        if format is Format.json:
-            document = {"problem_digest": loaded.problem.digest} | infeasible_document(error)
-            console.emit_json(document | {"too_far": far})
-        for said in far:
-            console.warn(said)
+        _refuse(loaded.problem, error, format)
         raise
     seconds = time.perf_counter() - began_s
     notes = (*loaded.warnings, *too_far(loaded.problem), *_egress(loaded, solution, profiles))
@@ -142,6 +137,19 @@ def plan(
         console.note(f"manifest written to {out}")
     else:
         console.note(f"no manifest written; planner plan {scenario} --out manifest.yaml writes one")
+
+
+def _refuse(problem: Problem, error: InfeasibleError, format: Format) -> None:
+    """Says what is too far away, and in JSON why no plan does."""
+    from planner.advice.distance import too_far
+    from planner.report.plan import infeasible_document
+
+    far = list(too_far(problem))
+    if format is Format.json:
+        document = {"problem_digest": problem.digest} | infeasible_document(error)
+        console.emit_json(document | {"too_far": far})
+    for said in far:
+        console.warn(said)
 
 
 def _halt(limit_s: float | None) -> Callable[[], bool] | None:
