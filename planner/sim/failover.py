@@ -21,7 +21,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from planner.core.cost import Batch
-from planner.core.cost.loading import weights_bytes
 from planner.core.cost.transfer import hidden_payload_bytes, token_payload_bytes
 from planner.core.cost.traversal import arrivals, route
 from planner.core.plan import Plan
@@ -29,12 +28,10 @@ from planner.core.problem import Problem
 from planner.sim.network import Network
 from planner.sim.presence import Presence
 from planner.sim.result import Recovery
+from planner.sim.weights import Place, Weights
 
 if TYPE_CHECKING:
     from planner.sim.simulate import Run
-
-Place = tuple[int, int]
-"""Pipeline and stage."""
 
 
 @dataclass(slots=True)
@@ -52,8 +49,7 @@ class Failover:
     """Lost stages that were noticed, and when."""
     taking: dict[Place, int] = field(default_factory=dict)
     """Lost stages that a node is taking over, by attempt."""
-    holding: dict[str, set[Place]] = field(default_factory=dict)
-    """Stages whose weights a node has."""
+    weights: Weights = field(init=False)
     hopeless: set[int] = field(default_factory=set)
     """Pipelines whose requests lost patience."""
     counts: Counter[str] = field(default_factory=Counter)
@@ -62,12 +58,11 @@ class Failover:
     """Stages of nodes that will go, and who is getting ready to take them."""
     handed: set[Place] = field(default_factory=set)
     """Stages that are being handed over before their node goes."""
-    loaded_s: dict[tuple[Place, str], float] = field(default_factory=dict)
-    """When a node has, or will have, the weights it began to load."""
     attempts: int = 0
     everyone: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.weights = Weights(self.problem, self.network)
         self.presence = Presence(self.problem, self.network.seed, self.service)
         self.everyone = list(range(len(self.plan.pipelines)))
 
@@ -75,12 +70,13 @@ class Failover:
         """Lets the nodes of the plan come and go."""
         for index, pipeline in enumerate(self.plan.pipelines):
             for stage, name in enumerate(pipeline.nodes):
-                self.holding.setdefault(name, set()).add((index, stage))
+                self.weights.held((index, stage), name)
+        names = set(self.plan.nodes)
         for standby in self.plan.standbys:
-            held = self.holding.setdefault(standby.node, set())
+            names.add(standby.node)
             if standby.state == "hot":
-                held.add((standby.pipeline, standby.stage))
-        for name in sorted(self.holding):
+                self.weights.held((standby.pipeline, standby.stage), standby.node)
+        for name in sorted(names):
             self.presence.watch(name, self)
 
     @property
@@ -128,7 +124,8 @@ class Failover:
             if name in self.presence.leaving or not self._reachable(place, name):
                 continue
             self.moving[place] = name
-            self.service.at(self._loaded_s(place, name), partial(self._hand_over, place, name))
+            loaded_s = self.weights.load(place, name, self.service.now())
+            self.service.at(loaded_s, partial(self._hand_over, place, name))
             return
         self.service.hand_on(place[0])
 
@@ -148,7 +145,6 @@ class Failover:
         now_s, worker = self.service.now(), self.network.pipelines[index][stage]
         del self.moving[place]
         self.handed.add(place)
-        self.holding[name].add(place)
         self.service.interrupt(index, worker.stage.node)
         worker.lose(now_s)
         self.lost_s[place] = self.found_s[place] = now_s
@@ -158,7 +154,7 @@ class Failover:
     def gone(self, name: str, announced: bool) -> None:
         """Stops the pipelines that a node was part of; its loss is noticed later, or known."""
         now_s = self.service.now()
-        self._forget_loads(name, now_s)
+        self.weights.lose(name, now_s)
         for place, holder in self._holders().items():
             if holder != name or (place in self.lost_s and place not in self.taking):
                 continue
@@ -174,15 +170,6 @@ class Failover:
         for place in [place for place, other in self.moving.items() if other == name]:
             del self.moving[place]
             self._prepare(place)
-
-    def _forget_loads(self, name: str, now_s: float) -> None:
-        """What is left of the weights on a node that goes: what it had, unless it is rented."""
-        kept = self.problem.cluster.node(name).trust != "rented"
-        for place, node in [key for key in self.loaded_s if key[1] == name]:
-            if self.loaded_s.pop((place, node)) <= now_s and kept:
-                self.holding[name].add(place)
-        if not kept:
-            self.holding[name] = set()
 
     def _notice_later(self, place: Place, name: str, after_s: float) -> None:
         def notice() -> None:
@@ -252,35 +239,18 @@ class Failover:
             self.attempts += 1
             attempt = self.taking[place] = self.attempts
             self.hopeless.discard(place[0])
-            loaded_s = self._loaded_s(place, name)
+            loaded_s = self.weights.load(place, name, self.service.now())
             ready_s = loaded_s + self.problem.engine.takeover_s
             self.service.at(ready_s, partial(self._replay, place, attempt))
             return True
         return False
-
-    def _loaded_s(self, place: Place, name: str) -> float:
-        """When a node holds the weights of a stage: now, or once they are downloaded (s)."""
-        now_s = self.service.now()
-        if place in self.holding[name]:
-            return now_s
-        begun_s = self.loaded_s.get((place, name))
-        if begun_s is not None:
-            return max(now_s, begun_s)
-        wire = self.network.wire(self.problem.cluster.coordinator, name)
-        size_bytes = weights_bytes(self.problem, self.network.pipelines[place[0]][place[1]].stage)
-        wire.sent_bytes += size_bytes
-        wire.weights_bytes += size_bytes
-        ready_s = now_s + wire.carriers["prefill"].transfer(size_bytes).total_s
-        self.loaded_s[place, name] = ready_s
-        return ready_s
 
     def _replay(self, place: Place, attempt: int) -> None:
         """Sends the stored stage inputs of all seated sequences; the stage computes them again."""
         if self.taking.get(place) != attempt:
             return
         index, stage = place
-        problem, worker = self.problem, self.network.pipelines[index][stage]
-        self.holding[worker.stage.node].add(place)
+        problem = self.problem
         quant = problem.quant(self.network.pipelines[index][stage - 1].stage.quant)
         hop = arrivals(problem, self.plan.pipelines[index])[stage]
         wire = self.network.routes[index][hop]
