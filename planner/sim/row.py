@@ -33,25 +33,24 @@ class Row:
     def cut(self, now_s: float, normal: Callable[[], float]) -> None:
         """Shortens it to the first step that ends now or later.
 
-        Latencies that were drawn for the whole row become those of its first steps: a random
-        walk of which the end is known (a Brownian bridge), followed step by step around now.
+        Latencies that were drawn for the whole row become those of its first steps: a random walk
+        of which the end is known (a Brownian bridge). It is drawn where it is surely past, and
+        followed back step by step: who comes at some time meets long steps more often.
         """
         before, self.rounds = self.rounds, self.rounds_until(now_s)
-        if not self.jitter_s or self.rounds == before:
+        if not self.jitter_s:
             self.ends_s = self.after(self.rounds)
             return
+        off_s = 2 * self.jitter_s * math.sqrt(before)
+        steps = 1 + math.ceil(off_s / self.step_s) if self.step_s > 0 else before
+        self.rounds = min(before, self.rounds + steps)
         bridge = math.sqrt(self.rounds * (before - self.rounds) / before)
         at_s = self.after(self.rounds) + self.jitter_s * bridge * normal()
-        if at_s < now_s:
-            while at_s < now_s and self.rounds < before:
-                self.rounds += 1
-                at_s += self.single_s(self.rounds) + self.jitter_s * normal()
-        else:
-            while self.rounds > 1:
-                earlier_s = at_s - self.single_s(self.rounds) - self.jitter_s * normal()
-                if earlier_s < now_s:
-                    break
-                at_s, self.rounds = earlier_s, self.rounds - 1
+        while self.rounds > 1:
+            earlier_s = at_s - self.single_s(self.rounds) - self.jitter_s * normal()
+            if earlier_s < now_s:
+                break
+            at_s, self.rounds = earlier_s, self.rounds - 1
         self.ends_s = max(now_s, at_s)
         self.step_s += (self.ends_s - self.after(self.rounds)) / self.rounds
 
