@@ -185,3 +185,28 @@ def test_a_rental_that_is_cut_short_is_rounded_up_every_time() -> None:
     assert len(again) == 1
     assert of(lines, "repeated", "b") > 0
     assert standing_usd_per_hour(made, rented) > 2.0 + of(lines, "rounding", "b")
+
+
+def test_rentals_that_never_work_are_paid_for() -> None:
+    """One return an hour, of which a quarter fails: a third of ten minutes more for each."""
+    values = {"id": "short", "distribution": "exponential", "up_scale": 1800, "down_scale": 1800}
+    costs = []
+    for dud in (0.0, 0.25):
+        churn = Churn.model_validate(CARD | values | {"dud": dud, "dud_after": 600})
+        rented = node("b", price=2.0, start_up=300, churn="short", trust="rented")
+        made = world([node("a"), rented], [link()], Deployment(), (churn,))
+        costs.append(of(predict(made, two_stages()).cost_lines, "start_up", "b"))
+    assert costs[1] - costs[0] == pytest.approx(2.0 * 600 / 3600 / 3)
+
+
+def test_the_time_in_which_a_node_starts_is_no_idle_time() -> None:
+    """It is there nine tenths, three of which it starts: another line, and the same sum."""
+    made = world([node("a", price=1.0), node("b", price=2.0, start_up=360)], [], Deployment())
+    seen = Activity(busy={"b": 0.2}, sent_bytes={}, there={"b": 0.9}, starting={"b": 0.3})
+    lines = ledger(made, two_stages(), seen)
+    first = 2.0 * 0.1 / 720
+    assert of(lines, "rent", "b") == pytest.approx(2 * 0.2)
+    assert of(lines, "idle", "b") == pytest.approx(2 * 0.4)
+    assert of(lines, "start_up", "b") == pytest.approx(2 * 0.3 + first, rel=1e-3)
+    rent = sum(of(lines, kind, "b") for kind in ("rent", "idle", "start_up"))
+    assert rent == pytest.approx(2 * 0.9 + first, rel=1e-3)
