@@ -10,6 +10,7 @@ from planner.core.problem import Problem
 from planner.core.units import show
 from planner.core.workload import Closed
 from planner.plan.breakdown import limiting_parts
+from planner.plan.leftout import left_out
 from planner.plan.predict import predict
 from planner.plan.promise import as_cost, objective_value
 from planner.plan.solution import Candidate, Flip, Limit, Solution
@@ -26,7 +27,8 @@ def explained(
 ) -> Solution:
     """The solution with its limits, hidden costs, flips and fallback filled in.
 
-    Where something runs already, what would change the choice is not looked for: what moves counts.
+    Where something runs already, what would change the choice and why nodes were left out are not
+    looked for: what moves counts.
     """
     compared = solution.candidates[: _COMPARED if solution.moves is None else 0]
     fallback, text = _fallback(problem, without)
@@ -38,6 +40,7 @@ def explained(
             "flips": _flips(problem, compared),
             "fallback": fallback,
             "fallback_text": text,
+            "left_out": left_out(problem, solution) if solution.moves is None else (),
         }
     )
 

@@ -44,6 +44,13 @@ class Flip(Spec):
     text: str
 
 
+class LeftOut(Spec):
+    """Nodes that hold no layers, all for the same reason."""
+
+    nodes: tuple[str, ...]
+    why: str
+
+
 class Move(Spec):
     """What a node has to load."""
 
@@ -86,6 +93,7 @@ class Solution(Spec):
     flips: tuple[Flip, ...] = ()
     fallback: Candidate | None = None
     fallback_text: str = ""
+    left_out: tuple[LeftOut, ...] = ()
     moves: Moves | None = None
     """Where another plan ran before."""
     warnings: tuple[str, ...] = ()

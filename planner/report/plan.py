@@ -30,6 +30,9 @@ from planner.core.errors import InfeasibleError
 from planner.core.finetune import FineTune
 from planner.core.prefix import PrefixCache
 
+_NAMED = 6
+"""Nodes that are named where many are left out for one reason."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlanReport:
@@ -85,6 +88,7 @@ class PlanReport:
                 "candidate": candidate_document(solution.fallback) if solution.fallback else None,
                 "text": solution.fallback_text,
             },
+            "left_out": [one.model_dump(mode="json") for one in solution.left_out],
             "warnings": list(self.warnings),
             "moves": solution.moves.model_dump(mode="json") if solution.moves else None,
             "prefix_cache": self.prefix[1].model_dump(mode="json") if self.prefix else None,
@@ -136,6 +140,10 @@ class PlanReport:
         if solution.fallback_text:
             yield ""
             yield f"Fallback: {solution.fallback_text}"
+        if solution.left_out:
+            yield ""
+            yield "Left out"
+            yield from (f"  {_few(one.nodes)}: {one.why}" for one in solution.left_out)
         if solution.flips:
             yield ""
             yield "What would change the choice"
@@ -245,6 +253,12 @@ def candidate_document(candidate: Candidate) -> dict[str, Any]:
         "plan": plan_document(candidate.plan),
         "prediction": plain_metrics(candidate.prediction.metrics),
     }
+
+
+def _few(names: Sequence[str]) -> str:
+    """Names, the first ones where they are many."""
+    shown = ", ".join(names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
 
 
 def infeasible_document(error: InfeasibleError) -> dict[str, Any]:

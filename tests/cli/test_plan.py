@@ -23,6 +23,7 @@ KEYS = [
     "hidden_costs",
     "flips",
     "fallback",
+    "left_out",
     "warnings",
     "moves",
     "prefix_cache",

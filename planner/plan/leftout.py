@@ -1,0 +1,118 @@
+"""Left out: why nodes that exist hold no layers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+from planner.core.cluster import Node
+from planner.core.plan import Plan, Stage
+from planner.core.problem import Problem
+from planner.core.requirements import OBJECTIVES
+from planner.core.units import show
+from planner.plan.classes import allowed_nodes
+from planner.plan.predict import predict
+from planner.plan.promise import admissible, as_cost, objective_value
+from planner.plan.room import capacity_bytes, needs, overfull
+from planner.plan.solution import LeftOut, Solution
+
+_NODES = 4
+"""Nodes that are tried in the places of others, those nearest to the coordinator first."""
+_PLACES = 3
+"""Places in which each is tried, those in its region first."""
+
+
+def left_out(problem: Problem, solution: Solution) -> tuple[LeftOut, ...]:
+    """Every worker that holds nothing and stands by for nobody, with the reason; alike together."""
+    used = {*solution.plan.nodes, *(standby.node for standby in solution.plan.standbys)}
+    told: dict[str, list[str]] = {}
+    spare, unfit = list[Node](), _unfit(problem)
+    for node in problem.cluster.workers:
+        if node.id in used:
+            continue
+        why = unfit(node)
+        if why is None:
+            spare.append(node)
+        else:
+            told.setdefault(why, []).append(node.id)
+    spare.sort(key=lambda node: (_away_s(problem, node.id), node.id))
+    for node in spare[:_NODES]:
+        told.setdefault(_swapped(problem, solution, node), []).append(node.id)
+    if spare[_NODES:]:
+        why = "could hold layers, but others are chosen; only the nearest are tried in their places"
+        told.setdefault(why, []).extend(node.id for node in spare[_NODES:])
+    return tuple(LeftOut(nodes=tuple(names), why=why) for why, names in told.items())
+
+
+def _unfit(problem: Problem) -> Callable[[Node], str | None]:
+    """Tells why a node can hold no stage at all; None where it can."""
+    cluster, allowed = problem.cluster, {one.id for one in allowed_nodes(problem)}
+    ends = [cluster.coordinator, *(one.id for one in cluster.workers)]
+    least = min(
+        needs(problem, at, at + 1, quant.id, 1).total_bytes
+        for quant in problem.quants
+        for at in range(problem.model.num_hidden_layers)
+    )
+
+    def why(node: Node) -> str | None:
+        if node.id not in allowed:
+            return "the must-haves forbid its region or its owner"
+        room = capacity_bytes(problem, node.id)
+        if least > room:
+            return f"one layer needs {show(least, 'bytes')} and it has {show(room, 'bytes')}"
+        if not any(end != node.id and cluster.connected(end, node.id) for end in ends):
+            return "no link leads to it"
+        return None
+
+    return why
+
+
+def _away_s(problem: Problem, name: str) -> float:
+    """Latency from the coordinator to a node; infinite without a link."""
+    home = problem.cluster.coordinator
+    if not problem.cluster.connected(home, name):
+        return float("inf")
+    line = problem.cluster.link(home, name)
+    return line.one_way_latency_s if line else 0.0
+
+
+def _swapped(problem: Problem, solution: Solution, node: Node) -> str:
+    """What the plan would come to with the node in the place of another."""
+    _, unit, _ = OBJECTIVES[problem.requirements.objective]
+    tried = list(_with(problem, solution.plan, node))
+    if not tried:
+        return "none of the stages it was tried for fits or can be reached there"
+    cost, away, value = min(tried)
+    if cost < as_cost(problem, solution.value):
+        return f"in the place of {away} as good: {value:.4g} instead of {solution.value:.4g} {unit}"
+    return f"in the place of {away}: {value:.4g} instead of {solution.value:.4g} {unit}"
+
+
+def _with(problem: Problem, plan: Plan, node: Node) -> Iterator[tuple[float, str, float]]:
+    """Cost, node replaced and objective of plans with the node in the place of another."""
+    places = [
+        (problem.cluster.node(stage.node).region != node.region, number, index)
+        for number, pipeline in enumerate(plan.pipelines)
+        for index, stage in enumerate(pipeline.stages)
+    ]
+    for _, number, index in sorted(places)[:_PLACES]:
+        before = plan.pipelines[number]
+        stages = list(before.stages)
+        old = stages[index]
+        stages[index] = Stage(node=node.id, start=old.start, stop=old.stop, quant=old.quant)
+        pipelines = list(plan.pipelines)
+        pipelines[number] = before.model_copy(update={"stages": tuple(stages)})
+        changed = Plan(pipelines=tuple(pipelines), standbys=())
+        if overfull(problem, changed) or not _reachable(problem, changed):
+            continue
+        prediction = predict(problem, changed)
+        value = objective_value(problem, prediction.metrics)
+        if value is not None and admissible(problem, changed, prediction):
+            yield as_cost(problem, value), old.node, value
+
+
+def _reachable(problem: Problem, plan: Plan) -> bool:
+    """Whether there is a line for every hop."""
+    home = problem.cluster.coordinator
+    ways = [(home, *pipeline.nodes, home) for pipeline in plan.pipelines]
+    return all(problem.cluster.connected(*hop) for way in ways for hop in itertools.pairwise(way))

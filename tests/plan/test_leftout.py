@@ -1,0 +1,61 @@
+"""Left out: every node without layers is named once, with a reason that holds."""
+
+from __future__ import annotations
+
+from planner.core.cluster import Link, Node
+from planner.core.plan import Plan, Stage
+from planner.core.problem import Problem
+from planner.core.requirements import MustHave, Requirements
+from planner.plan.predict import predict
+from planner.plan.promise import objective_value
+from planner.plan.solve import solve
+from tests.core.world import device, model, problem
+
+
+def world() -> Problem:
+    nodes = [
+        Node(id="home", region="eu", device=None),
+        Node(id="fast", region="eu", device="fast"),
+        Node(id="slow", region="eu", device="slow"),
+        Node(id="small", region="eu", device="small"),
+        Node(id="far", region="us", device="fast"),
+        Node(id="alone", region="moon", device="fast"),
+    ]
+    links = [
+        Link(src=f"region:{a}", dst=f"region:{b}", one_way_latency=0.01, bandwidth=1e7)
+        for a, b in (("eu", "eu"), ("eu", "us"), ("us", "eu"))
+    ]
+    devices = [
+        device("fast", memory=3e6, memory_bandwidth=2e9),
+        device("slow", memory=3e6, memory_bandwidth=1e9),
+        device("small", memory=1e3, memory_bandwidth=1e9),
+    ]
+    return problem(
+        nodes=nodes,
+        devices=devices,
+        links=links,
+        model=model(num_hidden_layers=4),
+        requirements=Requirements(objective="tpot", must_have=MustHave(forbid_regions=("us",))),
+    )
+
+
+def test_each_node_without_layers_is_named_once_with_its_reason() -> None:
+    solution = solve(world())
+    assert solution.plan.nodes == ("fast",)
+    told = {name: one.why for one in solution.left_out for name in one.nodes}
+    assert [*told] == ["small", "far", "alone", "slow"]
+    assert "forbid" in told["far"]
+    assert "one layer needs" in told["small"]
+    assert "no link" in told["alone"]
+    assert told["slow"].startswith("in the place of fast: ")
+
+
+def test_what_a_swap_would_come_to_is_predicted() -> None:
+    solution = solve(world())
+    (why,) = (one.why for one in solution.left_out if one.nodes == ("slow",))
+    (pipeline,) = solution.plan.pipelines
+    (stage,) = pipeline.stages
+    swapped = Stage(node="slow", start=stage.start, stop=stage.stop, quant=stage.quant)
+    changed = Plan(pipelines=(pipeline.model_copy(update={"stages": (swapped,)}),))
+    value = objective_value(world(), predict(world(), changed).metrics)
+    assert why == f"in the place of fast: {value:.4g} instead of {solution.value:.4g} ms"
