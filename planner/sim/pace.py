@@ -190,9 +190,17 @@ class Pace:
 
     def step(self, sequences: int, context: float) -> Load:
         """A single decode step."""
-        piece = self.decode(sequences, context)
-        taken_s = [base + slope * context for base, slope in piece.places_s]
-        return Load(taken_s, sequences, sequences, piece, context)
+        load = Load((), sequences, sequences)
+        self.go_on(load, context)
+        return load
+
+    def go_on(self, load: Load, context: float) -> None:
+        """Turns a decode step into one of the same sequences with other cached tokens."""
+        piece = load.piece
+        if piece is None or not piece.low <= context <= piece.high:
+            piece = load.piece = self.decode(load.sampled_tokens, context)
+        load.taken_s = [base + slope * context for base, slope in piece.places_s]
+        load.context = context
 
     def note(self, load: Load) -> None:
         """Notes that a job went all the way."""

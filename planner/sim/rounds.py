@@ -148,7 +148,8 @@ class RoundLane:
         if not self.schedule.steady_steps(flight.job.group, 1):
             return False
         self.schedule.repeat(flight.job.group, 1)
-        flight.load = self._load(flight.job)
+        cohort = self.cohorts[flight.job.group]
+        self.pace.go_on(flight.load, cohort.leaning_tokens(self.skew))
         self._fly(flight, flight.ends_s)
         return True
 
