@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -156,8 +155,6 @@ def simulate(
 
     Example: `planner simulate manifest.yaml --replications 5`
     """
-    # numpy would start threads that a simulation never uses, at a tenth of what a command costs
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from planner.cli.advice import advice_on, contest_of
     from planner.cli.page import simulated_facts, write_page
     from planner.cli.targets import How
