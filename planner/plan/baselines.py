@@ -185,10 +185,11 @@ def _names(problem: Problem) -> list[str]:
 def _most_layers(problem: Problem, quant: QuantScheme, seats: int, name: str) -> int:
     """Layers that fit wherever they lie, embedding or head included."""
     layers, room = problem.model.num_hidden_layers, capacity_bytes(problem, name)
+    devices = problem.cluster.node(name).count
 
     def fits(count: int) -> bool:
         ends = ((0, count), (layers - count, layers))
-        return all(needs(problem, *at, quant.id, seats).total_bytes <= room for at in ends)
+        return all(needs(problem, *at, quant.id, seats, devices).total_bytes <= room for at in ends)
 
     low, high = 0, layers
     while low < high:

@@ -11,7 +11,7 @@ from planner.core.plan import Pipeline
 from planner.core.prediction import HopPrediction, PipelinePrediction, StagePrediction
 from planner.core.problem import Problem
 from planner.plan.queueing import Felt, Load
-from planner.plan.room import capacity_bytes, needs
+from planner.plan.room import capacity_bytes, stage_needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def broken_down(problem: Problem, one: Served) -> PipelinePrediction:
     for stage, prompt, step in zip(
         one.pipeline.stages, one.prefill.stages, one.decode.stages, strict=True
     ):
-        memory = needs(problem, stage.start, stage.stop, stage.quant, one.pipeline.max_num_seqs)
+        memory = stage_needs(problem, stage, one.pipeline.max_num_seqs)
         stages.append(
             StagePrediction(
                 node=stage.node,

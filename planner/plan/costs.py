@@ -174,7 +174,7 @@ def criteria(
     """
     between = between or lines(problem, classes)
     kinds, machines = _kinds(problem, classes, ways)
-    room = np.stack([_fits(problem, name, way.quant, load.seats) for name, way in machines])
+    room = np.stack([_fits(problem, name, way, load.seats) for name, way in machines])
     prefill = Batch.prefill(load.prompt_tokens)
 
     def made(over: Over, longest: bool) -> Criterion:
@@ -215,13 +215,14 @@ def _kinds(
     return np.array(kinds), machines
 
 
-def _fits(problem: Problem, node: str, quant: QuantScheme, seats: int) -> Array:
+def _fits(problem: Problem, node: str, way: Way, seats: int) -> Array:
     """[start, stop]: 0 where a stage fits on a node, infinite where it does not."""
-    layers = problem.model.num_hidden_layers
+    layers, quant = problem.model.num_hidden_layers, way.quant
+    devices = problem.cluster.node(node).count
     middle = np.zeros(layers + 1)
-    empty = needs(problem, 0, 1, quant.id, seats)
+    empty = needs(problem, 0, 1, quant.id, seats, devices, way.split)
     for index in range(layers):
-        alone = _without_ends(problem, quant, index, seats)
+        alone = _without_ends(problem, way, index, seats, devices)
         middle[index + 1] = middle[index] + alone
     spans = middle[None, :] - middle[:, None]
     model = problem.model
@@ -243,9 +244,10 @@ def _fits(problem: Problem, node: str, quant: QuantScheme, seats: int) -> Array:
     return np.where(bad, np.inf, 0.0)
 
 
-def _without_ends(problem: Problem, quant: QuantScheme, index: int, seats: int) -> float:
+def _without_ends(problem: Problem, way: Way, index: int, seats: int, devices: int) -> float:
     """Bytes of one layer's weights and cache."""
-    memory = needs(problem, index, index + 1, quant.id, seats)
+    quant = way.quant
+    memory = needs(problem, index, index + 1, quant.id, seats, devices, way.split)
     weights = memory.weights_bytes
     if index == 0:
         weights -= problem.model.embedding_params * quant.embedding_bits / 8

@@ -19,7 +19,7 @@ from planner.core.problem import Problem
 from planner.plan.activity import merged, pipeline_activity
 from planner.plan.breakdown import Served, broken_down
 from planner.plan.queueing import Load, Steps, felt
-from planner.plan.room import capacity_bytes, needs
+from planner.plan.room import capacity_bytes, stage_needs
 from planner.plan.times import decode_batch, over_steps
 
 
@@ -200,7 +200,7 @@ def _warnings(problem: Problem, plan: Plan, served: list[Served]) -> list[str]:
             for stage in pipeline.stages:
                 if stage.node != name:
                     continue
-                used = needs(problem, stage.start, stage.stop, stage.quant, pipeline.max_num_seqs)
+                used = stage_needs(problem, stage, pipeline.max_num_seqs)
                 if used.total_bytes > 0.95 * room:
                     said.append(f"{name} is {used.total_bytes / room:.0%} full")
         if node.churn and not any(

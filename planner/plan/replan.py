@@ -18,7 +18,7 @@ from planner.core.problem import Problem
 from planner.plan.classes import allowed_nodes
 from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
-from planner.plan.room import capacity_bytes, needs
+from planner.plan.room import capacity_bytes, stage_needs
 from planner.plan.solution import Candidate, Move, Moves, Solution
 from planner.plan.standby import protected
 
@@ -175,7 +175,7 @@ def _choice(problem: Problem, plan: Plan) -> Iterator[_Choice]:
 
 
 def _fits(problem: Problem, pipeline: Pipeline, stage: Stage, name: str) -> bool:
-    need = needs(problem, stage.start, stage.stop, stage.quant, pipeline.max_num_seqs)
+    need = stage_needs(problem, stage, pipeline.max_num_seqs, name)
     return need.total_bytes <= capacity_bytes(problem, name)
 
 

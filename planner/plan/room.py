@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from planner.core.cost import StageMemory, stage_memory
 from planner.core.cost.room import capacity_bytes
-from planner.core.plan import Plan
+from planner.core.engine import Split
+from planner.core.plan import Plan, Stage
 from planner.core.problem import Problem
 
-__all__ = ["capacity_bytes", "needs", "overfull"]
+__all__ = ["capacity_bytes", "needs", "overfull", "stage_needs"]
 
 
-def needs(problem: Problem, start: int, stop: int, quant_id: str, seats: int) -> StageMemory:
-    """Memory of layers ``[start, stop)`` with KV cache for ``seats`` of the longest requests."""
+def needs(
+    problem: Problem,
+    start: int,
+    stop: int,
+    quant_id: str,
+    seats: int,
+    devices: int = 1,
+    split: Split | None = None,
+) -> StageMemory:
+    """Memory of layers ``[start, stop)`` with KV cache for ``seats`` of the longest requests.
+
+    Several devices that share layers by heads may hold the same cache twice, and each has a
+    reserve of its own.
+    """
     return stage_memory(
         problem.model,
         start,
@@ -21,7 +34,16 @@ def needs(problem: Problem, start: int, stop: int, quant_id: str, seats: int) ->
         sequences=seats,
         tokens_per_sequence=problem.tokens_per_request,
         step_tokens=max(seats, problem.workload.longest_prompt_tokens),
+        count=devices,
+        split=split,
     )
+
+
+def stage_needs(problem: Problem, stage: Stage, seats: int, node: str | None = None) -> StageMemory:
+    """Memory of a stage on its node, or on another one."""
+    devices = problem.cluster.node(node or stage.node).count
+    held = stage.start, stage.stop, stage.quant
+    return needs(problem, *held, seats, devices, stage.split)
 
 
 def overfull(problem: Problem, plan: Plan) -> list[str]:
@@ -30,6 +52,6 @@ def overfull(problem: Problem, plan: Plan) -> list[str]:
         stage.node
         for pipeline in plan.pipelines
         for stage in pipeline.stages
-        if needs(problem, stage.start, stage.stop, stage.quant, pipeline.max_num_seqs).total_bytes
+        if stage_needs(problem, stage, pipeline.max_num_seqs).total_bytes
         > capacity_bytes(problem, stage.node)
     ]

@@ -13,7 +13,7 @@ from planner.core.cost.availability import fate, node_up_share, pipeline_availab
 from planner.core.plan import Plan, Standby
 from planner.core.problem import Problem
 from planner.plan.classes import allowed_nodes, without_nodes
-from planner.plan.room import capacity_bytes, needs
+from planner.plan.room import capacity_bytes, stage_needs
 
 _LEVELS = 4
 """Levels of reliability that are told apart."""
@@ -90,8 +90,7 @@ def _with(problem: Problem, plan: Plan, index: int, name: str) -> Plan | None:
     able = [
         stage
         for stage, held in enumerate(pipeline.stages)
-        if needs(problem, held.start, held.stop, held.quant, pipeline.max_num_seqs).total_bytes
-        <= room
+        if stage_needs(problem, held, pipeline.max_num_seqs, name).total_bytes <= room
         and cluster.connected(ends[stage], name)
         and cluster.connected(name, ends[stage + 2])
         and cluster.connected(cluster.coordinator, name)

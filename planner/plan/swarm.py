@@ -162,10 +162,11 @@ def _balanced(rates: Array, servers: Sequence[Server], windows: Sequence[Window]
 def _sessions(problem: Problem, quant: QuantScheme, server: Server, window: Window) -> int:
     """Sessions of the longest request that a server has room for beside its blocks."""
     room = capacity_bytes(problem, server.node)
+    devices = problem.cluster.node(server.node).count
     low, high = 0, problem.serving.max_num_seqs or problem.engine.max_num_seqs
     while low < high:
         middle = (low + high + 1) // 2
-        fits = needs(problem, *window, quant.id, middle).total_bytes <= room
+        fits = needs(problem, *window, quant.id, middle, devices).total_bytes <= room
         low, high = (middle, high) if fits else (low, middle - 1)
     return low
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from planner.core.engine import Engine
+from planner.core.engine import Engine, Split
 from planner.core.model import Layer, ModelSpec
 from planner.core.quant import QuantScheme
 
@@ -38,9 +38,11 @@ def stage_memory(
     tokens_per_sequence: int,
     step_tokens: int,
     count: int = 1,
+    split: Split | None = None,
 ) -> StageMemory:
     """Bytes that layers ``[start, stop)`` need on ``count`` devices to serve ``sequences`` at once.
 
+    The devices share them by ``split``, as the engine does by itself where absent.
     ``tokens_per_sequence`` are the most tokens a sequence may reach; ``step_tokens`` the most
     tokens of one step. Raises nothing: whether it fits is the caller's question.
     """
@@ -54,7 +56,7 @@ def stage_memory(
     last = stop == model.num_hidden_layers
     if last and not (start == 0 and model.tie_word_embeddings):
         weights += model.head_params * quant.head_bits / 8
-    sharing = count if engine.split == "tensor" else 1
+    sharing = count if (split or engine.split) == "tensor" else 1
     kv = sum(
         times
         * kv_copies(layer, sharing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from planner.core.cost.memory import kv_bytes_per_sequence, stage_memory
+from planner.core.cost.memory import kv_bytes_per_sequence, kv_copies, stage_memory
 from planner.core.plan import Pipeline, Stage
 from planner.core.problem import Problem
 
@@ -29,12 +29,25 @@ def kv_blocks(problem: Problem, pipeline: Pipeline) -> int:
 
 def _stage_blocks(problem: Problem, stage: Stage, seats: int) -> int:
     model, engine, quant = problem.model, problem.engine, problem.quant(stage.quant)
+    devices = problem.cluster.node(stage.node).count
+    sharing = devices if (stage.split or engine.split) == "tensor" else 1
     taken = stage_memory(
-        model, stage.start, stage.stop, quant, engine, seats, 0, engine.max_num_batched_tokens
+        model,
+        stage.start,
+        stage.stop,
+        quant,
+        engine,
+        seats,
+        0,
+        engine.max_num_batched_tokens,
+        devices,
+        stage.split,
     )
     left_bytes = capacity_bytes(problem, stage.node) - taken.total_bytes
     block_bytes = sum(
-        times * kv_bytes_per_sequence(layer, quant, engine, engine.kv_block_tokens)
+        times
+        * kv_copies(layer, sharing)
+        * kv_bytes_per_sequence(layer, quant, engine, engine.kv_block_tokens)
         for layer, times in model.runs(stage.start, stage.stop)
     )
     return max(0, math.floor(left_bytes / block_bytes))
