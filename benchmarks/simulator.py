@@ -3,7 +3,8 @@
 python benchmarks/simulator.py [--trace ../shared/data/traces/azure2023_conv.csv] [--only NAME]
 
 Every row is a whole ``planner simulate`` of a manifest, in a process of its own: starting, reading
-the manifest, drawing the requests, simulating, metrics and output.
+the manifest, drawing the requests, simulating, metrics and output. Tokens are those of answered
+requests.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from planner.core.plan import Pipeline, Plan, Stage, Standby
 from planner.core.problem import Problem
 from planner.files.manifest import Manifest, ObjectiveValue, write_manifest
 from planner.files.scenario import scenario_from
-from planner.files.trace import read_trace
 from planner.files.yamlfile import parse_yaml
 from planner.plan.predict import predict
 
@@ -107,8 +107,6 @@ def scene(
 def measure(name: str, made: tuple[Problem, Plan], trace: Path | None = None) -> None:
     """Runs the command and prints a row."""
     problem, plan = made
-    requests = problem.workload.sample(0) if trace is None else read_trace(trace).requests
-    tokens = sum(request.output_tokens for request in requests)
     with TemporaryDirectory() as folder:
         manifest, said = Path(folder) / "manifest.yaml", Path(folder) / "said.json"
         write_manifest(
@@ -129,10 +127,12 @@ def measure(name: str, made: tuple[Problem, Plan], trace: Path | None = None) ->
             _, status, used = os.wait4(running.pid, 0)
         if status:
             sys.exit(f"{name}: the command failed")
-        events = json.loads(said.read_text())["targets"][0]["events"]
-    spent_s = used.ru_utime + used.ru_stime
+        target = json.loads(said.read_text())["targets"][0]
+    events, found = target["events"], target["metrics"]
+    answered, spent_s = found["completed"], used.ru_utime + used.ru_stime
+    tokens = found["output_throughput"] * answered / found["request_throughput"]
     print(
-        f"{name:32} {len(requests):9,} {tokens:12,} {spent_s:8.2f} {tokens / spent_s:12,.0f}"
+        f"{name:32} {answered:9,} {tokens:12,.0f} {spent_s:8.2f} {tokens / spent_s:12,.0f}"
         f" {events['failures']:6} {events['preemptions']:7} {used.ru_maxrss / 1024:7,.0f}",
         flush=True,
     )
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--trace", type=Path, help="requests for the pipeline of three stages")
     parser.add_argument("--only", default="")
     options = parser.parse_args()
-    print(f"{'':32} requests       tokens    CPU s tokens/CPU s  lost preempt     MiB")
+    print(f"{'':32} answered       tokens    CPU s tokens/CPU s  lost preempt     MiB")
     scenes = {
         "replicas": lambda: measure("replicas", scene(4, 1, 20_000, 12.0)),
         "runtime rules": lambda: measure(
