@@ -6,12 +6,17 @@ What came cheapest to a group of them serves all, save that a node does not hop 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.plan.costs import Array, Join, Kinds
+from planner.plan.ways import Way
+
+_FEW = 0.6
+"""Groups of alike lines are looked at together where there are fewer than this share of ways."""
 
 
 @dataclass(frozen=True)
@@ -78,3 +83,17 @@ class Hops:
         if self.lone[way]:
             hop[way] = np.inf
         return hop
+
+
+def alike(ways: Sequence[Way], lines: Kinds) -> Kinds:
+    """[way] -> group of ways with alike lines, no two of one class in it.
+
+    ``lines`` are the groups of their classes. Where groups are nearly as many as ways, each way is
+    one of its own: they are not worth looking at together.
+    """
+    uses = [(way.quant.id, way.split) for way in ways]
+    number = {use: index for index, use in enumerate(dict.fromkeys(uses))}
+    every = lines * len(number) + np.array([number[use] for use in uses])
+    groups: Kinds = np.unique(every, return_inverse=True)[1]
+    few = groups.max() < _FEW * len(groups)
+    return groups if few else np.arange(len(groups))

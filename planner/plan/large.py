@@ -23,9 +23,10 @@ from planner.plan.activity import home_usd_per_hour
 from planner.plan.chain import Lengths, cheapest, distinct, lengths
 from planner.plan.classes import NodeClass
 from planner.plan.columns import Columns, Known
-from planner.plan.costs import Array, Kinds, Lines, criteria, rent
+from planner.plan.costs import Array, Lines, criteria, rent
 from planner.plan.coupled import Coupled
 from planner.plan.floor import floor
+from planner.plan.hops import alike
 from planner.plan.memory import Memory
 from planner.plan.predict import load_of, predict
 from planner.plan.promise import additive, admissible, as_cost, judge, objective_value, straight
@@ -39,8 +40,6 @@ _GATHERED_FIRST, _GATHERED = 12, 2
 """Turns in which replicas gather pipelines to choose from, at first and in each look."""
 _ITERATIONS = 60
 """Most price updates in one interval."""
-_FEW = 0.6
-"""Groups of alike lines are looked at together where there are fewer than this share of ways."""
 _NOISE = 1e-9
 """Growth of a cost that is rounding."""
 _ENOUGH = 2e-3
@@ -69,7 +68,7 @@ class Large:
         home = self.problem.cluster.coordinator
         self.ways = ways(self.problem, self.classes, self.quants)
         self.owners = np.array([way.owner for way in self.ways])
-        self.groups = self._groups()
+        self.groups = alike(self.ways, self.between.groups[self.owners])
         self.criteria = criteria(self.problem, self.classes, self.ways, self.load, self.between)
         rents = [
             0.0
@@ -119,6 +118,12 @@ class Large:
             return self._answer(self._bound(weights, effort))
         return self._answer(max(self.quick_bound, self._side_by_side(weights, effort)))
 
+    def bound(self) -> float:
+        """A bound on the whole structure, no plan being looked for."""
+        if self._additive or not math.isfinite(self.quick_bound):
+            return self.quick_bound
+        return max(self.quick_bound, self._started(self._weights(self.low)).least())
+
     def first(self) -> Best:
         """A plan and a bound without much ado."""
         if math.isfinite(self._cost(self.low)):
@@ -135,21 +140,8 @@ class Large:
     def _side_by_side(self, weights: list[float], turns: int) -> float:
         """A bound over replicas that compete for nodes; looks for a plan first."""
         known, first = self.known, self.coupled is None
-        if self.coupled is None:
-            columns = Columns(self.counts, self.owners, self.replicas)
-            prices = np.zeros(len(self.counts)) if known.prices is None else known.prices
-            self.coupled = Coupled(
-                self.criteria,
-                self.low,
-                weights,
-                self._cost,
-                self.straight,
-                columns,
-                self.groups,
-                prices,
-                Memory(self.owners, self.counts == 1, self._remembered),
-            )
-        coupled, before = self.coupled, self.coupled.solved
+        coupled = self._started(weights)
+        before = coupled.solved
         shared = self._shared
         for cuts in shared:
             coupled.seed(cuts)
@@ -171,6 +163,23 @@ class Large:
         known.prices = coupled.prices
         self.solved += coupled.solved - before
         return bound
+
+    def _started(self, weights: list[float]) -> Coupled:
+        """Replicas that compete for nodes, as far as they were looked at."""
+        if self.coupled is None:
+            known = self.known.prices
+            self.coupled = Coupled(
+                self.criteria,
+                self.low,
+                weights,
+                self._cost,
+                self.straight,
+                Columns(self.counts, self.owners, self.replicas),
+                self.groups,
+                np.zeros(len(self.counts)) if known is None else known,
+                Memory(self.owners, self.counts == 1, self._remembered),
+            )
+        return self.coupled
 
     def _limits(self) -> list[tuple[Array, float]]:
         """What must-haves say about all pipelines together: rent, and how many nodes."""
@@ -306,16 +315,6 @@ class Large:
 
     def _lengths(self, weights: list[float], longest_s: float) -> Lengths:
         return lengths(self.criteria, weights, longest_s, self.owners, self.groups)
-
-    def _groups(self) -> Kinds:
-        """[way] -> group of ways with alike lines, no two of one class in it."""
-        uses = [(way.quant.id, way.split) for way in self.ways]
-        number = {use: index for index, use in enumerate(dict.fromkeys(uses))}
-        every = self.between.groups[self.owners] * len(number)
-        every += np.array([number[use] for use in uses])
-        groups: Kinds = np.unique(every, return_inverse=True)[1]
-        few = groups.max() < _FEW * len(groups)
-        return groups if few else np.arange(len(groups))
 
     @property
     def _width(self) -> int:

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-import numpy as np
-
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.plan.baselines import Baseline, baseline
@@ -26,7 +24,7 @@ from planner.plan.choices import (
 )
 from planner.plan.classes import NodeClass, allowed_nodes, node_classes, states, without_nodes
 from planner.plan.columns import Known
-from planner.plan.costs import criteria, lines
+from planner.plan.costs import lines
 from planner.plan.explain import explained
 from planner.plan.infeasible import (
     NoPlanError,
@@ -39,17 +37,15 @@ from planner.plan.infeasible import (
 )
 from planner.plan.large import Large
 from planner.plan.mend import cheapest_mend
-from planner.plan.predict import load_of, predict
-from planner.plan.promise import additive, admissible, as_cost, objective_value
-from planner.plan.promise import judge as promised
+from planner.plan.predict import predict
+from planner.plan.promise import admissible, as_cost, objective_value
 from planner.plan.replan import kept
 from planner.plan.solution import Candidate, Solution
 from planner.plan.standby import protected, steadier, unprotected
 from planner.plan.structure import Best, Structure
-from planner.plan.survey import LOOKS, Halt, never, surveyed
-from planner.plan.tables import State, relaxed
+from planner.plan.survey import LOOKS, Halt, bounded, never, surveyed
+from planner.plan.tables import State
 from planner.plan.trial import Judge, tried
-from planner.plan.ways import ways
 from planner.plan.widen import widened
 
 STATES = 1024
@@ -156,7 +152,7 @@ def solve_simply(problem: Problem, name: Baseline) -> Solution:
         raise nothing_simple(name)
     found.sort(key=lambda one: as_cost(problem, one.value))
     best = found[0]
-    bound = min(_relaxed_bound(problem), cost := as_cost(problem, best.value))
+    bound = min(bounded(problem), cost := as_cost(problem, best.value))
     solution = Solution(
         plan=best.plan,
         prediction=best.prediction,
@@ -259,30 +255,6 @@ def _pool(problem: Problem) -> _Pool:
     if math.prod(count + 1 for count in counts) > STATES:
         return _Pool(classes, [], whole=False)
     return _Pool(classes, states(counts), whole=True)
-
-
-def _relaxed_bound(problem: Problem) -> float:
-    """A bound over the whole cluster, nodes being used again and again.
-
-    Costs of pipelines add up, but a price per token does not: it is at least the least of theirs.
-    """
-    classes, bound = node_classes(problem), math.inf
-    between = lines(problem, classes)
-    for quants in mixes(problem):
-        every = ways(problem, classes, quants)
-        owners = np.array([way.owner for way in every])
-        alone = np.arange(len(every))
-        for replicas in range(1, most_replicas(problem, quants) + 1):
-            for seats in seats_to_try(problem, replicas):
-                share = 1 / replicas
-                groups = min(problem.serving.micro_batches, seats)
-                load = load_of(problem, seats, groups, share)
-                made = criteria(problem, classes, every, load, between)
-                vector = [relaxed(entry, alone, owners) for entry in made]
-                given = promised(problem, load, share)(vector, 0.0)
-                if math.isfinite(given.cost):
-                    bound = min(bound, given.cost * (replicas if additive(problem) else 1))
-    return bound
 
 
 def _nearest(problem: Problem, limit: int) -> Solution:

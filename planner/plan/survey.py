@@ -82,3 +82,15 @@ def surveyed(
             del kept[index]
     for (replicas, quants, seats), best, held in zip(structures, found, holds, strict=True):
         yield structure_name(replicas, quants, seats), best, held
+
+
+def bounded(problem: Problem) -> float:
+    """A bound over all structures, no plan being looked for."""
+    classes, known, least = node_classes(problem), Known(), math.inf
+    between = lines(problem, classes)
+    for quants in mixes(problem):
+        for replicas in range(1, most_replicas(problem, quants) + 1):
+            for seats in seats_to_try(problem, replicas):
+                one = Large(problem, classes, replicas, quants, seats, between, known)
+                least = min(least, one.bound())
+    return least

@@ -54,6 +54,21 @@ def never_better(world: Problem) -> None:
         assert as_cost(world, simple.bound) <= best + 1e-9 * abs(best)
 
 
+def test_the_bound_on_what_a_simpler_planner_misses_knows_what_nodes_cost() -> None:
+    """The fast chip is dear, the cheap one slow: no plan is both, and none costs nothing."""
+    kinds = [device("fast", memory=3e6, memory_bandwidth=4e9), device("slow", memory=3e6)]
+    nodes = [
+        Node(id="home"),
+        Node(id="dear", device="fast", price=4.0),
+        Node(id="cheap", device="slow", price=1.0),
+    ]
+    wanted = Requirements(objective="usd_per_million_output_tokens")
+    priced = problem(nodes=nodes, devices=kinds, requirements=wanted)
+    best, simple = solve(priced), solve_simply(priced, "even")
+    assert best.gap == 0
+    assert 0.9 * best.value <= simple.bound <= best.value * (1 + 1e-9)
+
+
 @settings(
     deadline=None,
     max_examples=25,
