@@ -15,11 +15,12 @@ from planner.cli.chrometrace import ChromeTraceOption
 from planner.cli.console import Format, FormatOption, ProfilesOption, SetOption
 from planner.cli.grid import JobsOption, SpreadOption, VaryOption, combinations, named
 from planner.cli.options import RayAddressOption
+from planner.cli.outputs import check_files, write_first_page, write_first_trace, write_tables
 from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
     from planner.advice.advise import Advice
-    from planner.cli.contest import Contest, Contestant
+    from planner.cli.contest import Contest
     from planner.cli.targets import How
     from planner.core.workload import Request
     from planner.files.manifest import Manifest
@@ -156,11 +157,10 @@ def simulate(
     Example: `planner simulate manifest.yaml --replications 5`
     """
     from planner.cli.advice import advice_on, contest_of
-    from planner.cli.page import simulated_facts, write_page
     from planner.cli.targets import How
     from planner.report.simulate import api_target
 
-    _check_files(html, records, visits)
+    check_files(html, chrome_trace, records, visits)
     began_s = time.perf_counter()
     grid = combinations(vary or [])
     loaded = _load(targets, scenario, profiles or [], overrides or [], grid)
@@ -181,12 +181,11 @@ def simulate(
         console.warn(said)
     wall_s = time.perf_counter() - began_s
     report = _report(contest, runs, found, advice, wall_s)
-    _write_tables(records, visits, contest.contestants, runs)
+    write_tables(records, visits, contest.contestants, runs)
     if chrome_trace is not None:
-        _write_trace(chrome_trace, contest.contestants[0], first_seed, replayed)
+        write_first_trace(chrome_trace, contest.contestants[0], first_seed, replayed)
     if html is not None:
-        first = contest.contestants[0]
-        write_page(html, simulated_facts(first, runs[0], found[1:], contest.left_out, advice))
+        write_first_page(html, contest, runs[0], found, advice)
     if format is Format.json:
         console.emit_json(report.document())
     else:
@@ -194,18 +193,6 @@ def simulate(
     console.note(f"simulated in {wall_s:.2f} s")
     if fail_on_slo:
         _check(found[0])
-
-
-def _check_files(html: Path | None, *tables: Path | None) -> None:
-    """Raises UsageError or RunError for files that cannot be written, before long work begins."""
-    from planner.cli.page import require_plotly
-    from planner.files.tabular import check_table
-
-    if html is not None:
-        require_plotly()
-    for table in tables:
-        if table is not None:
-            check_table(table)
 
 
 def _run(
@@ -305,39 +292,6 @@ def _trace(
     if trace.left_out:
         console.warn(f"{path}: {trace.left_out} rows without prompt or answer are left out")
     return trace.requests if rate == 1 else thickened(trace, rate, seed).requests[:most]
-
-
-def _write_tables(
-    records: Path | None,
-    visits: Path | None,
-    contestants: Sequence[Contestant],
-    runs: Sequence[Replications],
-) -> None:
-    """A row per request, and per job at every place, where they were asked for."""
-    from planner.files.tabular import write_table
-    from planner.report.records import RECORDS, VISITS, record_rows, visit_rows
-
-    named = [(one.name, run.results) for one, run in zip(contestants, runs, strict=True)]
-    if records is not None:
-        write_table(records, RECORDS, record_rows(named))
-        console.note(f"records written to {records}")
-    if visits is not None:
-        write_table(visits, VISITS, visit_rows(named))
-        console.note(f"visits written to {visits}")
-
-
-def _write_trace(
-    path: Path, first: Contestant, seed: int, requests: Sequence[Request] | None
-) -> None:
-    """Simulates a target once more, every hop of every step noted: the same run."""
-    from planner.cli.chrometrace import write_trace
-    from planner.report.trace import Course, simulated_spans
-    from planner.sim.simulate import simulate
-
-    problem, plan = first.problem, first.plan
-    result = simulate(problem, plan, seed, requests, visits=True, own_times=requests is not None)
-    spans = list(simulated_spans(result.visits))
-    write_trace(path, Course("simulated", problem, plan, spans, result.records, result.recoveries))
 
 
 def _check(first: Target) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from planner.core.errors import FileProblem, InvalidFileError
@@ -20,13 +22,36 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     They go to a new file beside it, are forced to disk and then take the name.
     """
-    try:
-        target = path.resolve() if path.is_symlink() else path
-        if target.exists() and not target.is_file():
-            kind = "a directory" if target.is_dir() else "no ordinary file"
-            raise InvalidFileError([FileProblem(str(path), f"is {kind}, so it is not replaced")])
+    with _told(path):
+        target = _target(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         _replace(target, data)
+
+
+def check_writable(path: Path) -> None:
+    """Raises InvalidFileError where it is known beforehand that ``path`` cannot be written."""
+    with _told(path):
+        folder = next(one for one in _target(path).absolute().parents if one.exists())
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _target(path: Path) -> Path:
+    """The file that is replaced, links followed."""
+    target = path.resolve() if path.is_symlink() else path
+    if target.exists() and not target.is_file():
+        kind = "a directory" if target.is_dir() else "no ordinary file"
+        raise InvalidFileError([FileProblem(str(path), f"is {kind}, so it is not replaced")])
+    return target
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Has what goes wrong with a file told as InvalidFileError."""
+    try:
+        yield
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         problem = FileProblem(str(path), f"cannot be written: {reason}")

@@ -22,12 +22,13 @@ _AT_ONCE = 100_000
 
 def check_table(path: Path) -> None:
     """Raises UsageError for a name that says no format, RunError where a package is missing."""
-    if path.suffix not in (".csv", ".parquet"):
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".parquet"):
         raise UsageError(
             f"{path}: {path.suffix or 'a name without an ending'} says no format",
             "name a file that ends in .csv or .parquet",
         )
-    if path.suffix == ".parquet" and find_spec("pyarrow") is None:
+    if suffix == ".parquet" and find_spec("pyarrow") is None:
         raise RunError(
             "Parquet needs pyarrow, which is not installed",
             "pip install 'planner[parquet]', or name a file that ends in .csv",
@@ -37,7 +38,7 @@ def check_table(path: Path) -> None:
 def write_table(path: Path, columns: Columns, rows: Iterable[Row]) -> None:
     """Writes rows in the format that the name says; raises what ``check_table`` does."""
     check_table(path)
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         write_text(path, _csv(columns, rows))
     else:
         write_bytes(path, _parquet(columns, rows))

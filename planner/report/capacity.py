@@ -38,13 +38,12 @@ def capacity_text(found: Sequence[tuple[str, Capacity, Metrics]]) -> Iterator[Re
     yield "The largest load that meets the must-haves"
     rows = table("", ">load", "", "interval", ">tok/s", ">USD/Mtok")
     for name, one, metrics in found:
-        low, high = one.interval or (None, None)
-        interval = "" if low is None or high is None else f"[{low:.4g}, {high:.4g}]"
+        interval = f"[{', '.join(map(_digits, one.interval))}]" if one.interval else ""
         felt = (
             figure(metric, getattr(metrics, metric), unit=False)
             for metric in ("output_throughput", "usd_per_million_output_tokens")
         )
-        load = f"{one.load:.4g}" if one.load else "none"
+        load = _digits(one.load) if one.load else "none"
         rows.add_row(name, load, UNITS[one.unit], interval, *(felt if one.load else ("-", "-")))
     yield rows
     for name, one, _ in found:
@@ -56,6 +55,17 @@ def _why(found: Capacity) -> str:
     beyond, unit = found.beyond, UNITS[found.unit]
     if beyond is not None:
         said = "; ".join(missed_text(miss) for miss in beyond.missed)
-        return f"at {beyond.load:.4g} {unit}, {said}"
-    most = found.tried[-1].load
-    return f"more load breaks no must-have, as far as was looked ({most:.4g} {unit})"
+        return f"at {_digits(beyond.load)} {unit}, {said}"
+    most = _digits(found.tried[-1].load)
+    return f"more load breaks no must-have, as far as was looked ({most} {unit})"
+
+
+def capacity_said(found: Capacity) -> str:
+    """The largest load and what stops it, in a sentence."""
+    if not found.load:
+        return f"No load meets the must-haves: {_why(found)}."
+    return f"It takes up to {_digits(found.load)} {UNITS[found.unit]}: {_why(found)}."
+
+
+def _digits(load: float) -> str:
+    return figure("load", load, unit=False)

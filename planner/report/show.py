@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from planner.core.cluster import Link, Node
+from planner.core.cluster import Churn, Link, Node
 from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.units import show
 from planner.core.workload import Lengths, Workload
+from planner.report.churn import churn_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -53,6 +54,9 @@ class ShowReport:
         yield self._facts()
         yield ""
         yield from _titled("Machines", self._machines(), len(problem.cluster.nodes))
+        if self._churning():
+            yield ""
+            yield from _titled("Churn", self._churn(), 0)
         if self.lines:
             yield ""
             yield from _titled("Lines", self._lines(), len(self.lines))
@@ -106,6 +110,17 @@ class ShowReport:
             _price(node),
             node.churn or "",
         )
+
+    def _churning(self) -> list[Churn]:
+        """The churn profiles of its nodes."""
+        used = {node.churn for node in self.problem.cluster.nodes}
+        return [profile for profile in self.problem.cluster.churn if profile.id in used]
+
+    def _churn(self) -> Table:
+        table = _grid()
+        for profile in self._churning():
+            table.add_row(profile.id, churn_text(profile))
+        return table
 
     def _lines(self) -> Table:
         table = _table("from", "to", ">one way", ">bandwidth", ">jitter", ">loss", ">egress")

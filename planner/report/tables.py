@@ -81,8 +81,6 @@ def figure(metric: str, value: float | None, unit: bool = True) -> str:
         return "-"
     if metric in ("availability", "quality"):
         return f"{value:.2%}"
-    if metric in ("completed", "failed"):
-        return f"{value:,.4g}"
     digits = f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
     return f"{digits} {unit_of(metric)}".rstrip() if unit else digits
 

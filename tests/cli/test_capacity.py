@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 
+import pytest
+
 from tests.cli.scene import Scene
 
 SOON = "must_have: {mean_ttft: 1 ms}\nserving: {max_num_seqs: 2}\n"
@@ -80,3 +82,16 @@ def test_fail_on_slo_looks_at_what_no_load_mends(scene: Scene) -> None:
     assert "none" in said.stdout
     well = scene.planner("simulate", path, "--capacity", "--fail-on-slo", "--requests", 20)
     assert well.code == 0
+
+
+def test_the_page_tells_the_largest_load(scene: Scene) -> None:
+    pytest.importorskip("plotly")
+    page = scene.folder / "page.html"
+    path = scene.manifest(SOON)
+    said = scene.planner("simulate", path, "--capacity", "--requests", 20, "--html", page)
+    assert said.code == 0, said.stderr
+    assert "It takes up to " in page.read_text()
+    assert "asked is 1 ms." in page.read_text()
+    never = ("--set", "must_have.mean_ttft=1 ns", "--requests", 20)
+    scene.planner("simulate", path, "--capacity", *never, "--html", page)
+    assert "No load meets the must-haves: at 1 users" in page.read_text()

@@ -38,6 +38,8 @@ def test_maintenance_and_duds_are_simulated_and_told(scene: Scene) -> None:
     text = scene.planner("simulate", path, *sets).stdout
     assert "notices" in text
     assert "duds" in text
+    shown = " ".join(scene.planner("show", path).stdout.split())
+    assert "80% of new rentals are duds" in shown
 
 
 def test_what_is_wrong_with_a_profile_names_its_line(scene: Scene) -> None:

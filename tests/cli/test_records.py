@@ -66,3 +66,26 @@ def test_a_file_without_a_format_is_refused_before_anything_is_simulated(scene: 
         assert said.code == 2
         assert "ends in .csv or .parquet" in said.stderr
         assert said.stdout == ""
+
+
+def test_two_outputs_of_one_name_are_refused(scene: Scene) -> None:
+    out = scene.folder / "rows.csv"
+    again = scene.folder / "folder" / ".." / "rows.csv"
+    said = scene.planner("simulate", scene.manifest(), "--records", out, "--visits", again)
+    assert (said.code, said.stdout) == (2, "")
+    assert "is named for two outputs" in said.stderr
+    assert not out.exists()
+
+
+def test_what_cannot_be_written_is_told_before_anything_is_simulated(scene: Scene) -> None:
+    inside = scene.manifest() / "rows.csv"
+    said = scene.planner("simulate", scene.folder / "no-such.yaml", "--records", inside)
+    assert said.code == 3
+    assert "rows.csv: cannot be written: Not a directory" in said.stderr
+
+
+def test_endings_may_be_written_large(scene: Scene) -> None:
+    out = scene.folder / "ROWS.CSV"
+    said = scene.planner("simulate", scene.manifest(), "--requests", 3, "--records", out)
+    assert said.code == 0, said.stderr
+    assert len(rows_of(out)) == 3

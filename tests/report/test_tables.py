@@ -19,6 +19,7 @@ from planner.report.tables import bar, cost_rows, figure, gauge, label, missed_t
         ("usd_per_million_output_tokens", 4.15, "4.15 USD/Mtok"),
         ("availability", 0.99876, "99.88%"),
         ("completed", 24, "24"),
+        ("completed", 11670, "11,670"),
         ("p95_e2el_ms", None, "-"),
     ],
 )
