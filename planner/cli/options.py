@@ -75,6 +75,14 @@ HangOption = Annotated[
         help="The same, but the worker stops without a word instead of ending.",
     ),
 ]
+FeedbackOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibrate",
+        metavar="DIR",
+        help="Write the engine's profile to this profiles folder, corrected by what the run took.",
+    ),
+]
 GaugeOption = Annotated[
     bool,
     typer.Option(

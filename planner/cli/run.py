@@ -12,10 +12,12 @@ from planner.cli import console
 from planner.cli.beside import Beside, Job, put_beside, report_of, write_measured_trace
 from planner.cli.chrometrace import ChromeTraceOption
 from planner.cli.console import Format, FormatOption, ProfilesOption
+from planner.cli.feedback import Feedback, feed_back
 from planner.cli.options import (
     ApiKeyOption,
     DeterministicOption,
     EngineOption,
+    FeedbackOption,
     GaugeOption,
     HangOption,
     LoseOption,
@@ -73,6 +75,7 @@ def run(
     hang: HangOption = None,
     deterministic: DeterministicOption = False,
     gauge: GaugeOption = True,
+    calibrate: FeedbackOption = None,
     receipts: ReceiptsOption = None,
     audit: AuditOption = None,
     thresholds: ThresholdsOption = None,
@@ -172,7 +175,7 @@ def run(
     beside = put_beside(job, measurement)
     _write(planned, beside, chrome_trace, html)
     report = report_of(beside)
-    _emit(report, deployed, format)
+    _emit(report, deployed, feed_back(beside, calibrate) if calibrate else None, format)
     _check(report, max_error)
 
 
@@ -210,12 +213,16 @@ def _write(planned: Manifest, beside: Beside, trace: Path | None, html: Path | N
         write_page(html, run_facts(planned, beside))
 
 
-def _emit(report: RunReport, deployed: Deployment | None, format: Format) -> None:
+def _emit(
+    report: RunReport, deployed: Deployment | None, feedback: Feedback | None, format: Format
+) -> None:
     if format is Format.json:
-        startup = {"startup": deployed.startup} if deployed else {}
-        console.emit_json(report.document() | startup)
+        more: dict[str, object] = {"startup": deployed.startup} if deployed else {}
+        if feedback is not None:
+            more["calibration"] = feedback.document()
+        console.emit_json(report.document() | more)
     else:
-        console.emit(*report.text())
+        console.emit(*report.text(), *(feedback.text() if feedback else ()))
 
 
 def _refuse_unknown(problem: Problem) -> None:

@@ -193,7 +193,7 @@ class Worker:
             self._tell({"replaying": self._outlet.replay(order["live"], order["as_sent"])})
         elif "report" in message:
             self._tell({"steps": list(self._steps)})
-        elif "audit" in message or "hold" in message:
+        elif "audit" in message or "hold" in message or "gauge" in message:
             self._next(message)
         else:
             self._testimony.answer(message)

@@ -21,8 +21,8 @@ RUN = "run:\n  seeded: {seed: 3, dtype: fp32}\n"
 QUANT = "name: FP32\nweight_bits: 32\nlossless: true\nsource: made up\nas_of: 2026-01-01\n"
 
 
-def two_stages(scene: Scene, run: str = RUN) -> Path:
-    """A manifest whose model needs both nodes."""
+def two_stages(scene: Scene, run: str = RUN, probed: str = "") -> Path:
+    """A manifest whose model needs both nodes; ``probed`` stands on the cards of devices."""
     path = scene.scenario(run)
     text = path.read_text().replace("[bf16]", "[fp32]")
     text = text.replace("tokens: 100}", "tokens: 9}").replace("tokens: 10}", "tokens: 6}")
@@ -31,6 +31,8 @@ def two_stages(scene: Scene, run: str = RUN) -> Path:
     (cards / "quants" / "fp32.yaml").write_text(QUANT)
     model = cards / "models" / "tiny.yaml"
     model.write_text(model.read_text().replace("vocab_size: 100", "vocab_size: 300"))
+    for device in (cards / "devices").glob("*.yaml"):
+        device.write_text(device.read_text() + probed)
     engine = cards / "engines" / "soft.yaml"
     engine.write_text(engine.read_text().replace("{bf16: {b", '{"*": {b'))
     out = scene.folder / "manifest.yaml"
@@ -59,6 +61,26 @@ def test_runs_what_was_planned_and_says_how_far_off_the_prediction_was(scene: Sc
     assert document["verification"]["accused"] == []
     made = list((scene.folder / "cache" / "planner" / "checkpoints").iterdir())
     assert [folder.name for folder in made] == ["tiny-3-fp32"]
+
+
+@pytest.mark.slow
+def test_hosts_are_read_first_and_what_the_run_took_corrects_the_profile(scene: Scene) -> None:
+    path, corrected = two_stages(scene, probed="call: 2 us\n"), scene.folder / "corrected"
+    said = scene.planner("run", path, "--calibrate", corrected, "--format", "json")
+    assert said.code == 0, said.stderr
+    document = said.document
+    (host,) = document["hosts"]
+    assert host["nodes"] == ["a", "b"]
+    assert host["call_s"]["probed"] == 2e-6
+    assert host["call_s"]["found"] > 0
+    assert host["memory_bytes_per_s"]["found"] > 0
+    assert document["planned"]["mean_tpot_ms"] != document["predicted"]["mean_tpot_ms"]
+    assert Path(document["calibration"]["file"]).parent.parent == corrected
+    for row in document["calibration"]["corrections"]:
+        assert abs(row["after"]) <= abs(row["before"])
+    text = scene.planner("run", path, "--no-gauge").stdout
+    assert "when the run began" not in text
+    assert "as probed" not in text
 
 
 @pytest.mark.slow

@@ -1,0 +1,126 @@
+"""``planner run --calibrate``: what the run took, back into the engine profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from planner.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from planner.cli.beside import Beside
+    from planner.core.cost.measured import MeasuredStep
+    from planner.core.engine import Calibration
+    from planner.fit.feedback import Correction, Seen
+    from planner.report.terms import Term
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """A profile that was corrected."""
+
+    file: Path
+    corrections: tuple[Correction, ...]
+
+    def document(self) -> dict[str, Any]:
+        """The JSON object."""
+        return {
+            "file": str(self.file),
+            "corrections": [
+                {
+                    "device": one.device,
+                    "phase": one.phase,
+                    "before": one.before,
+                    "after": one.after,
+                    "steps": one.steps,
+                }
+                for one in self.corrections
+            ],
+        }
+
+    def text(self) -> Iterator[str]:
+        """Lines for people."""
+        yield ""
+        for one in self.corrections:
+            yield (
+                f"{one.device}, {one.phase}: {one.steps} steps were predicted {one.before:+.1%} "
+                f"off in the median, with the corrected profile {one.after:+.1%}"
+            )
+        yield f"wrote {self.file}"
+
+
+def feed_back(beside: Beside, folder: Path) -> Feedback:
+    """Writes the engine's profile, corrected by a run, where ``folder`` has its profiles.
+
+    Raises UsageError where no step was measured.
+    """
+    from planner.files.readable import write_card
+    from planner.fit.feedback import corrected
+
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--calibrate {folder} is no folder")
+    steps, pace = _steps(beside)
+    if not steps:
+        raise UsageError("the run has no steps to calibrate with")
+    engine, corrections = corrected(beside.job.problem.engine, steps, pace, _seen(beside))
+    note = f"{engine.note}; " if engine.note else ""
+    engine = engine.model_copy(
+        update={"note": f"{note}corrected by a run of {len(steps)} steps of {_model(beside)}"}
+    )
+    return Feedback(write_card(folder, engine), corrections)
+
+
+def _model(beside: Beside) -> str:
+    return beside.job.problem.model.id
+
+
+def _steps(beside: Beside) -> tuple[list[MeasuredStep], dict[str, Calibration]]:
+    """Steps on devices as fast as they were found, under their names in the profiles."""
+    from planner.core.cost.measured import MeasuredStep
+
+    problem, found = beside.job.problem, beside.as_found
+    steps: list[MeasuredStep] = []
+    pace: dict[str, Calibration] = {}
+    for run in beside.measurement.stages:
+        name = problem.cluster.device(run.stage.node).id
+        device = found.cluster.device(run.stage.node)
+        pace.setdefault(name, found.engine.calibration(device))
+        quant = problem.quant(run.stage.quant)
+        steps += [
+            MeasuredStep(
+                device.model_copy(update={"id": name}),
+                problem.model,
+                run.stage.start,
+                run.stage.stop,
+                quant,
+                step.batch,
+                step.compute_s,
+            )
+            for step in run.steps
+        ]
+    return steps, pace
+
+
+def _seen(beside: Beside) -> Seen:
+    """How far hops and coordinator were off, over their own software times."""
+    from planner.fit.feedback import Seen
+    from planner.report.terms import coordinator_terms, hop_terms
+
+    found, job = beside.as_found, beside.job
+    hops = hop_terms(found, job.plan, beside.measurement.hops)
+    own = coordinator_terms(found, beside.measurement)
+    return Seen(
+        hop=_over(hops, found.engine.hop_s),
+        coordinator=_over(own, found.engine.coordinator_step_s),
+    )
+
+
+def _over(terms: Sequence[Term], software_s: float) -> float:
+    """What decode messages take in software, over what was predicted of that."""
+    late_s = [one.measured_s - one.predicted_s for one in terms if one.phase == "decode"]
+    if not late_s or software_s <= 0:
+        return 1.0
+    return max(0.0, 1 + fmean(late_s) / software_s)
