@@ -199,6 +199,18 @@ def test_rentals_that_never_work_are_paid_for() -> None:
     assert costs[1] - costs[0] == pytest.approx(2.0 * 600 / 3600 / 3)
 
 
+def test_a_node_starts_anew_after_every_maintenance() -> None:
+    window = {"start": 0.0, "length": 600, "every": 7200}
+    values = {"id": "served", "distribution": "planned", "maintenance": [window]}
+    churn = Churn.model_validate(CARD | values | {"dud": 0.5, "dud_after": 600})
+    rented = node("b", price=2.0, start_up=300, churn="served", trust="rented")
+    made = world([node("a"), rented], [link()], Deployment(), (churn,))
+    lines = predict(made, two_stages()).cost_lines
+    expected = 2.0 * (300 * (1 / 2 + 1 / 720) + 600 / 2) / 3600
+    assert of(lines, "start_up", "b") == pytest.approx(expected, rel=1e-3)
+    assert of(lines, "weights", "b") == 0
+
+
 def test_the_time_in_which_a_node_starts_is_no_idle_time() -> None:
     """It is there nine tenths, three of which it starts: another line, and the same sum."""
     made = world([node("a", price=1.0), node("b", price=2.0, start_up=360)], [], Deployment())

@@ -128,12 +128,14 @@ def standing_usd_per_hour(problem: Problem, node: Node) -> float:
 
 
 def returns_per_hour(problem: Problem, name: str) -> float:
-    """How often a node leaves and comes back (1/h)."""
+    """How often a node leaves and comes back, from maintenance as well (1/h)."""
     churn = problem.cluster.churn_of(name)
     if churn is None:
         return 0.0
+    planned = math.fsum(_HOUR_S / one.every_s for one in churn.maintenance if one.every_s)
     up_s, down_s = mean_spells_s(churn)
-    return (1 - churn.always_on) * _HOUR_S / (up_s + down_s) if math.isfinite(up_s) else 0.0
+    drawn = (1 - churn.always_on) * _HOUR_S / (up_s + down_s) if math.isfinite(up_s) else 0.0
+    return planned + drawn
 
 
 def _machines(
