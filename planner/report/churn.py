@@ -24,7 +24,7 @@ def _clauses(profile: Churn) -> Iterator[str]:
     for window in profile.maintenance:
         yield _maintenance(window)
     if profile.notice_s:
-        yield f"said {_time(profile.notice_s)} before"
+        yield f"says so {_time(profile.notice_s)} before"
     if profile.dud:
         yield f"{profile.dud:.0%} of new rentals are duds, paid for {_time(profile.dud_after_s)}"
 

@@ -17,8 +17,8 @@ EVERY = {"start": 7200.0, "length": 1800.0, "every": 14400.0}
     [
         (
             {"distribution": "planned", "maintenance": [EVERY], "notice": 120.0},
-            "there 87.5% of the time, maintenance of 30 min every 4 h, from 2 h on, said 2 min "
-            "before",
+            "there 87.5% of the time, maintenance of 30 min every 4 h, from 2 h on, says so 2 "
+            "min before",
         ),
         (
             {
