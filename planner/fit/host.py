@@ -16,6 +16,8 @@ KNOTS = (2.0, 4.0, 8.0, 16.0, 32.0, 128.0, 512.0)
 """Tokens of a step at which the share of the FLOP/s is fitted. Steps of one token show what reading
 the weights takes: half of what two tokens compute hides behind it."""
 
+_FEW_PARAMS = 1e6
+
 _SHARED = tuple(name for name in SCALARS if name not in ("sync_s", "sequence_overhead_s"))
 
 
@@ -98,13 +100,19 @@ def _rank(quant: str) -> tuple[bool, str]:
 
 def _left_out(device: Device, steps: Sequence[MeasuredStep]) -> ErrorBand:
     errors: list[float] = []
-    for shape in sorted({step.model.id for step in steps}):
+    heavy = {step.model.id for step in steps if _weighty(step)}
+    for shape in sorted(heavy or {step.model.id for step in steps}):
         others = [step for step in steps if step.model.id != shape]
         if not others:
             others = list(steps)
         calibration = host_calibration(device, others)
         errors += [step.error(calibration) for step in steps if step.model.id == shape]
     return error_band(errors, "step times of each probed shape, predicted from the other shapes")
+
+
+def _weighty(step: MeasuredStep) -> bool:
+    """Whether a model has weights to speak of; one without shows overheads and is in every fit."""
+    return sum(layer.params for layer in step.model.layers) >= _FEW_PARAMS
 
 
 def _rounded(calibration: Calibration) -> Calibration:
