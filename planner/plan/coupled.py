@@ -180,11 +180,10 @@ class Coupled:
     def complete(self, width: int) -> None:
         """Adds pipelines that go well beside those of which the linear program takes a share."""
         counts, replicas = self.columns.counts, self.columns.replicas
-        told = self.columns.priced()
+        told, rate = self.columns.priced(), max(self.rates, default=1.0)
         for cuts in told.picked[: max(1, _COMPLETED // (replicas - 1))]:
             left, gap_s = counts - self.columns.used(cuts), self._vector(cuts)[_GAP]
             level = min(self.levels, key=lambda one: (one.high_s < gap_s, one.high_s))
-            rate = self.rates[0]
             for missing in range(replicas - 1, 0, -1):
                 prices = self.prices / rate if missing > 1 else np.zeros(len(counts))
                 found = distinct(level.given, prices, left, width) if left.min() >= 0 else []

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from planner.core.cluster import Node
 from planner.core.problem import Problem
+from planner.core.requirements import Requirements
+from planner.core.workload import Fixed, Poisson, Workload
 from planner.plan.chain import Lengths, cheapest, cheapest_each, distinct
 from planner.plan.classes import allowed_nodes
 from planner.plan.floor import floor
@@ -20,6 +23,7 @@ from planner.plan.promise import admissible, as_cost
 from planner.plan.room import overfull
 from planner.plan.solve import solve
 from planner.plan.survey import surveyed
+from tests.core.world import device, model, problem
 from tests.plan.worlds import problems
 
 RELAXED = settings(
@@ -158,3 +162,20 @@ def test_the_floor_is_below_the_cost_everywhere_above_the_plane(
     reached = sum(weight * value for weight, value in zip(weights, point, strict=True))
     if reached >= total:
         assert floor(cost, low, weights, total) <= cost(point) + 1e-9
+
+
+def test_replicas_that_all_bring_the_same_are_planned_as_well() -> None:
+    """Requests come at a rate that each pipeline can serve: speed brings no throughput."""
+    kinds = [device(f"c{at}", memory=0.5e6, memory_bandwidth=1e9 + 1e8 * at) for at in range(11)]
+    nodes = [Node(id=f"n{at}", device=f"c{at}") for at in range(11)]
+    arrivals = Poisson(kind="poisson", rate=0.01)
+    world = problem(
+        nodes=nodes,
+        devices=kinds,
+        model=model(num_hidden_layers=6),
+        workload=Workload(arrivals=arrivals, prompt=Fixed(tokens=40), output=Fixed(tokens=10)),
+        requirements=Requirements(objective="throughput"),
+    )
+    found = [best for _, best, _ in surveyed(world)]
+    assert min(best.cost for best in found) == pytest.approx(-0.1)
+    assert min(best.bound for best in found) <= -0.1 + 1e-9
