@@ -167,7 +167,7 @@ class Coupled:
         before, least, since = np.zeros(len(self.columns.counts)), math.inf, 0
         for turn in range(turns if self.levels else 0):
             told = self.columns.priced(real=True)
-            since = turn if told.value < least - _CLOSE * abs(least) else since
+            since = since if told.value >= least - _CLOSE * abs(least) else turn
             least, prices = min(least, told.value), told.prices
             if turn - since >= _IDLE * len(self.levels):
                 break
