@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import get_args
 
@@ -87,7 +87,7 @@ def _card(
 ) -> Engine:
     """The engine with a calibration for every place that its rows or its card know."""
     mine = [one for one in judged if one.engine == engine.id]
-    found = _places(engine, mine, devices, fresh)
+    found = _places(engine, mine, {one.row.device.architecture for one in judged}, devices, fresh)
     schemes = _schemes(engine, mine, fresh)
     calibrations = []
     for device, whole_class in found:
@@ -120,14 +120,19 @@ def _card(
 
 
 def _places(
-    engine: Engine, mine: Sequence[Judged], devices: Sequence[Device], fresh: bool
+    engine: Engine,
+    mine: Sequence[Judged],
+    known: Set[str],
+    devices: Sequence[Device],
+    fresh: bool,
 ) -> list[tuple[Device, bool]]:
     """A device of each class and of each generation in it, and whether it stands for its class.
 
-    A fresh card covers every class that the present one covers; otherwise only measured places.
+    A fresh card covers every class that the present one covers, and every generation that is
+    ``known`` from any engine of the fit; otherwise only measured places.
     """
     classes = {one.row.device.device_class for one in mine}
-    chips = {one.row.device.architecture for one in mine}
+    chips = known if fresh else {one.row.device.architecture for one in mine}
     if fresh:
         classes |= {entry.device_class for entry in engine.calibrations if entry.device_class}
     found: list[tuple[Device, bool]] = []

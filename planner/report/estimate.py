@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from planner.core.cost.compute import StageTime
 from planner.core.cost.estimate import Estimate
 from planner.core.cost.memory import StageMemory
+from planner.core.cost.stagetime import StageTime
 from planner.core.device import Device
 from planner.core.engine import Calibration, Engine, Regime
 from planner.core.model import ModelSpec

@@ -334,7 +334,7 @@ def test_a_full_queue_of_launches_halts_the_devices_behind(
 ) -> None:
     """Four devices hold a layer each; 3 chunks leave after 4 turns and twice the wait."""
     entry = engine().calibrations[0]
-    four = Chip(device(), entry, 4, "layer", 100, None, at_once, launches)
+    four = Chip(device(), entry, 4, "layer", 100, chunks_at_once=at_once, launches=launches)
     one = Chip(device(), entry, prefill_chunk=100)
     step = Batch.prefill(300)
     alone = stage_time(model(), 0, 4, quant(), one, step).total_s

@@ -1,9 +1,10 @@
 """The one cost model: time of a stage, time of a transfer, memory of a stage, price of a usage."""
 
 from planner.core.cost.batch import Batch
-from planner.core.cost.compute import Chip, StageTime, stage_time
+from planner.core.cost.compute import Chip, stage_time
 from planner.core.cost.ledger import Activity, CostLine, ledger
 from planner.core.cost.memory import StageMemory, kv_bytes_per_sequence, stage_memory
+from planner.core.cost.stagetime import StageTime
 from planner.core.cost.transfer import Transfer, hidden_payload_bytes, transfer_time
 from planner.core.cost.traversal import Traversal, chip, traverse
 

@@ -8,64 +8,15 @@ from dataclasses import dataclass
 
 from planner.core.cost.batch import Batch
 from planner.core.cost.memory import kv_copies
+from planner.core.cost.stagetime import StageTime
 from planner.core.cost.turns import share_in_turns, turns_between
-from planner.core.device import Device
+from planner.core.device import Device, DType
 from planner.core.engine import Calibration, Efficiency, Engine, Split
 from planner.core.model import Layer, ModelSpec
 from planner.core.quant import WIDE_BITS, QuantScheme
 
 _WIDENING_KERNELS = 7
 """One for each matrix of a layer: query, key, value, output, gate, up, down."""
-
-
-@dataclass(frozen=True, slots=True)
-class StageTime:
-    """Seconds of one step of a stage, by cause."""
-
-    weights_s: float = 0.0
-    """Reading weights."""
-    compute_s: float = 0.0
-    """Matrix products beyond what hides behind reading the weights."""
-    kv_s: float = 0.0
-    """Reading the KV cache."""
-    attention_s: float = 0.0
-    """Attention arithmetic beyond what hides behind reading the cache."""
-    sync_s: float = 0.0
-    """All-reduces between the devices of the node."""
-    overhead_s: float = 0.0
-    """Launches, Python, fixed cost of the step."""
-
-    @property
-    def total_s(self) -> float:
-        """Seconds of the whole step."""
-        return (
-            self.weights_s
-            + self.compute_s
-            + self.kv_s
-            + self.attention_s
-            + self.sync_s
-            + self.overhead_s
-        )
-
-    def __add__(self, other: StageTime) -> StageTime:
-        return StageTime(
-            self.weights_s + other.weights_s,
-            self.compute_s + other.compute_s,
-            self.kv_s + other.kv_s,
-            self.attention_s + other.attention_s,
-            self.sync_s + other.sync_s,
-            self.overhead_s + other.overhead_s,
-        )
-
-    def __mul__(self, times: float) -> StageTime:
-        return StageTime(
-            self.weights_s * times,
-            self.compute_s * times,
-            self.kv_s * times,
-            self.attention_s * times,
-            self.sync_s * times,
-            self.overhead_s * times,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +35,8 @@ class Chip:
     """Tokens of a step above which narrow weights are widened in memory first; None for never."""
     chunks_at_once: int | None = None
     """Chunks of a prompt that devices with layers of their own compute at a time; None for all."""
+    half_accumulation: bool = False
+    """Whether sums of 16-bit products are kept in 16 bits."""
     launches: int | None = None
     """Kernels of a layer of a chunk, where one process launches for all devices."""
 
@@ -103,6 +56,7 @@ class Chip:
             engine.prefill_chunk,
             engine.widens_above,
             engine.chunks_at_once,
+            engine.half_accumulation,
             engine.launches,
         )
 
@@ -110,6 +64,14 @@ class Chip:
     def sharing(self) -> int:
         """Devices that work on one layer at the same time."""
         return self.count if self.split == "tensor" else 1
+
+    def peak_flop_per_s(self, dtype: DType) -> float:
+        """Dense rate of products (FLOP/s) as the engine sums them up."""
+        listed = self.device.peak_flop_per_s(dtype)
+        rates = self.device.flop_per_s
+        if self.half_accumulation and dtype in ("bf16", "fp16") and "fp16" in rates:
+            return max(listed, rates.get("int8", 0.0) / 2)
+        return listed
 
     @property
     def handover_s(self) -> float:
@@ -274,7 +236,7 @@ def _products(
     dtype = quant.wide_dtype if wide else quant.compute_dtype
     reached = chip.calibration.for_quant(dtype, dtype) if wide else _efficiency(quant, chip)
     bandwidth = chip.device.memory_bytes_per_s * chip.sharing * reached.bandwidth
-    peak = chip.device.peak_flop_per_s(dtype) * chip.sharing
+    peak = chip.peak_flop_per_s(dtype) * chip.sharing
     read_s = weight_bytes / bandwidth
     if not wide and quant.is_packed:
         params = 8 * weight_bytes / quant.weight_bits

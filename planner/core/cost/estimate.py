@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.core.cost.batch import Batch
-from planner.core.cost.compute import Chip, StageTime, stage_time
+from planner.core.cost.compute import Chip, stage_time
 from planner.core.cost.memory import StageMemory, stage_memory
+from planner.core.cost.stagetime import StageTime
 from planner.core.device import Device
 from planner.core.engine import Engine
 from planner.core.model import ModelSpec

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from planner.core.cost.batch import Batch
 from planner.core.cost.compute import (
     Chip,
-    StageTime,
     attention_time,
     beside_attention,
     embedding_time,
@@ -20,6 +19,7 @@ from planner.core.cost.compute import (
     stage_time,
     step_time,
 )
+from planner.core.cost.stagetime import StageTime
 from planner.core.model import Layer, ModelSpec
 from planner.core.quant import QuantScheme
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from planner.core.cost.batch import Batch
-from planner.core.cost.compute import Chip, StageTime, stage_time
+from planner.core.cost.compute import Chip, stage_time
+from planner.core.cost.stagetime import StageTime
 from planner.core.cost.transfer import (
     Transfer,
     hidden_payload_bytes,
