@@ -145,6 +145,28 @@ def test_cards_keep_what_was_not_measured_and_say_what_was() -> None:
     assert fresh.calibration(device("rtx-a6000")).error_band is None
 
 
+def test_a_card_covers_what_another_release_tells_of_a_generation() -> None:
+    older = card("engines", "llama.cpp-2024")
+    assert isinstance(older, Engine)
+    rows = [*table(("rtx-3090",)), *((older, row) for _, row in table(("rtx-4090",)))]
+    devices = [device(name) for name in ("rtx-3090", "rtx-4090", "rtx-5090", "gtx-1080-ti")]
+    found = calibrate(rows, devices, "made up for tests", fresh=True, judge=False).engines[0]
+    assert found.id == "llama.cpp"
+    assert found.calibration(device("rtx-4090")).architecture == "Ada Lovelace"
+    unseen = found.calibration(device("rtx-5090"))
+    assert (unseen.device_class, unseen.architecture) == ("nvidia_geforce", "")
+
+
+def test_a_device_that_no_row_is_of_has_what_is_usual_for_its_class() -> None:
+    """Its class is known from other generations, and it is predicted nearly as well as they are."""
+    rows = table(("rtx-3090", "rtx-3080", "rtx-4080", "rtx-4090"), noise=0.02)
+    seen = [pair for pair in rows if not pair[1].device.id.startswith("rtx-4")]
+    turned = fit_speeds(seen, fresh=True).turned
+    unseen = [pair for pair in rows if pair[1].device.id.startswith("rtx-4")]
+    assert median(errors(unseen, turned, True)) < 0.15
+    assert median(errors(unseen, turned, True)) < median(errors(unseen, {}, True)) / 2
+
+
 def test_there_must_be_rows() -> None:
     with pytest.raises(ValueError, match="no measurements"):
         calibrate([], [], "nothing")
