@@ -220,9 +220,6 @@ class Engine(Card):
     than a device's queue takes (1024) it halts, and the next device waits."""
     fused_attention: bool = True
     """Whether scores stay in the chip (FlashAttention); calibrations say what they cost if not."""
-    half_accumulation: bool = False
-    """Whether sums of 16-bit products are kept in 16 bits, which tensor cores do at half their INT8
-    rate: twice the listed FP16 rate on GeForce cards, the listed one on others."""
     widens_above: Count | None = None
     """Tokens of a step above which narrow weights are widened to 16 bits in memory and multiplied
     there, on chips that could multiply them as they are; never where it is absent."""

@@ -49,7 +49,7 @@ USUAL: Mapping[str, Usual] = {
         0.4,
         0.005,
         1.5,
-        {"scheme": 0.6, "class": 0.5, "chips": 0.4, "release": 0.4, "build": 0.4},
+        {"scheme": 0.4, "class": 0.5, "chips": 0.4, "release": 0.4, "build": 0.4},
     ),
     "flop_per_joule": Usual(4e11, 0.7, 1e9, 1e14, {"scheme": 0.4, "chips": 0.4, "release": 0.4}),
     "experts": Usual(0.5, 0.5, 0.02, 1.0, {"engine": 0.5, "scheme": 0.5}),

@@ -10,7 +10,7 @@ from planner.core.cost.batch import Batch
 from planner.core.cost.memory import kv_copies
 from planner.core.cost.stagetime import StageTime
 from planner.core.cost.turns import share_in_turns, turns_between
-from planner.core.device import Device, DType
+from planner.core.device import Device
 from planner.core.engine import Calibration, Efficiency, Engine, Split
 from planner.core.model import Layer, ModelSpec
 from planner.core.quant import WIDE_BITS, QuantScheme
@@ -35,8 +35,6 @@ class Chip:
     """Tokens of a step above which narrow weights are widened in memory first; None for never."""
     chunks_at_once: int | None = None
     """Chunks of a prompt that devices with layers of their own compute at a time; None for all."""
-    half_accumulation: bool = False
-    """Whether sums of 16-bit products are kept in 16 bits."""
     launches: int | None = None
     """Kernels of a layer of a chunk, where one process launches for all devices."""
 
@@ -56,7 +54,6 @@ class Chip:
             engine.prefill_chunk,
             engine.widens_above,
             engine.chunks_at_once,
-            engine.half_accumulation,
             engine.launches,
         )
 
@@ -64,14 +61,6 @@ class Chip:
     def sharing(self) -> int:
         """Devices that work on one layer at the same time."""
         return self.count if self.split == "tensor" else 1
-
-    def peak_flop_per_s(self, dtype: DType) -> float:
-        """Dense rate of products (FLOP/s) as the engine sums them up."""
-        listed = self.device.peak_flop_per_s(dtype)
-        rates = self.device.flop_per_s
-        if self.half_accumulation and dtype in ("bf16", "fp16") and "fp16" in rates:
-            return max(listed, rates.get("int8", 0.0) / 2)
-        return listed
 
     @property
     def handover_s(self) -> float:
@@ -236,7 +225,7 @@ def _products(
     dtype = quant.wide_dtype if wide else quant.compute_dtype
     reached = chip.calibration.for_quant(dtype, dtype) if wide else _efficiency(quant, chip)
     bandwidth = chip.device.memory_bytes_per_s * chip.sharing * reached.bandwidth
-    peak = chip.peak_flop_per_s(dtype) * chip.sharing
+    peak = chip.device.peak_flop_per_s(dtype) * chip.sharing
     read_s = weight_bytes / bandwidth
     if not wide and quant.is_packed:
         params = 8 * weight_bytes / quant.weight_bits
