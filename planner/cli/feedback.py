@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
     from planner.cli.beside import Beside
     from planner.core.cost.measured import MeasuredStep
     from planner.core.engine import Calibration
+    from planner.core.problem import Problem
     from planner.fit.feedback import Correction, Seen
     from planner.report.terms import Term
+    from planner.run.measurement import StageRun
+    from planner.run.steps import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,11 @@ def _model(beside: Beside) -> str:
 
 
 def _steps(beside: Beside) -> tuple[list[MeasuredStep], dict[str, Calibration]]:
-    """Steps on devices as fast as they were found, under their names in the profiles."""
+    """Steps on devices as fast as they were found, under their names in the profiles.
+
+    Those that shared their host with as many others as it has room for are left out: they waited
+    for a core, which is no fault of the profile.
+    """
     from planner.core.cost.measured import MeasuredStep
 
     problem, found = beside.job.problem, beside.as_found
@@ -100,8 +108,29 @@ def _steps(beside: Beside) -> tuple[list[MeasuredStep], dict[str, Calibration]]:
                 step.compute_s,
             )
             for step in run.steps
+            if not _crowded(problem, run, step, beside.measurement.stages)
         ]
     return steps, pace
+
+
+def _crowded(problem: Problem, run: StageRun, step: Step, runs: Sequence[StageRun]) -> bool:
+    """Whether a host's cores were all taken by other stages at some time during a step."""
+    host = problem.cluster.node(run.stage.node).host
+    at_once = problem.cluster.device(run.stage.node).workers_at_once
+    if not host or at_once is None:
+        return False
+    beside = (
+        other
+        for other in runs
+        if other is not run and problem.cluster.node(other.stage.node).host == host
+    )
+    return sum(_works_during(other.steps, step) for other in beside) >= at_once
+
+
+def _works_during(steps: Sequence[Step], other: Step) -> bool:
+    """Whether one of a stage's steps, which follow each other, overlaps with another's step."""
+    before = bisect_left(steps, other.computed_s, key=lambda step: step.received_s)
+    return before > 0 and steps[before - 1].computed_s > other.received_s
 
 
 def _seen(beside: Beside) -> Seen:
