@@ -52,7 +52,7 @@ def measure(folder: Path, stages: list[int] | None, runs: int) -> None:
             run = execute(problem, plan, requests, checkpoint, threads=1, losses=losses, gauge=True)
             assert all(record.status == "completed" for record in run.records)
             (one,) = run.recoveries
-            found = struck(as_found(problem, run.speeds), run)
+            found = struck(as_found(problem, run.speeds, run.paces), run)
             (known,) = simulate(found, plan, 0, requests).recoveries
             row = {
                 "stage": stage,

@@ -113,7 +113,7 @@ def measure(folder: Path, first: int, count: int) -> None:
         requests = problem.workload.sample(0)
         run = execute(problem, chain, requests, checkpoint, threads=1, gauge=True)
         measured = summarise(run.records)
-        found = as_found(problem, run.speeds)
+        found = as_found(problem, run.speeds, run.paces)
         row: Row = {"label": label}
         for said, world_of in (("error", found), ("planned_error", problem)):
             predicted = simulate(world_of, chain, 0, requests).metrics

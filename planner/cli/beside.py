@@ -73,7 +73,7 @@ def put_beside(job: Job, measurement: Measurement) -> Beside:
     from planner.sim.simulate import simulate
 
     job = _as_asked(job, measurement)
-    found = as_found(job.problem, measurement.speeds)
+    found = as_found(job.problem, measurement.speeds, measurement.paces)
     simulated = simulate(struck(found, measurement), job.plan, job.seed, job.requests)
     planned = None
     if found is not job.problem:
@@ -94,7 +94,7 @@ def put_beside(job: Job, measurement: Measurement) -> Beside:
 
 def report_of(beside: Beside) -> RunReport:
     """What the run and its prediction say."""
-    from planner.report.hosts import host_speeds
+    from planner.report.hosts import host_speeds, step_speeds
     from planner.report.run import RunReport
     from planner.report.terms import coordinator_terms, hop_terms, recovery_terms, stage_terms
     from planner.report.verified import verification_terms
@@ -132,6 +132,7 @@ def report_of(beside: Beside) -> RunReport:
         ),
         planned=beside.planned,
         hosts=host_speeds(job.problem, measurement.speeds),
+        rehearsed=step_speeds(job.problem, measurement.paces),
         unserved=next((reason for reason in reasons if "nothing replaced" in reason), ""),
     )
 

@@ -82,14 +82,17 @@ def _model(beside: Beside) -> str:
 
 
 def _steps(beside: Beside) -> tuple[list[MeasuredStep], dict[str, Calibration]]:
-    """Steps on devices as fast as they were found, under their names in the profiles.
+    """Steps on devices as fast as their hosts were found, under their names in the profiles.
 
+    What the stages' own steps showed before the run is the profile's to learn, too.
     Those that shared their host with as many others as it has room for are left out: they waited
     for a core, which is no fault of the profile.
     """
     from planner.core.cost.measured import MeasuredStep
+    from planner.core.drift import as_found
 
-    problem, found = beside.job.problem, beside.as_found
+    problem = beside.job.problem
+    found = as_found(problem, beside.measurement.speeds)
     steps: list[MeasuredStep] = []
     pace: dict[str, Calibration] = {}
     for run in beside.measurement.stages:

@@ -87,7 +87,8 @@ GaugeOption = Annotated[
     bool,
     typer.Option(
         "--gauge/--no-gauge",
-        help="Read for a second what each probed host reaches now, and predict with that.",
+        help="Read first what each probed host reaches, have the stages make steps in turn, and "
+        "predict with that.",
     ),
 ]
 DeterministicOption = Annotated[

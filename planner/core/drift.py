@@ -1,17 +1,20 @@
 """Drift: the speeds of a shared machine change; a calibrated problem as its hosts are now.
 
-The memory of a shared host is up to 1.5 times as fast in one minute as in another. A profile says
-what its probe found, and what a few short readings were at the time; the same readings now say by
-how much to scale each of its terms.
+The memory of a shared host is up to 1.5 times as fast in one minute as in another, and whether a
+stage stays in a cache that others use as well is found out by running it. A profile says what its
+probe found, and what a few short readings were at the time; the same readings now say by how much
+to scale each of its terms, and steps of the very stage that a node holds by how much more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from planner.core.cost.measured import MeasuredStep
 from planner.core.device import Device
 from planner.core.engine import Calibration, Efficiency
+from planner.core.pace import factors, moved
 from planner.core.problem import Problem
 
 
@@ -35,11 +38,16 @@ def probed(device: Device) -> Speeds | None:
     return Speeds(device.memory_bytes_per_s, flop_per_s, device.call_s)
 
 
-def as_found(problem: Problem, found: Mapping[str, Speeds]) -> Problem:
+def as_found(
+    problem: Problem,
+    found: Mapping[str, Speeds],
+    paces: Mapping[str, Sequence[MeasuredStep]] | None = None,
+) -> Problem:
     """The problem on nodes as fast as they are found to be, by node id.
 
     Reads scale with the streaming read, products with the square product, overheads with the small
-    operation. Nodes that were not read, or whose device was not probed, stay as they are.
+    operation; where a node made steps of its stage (``paces``), all of it until those are right.
+    Nodes that were not read, or whose device was not probed, stay as they are.
     """
     cluster, engine = problem.cluster, problem.engine
     devices, calibrations = list(cluster.devices), list(engine.calibrations)
@@ -52,7 +60,10 @@ def as_found(problem: Problem, found: Mapping[str, Speeds]) -> Problem:
             own = f"{device.id} of {node.id}"
             slower[node.id] = now.call_s / then.call_s
             devices.append(_paced(device, own, now, then))
-            calibrations.append(_slowed(engine.calibration(device), own, slower[node.id]))
+            own_pace = _slowed(engine.calibration(device), own, slower[node.id])
+            if steps := [replace(s, device=devices[-1]) for s in (paces or {}).get(node.id, ())]:
+                own_pace = moved(own_pace, factors(steps, own_pace))
+            calibrations.append(own_pace)
             node = node.model_copy(update={"device": own})
         nodes.append(node)
     if not slower:

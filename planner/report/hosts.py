@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from planner.core.cost.batch import Batch
+from planner.core.cost.measured import MeasuredStep
 from planner.core.drift import Speeds, probed
 from planner.core.problem import Problem
 from planner.core.units import show
@@ -46,8 +48,47 @@ def host_speeds(problem: Problem, found: Mapping[str, Speeds]) -> tuple[HostSpee
     return tuple(HostSpeeds(tuple(names), *pair) for pair, names in together.items())
 
 
-def hosts_table(hosts: Iterable[HostSpeeds]) -> Table:
-    """One row per host and reading."""
+@dataclass(frozen=True, slots=True)
+class StepSpeed:
+    """A step of the stage that a node holds: as its profile has it, and as found."""
+
+    node: str
+    batch: Batch
+    probed_s: float
+    found_s: float
+
+    def document(self) -> dict[str, Any]:
+        """The JSON object."""
+        return {
+            "node": self.node,
+            "phase": self.batch.phase,
+            "sequences": self.batch.sequences,
+            "new_tokens": self.batch.new_tokens,
+            "probed_s": self.probed_s,
+            "found_s": self.found_s,
+        }
+
+    @property
+    def title(self) -> str:
+        """What was computed, in words."""
+        if self.batch.phase == "prefill":
+            return f"a prompt of {self.batch.new_tokens:g} tokens"
+        return f"a decode step of {self.batch.sequences:g}"
+
+
+def step_speeds(
+    problem: Problem, paces: Mapping[str, Sequence[MeasuredStep]]
+) -> tuple[StepSpeed, ...]:
+    """Of every node that made steps before a run, under the profiles of the problem."""
+    return tuple(
+        StepSpeed(node, step.batch, step.predicted_s(problem.calibration(node)), step.seconds)
+        for node, steps in paces.items()
+        for step in steps
+    )
+
+
+def hosts_table(hosts: Iterable[HostSpeeds], steps: Iterable[StepSpeed] = ()) -> Table:
+    """One row per host and reading, then one per node and step."""
     rows = table("host of", "", ">probed", ">found", ">change")
     for host in hosts:
         for said, name, unit in (
@@ -58,4 +99,8 @@ def hosts_table(hosts: Iterable[HostSpeeds]) -> Table:
             then, now = getattr(host.probed, name), getattr(host.found, name)
             cells = (show(then, unit), show(now, unit), signed(now / then - 1))
             rows.add_row(", ".join(host.nodes), said, *cells)
+    for step in steps:
+        change = signed(step.found_s / step.probed_s - 1)
+        cells = (show(step.probed_s, "s"), show(step.found_s, "s"), change)
+        rows.add_row(step.node, step.title, *cells)
     return rows

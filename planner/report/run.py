@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from planner.core.metrics import LATENCIES, STATISTICS, Metrics
-from planner.report.hosts import HostSpeeds, hosts_table
+from planner.report.hosts import HostSpeeds, StepSpeed, hosts_table
 from planner.report.tables import figure, label, plain_metrics, signed, table
 from planner.report.terms import (
     RecoveryTerm,
@@ -62,6 +62,8 @@ class RunReport:
     verification: VerificationTerms = field(default_factory=VerificationTerms)
     hosts: tuple[HostSpeeds, ...] = ()
     """What the hosts reached when the run began, where they were read."""
+    rehearsed: tuple[StepSpeed, ...] = ()
+    """Steps that the nodes made of their stages then."""
     planned: Metrics | None = None
     """Of a simulation with the speeds of the profiles, where ``predicted`` has those found."""
     unserved: str = ""
@@ -94,6 +96,7 @@ class RunReport:
             "measured": plain_metrics(self.measured),
             "error": self.error,
             "hosts": [host.document() for host in self.hosts],
+            "rehearsed": [step.document() for step in self.rehearsed],
             **self._planned(),
             "sessions": dict(self.sessions),
             "recoveries": [term.document() for term in self.recoveries],
@@ -126,7 +129,7 @@ class RunReport:
         yield ""
         if self.hosts:
             yield "The hosts when the run began; what is predicted counts on the speeds found"
-            yield hosts_table(self.hosts)
+            yield hosts_table(self.hosts, self.rehearsed)
             yield ""
         yield "Steps of the stages, mean over the batches that ran"
         yield terms_table("stage", (*self.stages, *self.coordinator))

@@ -119,6 +119,10 @@ def execute(
         absences=absences(session),
         verified=verified,
         speeds=fleet.speeds,
+        paces={
+            node: own.steps(problem, plan, fleet.slot_tokens)
+            for node, own in fleet.rehearsed.items()
+        },
     )
 
 

@@ -23,6 +23,7 @@ from planner.run.crew import START_S, Post, Worker, WorkerLostError
 from planner.run.frames import PeerLostError
 from planner.run.outlet import Line, Outlet
 from planner.run.places import Here, Place, UnreachableError
+from planner.run.rehearsal import Rehearsed, in_turn
 from planner.run.settings import Settings
 from planner.run.steps import Step
 from planner.run.transport import Channel, LinkShape, Listener, connect
@@ -53,6 +54,8 @@ class Fleet:
         self.lines: list[Line] = []
         self.speeds: dict[str, Speeds] = {}
         """What each node was found to reach at the start, where that was asked for."""
+        self.rehearsed: dict[str, Rehearsed] = {}
+        """Steps that each node made of its stage then."""
         self.slot_tokens = settings.slot_tokens
         self.jobs_sent = 0
         self.plan = plan
@@ -158,6 +161,7 @@ class Fleet:
         self.holders = {post: wanted[node] for node, post in placed.items()}
         if self.settings.gauge:
             self._gauge()
+            self.rehearsed = in_turn([worker for worker in self.workers if worker.post])
 
     def _gauge(self) -> None:
         """Asks one worker of each host, one after the other, what its processor reaches."""

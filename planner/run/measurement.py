@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from planner.core.cluster import Cluster
+from planner.core.cost.measured import MeasuredStep
 from planner.core.drift import Speeds
 from planner.core.metrics import RequestRecord
 from planner.core.plan import Plan, Stage
@@ -67,6 +68,8 @@ class Measurement:
     absences: list[Absence] = field(default_factory=list)
     speeds: Mapping[str, Speeds] = field(default_factory=dict)
     """What the nodes were found to reach at the start, where that was asked for."""
+    paces: Mapping[str, Sequence[MeasuredStep]] = field(default_factory=dict)
+    """Steps of their own stages that they made then."""
     verified: Verified | None = None
     """What receipts and audits came to, where they were asked for."""
 

@@ -1,10 +1,10 @@
 """A stage worker: one process that holds one stage and serves jobs in the order they come.
 
 It is given one end of a connection to the coordinator and does what the control messages that
-come over it say: ``load`` a stage, ``gauge`` the processor, ``connect`` to the next
-process, ``replay`` what it sent before, answer a ``beat``, ``report`` its steps, ``stop``; and,
-where work is verified, what ``Testimony`` answers, to ``hold`` stages of others and to ``audit``
-their work.
+come over it say: ``load`` a stage, ``gauge`` the processor, ``pace`` a step, ``connect`` to the
+next process, ``replay`` what it sent before, answer a ``beat``, ``report`` its steps, ``stop``;
+and, where work is verified, what ``Testimony`` answers, to ``hold`` stages of others and to
+``audit`` their work.
 
 The main thread loads and computes, one thread answers the coordinator, one lets the process
 before this one in. All of it survives the loss of a neighbour: a new one connects.
@@ -50,6 +50,7 @@ from planner.run.gauge import gauge
 from planner.run.linear import as_told
 from planner.run.model import CacheShape, Stage
 from planner.run.outlet import Observer, Outlet
+from planner.run.pace import step_s
 from planner.run.steps import Step
 from planner.run.testimony import Testimony
 from planner.run.transport import Channel, LinkShape, Listener, connect
@@ -95,6 +96,8 @@ class Worker:
                 self._bench.hold(item["hold"])
             elif isinstance(item, dict) and "gauge" in item:
                 self._tell({"gauge": dataclasses.asdict(gauge())})
+            elif isinstance(item, dict) and "pace" in item:
+                self._pace(item["pace"])
             elif isinstance(item, dict):
                 self._load(item)
             else:
@@ -145,6 +148,11 @@ class Worker:
         threading.Thread(target=self._let_in, args=(listener,), daemon=True).start()
         self._tell(_described(stage) | {"port": listener.port})
 
+    def _pace(self, phase: Phase) -> None:
+        """Makes a step of its stage that no request asked for."""
+        if self._stage is not None:
+            self._tell({"pace": step_s(self._stage, self._wire, phase)})
+
     def _open(self, order: dict[str, Any]) -> Checkpoint:
         """The weights that it computes with."""
         return open_checkpoint(Path(order["checkpoint"]), range(order["start"], order["stop"]))
@@ -193,7 +201,7 @@ class Worker:
             self._tell({"replaying": self._outlet.replay(order["live"], order["as_sent"])})
         elif "report" in message:
             self._tell({"steps": list(self._steps)})
-        elif "audit" in message or "hold" in message or "gauge" in message:
+        elif "audit" in message or "hold" in message or "gauge" in message or "pace" in message:
             self._next(message)
         else:
             self._testimony.answer(message)

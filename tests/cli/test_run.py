@@ -74,6 +74,9 @@ def test_hosts_are_read_first_and_what_the_run_took_corrects_the_profile(scene: 
     assert host["call_s"]["probed"] == 2e-6
     assert host["call_s"]["found"] > 0
     assert host["memory_bytes_per_s"]["found"] > 0
+    made = [(step["node"], step["phase"]) for step in document["rehearsed"]]
+    assert made == [("a", "prefill"), ("a", "decode"), ("b", "prefill"), ("b", "decode")]
+    assert all(step["probed_s"] > 0 and step["found_s"] > 0 for step in document["rehearsed"])
     assert document["planned"]["mean_tpot_ms"] != document["predicted"]["mean_tpot_ms"]
     assert Path(document["calibration"]["file"]).parent.parent == corrected
     for row in document["calibration"]["corrections"]:

@@ -5,7 +5,8 @@ import pytest
 from planner.core.cost import Batch
 from planner.core.cost.measured import MeasuredStep
 from planner.core.engine import Calibration, Efficiency, Engine
-from planner.fit.feedback import MOST, Seen, corrected, moved
+from planner.core.pace import MOST, moved
+from planner.fit.feedback import Seen, corrected
 from tests.core.world import device, model, quant
 
 START = Calibration(
