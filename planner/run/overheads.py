@@ -87,7 +87,8 @@ def _takeover_s(problem: Problem, quant: QuantScheme, path: Path, on: str) -> fl
         device=on,
         losses=[Loss("", at_s, 0.0, post=(0, 1)) for at_s in _LOSSES_S],
     )
-    again = [step.compute_s for step in run.stages[1].steps if step.phase == "prefill"]
+    # A replay stops before the head, as the stage does that was never lost.
+    again = [step.compute_s for step in run.stages[0].steps if step.phase == "prefill"]
     replayed_s = _USERS * statistics.median(again)
     took_s = [one.recovered_s - one.found_s - replayed_s for one in run.recoveries]
     return max(0.0, statistics.median(took_s)) if took_s else 0.0
