@@ -10,28 +10,16 @@ import time
 
 import torch
 
-from planner.core.cost.batch import Batch, Phase
+from planner.core.cost.batch import Phase
 from planner.run.compute import hidden, result_of
 from planner.run.frames import Frame, Kind, Seat
-from planner.run.model import CacheShape, Stage
-
-PHASES: tuple[Phase, ...] = ("prefill", "decode")
-
-_TOKENS = 64
-"""Tokens of the prompt, and in the cache of every sequence that decodes."""
-
-
-def paced(phase: Phase, cache: CacheShape) -> Batch:
-    """What is computed: a prompt, or a token of as many sequences as there are seats."""
-    tokens = max(1, min(_TOKENS, cache.slot_tokens - 1))
-    if phase == "prefill":
-        return Batch.prefill(tokens)
-    return Batch.decode(cache.slots, cache.slots * tokens)
+from planner.run.model import Stage
+from planner.run.rehearsal import held_tokens
 
 
 def step_s(stage: Stage, wire: str, phase: Phase) -> float:
     """One step of a stage; it leaves nothing in the cache that a session would count on."""
-    tokens = max(1, min(_TOKENS, stage.cache.slot_tokens - 1))
+    tokens = held_tokens(stage.cache.slot_tokens)
     if phase == "prefill":
         frame = _frame(stage, Kind.PREFILL, (Seat(slot=0, position=0, tokens=tokens),), tokens)
     else:

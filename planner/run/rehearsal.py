@@ -8,14 +8,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from planner.core.cost.batch import Phase
+from planner.core.cost.batch import Batch, Phase
 from planner.core.cost.measured import MeasuredStep
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.run.crew import START_S, Post, Worker
-from planner.run.model import CacheShape
-from planner.run.pace import PHASES, paced
 
+PHASES: tuple[Phase, ...] = ("prefill", "decode")
+_TOKENS = 64
 _PHASE_S = 0.75
 _LEAST_ROUNDS = 3
 
@@ -31,14 +31,23 @@ class Rehearsed:
         """As the cost model knows them."""
         pipeline = plan.pipelines[self.post[0]]
         stage = pipeline.stages[self.post[1]]
-        cache = CacheShape(pipeline.max_num_seqs, slot_tokens)
+        tokens, seats = held_tokens(slot_tokens), pipeline.max_num_seqs
+        batches = {
+            "prefill": Batch.prefill(tokens),
+            "decode": Batch.decode(seats, seats * tokens),
+        }
         device, quant = problem.cluster.device(stage.node), problem.quant(stage.quant)
         return [
             MeasuredStep(
-                device, problem.model, stage.start, stage.stop, quant, paced(phase, cache), seconds
+                device, problem.model, stage.start, stage.stop, quant, batches[phase], seconds
             )
             for phase, seconds in self.taken_s.items()
         ]
+
+
+def held_tokens(slot_tokens: int) -> int:
+    """Tokens of the prompt that is computed, and in the cache of every sequence that decodes."""
+    return max(1, min(_TOKENS, slot_tokens - 1))
 
 
 def in_turn(workers: Sequence[Worker]) -> dict[str, Rehearsed]:
