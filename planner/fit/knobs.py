@@ -180,7 +180,7 @@ def _felt(row: MeasuredSpeed) -> list[str]:
     prompts = row.speed in ("prefill_tok_s", "ttft_ms") or row.load.batch > 1
     if row.load.batch > 1:
         found.append("sequence_overhead_s")
-    if row.speed == "prefill_tok_s":
+    if row.speed == "prefill_tok_s":  # a TTFT under load has too much else in it
         found.append("fill_width")
     if row.count > 1:
         found += ["sync_s", "sync_bandwidth"]

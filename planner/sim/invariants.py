@@ -33,7 +33,7 @@ def violations(result: SimResult, plan: Plan, requests: int) -> list[str]:
         if seated > pipeline.max_num_seqs:
             broken.append(f"4: {seated} sequences in {pipeline.max_num_seqs} seats")
     for place, share in (result.stage_busy | result.link_busy).items():
-        if not -_SLACK <= share <= 1 + _SLACK:
+        if not 0 <= share <= 1 + _SLACK:
             broken.append(f"5: {place} was busy {share:.3f} of the time")
     if not math.isclose(
         sum(result.cost.values()), result.metrics.usd_per_hour or 0.0, rel_tol=1e-9, abs_tol=1e-12

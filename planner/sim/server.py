@@ -6,6 +6,10 @@ from collections import deque
 from dataclasses import dataclass, field
 
 
+_ROUNDING_S = 1e-9
+"""What differences of sums may leave of work that has not begun."""
+
+
 @dataclass(slots=True)
 class Server:
     """First come, first served, in the order ``serve`` is called."""
@@ -21,7 +25,8 @@ class Server:
         ahead_s = max(0.0, self.free_s - now_s)
         for start_s, end_s in self.idle_s:
             ahead_s -= max(0.0, end_s - max(start_s, now_s))
-        return self.promised_s - ahead_s
+        worked_s = self.promised_s - ahead_s
+        return 0.0 if -_ROUNDING_S < worked_s < 0 else worked_s
 
     def serve(self, now_s: float, service_s: float, from_s: float = 0.0) -> tuple[float, float]:
         """When something that comes now, or at ``from_s``, begins and ends (s)."""
