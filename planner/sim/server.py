@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-
 _ROUNDING_S = 1e-9
 """What differences of sums may leave of work that has not begun."""
 
