@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 
 from planner.core.cluster import Node
@@ -20,6 +21,8 @@ _NODES = 4
 """Nodes that are tried in the places of others, those nearest to the coordinator first."""
 _PLACES = 3
 """Places in which each is tried, those in its region first."""
+_EQUAL = 5e-4
+"""Relative difference that four printed digits cannot show."""
 
 
 def left_out(problem: Problem, solution: Solution) -> tuple[LeftOut, ...]:
@@ -83,9 +86,10 @@ def _swapped(problem: Problem, solution: Solution, node: Node) -> str:
     if not tried:
         return "none of the stages it was tried for fits or can be reached there"
     cost, away, value = min(tried)
-    if cost < as_cost(problem, solution.value):
-        return f"in the place of {away} as good: {value:.4g} instead of {solution.value:.4g} {unit}"
-    return f"in the place of {away}: {value:.4g} instead of {solution.value:.4g} {unit}"
+    if math.isclose(value, solution.value, rel_tol=_EQUAL):
+        return f"no better and no worse in the place of {away}"
+    better = "even better: " if cost < as_cost(problem, solution.value) else ""
+    return f"in the place of {away}: {better}{value:.4g} instead of {solution.value:.4g} {unit}"
 
 
 def _with(problem: Problem, plan: Plan, node: Node) -> Iterator[tuple[float, str, float]]:

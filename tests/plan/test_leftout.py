@@ -12,7 +12,8 @@ from planner.plan.solve import solve
 from tests.core.world import device, model, problem
 
 
-def world() -> Problem:
+def world(*twins: str) -> Problem:
+    """A cluster in which one node is right, and nodes like that one under other names."""
     nodes = [
         Node(id="home", region="eu", device=None),
         Node(id="fast", region="eu", device="fast"),
@@ -20,6 +21,7 @@ def world() -> Problem:
         Node(id="small", region="eu", device="small"),
         Node(id="far", region="us", device="fast"),
         Node(id="alone", region="moon", device="fast"),
+        *(Node(id=twin, region="eu", device="fast") for twin in twins),
     ]
     links = [
         Link(src=f"region:{a}", dst=f"region:{b}", one_way_latency=0.01, bandwidth=1e7)
@@ -59,3 +61,8 @@ def test_what_a_swap_would_come_to_is_predicted() -> None:
     changed = Plan(pipelines=(pipeline.model_copy(update={"stages": (swapped,)}),))
     value = objective_value(world(), predict(world(), changed).metrics)
     assert why == f"in the place of fast: {value:.4g} instead of {solution.value:.4g} ms"
+
+
+def test_a_twin_of_a_chosen_node_is_no_better_and_no_worse() -> None:
+    (why,) = (one.why for one in solve(world("twin")).left_out if one.nodes == ("twin",))
+    assert why == "no better and no worse in the place of fast"
