@@ -296,6 +296,8 @@ class Coupled:
 
     def _rate(self, level: Level, low: float, high: float) -> float:
         """How fast the least cost grows over an interval of length; 0 where it does not."""
+        if high <= low:
+            return 0.0
         before, after = self._least(level, low, math.inf), self._least(level, high, math.inf)
         if math.isinf(after):
             return 0.0
