@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from planner.core.cluster import Node
 from planner.core.cost import Batch, traverse
+from planner.core.engine import Engine
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem, Serving
 from planner.core.speculation import Speculation
@@ -34,9 +35,23 @@ def split(world: Problem, cuts: list[int], seats: int = 1, groups: int = 1) -> P
     return Plan(pipelines=(Pipeline(stages=stages, max_num_seqs=seats, micro_batches=groups),))
 
 
+def engines() -> st.SearchStrategy[Engine]:
+    """Engines that compute prompts in pieces of their own making."""
+    return st.builds(
+        engine,
+        prefill_chunk=st.sampled_from([None, 7, 64]),
+        chunks_overlap=st.booleans(),
+        scheduler=st.sampled_from(["runtime", "vllm"]),
+        max_num_batched_tokens=st.sampled_from([16, 2048]),
+    )
+
+
 @st.composite
-def worlds(draw: st.DrawFn) -> tuple[Problem, Plan]:
-    """A pipeline of one to four stages with unlike layers, links and lengths."""
+def worlds(draw: st.DrawFn, *, in_jobs: bool = False) -> tuple[Problem, Plan]:
+    """A pipeline of one to four stages with unlike layers, links and lengths.
+
+    Its prompts may be several jobs each where ``in_jobs`` says so.
+    """
     count = draw(st.integers(1, 4))
     layers = draw(st.integers(count, 8))
     cuts = sorted(
@@ -67,6 +82,7 @@ def worlds(draw: st.DrawFn) -> tuple[Problem, Plan]:
         links=ways,
         devices=[device(memory_bandwidth=draw(st.sampled_from([1e8, 1e11])))],
         model=shape,
+        engine=draw(engines()) if in_jobs else engine(),
         serving=Serving(return_path=draw(st.sampled_from(["direct", "relayed", "star"]))),
         workload=Workload(
             arrivals=Closed(kind="closed", concurrency=1),
@@ -79,7 +95,7 @@ def worlds(draw: st.DrawFn) -> tuple[Problem, Plan]:
 
 
 @settings(max_examples=100, deadline=None)
-@given(worlds())
+@given(worlds(in_jobs=True))
 def test_one_request_alone_takes_what_the_cost_model_says(made: tuple[Problem, Plan]) -> None:
     world, plan = made
     prompt, output = world.workload.prompt.max_tokens, world.workload.output.max_tokens

@@ -212,6 +212,8 @@ class Engine(Card):
     """Further ways that the planner may choose from."""
     prefill_chunk: Count | None = None
     """Tokens of a prompt that are computed at a time; all of them where it is absent."""
+    chunks_overlap: bool = True
+    """Whether the stages of a pipeline compute different chunks of a prompt at once."""
     chunks_at_once: Count | None = None
     """Chunks of a prompt that devices with layers of their own compute at a time: the engine keeps
     as many copies of what they hand over. All where it is absent."""
@@ -252,6 +254,15 @@ class Engine(Card):
             )
         self._found[device.id] = device, self.calibrations, best
         return best
+
+    @property
+    def passes_chunks(self) -> bool:
+        """Whether each chunk of a prompt goes down a pipeline as a job of its own.
+
+        Devices with layers of their own pass chunks on within their node instead.
+        """
+        layered = "layer" in (self.split, *self.other_splits)
+        return self.prefill_chunk is not None and self.chunks_overlap and not layered
 
     @cached_property
     def _found(self) -> dict[str, tuple[Device, tuple[Calibration, ...], Calibration]]:

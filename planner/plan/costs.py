@@ -32,6 +32,7 @@ from planner.core.model import Layer
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.plan.classes import NodeClass
+from planner.plan.prompt import Prompt
 from planner.plan.queueing import Load
 from planner.plan.room import capacity_bytes, needs
 from planner.plan.times import decode_batch, over_steps
@@ -170,25 +171,22 @@ def criteria(
 ) -> list[Criterion]:
     """Prompt, gap between prompts, decode at each batch, and the gap of decode if groups need it.
 
-    The order is that of the fields of ``Steps``.
+    The order is that of the fields of ``Steps``, but for prompts that overlap with themselves.
     """
     between = between or lines(problem, classes)
     kinds, machines = _kinds(problem, classes, ways)
     room = np.stack([_fits(problem, name, way, load.seats) for name, way in machines])
-    prefill = Batch.prefill(load.prompt_tokens)
+    prompt = Prompt.of(problem, load)
 
-    def made(over: Over, longest: bool) -> Criterion:
+    def made(over: Over, longest: bool, sent: Over | None = None) -> Criterion:
         tables = [
             _stage_table(problem, way.quant, chip(problem, name, way.split), over)
             for name, way in machines
         ]
-        messages = _messages(problem, ways, between, over, longest)
+        messages = _messages(problem, ways, between, sent or over, longest)
         return Criterion(np.stack(tables) + room, kinds, *messages, longest)
 
-    def once(time_s: Callable[[Batch], float]) -> float:
-        return time_s(prefill)
-
-    result = [made(once, longest=False), made(once, longest=True)]
+    result = [made(prompt.least, longest=False), made(prompt.all, True, prompt.sent)]
     for longest in (False, True) if load.groups > 1 else (False,):
         for batch in load.batches:
 
@@ -270,7 +268,8 @@ def _messages(
     def messages_s(kinds: Kinds, payload: Callable[[Batch], float]) -> Array:
         def one(link: Link | None) -> float:
             def seconds(batch: Batch) -> float:
-                moved = transfer_time(link, payload(batch), problem.engine, batch.phase)
+                phase = "decode" if batch.silent else batch.phase  # no slow start behind others
+                moved = transfer_time(link, payload(batch), problem.engine, phase)
                 return moved.busy_s if longest else moved.total_s
 
             return over(seconds)

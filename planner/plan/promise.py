@@ -13,6 +13,7 @@ from planner.core.problem import Problem
 from planner.core.requirements import OBJECTIVES, MustHave
 from planner.core.workload import Fixed
 from planner.plan.activity import home_usd_per_hour
+from planner.plan.prompt import Prompt
 from planner.plan.queueing import STATISTICS, Felt, Load, Steps, felt
 
 _LATENCIES = {
@@ -51,12 +52,14 @@ def judge(problem: Problem, load: Load, share: float) -> Judge:
         names.add(_LATENCIES[problem.requirements.objective][0])
     wanted = {name: percent for name, percent in STATISTICS.items() if name in names}
     no_gaps = (0.0,) * batches
+    behind = Prompt.of(problem, load).behind
 
     def promise(vector: Sequence[float], rent: float) -> Promise:
         if not all(map(math.isfinite, vector)):
             return REFUSED
         gaps = tuple(vector[2 + batches :]) or no_gaps
-        steps = Steps(vector[0], vector[1], tuple(vector[2 : 2 + batches]), gaps)
+        prefill_s = vector[0] + behind * vector[1]
+        steps = Steps(prefill_s, vector[1], tuple(vector[2 : 2 + batches]), gaps)
         result = felt(load, steps, wanted)
         if result.overloaded or not _within(bounds_s, result):
             return REFUSED

@@ -42,6 +42,7 @@ from planner.plan.promise import (
     pipeline_cost,
     worst,
 )
+from planner.plan.prompt import Prompt
 from planner.plan.tables import State, least, reach
 from planner.plan.ways import Cut, assembled, ways
 
@@ -91,6 +92,7 @@ class Structure:
         groups = min(self.problem.serving.micro_batches, self.seats)
         self.load = load_of(self.problem, self.seats, groups, share)
         self.judge = judge(self.problem, self.load, share)
+        self.overlapping = Prompt.of(self.problem, self.load).overlapping
         self.ways = ways(self.problem, self.classes, self.quants)
         self.owners = [way.owner for way in self.ways]
         self.criteria = criteria(self.problem, self.classes, self.ways, self.load)
@@ -150,7 +152,7 @@ class Structure:
             state,
             lambda vector: self._judge(state, vector),
             self._exact_cost,
-            prune=not (self._variable_costs or self._shared_hosts),
+            prune=not (self._variable_costs or self._shared_hosts or self.overlapping),
             limit=limit,
         )
         if found.cuts is None and math.isfinite(found.bound):

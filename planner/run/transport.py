@@ -74,19 +74,28 @@ class Line:
         self._draws = stream(shape.seed, "jitter")
         self._free_s = 0.0
         self._last_s = 0.0
+        self._prompt_bytes = 0
+        """Of a prompt that has begun to pass in chunks."""
 
     def due_s(self, now_s: float, size_bytes: int, kind: Kind = Kind.DECODE) -> float:
         """When a message handed over at ``now_s`` reaches the other end; prompts ramp up."""
         shape = self._shape
-        round_trip_s = 2 * shape.one_way_latency_s
-        initial_bytes = shape.initial_window_bytes if kind is Kind.PREFILL else None
-        ramp = ramp_s(size_bytes, initial_bytes, round_trip_s, shape.bytes_per_s)
-        self._free_s = max(now_s, self._free_s) + size_bytes / shape.bytes_per_s + ramp
+        self._free_s = max(now_s, self._free_s) + size_bytes / shape.bytes_per_s
+        if kind in (Kind.CHUNK, Kind.PREFILL):
+            before_bytes = self._prompt_bytes
+            self._free_s += self._ramp_s(before_bytes + size_bytes) - self._ramp_s(before_bytes)
+            self._prompt_bytes = before_bytes + size_bytes if kind is Kind.CHUNK else 0
         delay_s = shape.one_way_latency_s
         if shape.jitter_s:
             delay_s = max(0.0, self._draws.gauss(delay_s, shape.jitter_s))
         self._last_s = max(self._last_s, self._free_s + delay_s + shape.relay_s)
         return self._last_s
+
+    def _ramp_s(self, size_bytes: int) -> float:
+        """What slow start adds to so many bytes on a connection that was idle (s)."""
+        shape = self._shape
+        round_trip_s = 2 * shape.one_way_latency_s
+        return ramp_s(size_bytes, shape.initial_window_bytes, round_trip_s, shape.bytes_per_s)
 
 
 class Channel:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from planner.core.cost.traversal import coordinator_s
+from planner.core.cost.traversal import coordinator_s, jobs_of
 from planner.core.rng import stream
 from planner.core.schedule import Job
 from planner.sim.lane import Schedule
@@ -77,14 +77,27 @@ class HopLane:
             self._start(job)
 
     def _start(self, job: Job[Served]) -> None:
-        number = self.run.number()
-        self.flying[number] = job
-        problem = self.run.problem
-        batches = batches_of(job, problem.serving.checked_tokens, problem.engine.kv_skew)
-        way = Way(self, job, number, batches)
-        own_s = coordinator_s(problem, batches[0])
+        ways = self._ways(job)
+        self.flying[ways[-1].number] = job
+        own_s = coordinator_s(self.run.problem, ways[0].batches[0])
         _, ready_s = self.coordinator.serve(self.now(), own_s)
-        self.at(ready_s, way.next_hop)
+        for way in ways:
+            self.at(ready_s, way.next_hop)
+
+    def _ways(self, job: Job[Served]) -> list[Way]:
+        """A job's way; where it is a prompt that goes in chunks, one for each."""
+        problem, number = self.run.problem, self.run.number
+        batches = batches_of(job, problem.serving.checked_tokens, problem.engine.kv_skew)
+        if job.phase == "decode" or job.pieces:
+            return [Way(self, job, number(), batches)]
+        chunks = jobs_of(problem, batches[0], seats=1)
+        ways = [
+            Way(self, job, number(), (chunk,), tuple(chunks[:index]))
+            for index, chunk in enumerate(chunks)
+        ]
+        for way in ways[:-1]:
+            way.part_of = ways[-1].number
+        return ways
 
     def take_back(self, number: int, job: Job[Served]) -> None:
         """Hands out the tokens of a job that is back."""

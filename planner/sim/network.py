@@ -83,13 +83,19 @@ class Wire:
     """When the latest message that has passed the downlink has arrived."""
 
     def send(
-        self, problem: Problem, now_s: float, payload_bytes: float, phase: Phase
+        self,
+        problem: Problem,
+        now_s: float,
+        payload_bytes: float,
+        phase: Phase,
+        before_bytes: float = 0.0,
     ) -> tuple[float, float]:
         """When a message handed over now begins to be sent, and when it has arrived (s).
 
-        What is before it on the receiver's downlink is known only when its first byte is there.
+        ``before_bytes`` of the same prompt go right before it. What is before it on the receiver's
+        downlink is known only when its first byte is there.
         """
-        moved = self.carriers[phase].transfer(payload_bytes)
+        moved = self.carriers[phase].transfer(payload_bytes, before_bytes)
         size_bytes = payload_bytes + problem.engine.frame_bytes
         passes_s = now_s if self.up is None else self.up.pass_on(now_s, size_bytes)[0]
         begin_s, sent_s = self.server.serve(now_s, moved.busy_s, passes_s)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from planner.core.cost import Batch
 from planner.core.cost.batch import Phase
-from planner.core.cost.traversal import arrivals, payloads_bytes
+from planner.core.cost.traversal import arrivals, jobs_of, payloads_bytes
 from planner.core.plan import Pipeline
 from planner.core.problem import Problem
 from planner.sim.network import Latency, Wire, Worker
@@ -58,6 +58,10 @@ class Load:
     piece: Piece | None = None
     """Where it is a decode step."""
     context: float = 0.0
+    silent: bool = False
+    """Whether more of its prompt follows: it ends at the last stage."""
+    ahead: Sequence[Load] = ()
+    """Earlier chunks of its prompt, each a job of its own."""
 
 
 class Hop(NamedTuple):
@@ -86,6 +90,8 @@ class Pace:
     """By number of sequences."""
     jobs: int = 0
     """Jobs that went all the way, and the tokens in them."""
+    silent_jobs: int = 0
+    """Of these, jobs that ended at the last stage."""
     new_tokens: int = 0
     sampled_tokens: int = 0
     own_s: float = field(init=False)
@@ -136,9 +142,26 @@ class Pace:
         """A whole prompt."""
         found = self.prompts.get(tokens)
         if found is None:
-            stages_s = [worker.straight.terms.lonely_prompt_s(tokens, 0) for worker in self.workers]
-            found = self.prompts[tokens] = self._load("prefill", tokens, 1, stages_s)
+            *ahead, found = self._jobs(tokens)
+            found.ahead = ahead
+            self.prompts[tokens] = found
         return found
+
+    def _jobs(self, tokens: int) -> Iterator[Load]:
+        """What the jobs ask for in which a prompt goes down the pipeline."""
+        before_bytes = [0.0] * len(self.places)
+        for job in jobs_of(self.problem, Batch.prefill(tokens), seats=1):
+            new, cached, silent = int(job.new_tokens), int(job.context_tokens), job.silent
+            stages_s = [
+                worker.straight.terms.lonely_prompt_s(new, cached, silent=silent)
+                for worker in self.workers
+            ]
+            load = self._load("prefill", new, 0 if silent else 1, stages_s, before_bytes)
+            load.silent = silent
+            for hop in self.hops:
+                if hop.place < self.stops[-1]:
+                    before_bytes[hop.place] += self.message_bytes(hop, load)
+            yield load
 
     def beside(self, sequences: int, context: float, prompts: Sequence[Prompt]) -> Load:
         """A step with pieces of prompts and ``sequences`` that decode."""
@@ -161,11 +184,19 @@ class Pace:
             stages_s.append(time_s)
         return self._load("decode" if sequences else "prefill", tokens, count, stages_s)
 
-    def _load(self, phase: Phase, new: int, sampled: int, stages_s: Sequence[float]) -> Load:
+    def _load(
+        self,
+        phase: Phase,
+        new: int,
+        sampled: int,
+        stages_s: Sequence[float],
+        before_bytes: Sequence[float] | None = None,
+    ) -> Load:
         taken_s = [0.0] * len(self.places)
         for index, wire, per_new, per_sampled in self.hops:
             payload = new * per_new + sampled * per_sampled
-            taken_s[index] = wire.carriers[phase].busy_s(payload)
+            behind = before_bytes[index] if before_bytes else 0.0
+            taken_s[index] = wire.carriers[phase].busy_s(payload, behind)
         for index, time_s in zip(self.stops, stages_s, strict=True):
             taken_s[index] = time_s
         return Load(taken_s, new, sampled)
@@ -208,9 +239,16 @@ class Pace:
             self.note_steps(load.piece, load.context, 1)
             return
         self.jobs += 1
+        self.silent_jobs += load.silent
         self.new_tokens += load.new_tokens
         self.sampled_tokens += load.sampled_tokens
-        self.once_s = [a + b for a, b in zip(self.once_s, load.taken_s, strict=True)]
+        ends = self.ends(load)
+        for index in range(ends):
+            self.once_s[index] += load.taken_s[index]
+
+    def ends(self, load: Load) -> int:
+        """How many places a job passes."""
+        return self.stops[-1] + 1 if load.silent else len(self.places)
 
     def note_steps(self, piece: Piece, context: float, rounds: int) -> None:
         """Notes that decode steps went all the way, each with ``size`` more cached tokens."""
@@ -234,8 +272,9 @@ class Pace:
             piece.times, piece.context = 0, 0.0
         for place, spent_s in zip(self.places, busy_s, strict=True):
             place.server.promised_s += spent_s
-        for _, wire, per_new, per_sampled in self.hops:
+        for index, wire, per_new, per_sampled in self.hops:
+            jobs = self.jobs - self.silent_jobs * (index > self.stops[-1])
             wire.sent_bytes += self.new_tokens * per_new + self.sampled_tokens * per_sampled
-            wire.sent_bytes += self.jobs * self.problem.engine.frame_bytes
+            wire.sent_bytes += jobs * self.problem.engine.frame_bytes
         self.once_s = [0.0] * len(self.places)
-        self.jobs = self.new_tokens = self.sampled_tokens = 0
+        self.jobs = self.silent_jobs = self.new_tokens = self.sampled_tokens = 0

@@ -124,6 +124,10 @@ class RoundLane:
         flights, finished = self.flights, False
         while flights and flights[0].ends_s <= now_s:
             flight = flights.popleft()
+            for chunk in flight.ahead:
+                self.pace.note(chunk.load)
+                if self.run.watch is not None:
+                    self.run.watch.see_flight(self.pace, chunk, now_s)
             self.pace.note(flight.load)
             if self.run.watch is not None:
                 self.run.watch.see_flight(self.pace, flight, now_s)
@@ -176,13 +180,17 @@ class RoundLane:
             self._start(job, now_s)
 
     def _start(self, job: Job[Served], now_s: float) -> None:
-        self._fly(Flight(job, self._load(job)), now_s)
+        load = self._load(job)
+        ahead = [Flight(job, chunk) for chunk in load.ahead]
+        self._fly(Flight(job, load, ahead=ahead), now_s)
 
     def _fly(self, flight: Flight, now_s: float) -> None:
         self.run.happened += 1
         ready_s = now_s
         if self.pace.own_s:
             _, ready_s = self.coordinator.serve(now_s, self.pace.own_s)
+        for chunk in flight.ahead:
+            self.track.fly(chunk, ready_s)
         self.track.fly(flight, ready_s)
         self.flights.append(flight)
 
@@ -283,9 +291,10 @@ class RoundLane:
         unused: list[tuple[Latency, float]] = []
         while self.flights:
             flight = self.flights.popleft()
-            unused += self.track.book(flight, now_s)
-            if self.run.watch is not None:
-                self.run.watch.see_flight(self.pace, flight, now_s)
+            for one in (*flight.ahead, flight):
+                unused += self.track.book(one, now_s)
+                if self.run.watch is not None:
+                    self.run.watch.see_flight(self.pace, one, now_s)
             self.dropped.append(flight.job)
         for latency, drawn_s in reversed(unused):
             latency.give_back(drawn_s)

@@ -24,6 +24,8 @@ class Flight:
     """By place: when the place is free for the next."""
     drawn_s: Sequence[float] = ()
     """Latencies of the wires that vary."""
+    ahead: Sequence[Flight] = ()
+    """Earlier chunks of its prompt, which go no further than the last stage."""
 
 
 @dataclass(slots=True)
@@ -37,10 +39,13 @@ class Track:
     """By wire that varies: when the job before arrived, which none overtakes."""
     beyond: Sequence[tuple[float, Latency | None]] = field(init=False)
     """By place: what is on the way after it, and what is drawn."""
+    inward: Sequence[tuple[float, Latency | None]] = field(init=False)
+    """Of these, the places up to the last stage."""
 
     def __post_init__(self) -> None:
         places = self.pace.places
         self.beyond = tuple(zip(self.pace.after_s, self.pace.draws, strict=True))
+        self.inward = self.beyond[: self.pace.stops[-1] + 1]
         self.free_s = [place.server.free_s for place in places]
         self.last_s = [place.last_s if isinstance(place, Wire) else 0.0 for place in places]
 
@@ -49,7 +54,7 @@ class Track:
         free_s, last_s = self.free_s, self.last_s
         at_s, came_s, drawn_s, index = ready_s, [ready_s], [], 0
         taken_s = flight.load.taken_s
-        for after_s, draw in self.beyond:
+        for after_s, draw in self.inward if flight.load.silent else self.beyond:
             if free_s[index] > at_s:
                 at_s = free_s[index]
             at_s = free_s[index] = at_s + taken_s[index]
@@ -73,11 +78,14 @@ class Track:
     def book(self, flight: Flight, now_s: float) -> list[tuple[Latency, float]]:
         """Puts a job on the accounts of the places that it has come to; draws it did not need."""
         drawn_s, unused = iter(flight.drawn_s), []
-        for index, place in enumerate(self.pace.places):
+        ends = self.pace.ends(flight.load)
+        for index, place in enumerate(self.pace.places[:ends]):
             if flight.came_s[index] <= now_s:
                 place.server.free_s = flight.done_s[index]
                 place.server.promised_s += flight.load.taken_s[index]
         for hop in self.pace.hops:
+            if hop.place >= ends:
+                break
             latency_s = next(drawn_s) if hop.wire.latency_s else 0.0
             if flight.came_s[hop.place] <= now_s:
                 hop.wire.sent_bytes += self.pace.message_bytes(hop, flight.load)

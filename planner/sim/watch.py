@@ -42,7 +42,7 @@ class Watch:
 
     def see_flight(self, pace: Pace, flight: Flight, until_s: float) -> None:
         """A job passes the places that it comes to by ``until_s``."""
-        for index, place in enumerate(pace.places):
+        for index, place in enumerate(pace.places[: pace.ends(flight.load)]):
             if flight.came_s[index] <= until_s:
                 began_s = flight.done_s[index] - flight.load.taken_s[index]
                 self.see(

@@ -25,22 +25,34 @@ class Way:
     job: Job[Served]
     number: int
     batches: tuple[Batch, ...]
+    before: tuple[Batch, ...] = ()
+    """Chunks of the same prompt that go right before it."""
+    part_of: int | None = None
+    """The job that brings the token of a prompt of which this is an earlier chunk."""
     hop: int = -1
     payloads: tuple[float, ...] = ()
+    before_bytes: tuple[float, ...] = ()
+    """By hop: of the chunks before it."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was given up."""
+        answered = self.number if self.part_of is None else self.part_of
+        return answered not in self.lane.flying
 
     def next_hop(self) -> None:
         """Goes onto the wire to the next stage, or to the coordinator."""
         lane = self.lane
-        if self.number not in lane.flying:
+        ended = self.part_of is not None and self.hop == self._stops()[-1]
+        if self.lost or ended:
             return
         problem = lane.run.problem
         if not self.payloads:
-            pipeline = lane.run.plan.pipelines[lane.index]
-            self.payloads = payloads_bytes(problem, pipeline, sent(self.batches))
+            self._measure()
         self.hop += 1
         wire = lane.network.routes[lane.index][self.hop]
-        now_s, size = lane.now(), self.payloads[self.hop]
-        began_s, arrives_s = wire.send(problem, now_s, size, self.batches[0].phase)
+        now_s, size, before = lane.now(), self.payloads[self.hop], self.before_bytes[self.hop]
+        began_s, arrives_s = wire.send(problem, now_s, size, self.batches[0].phase, before)
         if wire.down is None:
             self._arrive(wire, now_s, began_s, arrives_s)
             return
@@ -51,6 +63,17 @@ class Way:
 
         lane.at(wire.first_s, come_in)
 
+    def _measure(self) -> None:
+        """Finds out the bytes of every hop."""
+        problem, pipeline = self.lane.run.problem, self.lane.run.plan.pipelines[self.lane.index]
+        self.payloads = payloads_bytes(problem, pipeline, sent(self.batches))
+        before = [0.0] * len(self.payloads)
+        for chunk in self.before:
+            for hop, size_bytes in enumerate(payloads_bytes(problem, pipeline, chunk)):
+                if hop <= self._stops()[-1]:
+                    before[hop] += size_bytes + problem.engine.frame_bytes
+        self.before_bytes = tuple(before)
+
     def _arrive(self, wire: Wire, came_s: float, began_s: float, arrives_s: float) -> None:
         self._note(f"{wire.src} -> {wire.dst}", came_s, began_s, arrives_s)
         self.lane.at(arrives_s, self._next())
@@ -58,7 +81,7 @@ class Way:
     def compute(self) -> None:
         """Waits for the stage and has it compute."""
         lane = self.lane
-        if self.number not in lane.flying:
+        if self.lost:
             return
         worker = lane.network.pipelines[lane.index][self._stops().index(self.hop)]
         came_s, life = lane.now(), worker.lives

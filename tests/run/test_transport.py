@@ -25,6 +25,18 @@ def test_a_line_is_busy_for_bytes_over_rate_and_delays_overlap() -> None:
     assert line.due_s(7.0, 100) == 18.0
 
 
+def test_a_prompt_in_chunks_opens_the_window_once() -> None:
+    """100 bytes/s, 10 s round trip: 100 bytes, a wait of 9 s, 200 bytes, one of 8 s, 400 bytes."""
+    shape = LinkShape(one_way_latency_s=5.0, bytes_per_s=100.0, initial_window_bytes=100.0)
+    whole, chunks = Line(shape), Line(shape)
+    due_s = whole.due_s(0.0, 700, Kind.PREFILL)
+    assert due_s == pytest.approx(5.0 + 7.0 + 9.0 + 8.0)
+    for _ in range(6):
+        chunks.due_s(0.0, 100, Kind.CHUNK)
+    assert chunks.due_s(0.0, 100, Kind.PREFILL) == pytest.approx(due_s)
+    assert chunks.due_s(100.0, 700, Kind.PREFILL) == pytest.approx(100.0 + due_s)
+
+
 def test_jitter_spreads_but_never_reorders() -> None:
     shape = LinkShape(one_way_latency_s=1.0, bytes_per_s=1e9, jitter_s=0.2, seed=3)
     line, again = Line(shape), Line(shape)

@@ -78,6 +78,7 @@ def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
         one_way_latency=draw(st.floats(0, 0.02)),
         bandwidth=draw(st.floats(1e5, 1e8)),
         egress=1e-9,
+        initial_window=draw(st.sampled_from([None, 3e3])),
     )
     rate = draw(st.sampled_from([None, 3.0, 30.0]))
     block = draw(st.sampled_from([1, 4, 16]))
@@ -96,6 +97,7 @@ def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
             max_num_batched_tokens=draw(st.sampled_from([16, 64, 2048])),
             kv_block_tokens=block,
             prefix_cache=draw(st.booleans()),
+            prefill_chunk=draw(st.sampled_from([None, 7, 40])),
             kv_skew=draw(st.sampled_from([0.0, 0.2])),
         ),
         serving=Serving(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from planner.core.cluster import Node
@@ -16,6 +18,8 @@ from planner.sim.replicate import replicate, t_quantile
 from planner.sim.simulate import simulate
 from tests.core.world import device, engine, link, model, problem
 from tests.test_laws import jittery, split
+
+AB = (("a", 0), ("b", 2))
 
 CALM = engine(hop=0, coordinator_step=0, request=0, frame=0)
 ALONE = [Node(id="a", device="chip")]
@@ -215,6 +219,50 @@ def test_workers_on_one_host_wait_for_its_cores() -> None:
         return result.metrics.output_throughput or 0.0
 
     assert throughput(2) > 1.5 * throughput(1)
+
+
+def in_chunks(**changes: Any) -> tuple[Problem, Plan]:
+    """A prompt of 100 tokens over two stages, 30 at a time."""
+    world = problem(
+        nodes=[Node(id="home"), Node(id="a", device="chip"), Node(id="b", device="chip")],
+        links=[link(one_way_latency=0.0)],
+        engine=engine(prefill_chunk=30, **changes),
+        workload=Workload(
+            arrivals=Closed(kind="closed", concurrency=1),
+            prompt=Fixed(tokens=100),
+            output=Fixed(tokens=1),
+            requests=1,
+        ),
+    )
+    stages = [Stage(node=name, start=start, stop=start + 2, quant="bf16") for name, start in AB]
+    return world, Plan(pipelines=(Pipeline(stages=tuple(stages)),))
+
+
+def test_stages_compute_different_chunks_of_a_prompt_at_once() -> None:
+    world, plan = in_chunks()
+    result = simulate(world, plan, visits=True)
+    assert violations(result, plan, 1) == []
+    began_s = {
+        name: [visit.began_s for visit in result.visits if visit.place == name] for name, _ in AB
+    }
+    ended_s = [visit.ended_s for visit in result.visits if visit.place == "a"]
+    assert len(began_s["a"]) == len(began_s["b"]) == 4
+    assert began_s["a"][1:] == pytest.approx(ended_s[:-1])
+    assert all(b < a for a, b in zip(ended_s[2:], began_s["b"], strict=False))
+    answers = [visit for visit in result.visits if visit.place == "b -> home"]
+    assert len(answers) == 1
+
+
+def test_whole_prompts_take_as_much_longer_as_their_chunks_overlap() -> None:
+    """Places are busy for as long either way, one after the other or at once."""
+    (chunked, plan), (whole, _) = in_chunks(), in_chunks(chunks_overlap=False)
+    saved = traverse(chunked, plan.pipelines[0], Batch.prefill(100)).overlap_s
+    sooner, later = simulate(chunked, plan), simulate(whole, plan)
+    assert saved > 0.3 * later.records[0].ttft_s
+    assert sooner.records[0].ttft_s == pytest.approx(
+        traverse(chunked, plan.pipelines[0], Batch.prefill(100)).total_s + chunked.engine.request_s,
+        rel=1e-9,
+    )
 
 
 def test_an_idle_core_takes_a_job_while_another_stage_is_busy() -> None:

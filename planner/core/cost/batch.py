@@ -21,11 +21,13 @@ class Batch:
     """Tokens computed in the step, over all sequences."""
     context_tokens: float
     """Tokens already in the KV cache, over all sequences."""
+    silent: bool = False
+    """Whether more of the prompt follows in another job, so that no token is asked for."""
 
     @classmethod
-    def prefill(cls, tokens: float, cached: float = 0.0) -> Batch:
+    def prefill(cls, tokens: float, cached: float = 0.0, *, silent: bool = False) -> Batch:
         """One sequence whose next ``tokens`` prompt tokens are computed."""
-        return cls("prefill", 1, tokens, cached)
+        return cls("prefill", 1, tokens, cached, silent)
 
     @classmethod
     def decode(cls, sequences: float, context_tokens: float, each: int = 1) -> Batch:
@@ -53,6 +55,8 @@ class Batch:
     @property
     def sampled_tokens(self) -> float:
         """Tokens the head is asked about: the last of a prompt, all of a decode step."""
+        if self.silent:
+            return 0
         return self.sequences if self.phase == "prefill" else self.new_tokens
 
     def read_tokens(self, window: int | None) -> float:

@@ -178,6 +178,8 @@ def head_time(model: ModelSpec, quant: QuantScheme, chip: Chip, *batches: Batch)
     head_bytes = model.head_params * quant.head_bits / 8
     wide = quant.head_bits >= 16 > quant.weight_bits
     sampled = sum(batch.sampled_tokens for batch in batches)
+    if not sampled:
+        return StageTime()
     width = model.hidden_size
     return _products(quant, chip, head_bytes, model.head_params * sampled, sampled, width, wide)
 

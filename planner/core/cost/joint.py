@@ -54,7 +54,7 @@ class Terms:
     """What more sequences add to that."""
     _prompts_s: dict[tuple[int, int], float] = field(default_factory=dict)
     """Attention of pieces of prompts."""
-    _lonely_s: dict[tuple[int, int], float] = field(default_factory=dict)
+    _lonely_s: dict[tuple[float, float, bool], float] = field(default_factory=dict)
     """Whole steps of a piece of a prompt with nothing beside it."""
     runs: tuple[tuple[Layer, int], ...] = field(init=False)
 
@@ -66,12 +66,13 @@ class Terms:
         stage = self.model, self.start, self.stop, self.quant, self.chip
         return stage_time(*stage, batch).total_s
 
-    def lonely_prompt_s(self, tokens: int, cached: int) -> float:
+    def lonely_prompt_s(self, tokens: float, cached: float, *, silent: bool = False) -> float:
         """A step of one piece of a prompt with nothing beside it (s)."""
-        key = (tokens, cached)
+        key = (tokens, cached, silent)
         found = self._lonely_s.get(key)
         if found is None:
-            found = self._lonely_s[key] = self.alone_s(Batch.prefill(tokens, cached))
+            batch = Batch.prefill(tokens, cached, silent=silent)
+            found = self._lonely_s[key] = self.alone_s(batch)
         return found
 
     def products_s(self, tokens: float, sequences: float) -> float:

@@ -44,6 +44,16 @@ class Transfer:
         """Seconds from handing the message over until it is delivered, without queueing."""
         return self.serialise_s + self.propagate_s + self.relay_s + self.ramp_s
 
+    def behind(self, other: Transfer, *, answered: bool) -> Transfer:
+        """Both messages, this one after the other: once that has its answer, or right behind it."""
+        times = 1 if answered else 0
+        return Transfer(
+            self.serialise_s + other.serialise_s,
+            self.propagate_s + times * other.propagate_s,
+            self.relay_s + times * other.relay_s,
+            self.ramp_s + other.ramp_s,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
@@ -72,16 +82,20 @@ class Carrier:
         relay_s = engine.hop_s + link.relay_s
         return cls(rate, engine.frame_bytes, link.one_way_latency_s, relay_s, ramp)
 
-    def busy_s(self, payload_bytes: float) -> float:
-        """How long a message takes the connection (s)."""
+    def busy_s(self, payload_bytes: float, before_bytes: float = 0.0) -> float:
+        """How long a message takes the connection (s), right behind ``before_bytes`` others."""
         wire_bytes = payload_bytes + self.frame_bytes
-        return wire_bytes / self.rate + self._ramp_s(wire_bytes)
+        return wire_bytes / self.rate + self._more_ramp_s(before_bytes, wire_bytes)
 
-    def transfer(self, payload_bytes: float) -> Transfer:
-        """What a message takes, by cause."""
+    def transfer(self, payload_bytes: float, before_bytes: float = 0.0) -> Transfer:
+        """What a message takes, by cause, right behind ``before_bytes`` of other ones."""
         wire_bytes = payload_bytes + self.frame_bytes
-        ramp_s = self._ramp_s(wire_bytes)
+        ramp_s = self._more_ramp_s(before_bytes, wire_bytes)
         return Transfer(wire_bytes / self.rate, self.propagate_s, self.relay_s, ramp_s)
+
+    def _more_ramp_s(self, before_bytes: float, wire_bytes: float) -> float:
+        ramp_s = self._ramp_s(before_bytes + wire_bytes)
+        return ramp_s - self._ramp_s(before_bytes) if before_bytes else ramp_s
 
     def _ramp_s(self, wire_bytes: float) -> float:
         beyond, waited_s = self.ramp

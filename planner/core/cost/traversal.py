@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from planner.core.cost.batch import Batch
 from planner.core.cost.compute import Chip, stage_time
 from planner.core.cost.stagetime import StageTime
 from planner.core.cost.transfer import (
+    Carrier,
     Transfer,
     hidden_payload_bytes,
     token_payload_bytes,
-    transfer_time,
 )
 from planner.core.engine import Split
 from planner.core.plan import Pipeline
@@ -31,12 +31,15 @@ class Traversal:
     """Scheduling, sampling and drafting at the coordinator."""
     shared_s: float = 0.0
     """Longest time that a host shared by several stages is busy with the step."""
+    overlap_s: float = 0.0
+    """What a prompt saves because places are busy with different chunks of it at once."""
 
     @property
     def total_s(self) -> float:
         """Seconds from the coordinator's decision until its next one for this batch."""
         stages = sum(stage.total_s for stage in self.stages)
-        return stages + sum(hop.total_s for hop in self.transfers) + self.coordinator_s
+        hops = sum(hop.total_s for hop in self.transfers)
+        return stages + hops + self.coordinator_s - self.overlap_s
 
     @property
     def bottleneck_s(self) -> float:
@@ -87,8 +90,49 @@ def arrivals(problem: Problem, pipeline: Pipeline) -> range:
     return range(0, apart * len(pipeline.stages), apart)
 
 
+def jobs_of(problem: Problem, batch: Batch, seats: int) -> list[Batch]:
+    """The jobs in which a batch goes down a pipeline: chunks of a prompt, or all of it at once.
+
+    Under vLLM's rules a prompt is computed in pieces of its budget. Each of them is answered, while
+    of the chunks that the runtime sends only the last one is.
+    """
+    engine = problem.engine
+    if batch.phase == "decode":
+        return [batch]
+    if engine.scheduler == "vllm" and problem.serving.speculation is None:
+        return batch.chunks(max(engine.max_num_batched_tokens, seats))
+    if not engine.passes_chunks:
+        return [batch]
+    *ahead, last = batch.chunks(engine.prefill_chunk)
+    return [*(replace(chunk, silent=True) for chunk in ahead), last]
+
+
+def overlaps(jobs: Sequence[Batch], groups: int) -> bool:
+    """Whether several of a prompt's jobs are under way at once."""
+    return len(jobs) > 1 and (jobs[0].silent or groups > 1)
+
+
 def traverse(problem: Problem, pipeline: Pipeline, batch: Batch) -> Traversal:
-    """The uncontended times of one step; raises LookupError where a hop has no link."""
+    """The uncontended times of one step; raises LookupError where a hop has no link.
+
+    A prompt whose chunks are jobs of their own is all of these together.
+    """
+    jobs = jobs_of(problem, batch, pipeline.max_num_seqs)
+    hops = route(problem, pipeline.nodes)
+    before = [0.0] * len(hops)
+    ways = []
+    for job in jobs:
+        ways.append(_way(problem, pipeline, job, before))
+        if job.silent:
+            for index, size_bytes in enumerate(payloads_bytes(problem, pipeline, job)):
+                before[index] += size_bytes + problem.engine.frame_bytes
+    return ways[0] if len(ways) == 1 else _joined(problem, pipeline, ways, jobs[0].silent)
+
+
+def _way(
+    problem: Problem, pipeline: Pipeline, batch: Batch, before_bytes: Sequence[float]
+) -> Traversal:
+    """One job's way, behind so many bytes on each hop; a silent one ends at the last stage."""
     cluster = problem.cluster
     stages = tuple(
         stage_time(
@@ -101,13 +145,66 @@ def traverse(problem: Problem, pipeline: Pipeline, batch: Batch) -> Traversal:
         )
         for stage in pipeline.stages
     )
-    payloads = payloads_bytes(problem, pipeline, batch)
-    transfers = tuple(
-        transfer_time(cluster.link(*ends), payload, problem.engine, batch.phase)
-        for ends, payload in zip(route(problem, pipeline.nodes), payloads, strict=True)
+    hops = zip(
+        route(problem, pipeline.nodes),
+        payloads_bytes(problem, pipeline, batch),
+        before_bytes,
+        strict=True,
     )
+    transfers = [
+        Carrier.of(cluster.link(*ends), problem.engine, batch.phase).transfer(payload, before)
+        for ends, payload, before in hops
+    ]
+    if batch.silent:
+        del transfers[arrivals(problem, pipeline)[-1] + 1 :]
     own_s = coordinator_s(problem, batch)
-    return Traversal(stages, transfers, own_s, _shared_s(problem, pipeline, stages))
+    return Traversal(stages, tuple(transfers), own_s, _shared_s(problem, pipeline, stages))
+
+
+def _joined(
+    problem: Problem, pipeline: Pipeline, ways: Sequence[Traversal], silent: bool
+) -> Traversal:
+    """A prompt's way from those of its jobs, of which all but the last may be silent."""
+    stages = tuple(
+        sum(each, start=StageTime()) for each in zip(*(way.stages for way in ways), strict=True)
+    )
+    transfers = list(ways[-1].transfers)
+    for way in ways[:-1]:
+        for index, hop in enumerate(way.transfers):
+            transfers[index] = transfers[index].behind(hop, answered=not silent)
+    own_s = ways[0].coordinator_s if silent else sum(way.coordinator_s for way in ways)
+    shared_s = _shared_s(problem, pipeline, stages)
+    row = Traversal(stages, tuple(transfers), own_s, shared_s)
+    ends_s = _last_s(problem, pipeline, ways, None if silent else pipeline.micro_batches)
+    first, last = ways[0].transfers[0], transfers[-1]
+    at_least_s = own_s + first.total_s + shared_s + last.total_s if shared_s else 0.0
+    return replace(row, overlap_s=max(0.0, row.total_s - max(ends_s, at_least_s)))
+
+
+def _last_s(
+    problem: Problem, pipeline: Pipeline, ways: Sequence[Traversal], at_once: int | None
+) -> float:
+    """When the last of a prompt's jobs is back, each place serving one after the other.
+
+    Without ``at_once`` all are sent together; else so many are under way at most.
+    """
+    stops = arrivals(problem, pipeline)
+    free_s: dict[object, float] = {}
+    ready_s, ends_s = (ways[0].coordinator_s if at_once is None else 0.0), list[float]()
+    for way in ways:
+        if at_once is not None:
+            waits_s = ends_s[-at_once] if len(ends_s) >= at_once else 0.0
+            ready_s = max(ready_s, waits_s) + way.coordinator_s
+        at_s = ready_s
+        for index, hop in enumerate(way.transfers):
+            at_s = free_s["hop", index] = max(at_s, free_s.get(("hop", index), 0.0)) + hop.busy_s
+            at_s += hop.propagate_s + hop.relay_s
+            if index in stops:
+                stage = stops.index(index)
+                begins_s = max(at_s, free_s.get(("stage", stage), 0.0))
+                at_s = free_s["stage", stage] = begins_s + way.stages[stage].total_s
+        ends_s.append(at_s)
+    return ends_s[-1]
 
 
 def _shared_s(problem: Problem, pipeline: Pipeline, stages: tuple[StageTime, ...]) -> float:
