@@ -118,14 +118,19 @@ def test_one_request_alone_takes_what_the_cost_model_says(made: tuple[Problem, P
 
 
 @settings(max_examples=50, deadline=None)
-@given(worlds(), st.integers(1, 4), st.integers(1, 3), st.integers(1, 8))
+@given(worlds(), st.integers(1, 4), st.integers(1, 3), st.integers(1, 8), st.booleans())
 def test_drafts_that_are_all_accepted_are_predicted_exactly(
-    made: tuple[Problem, Plan], drafts: int, checks: int, rounds: int
+    made: tuple[Problem, Plan], drafts: int, checks: int, rounds: int, by_model: bool
 ) -> None:
+    """Whether the time of a draft is stated, or that of a model on the coordinator's device."""
     world, plan = made
-    sure = Speculation(draft_tokens=drafts, acceptance=1, draft_token=2e-3, checks_in_flight=checks)
+    stated_s = 0.0 if by_model else 2e-3
+    sure = Speculation(
+        draft_tokens=drafts, acceptance=1, draft_token=stated_s, checks_in_flight=checks
+    )
     output = Fixed(tokens=1 + rounds * round(sure.tokens_per_round))
     changes = {
+        "draft": model(id="half", num_hidden_layers=2) if by_model else None,
         "serving": world.serving.model_copy(update={"speculation": sure}),
         "workload": world.workload.model_copy(update={"output": output}),
     }

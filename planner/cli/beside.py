@@ -94,9 +94,16 @@ def put_beside(job: Job, measurement: Measurement) -> Beside:
 
 def report_of(beside: Beside) -> RunReport:
     """What the run and its prediction say."""
+    from planner.report.drafts import draft_findings
     from planner.report.hosts import host_speeds, step_speeds
     from planner.report.run import RunReport
-    from planner.report.terms import coordinator_terms, hop_terms, recovery_terms, stage_terms
+    from planner.report.terms import (
+        coordinator_terms,
+        draft_terms,
+        hop_terms,
+        recovery_terms,
+        stage_terms,
+    )
     from planner.report.verified import verification_terms
 
     job, measurement = beside.job, beside.measurement
@@ -133,6 +140,8 @@ def report_of(beside: Beside) -> RunReport:
         planned=beside.planned,
         hosts=host_speeds(job.problem, measurement.speeds),
         rehearsed=step_speeds(job.problem, measurement.paces),
+        draft=draft_terms(beside.as_found, measurement),
+        drafts=draft_findings(job.problem, measurement.drafts),
         unserved=next((reason for reason in reasons if "nothing replaced" in reason), ""),
     )
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from planner.cli import console
 from planner.core.errors import UsageError
+from planner.core.model import ModelSpec
 from planner.files.manifest import Manifest
+from planner.files.surface import Origin
 from planner.run.seeded import make_checkpoint
 
 
@@ -17,9 +19,37 @@ def choose(manifest: Manifest, path: Path, given: Path | None) -> Path:
     ``given`` comes from the command line; ``path`` is the manifest's, from which its own paths
     start. Raises UsageError where nothing is named.
     """
-    section = manifest.run
+    found = _found(manifest.run, manifest.problem.model, path, given)
+    if found is None:
+        raise UsageError(
+            f"{path} names no model to execute",
+            "give --checkpoint DIR, or plan a scenario with run: {checkpoint: DIR}",
+        )
+    return found
+
+
+def choose_draft(manifest: Manifest, path: Path, given: Path | None) -> Path | None:
+    """The directory of the plan's draft model, as ``choose``; None for a plan without one."""
+    draft, section = manifest.problem.draft, manifest.run
+    if draft is None or manifest.problem.serving.speculation is None:
+        if given is not None:
+            raise UsageError(
+                f"{path} drafts with no model",
+                "leave out --draft, or plan a scenario with draft: MODEL",
+            )
+        return None
+    found = _found(section.draft if section else None, draft, path, given)
+    if found is None:
+        raise UsageError(
+            f"{path} drafts with {draft.id} and does not say where its weights are",
+            "give --draft DIR, or plan a scenario with run: {draft: {checkpoint: DIR}}",
+        )
+    return found
+
+
+def _found(section: Origin | None, model: ModelSpec, path: Path, given: Path | None) -> Path | None:
+    """The directory that is named on the command line or in a manifest; None where none is."""
     seeded = section.seeded if section else None
-    model = manifest.problem.model
     if given is not None and (seeded is None or (given.exists() and _any_inside(given))):
         return given
     if seeded is not None:
@@ -28,10 +58,7 @@ def choose(manifest: Manifest, path: Path, given: Path | None) -> Path:
             return make_checkpoint(folder, model, seeded.seed, seeded.dtype)
     if section is not None and section.checkpoint is not None:
         return path.parent / section.checkpoint
-    raise UsageError(
-        f"{path} names no model to execute",
-        "give --checkpoint DIR, or plan a scenario with run: {checkpoint: DIR}",
-    )
+    return given
 
 
 def _any_inside(folder: Path) -> bool:

@@ -61,6 +61,7 @@ def serve_at(
     seed: int,
     threads: int | None = None,
     places: Mapping[str, Place] | None = None,
+    draft: Path | None = None,
 ) -> None:
     """Serves until interrupted; says on stderr when requests are taken."""
     with serving_needed("planner run --serve"):
@@ -75,5 +76,13 @@ def serve_at(
 
         door = serving.Door(listener, api_key, name, queue)
         serving.serve(
-            problem, plan, checkpoint, door, threads=threads, seed=seed, places=places, ready=ready
+            problem,
+            plan,
+            checkpoint,
+            door,
+            threads=threads,
+            seed=seed,
+            places=places,
+            draft=draft,
+            ready=ready,
         )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from planner.core.cost.measured import MeasuredStep
     from planner.core.engine import Calibration
     from planner.core.problem import Problem
+    from planner.core.speculation import Drafting
     from planner.fit.feedback import Correction, Seen
     from planner.report.terms import Term
     from planner.run.measurement import StageRun
@@ -28,6 +29,8 @@ class Feedback:
 
     file: Path
     corrections: tuple[Correction, ...]
+    drafting: Drafting | None = None
+    """How often drafts were right."""
 
     def document(self) -> dict[str, Any]:
         """The JSON object."""
@@ -43,6 +46,7 @@ class Feedback:
                 }
                 for one in self.corrections
             ],
+            "drafting": self.drafting.model_dump() if self.drafting else None,
         }
 
     def text(self) -> Iterator[str]:
@@ -52,6 +56,11 @@ class Feedback:
             yield (
                 f"{one.device}, {one.phase}: {one.steps} steps were predicted {one.before:+.1%} "
                 f"off in the median, with the corrected profile {one.after:+.1%}"
+            )
+        if self.drafting:
+            yield (
+                f"{self.drafting.acceptance:.1%} of the drafts for {self.drafting.model} were "
+                "right: scenarios that do not state it are planned with that"
             )
         yield f"wrote {self.file}"
 
@@ -74,7 +83,26 @@ def feed_back(beside: Beside, folder: Path) -> Feedback:
     engine = engine.model_copy(
         update={"note": f"{note}corrected by a run of {len(steps)} steps of {_model(beside)}"}
     )
-    return Feedback(write_card(folder, engine), corrections)
+    drafting = _drafting(beside)
+    if drafting is not None:
+        engine = engine.knowing(drafting)
+    return Feedback(write_card(folder, engine), corrections, drafting)
+
+
+def _drafting(beside: Beside) -> Drafting | None:
+    """How often the drafts of a run were right; None where there were none."""
+    from planner.core.speculation import Drafting
+    from planner.report.drafts import draft_findings
+
+    found = draft_findings(beside.job.problem, beside.measurement.drafts)
+    if found is None:
+        return None
+    return Drafting(
+        model=_model(beside),
+        draft=found.draft,
+        acceptance=found.acceptance,
+        source=f"planner run --calibrate, {found.checks} checks",
+    )
 
 
 def _model(beside: Beside) -> str:
@@ -113,7 +141,36 @@ def _steps(beside: Beside) -> tuple[list[MeasuredStep], dict[str, Calibration]]:
             for step in run.steps
             if not _crowded(problem, run, step, beside.measurement.stages)
         ]
-    return steps, pace
+    return steps + _draft_steps(beside, found, pace), pace
+
+
+def _draft_steps(
+    beside: Beside, found: Problem, pace: dict[str, Calibration]
+) -> list[MeasuredStep]:
+    """Guesses of the draft model as decode steps of the coordinator's device, token by token."""
+    from planner.core.cost.batch import Batch
+    from planner.core.cost.measured import MeasuredStep
+
+    problem, home = beside.job.problem, beside.job.problem.cluster.coordinator
+    draft = problem.draft
+    if draft is None or problem.cluster.node(home).device is None:
+        return []
+    name, device = problem.cluster.device(home).id, found.cluster.device(home)
+    pace.setdefault(name, found.engine.calibration(device))
+    return [
+        MeasuredStep(
+            device.model_copy(update={"id": name}),
+            draft,
+            0,
+            draft.num_hidden_layers,
+            problem.quants[0],
+            Batch.decode(step.sequences, step.context_tokens),
+            step.compute_s / step.new_tokens,
+        )
+        for steps in beside.measurement.drafted
+        for step in steps
+        if step.phase == "decode" and step.new_tokens
+    ]
 
 
 def _crowded(problem: Problem, run: StageRun, step: Step, runs: Sequence[StageRun]) -> bool:

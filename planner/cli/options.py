@@ -7,6 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
+DraftOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--draft",
+        metavar="DIR",
+        help="Hugging Face directory of the draft model that the plan guesses ahead with.  "
+        "[default: the manifest's]",
+    ),
+]
 NodesOption = Annotated[
     Path | None,
     typer.Option(

@@ -257,7 +257,17 @@ def _manifest(
 
 
 def _moved(run: RunSection | None, src: Path, dst: Path) -> RunSection | None:
-    """The run section with a checkpoint path that leads on from the manifest's folder."""
-    if run is None or run.checkpoint is None or Path(run.checkpoint).is_absolute():
-        return run
-    return run.model_copy(update={"checkpoint": os.path.relpath(src / run.checkpoint, dst)})
+    """The run section with checkpoint paths that lead on from the manifest's folder."""
+    if run is None:
+        return None
+    changes: dict[str, object] = {"checkpoint": _leads_on(run.checkpoint, src, dst)}
+    if run.draft is not None:
+        own = {"checkpoint": _leads_on(run.draft.checkpoint, src, dst)}
+        changes["draft"] = run.draft.model_copy(update=own)
+    return run.model_copy(update=changes)
+
+
+def _leads_on(checkpoint: str | None, src: Path, dst: Path) -> str | None:
+    if checkpoint is None or Path(checkpoint).is_absolute():
+        return checkpoint
+    return os.path.relpath(src / checkpoint, dst)

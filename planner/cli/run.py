@@ -16,6 +16,7 @@ from planner.cli.feedback import Feedback, feed_back
 from planner.cli.options import (
     ApiKeyOption,
     DeterministicOption,
+    DraftOption,
     EngineOption,
     FeedbackOption,
     GaugeOption,
@@ -57,6 +58,7 @@ def run(
             "seeded model, that is made there.  [default: the manifest's]",
         ),
     ] = None,
+    draft: DraftOption = None,
     requests: Annotated[
         int | None, typer.Option("--requests", min=1, help="Requests.  [default: the workload's]")
     ] = None,
@@ -127,22 +129,18 @@ def run(
     Example: `planner run manifest.yaml --max-error 15`
     """
     from planner.cli.extra import torch_needed
-    from planner.cli.page import require_plotly
-    from planner.core.errors import UsageError
 
-    if engine == "ray" and nodes is not None:
-        raise UsageError("--engine ray finds its own nodes", "leave out one of it and --nodes")
-    if html is not None:
-        require_plotly()
+    _check_options(engine, nodes, html)
     planned = _planned(manifest, scenario, profiles or [])
     texts = None if prompts is None else _texts(prompts)
     job = audited(_job(planned, requests, concurrency, texts, seed), receipts, audit)
     with torch_needed("planner run"):
-        from planner.cli.checkpoint import choose
+        from planner.cli.checkpoint import choose, choose_draft
         from planner.run import execute as runtime
     runtime.require_packages()
     losses = losses_of(job.plan, lose or [], hang or [])
     model = choose(planned, manifest, checkpoint)
+    guesser = choose_draft(planned, manifest, draft)
     deployed = _deployed(nodes, manifest, job, model)
     places: Mapping[str, Place] | None = deployed.places if deployed else None
     threads = _threads(job.problem, job.plan)
@@ -153,7 +151,8 @@ def run(
     if serve is not None:
         from planner.cli.endpoint import serve_at
 
-        serve_at(serve, job.problem, job.plan, model, api_key, queue, job.seed, threads, places)
+        door = (api_key, queue, job.seed, threads, places, guesser)
+        serve_at(serve, job.problem, job.plan, model, *door)
         return
     oversight = oversight_of(job.problem, planned, manifest, model, receipts, thresholds)
     with console.progress(f"running {len(job.requests)} requests"):
@@ -171,6 +170,7 @@ def run(
             losses=losses,
             oversight=oversight,
             gauge=gauge and _is_probed(job.problem, job.plan),
+            draft=guesser,
         )
     beside = put_beside(job, measurement)
     _write(planned, beside, chrome_trace, html)
@@ -189,6 +189,17 @@ def _planned(path: Path, scenario: Path | None, profiles: list[Path]) -> Manifes
         check_digest(planned, load_scenario(scenario, profiles).problem)
     _refuse_unknown(planned.problem)
     return planned
+
+
+def _check_options(engine: str, nodes: Path | None, html: Path | None) -> None:
+    """Raises UsageError for options that do not go together, or that need what is not there."""
+    from planner.cli.page import require_plotly
+    from planner.core.errors import UsageError
+
+    if engine == "ray" and nodes is not None:
+        raise UsageError("--engine ray finds its own nodes", "leave out one of it and --nodes")
+    if html is not None:
+        require_plotly()
 
 
 def _deployed(nodes: Path | None, manifest: Path, job: Job, model: Path) -> Deployment | None:
@@ -230,11 +241,6 @@ def _refuse_unknown(problem: Problem) -> None:
     from planner.core.errors import UsageError
 
     serving = problem.serving
-    if serving.speculation is not None and serving.speculation.checks_in_flight > 1:
-        raise UsageError(
-            "planner run drafts for one check at a time",
-            "plan again with serving.speculation.checks_in_flight: 1",
-        )
     if problem.workload.sessions is not None:
         raise UsageError(
             "planner run sends every request by itself, sessions are simulated only",

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from planner.core.device import Device
 from planner.core.spec import Card, Spec
+from planner.core.speculation import Drafting
 from planner.core.units import Bytes, Count, Fraction, Positive, Seconds
 
 Split = Literal["tensor", "layer"]
@@ -232,6 +233,8 @@ class Engine(Card):
     kv_skew: Fraction = 0.0
     """How far the attention of uneven sequences leans towards that of as many as long as the
     longest: 0 counts cached tokens, 1 the longest sequence."""
+    drafting: tuple[Drafting, ...] = ()
+    """How often drafts turned out right in runs, for scenarios that do not say."""
     prefix_cache: bool = True
     """Whether KV blocks that nobody holds are used again for the same prefix (vllm)."""
     admission_steps: Annotated[float, Field(ge=0)] = 0.5
@@ -240,6 +243,17 @@ class Engine(Card):
     first_wave: Fraction = 0.1
     """Share of requests that come all at once, as the first of a benchmark client's ten per user:
     each then waits for half of the others' prompts."""
+
+    def acceptance(self, model_id: str, draft_id: str) -> float | None:
+        """Measured chance that a draft is right for a model; None where no run told."""
+        found = (one for one in self.drafting if (one.model, one.draft) == (model_id, draft_id))
+        return next((one.acceptance for one in found), None)
+
+    def knowing(self, found: Drafting) -> Engine:
+        """The same engine with what a run found of a model's drafts, in place of what was known."""
+        pair = (found.model, found.draft)
+        others = (one for one in self.drafting if (one.model, one.draft) != pair)
+        return self.model_copy(update={"drafting": (*others, found)})
 
     def calibration(self, device: Device) -> Calibration:
         """The closest calibration for a device; raises ValueError where none fits."""

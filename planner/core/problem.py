@@ -58,6 +58,11 @@ class Serving(Spec):
         """Tokens of each sequence in a decode step: the latest one and the drafts after it."""
         return 1 + (self.speculation.draft_tokens if self.speculation else 0)
 
+    @property
+    def checks_in_flight(self) -> int:
+        """Checks of drafts under way at once."""
+        return self.speculation.checks_in_flight if self.speculation else 1
+
 
 class Problem(Spec):
     """Cluster, model, quantizations, engine, workload and requirements."""
@@ -65,6 +70,9 @@ class Problem(Spec):
     name: str
     cluster: Cluster
     model: ModelSpec
+    draft: ModelSpec | None = None
+    """Small model at the coordinator that guesses ahead, under ``serving.speculation``; without one
+    guesses are looked up in the text so far."""
     engine: Engine
     quants: tuple[QuantScheme, ...] = Field(min_length=1)
     workload: Workload
@@ -78,6 +86,13 @@ class Problem(Spec):
             calibration = self.engine.calibration(self.cluster.device(node.id))
             for quant in self.quants:
                 calibration.for_quant(quant.id, quant.compute_dtype)
+        speculation, home = self.serving.speculation, self.cluster.node(self.cluster.coordinator)
+        untimed = speculation is not None and not speculation.draft_token_s
+        if self.draft is not None and untimed and home.device is None:
+            raise ValueError(
+                f"{home.id} coordinates and has no device to draft on: give it one, or state "
+                "serving.speculation.draft_token"
+            )
         objective = self.requirements.objective
         if objective.endswith("tpot") and self.workload.output.max_tokens < 2:
             raise ValueError(f"objective {objective} means nothing for answers of a single token")

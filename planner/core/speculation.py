@@ -1,4 +1,4 @@
-"""Speculation: several tokens per traversal, guessed by a draft model at the coordinator."""
+"""Speculation: several tokens per traversal, guessed at the coordinator."""
 
 from __future__ import annotations
 
@@ -13,15 +13,28 @@ _CHECKS_FOLLOWED = 32
 """Checks in a row after which a round is taken to end, right or wrong."""
 
 
+class Drafting(Spec):
+    """How often guesses for a model turned out right, as a run measured it."""
+
+    model: str
+    """Id of the model."""
+    draft: str = ""
+    """Id of the draft model; empty where guesses were looked up in the text so far."""
+    acceptance: Fraction
+    source: str = Field(min_length=1)
+
+
 class Speculation(Spec):
-    """A draft model proposes tokens; one traversal of the pipeline checks them all."""
+    """A draft proposes tokens; one traversal of the pipeline checks them all."""
 
     draft_tokens: Count
     """Tokens drafted for one check."""
     acceptance: Fraction
-    """Chance that a drafted token is what the model itself would have said."""
+    """Chance that a drafted token is what the model itself would have said. A scenario may leave it
+    out where the engine's profile has it from a run (``planner run --calibrate``)."""
     draft_token_s: Seconds = Field(default=0.0, alias="draft_token")
-    """Time of the draft model for one token of every sequence of a step."""
+    """Time of the draft for one token of every sequence of a step. Where it is 0, what the cost
+    model says of the draft model on the coordinator's device, if one is named."""
     checks_in_flight: Count = 1
     """Checks under way at once; above 1 drafting goes on while earlier drafts are checked."""
 
@@ -42,14 +55,18 @@ class Speculation(Spec):
 
     @property
     def draft_s(self) -> float:
-        """Time of the draft model that a round waits for.
+        """Time of the draft that a round waits for, as stated."""
+        return self.waited_s(self.draft_token_s)
+
+    def waited_s(self, token_s: float) -> float:
+        """Time of the draft that a round waits for, at ``token_s`` for each token.
 
         With one check at a time every round drafts first. With several, the check of a wrong draft
         says what is right one traversal after it was sent, and all that was drafted after it is
         lost: a round takes a traversal, the first draft, and one more for every check before it
         that was accepted as a whole.
         """
-        each_s = self.draft_tokens * self.draft_token_s
+        each_s = self.draft_tokens * token_s
         if self.checks_in_flight == 1:
             return each_s
         accepted: float = self.acceptance**self.draft_tokens

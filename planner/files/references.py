@@ -68,6 +68,7 @@ def _try(found: References, catalogue: Catalogue, kind: Kind, name: str) -> str 
 def _named(values: dict[str, Any]) -> Iterator[tuple[Kind, KeyPath, str]]:
     """Kind, place and name of every reference; whatever has another shape is not one."""
     places: list[tuple[Kind, KeyPath]] = [("models", ("model",)), ("engines", ("engine",))]
+    places.append(("models", ("draft",)))
     places += [("quants", ("quants", index)) for index in range(_length(values, "quants"))]
     for index in range(_length(values, "nodes")):
         places.append(("devices", ("nodes", index, "device")))

@@ -22,6 +22,7 @@ from planner.core.requirements import Requirements
 from planner.files.alternatives import Api, api_of_package
 from planner.files.catalogue import Catalogue
 from planner.files.document import Document, KeyPath, refuse
+from planner.files.drafting import check_draft, fill_in_acceptance
 from planner.files.keys import did_you_mean
 from planner.files.links import Links, missing_pairs
 from planner.files.offers import Offer, Unavailable
@@ -96,9 +97,10 @@ class _Loader:
 
     def load(self, document: Document, path: Path, above: tuple[Path, ...]) -> Scenario:
         """The scenario at ``path``; ``above`` are those on the way here, the first one first."""
+        cards = look_up(document, Catalogue(path.parent, self.profiles))
+        fill_in_acceptance(document, cards)
         given, problems = attempt(ScenarioFile, document)
         problems += _other_version(document)
-        cards = look_up(document, Catalogue(path.parent, self.profiles))
         _refuse(document, problems + cards.problems, cards.hints)
         assert given is not None
         problem, problems, warnings = _problem(given, document, cards)
@@ -194,7 +196,7 @@ def _problem(
     links.add_network(given.network, (node.region for node in expanded.nodes))
     links.add_links(given.links, expanded.ids)
     problems, warnings = check(given, document, cards, expanded)
-    problems += links.problems
+    problems += [*links.problems, *check_draft(given, document, cards, expanded)]
     if not problems:
         problems += _unreachable(document, expanded, links)
     if problems:
@@ -226,6 +228,7 @@ def _assemble(given: ScenarioFile, expanded: Expanded, cards: References, links:
             coordinator=expanded.coordinator,
         ),
         model=cards.card("models", given.model, ModelSpec),
+        draft=cards.card("models", given.draft, ModelSpec) if given.draft else None,
         engine=cards.card("engines", given.engine, Engine),
         quants=tuple(cards.card("quants", name, QuantScheme) for name in given.quants),
         workload=given.workload,

@@ -190,8 +190,8 @@ class SeededModel(Spec):
     dtype: Literal["bf16", "fp32"] = "bf16"
 
 
-class RunSection(Spec):
-    """What ``planner run`` executes."""
+class Origin(Spec):
+    """Where the weights of a model come from."""
 
     checkpoint: str | None = None
     """Directory of a Hugging Face checkpoint; a path from the scenario."""
@@ -199,10 +199,17 @@ class RunSection(Spec):
     """Or: make a random model of the scenario's shape."""
 
     @model_validator(mode="after")
-    def _one_origin(self) -> RunSection:
+    def _one_origin(self) -> Origin:
         if (self.checkpoint is None) == (self.seeded is None):
             raise ValueError("give either checkpoint: DIR or seeded: {seed: 0, dtype: bf16}")
         return self
+
+
+class RunSection(Origin):
+    """What ``planner run`` executes."""
+
+    draft: Origin | None = None
+    """Where the weights of the draft model come from."""
 
 
 class ScenarioFile(Spec):
@@ -213,6 +220,9 @@ class ScenarioFile(Spec):
     description: str = ""
     model: str
     """Name of a model profile, or the path of a model directory with a config.json."""
+    draft: str | None = None
+    """The same of a small model that guesses ahead at the coordinator, for serving.speculation;
+    without one guesses are looked up in the text so far."""
     engine: str
     quants: tuple[str, ...] = Field(min_length=1)
     """Quantizations the planner may choose from."""

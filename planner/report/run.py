@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from planner.core.metrics import LATENCIES, STATISTICS, Metrics
+from planner.report.drafts import DraftTerms
 from planner.report.hosts import HostSpeeds, StepSpeed, hosts_table
 from planner.report.tables import figure, label, plain_metrics, signed, table
 from planner.report.terms import (
@@ -66,6 +67,10 @@ class RunReport:
     """Steps that the nodes made of their stages then."""
     planned: Metrics | None = None
     """Of a simulation with the speeds of the profiles, where ``predicted`` has those found."""
+    draft: tuple[Term, ...] = ()
+    """Steps of the draft model at the coordinator."""
+    drafts: DraftTerms | None = None
+    """How its guesses turned out, or those that were looked up."""
     unserved: str = ""
     """Why requests were lost with their node; empty where none was."""
 
@@ -104,6 +109,8 @@ class RunReport:
             "stages": [term.document() for term in self.stages],
             "hops": [term.document() for term in self.hops],
             "coordinator": [term.document() for term in self.coordinator],
+            "draft": [term.document() for term in self.draft],
+            **({"speculation": self.drafts.document()} if self.drafts else {}),
             "threads": self.threads,
             "answers": [{"prompt": prompt, "text": text} for prompt, text in self.answers],
         }
@@ -132,11 +139,13 @@ class RunReport:
             yield hosts_table(self.hosts, self.rehearsed)
             yield ""
         yield "Steps of the stages, mean over the batches that ran"
-        yield terms_table("stage", (*self.stages, *self.coordinator))
+        yield terms_table("stage", (*self.stages, *self.coordinator, *self.draft))
         if self.hops:
             yield ""
             yield "Ways between them"
             yield terms_table("hop", self.hops)
+        if self.drafts:
+            yield from self.drafts.text()
         if self.recoveries:
             yield ""
             yield "Lost stages and their recovery, counted from detection"
@@ -163,7 +172,7 @@ class RunReport:
 
     def _furthest(self) -> str:
         """Which term brought most of the error, in words."""
-        terms = (*self.stages, *self.hops, *self.coordinator)
+        terms = (*self.stages, *self.hops, *self.coordinator, *self.draft)
         worst = max(terms, key=lambda term: term.missing_s, default=None)
         if worst is None or worst.missing_s == 0:
             return ""

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from planner.core.cost import Batch, chip, stage_time, traverse
+from planner.core.cost.drafting import draft_step_s, draft_token_s
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.report.tables import signed, table
@@ -145,6 +146,25 @@ def coordinator_terms(problem: Problem, measurement: Measurement) -> tuple[Term,
         for step in steps:
             times[step.phase].append((problem.engine.coordinator_step_s, step.compute_s))
     return tuple(_term("coordinator", phase, pairs) for phase, pairs in sorted(times.items()))
+
+
+def draft_terms(problem: Problem, measurement: Measurement) -> tuple[Term, ...]:
+    """What the draft model took at the coordinator: prompts that it read, guesses for a check."""
+    draft, speculation = problem.draft, problem.serving.speculation
+    if draft is None or speculation is None:
+        return ()
+    times: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for steps in measurement.drafted:
+        for step in steps:
+            if step.phase == "decode":
+                predicted_s = step.new_tokens * draft_token_s(problem, step.batch)
+            elif speculation.draft_token_s:
+                continue  # nobody said what its prompts take
+            else:
+                predicted_s = draft_step_s(problem, draft, step.batch)
+            times[step.phase].append((predicted_s, step.compute_s))
+    where = f"draft {draft.id}"
+    return tuple(_term(where, phase, pairs) for phase, pairs in sorted(times.items()))
 
 
 def recovery_terms(

@@ -20,8 +20,10 @@ from planner.core.errors import PlannerError, RunError
 from planner.core.metrics import RequestRecord
 from planner.core.plan import Plan
 from planner.core.schedule import Job
+from planner.run.audience import Audience
 from planner.run.crew import Worker
 from planner.run.desk import Desk
+from planner.run.drafts import Guesser
 from planner.run.failover import Failover
 from planner.run.fleet import Fleet
 from planner.run.frames import PeerLostError
@@ -53,10 +55,11 @@ class Session:
         stall_s: float = 120.0,
         on_end: Callable[[RequestRecord], None] | None = None,
         care: Care | None = None,
+        guesser: Guesser | None = None,
     ) -> None:
-        """``care`` keeps a run going when nodes are lost; without it a lost node ends the run."""
+        """Without ``care`` a lost node ends the run; without a ``guesser`` drafts are looked up."""
         self._fleet, self._tokenizer = fleet, tokenizer
-        self._on_token, self._on_end, self._stall_s = on_token, on_end, stall_s
+        self._audience, self._stall_s = Audience(on_token, on_end), stall_s
         self.records: dict[int, RequestRecord] = {}
         self.prompts: dict[int, list[int]] = {}
         self.outputs: dict[int, list[int]] = {}
@@ -66,9 +69,9 @@ class Session:
         self._closed = False
         self._prompts: dict[int, Prompt] = {}
         self._sequences: dict[int, Running] = {}
-        self.desk = Desk(fleet, self.traffic, self._prompts.__getitem__, len(plan.pipelines))
-        self._told: list[tuple[int, int]] = []
-        self._ended: list[RequestRecord] = []
+        self.desk = Desk(fleet, self.traffic, self._prompts.__getitem__, guesser)
+        self._goes_on = False
+        """Whether more may follow of jobs under way."""
         self._serving = False
         self._mailbox: Mailbox[Prompt | int | Event | None] = Mailbox()
         self.failover = Failover.of(fleet, care, self._mailbox.put) if care else None
@@ -156,18 +159,13 @@ class Session:
             self._arrive(prompt, prompt.arrival_s)
         self._send(now_s)
         self._watch(now_s)
-        if self._on_token:
-            for request, token in self._told:
-                self._on_token(request, token)
-        self._told.clear()
-        if self._on_end:
-            for record in self._ended:
-                self._on_end(record)
-        self._ended.clear()
+        self._audience.hear()
 
     @property
     def _wait_s(self) -> float:
         """How long nothing needs to be done unless something happens."""
+        if self._goes_on:
+            return 0.0
         now_s = time.monotonic()
         until_s = now_s + self._stall_s
         if self.traffic.busy:
@@ -200,7 +198,7 @@ class Session:
 
     def _end(self, record: RequestRecord) -> None:
         """Notes that a request is answered or will not be; a service then forgets it."""
-        self._ended.append(record)
+        self._audience.ended.append(record)
         if self._serving:
             for kept in (self.records, self.prompts, self.outputs, self._prompts, self._sequences):
                 kept.pop(record.id, None)
@@ -238,15 +236,17 @@ class Session:
         return True
 
     def _send(self, decided_s: float) -> None:
-        """Sends every job that can start now."""
-        for index, job in self.traffic.next_jobs():
+        """Sends every job that can start now, and one more frame of those that may have more."""
+        jobs = self.traffic.next_jobs()
+        for index, job in jobs:
             decided_s = self._dispatch(index, job, decided_s)
+        self._goes_on = self.desk.go_on(jobs)
 
     def _dispatch(self, index: int, job: Job[Running], decided_s: float) -> float:
         """Sends a job; when that was done."""
         if not self.traffic.busy:
             self._answered_s = decided_s
-        return self.desk.send(index, job, decided_s)
+        return self.desk.send(index, job, decided_s) or decided_s
 
     def _receive(self, index: int) -> None:
         """Takes the tokens of one job."""
@@ -256,7 +256,7 @@ class Session:
             self._interrupt(index)
             return
         self._answered_s = answer.at_s
-        for sequence, tokens in zip(answer.job.sequences, answer.tokens, strict=True):
+        for sequence, tokens in answer.tokens:
             for token in tokens:
                 if not self._take(sequence, token, answer.at_s):
                     break
@@ -271,7 +271,7 @@ class Session:
         sequence.cached = sequence.tokens
         sequence.output_ids.append(token)
         record.token_s.append(now_s - self.start_s)
-        self._told.append((sequence.id, token))
+        self._audience.tokens.append((sequence.id, token))
         if record.output_tokens < prompt.max_new_tokens and token not in prompt.stop_ids:
             return True
         record.status = "completed"

@@ -6,6 +6,7 @@ import importlib.util
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,15 +17,17 @@ from planner.core.rng import stream
 from planner.core.workload import Request
 from planner.run.checkpoint import open_checkpoint
 from planner.run.config import ModelConfig
+from planner.run.drafting import guesser, open_draft
 from planner.run.driver import Session
 from planner.run.fleet import Fleet
 from planner.run.inspection import Inspection
 from planner.run.losses import Care, Loss
-from planner.run.measurement import Measurement, absences, hop_runs, recoveries, stage_runs
+from planner.run.measurement import Measurement, measured
 from planner.run.oversight import Oversight
 from planner.run.places import Place
 from planner.run.prompts import Prompt
 from planner.run.settings import Settings
+from planner.run.shape import same_shape
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -62,6 +65,7 @@ def execute(
     losses: Sequence[Loss] = (),
     oversight: Oversight | None = None,
     gauge: bool = False,
+    draft: Path | None = None,
 ) -> Measurement:
     """Runs ``requests`` through workers that hold the plan's stages, here or at ``places``.
 
@@ -71,58 +75,64 @@ def execute(
     ``losses`` are struck while it runs. ``deterministic`` has a node that takes over compute in
     the original shapes what it lacks, where rounding depends on them. ``oversight`` has stages
     sign what they do, and audits it. ``gauge`` has every host read
-    first what it reaches now. Raises RunError, InvalidFileError.
+    first what it reaches now. ``draft`` is the checkpoint of the plan's draft model, where it has
+    one. Raises RunError, InvalidFileError.
     """
     require_packages()
     opened = open_checkpoint(checkpoint)
     check(problem, plan, opened.config)
+    drafting = open_draft(problem, draft)
     if oversight is not None:
         _refuse_unverifiable(problem)
     tokenizer = opened.tokenizer()
     prompts = _prompts(requests, texts, opened.config, temperature, top_p, seed)
-    workers = len(plan.nodes)
-    settings = Settings(
-        checkpoint=checkpoint,
-        slot_tokens=longest_request(problem),
-        threads=threads or max(1, len(os.sched_getaffinity(0)) // workers),
-        device=device,
-        seed=seed,
-        imitate_links=places is None,
-        wires=wires(problem),
-        prefill_chunk=problem.engine.prefill_chunk,
-        draft_tokens=problem.serving.checked_tokens - 1,
-        gauge=gauge and device == "cpu",
-    )
+    settings = settings_of(problem, plan, checkpoint, threads, device, seed, places is None)
+    settings = replace(settings, gauge=gauge and device == "cpu")
 
     with Fleet(problem.cluster, plan, settings, places) as fleet:
         warm_up(fleet, plan, tokenizer)
         as_sent = deterministic and any(stage.quant != "fp32" for stage in stages(plan))
         care = Care(problem, as_sent, losses)
-        session = Session(fleet, plan, tokenizer, _speller(tokenizer, on_token), stall_s, care=care)
+        session = Session(
+            fleet,
+            plan,
+            tokenizer,
+            _speller(tokenizer, on_token),
+            stall_s,
+            care=care,
+            guesser=guesser(problem, plan, fleet, drafting),
+        )
         inspection = Inspection(fleet, oversight, session) if oversight else None
         session.run(prompts, problem.workload.concurrency)
         verified = inspection.finish() if inspection is not None else None
         reports = fleet.steps()
-    origin_s = session.start_s
-    return Measurement(
-        records=[session.records[prompt.id] for prompt in prompts],
-        prompts=session.prompts,
-        outputs=session.outputs,
-        texts={key: tokenizer.decode(ids) for key, ids in session.outputs.items()},
-        stages=stage_runs(fleet, reports, origin_s),
-        hops=hop_runs(problem.cluster, plan, session, reports),
-        coordinator=[[s.after(origin_s) for s in own.sent] for own in session.desk.coordination],
-        threads=settings.threads,
-        returned=[[s.after(origin_s) for s in own.returned] for own in session.desk.coordination],
-        requests=[own.requests for own in session.desk.coordination],
-        recoveries=recoveries(session),
-        absences=absences(session),
-        verified=verified,
-        speeds=fleet.speeds,
-        paces={
-            node: own.steps(problem, plan, fleet.slot_tokens)
-            for node, own in fleet.rehearsed.items()
-        },
+    outcome = measured(problem, fleet, session, reports)
+    records = [session.records[prompt.id] for prompt in prompts]
+    texts_of = {key: tokenizer.decode(ids) for key, ids in session.outputs.items()}
+    return replace(outcome, records=records, texts=texts_of, verified=verified)
+
+
+def settings_of(
+    problem: Problem,
+    plan: Plan,
+    checkpoint: Path,
+    threads: int | None,
+    device: str,
+    seed: int,
+    imitate_links: bool,
+) -> Settings:
+    """How the workers of a plan run, with their share of the cores where ``threads`` is None."""
+    return Settings(
+        checkpoint=checkpoint,
+        slot_tokens=longest_request(problem),
+        threads=threads or max(1, len(os.sched_getaffinity(0)) // len(plan.nodes)),
+        device=device,
+        seed=seed,
+        imitate_links=imitate_links,
+        wires=wires(problem),
+        prefill_chunk=problem.engine.prefill_chunk,
+        draft_tokens=problem.serving.checked_tokens - 1,
+        checks_in_flight=problem.serving.checks_in_flight,
     )
 
 
@@ -170,26 +180,8 @@ def check(problem: Problem, plan: Plan, config: ModelConfig) -> None:
                 f"node {stage.node} has several devices; the bundled runtime uses one per stage",
                 "give each device a node of its own, or export to another engine",
             )
-    model = problem.model
-    pairs = {
-        "num_hidden_layers": (model.num_hidden_layers, config.layers),
-        "hidden_size": (model.hidden_size, config.hidden_size),
-        "intermediate_size": (model.intermediate_size, config.intermediate_size),
-        "num_attention_heads": (model.num_attention_heads, config.heads),
-        "num_key_value_heads": (model.num_key_value_heads, config.kv_heads),
-        "head_dim": (model.head_width, config.head_dim),
-        "vocab_size": (model.vocab_size, config.vocab_size),
-    }
-    differing = [
-        f"{k} is {found}, not {planned}"
-        for k, (planned, found) in pairs.items()
-        if found != planned
-    ]
-    if differing:
-        raise RunError(
-            f"the checkpoint is no {model.id}: {'; '.join(differing)}",
-            "plan for the model of the checkpoint, or name another checkpoint",
-        )
+    hint = "plan for the model of the checkpoint, or name another checkpoint"
+    same_shape(problem.model, config, hint)
 
 
 def longest_request(problem: Problem) -> int:

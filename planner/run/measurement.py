@@ -12,7 +12,9 @@ from planner.core.cost.measured import MeasuredStep
 from planner.core.drift import Speeds
 from planner.core.metrics import RequestRecord
 from planner.core.plan import Plan, Stage
+from planner.core.problem import Problem
 from planner.run.crew import Post
+from planner.run.drafts import Tally
 from planner.run.driver import Session
 from planner.run.fleet import Fleet
 from planner.run.losses import Absence, Recovered
@@ -63,6 +65,10 @@ class Measurement:
     """By pipeline: each job's tokens as they came back to the coordinator."""
     requests: list[dict[int, tuple[int, ...]]] = field(default_factory=list)
     """By pipeline: ids of the requests that each job serves."""
+    drafted: list[list[Step]] = field(default_factory=list)
+    """By pipeline: what the draft read and guessed at the coordinator."""
+    drafts: list[Tally] = field(default_factory=list)
+    """By pipeline: how guesses turned out."""
     recoveries: list[Recovered] = field(default_factory=list)
     """Stages that were lost and came to work again."""
     absences: list[Absence] = field(default_factory=list)
@@ -72,6 +78,34 @@ class Measurement:
     """Steps of their own stages that they made then."""
     verified: Verified | None = None
     """What receipts and audits came to, where they were asked for."""
+
+
+def measured(
+    problem: Problem, fleet: Fleet, session: Session, reports: Mapping[Post, Sequence[Step]]
+) -> Measurement:
+    """What came of a session that has ended, in the order of arrival; nothing is spelt yet."""
+    origin_s, own = session.start_s, session.desk.coordination
+    return Measurement(
+        records=list(session.records.values()),
+        prompts=session.prompts,
+        outputs=session.outputs,
+        texts={},
+        stages=stage_runs(fleet, reports, origin_s),
+        hops=hop_runs(problem.cluster, fleet.plan, session, reports),
+        coordinator=[[step.after(origin_s) for step in one.sent] for one in own],
+        threads=fleet.settings.threads,
+        returned=[[step.after(origin_s) for step in one.returned] for one in own],
+        requests=[one.requests for one in own],
+        drafted=[[step.after(origin_s) for step in one.drafted] for one in own],
+        drafts=[one.tally for one in own],
+        recoveries=recoveries(session),
+        absences=absences(session),
+        speeds=fleet.speeds,
+        paces={
+            node: one.steps(problem, fleet.plan, fleet.slot_tokens)
+            for node, one in fleet.rehearsed.items()
+        },
+    )
 
 
 def stage_runs(

@@ -33,8 +33,13 @@ class Running:
     group: int = -1
     cached: int = 0
     """Tokens that every stage holds of it."""
-    drafts: tuple[int, ...] = ()
-    """Guesses that are under way with its latest token."""
+    ahead: list[int] = field(default_factory=list)
+    """Guesses that are under way, and not found wrong so far."""
+    under_way: int = 0
+    """Checks whose answers are of use."""
+    turn: int = 0
+    """Grows with every wrong guess: answers of earlier turns are void."""
+    ended: bool = False
 
     @property
     def tokens(self) -> int:
@@ -42,9 +47,29 @@ class Running:
         return len(self.prompt_ids) + len(self.output_ids)
 
     @property
-    def new_ids(self) -> list[int]:
-        """What of them no stage holds yet."""
-        answered = self.cached - len(self.prompt_ids)
-        if answered >= 0:
-            return self.output_ids[answered:]
-        return self.prompt_ids[self.cached :] + self.output_ids
+    def sent(self) -> int:
+        """Tokens that every stage holds once what is under way has been computed."""
+        return self.tokens + len(self.ahead) if self.under_way else self.cached
+
+    @property
+    def ids(self) -> list[int]:
+        """Tokens of prompt and answer so far, and the guesses that are under way."""
+        return self.prompt_ids + self.output_ids + self.ahead
+
+    def confirm(self, token: int) -> bool | None:
+        """Whether a guess foresaw the next token; None where there was no guess.
+
+        A wrong guess makes all that follow it void.
+        """
+        if not self.ahead:
+            return None
+        if self.ahead.pop(0) == token:
+            return True
+        self.give_up()
+        return False
+
+    def give_up(self) -> None:
+        """Has what is under way be of no use."""
+        self.ahead.clear()
+        self.under_way = 0
+        self.turn += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,13 +14,13 @@ from planner.core.problem import Problem
 from planner.run.answering import Model
 from planner.run.chat import chat_template
 from planner.run.checkpoint import open_checkpoint
+from planner.run.drafting import guesser, open_draft
 from planner.run.driver import Session
-from planner.run.execute import check, longest_request, require_packages, warm_up, wires
+from planner.run.execute import check, require_packages, settings_of, warm_up
 from planner.run.fleet import Fleet
 from planner.run.losses import Care
 from planner.run.places import Place
 from planner.run.service import OnEnd, OnToken, Service
-from planner.run.settings import Settings
 from planner.run.telemetry import Telemetry
 from planner.run.web import Web
 
@@ -51,38 +50,33 @@ def serve(
     device: str = "cpu",
     seed: int = 0,
     places: Mapping[str, Place] | None = None,
+    draft: Path | None = None,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves a plan until SIGINT or SIGTERM; ``ready`` is called once requests are taken.
 
-    Without ``places`` the stages run on this host and the links are imitated. Raises RunError,
-    InvalidFileError.
+    Without ``places`` the stages run on this host and the links are imitated. ``draft`` is the
+    checkpoint of the plan's draft model, where it has one. Raises RunError, InvalidFileError.
     """
     require_packages()
     opened = open_checkpoint(checkpoint)
     check(problem, plan, opened.config)
+    drafting = open_draft(problem, draft)
     tokenizer, template = opened.tokenizer(), chat_template(checkpoint)
-    settings = Settings(
-        checkpoint=checkpoint,
-        slot_tokens=longest_request(problem),
-        threads=threads or max(1, len(os.sched_getaffinity(0)) // len(plan.nodes)),
-        device=device,
-        seed=seed,
-        imitate_links=places is None,
-        wires=wires(problem),
-        prefill_chunk=problem.engine.prefill_chunk,
-        draft_tokens=problem.serving.checked_tokens - 1,
-    )
+    settings = settings_of(problem, plan, checkpoint, threads, device, seed, places is None)
     seats = sum(pipeline.max_num_seqs for pipeline in plan.pipelines)
     waiting = _QUEUE_PER_SEAT * seats if door.most_waiting is None else door.most_waiting
     stops = frozenset(opened.config.stop_ids)
     model = Model(door.name, tokenizer, template, stops, opened.config.vocab_size)
     with Fleet(problem.cluster, plan, settings, places) as fleet:
         warm_up(fleet, plan, tokenizer)
+        guesses = guesser(problem, plan, fleet, drafting)
 
         def make(on_token: OnToken, on_end: OnEnd) -> Session:
             care = Care(problem)
-            return Session(fleet, plan, tokenizer, on_token, on_end=on_end, care=care)
+            return Session(
+                fleet, plan, tokenizer, on_token, on_end=on_end, care=care, guesser=guesses
+            )
 
         service = Service(make, seats=seats, slot_tokens=settings.slot_tokens, most_waiting=waiting)
         web = Web(service, model, door.api_key, Telemetry(door.name, seats))

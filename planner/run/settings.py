@@ -24,6 +24,8 @@ class Settings:
     """How hidden states travel, by quantization: ``plain`` where absent, or ``int8``."""
     draft_tokens: int = 0
     """Guesses that are checked along with the latest token of a sequence, at most."""
+    checks_in_flight: int = 1
+    """Checks of guesses under way at once."""
     gauge: bool = False
     """Whether hosts are asked what they reach now, before anything else runs on them."""
     prefill_chunk: int | None = None

@@ -73,7 +73,8 @@ class Traffic:
         return waiting
 
     def leave(self, sequence: Running, completed: bool = False) -> None:
-        """Frees the seat of a sequence."""
+        """Frees the seat of a sequence; what is under way of it is void."""
+        sequence.ended = True
         self._schedules[sequence.pipeline].leave(sequence)
         self.forget(sequence.pipeline)
         self._tell(sequence, completed)
@@ -82,18 +83,35 @@ class Traffic:
         if self.watcher is not None:
             self.watcher.ended(sequence, completed)
 
+    def follow_ups(self, checks: int) -> list[tuple[int, Job[Running]]]:
+        """Decode jobs under way that may have more frames, of ``checks`` at most, each once.
+
+        Where somebody is to be admitted first, nothing follows: groups admit when they are idle.
+        """
+        found: dict[int, tuple[int, Job[Running], int]] = {}
+        for index, job in self._under_way.values() if checks > 1 else ():
+            frames = found[id(job)][2] if id(job) in found else 0
+            found[id(job)] = (index, job, frames + 1)
+        return [
+            (index, job)
+            for index, job, frames in found.values()
+            if frames < checks
+            and job.phase == "decode"
+            and not self._schedules[index].admits(job.group)
+        ]
+
     def next_jobs(self) -> list[tuple[int, Job[Running]]]:
         """Jobs that can start now, with their pipelines."""
         return [(index, job) for index in self.whole for job in self._schedules[index].next_jobs()]
 
     def sent(self, number: int, index: int, job: Job[Running]) -> None:
-        """Notes a job that is under way."""
+        """Notes a job that is under way, or one more frame of it."""
         self._under_way[number] = (index, job)
 
     def back(self, number: int) -> Job[Running] | None:
-        """The job whose answer has come; None where nobody waits for it."""
+        """The job of which an answer has come; None where nobody waits for it."""
         index, job = self._under_way.pop(number, (-1, None))
-        if job is not None:
+        if job is not None and all(other is not job for _, other in self._under_way.values()):
             self._schedules[index].back(job)
         return job
 
@@ -101,7 +119,11 @@ class Traffic:
         """Has a pipeline stand still: its jobs under way are given up, to be sent again."""
         if index not in self._interrupted:
             mine = sorted(n for n, (pipeline, _) in self._under_way.items() if pipeline == index)
-            self._interrupted[index] = [self._under_way.pop(number)[1] for number in mine]
+            jobs = {id(job): job for job in (self._under_way.pop(number)[1] for number in mine)}
+            for job in jobs.values():
+                for sequence in job.sequences:
+                    sequence.give_up()
+            self._interrupted[index] = list(jobs.values())
 
     def stands(self, index: int) -> bool:
         """Whether a pipeline stands still."""
@@ -122,6 +144,7 @@ class Traffic:
         everyone = self._schedules[index].evict()
         for sequence in everyone:
             sequence.cached = 0
+            sequence.give_up()
             self.forget(index)
             self._tell(sequence, completed=False)
         return everyone

@@ -18,10 +18,23 @@ from planner.core.workload import Closed
 from tests.cli.scene import Scene
 
 RUN = "run:\n  seeded: {seed: 3, dtype: fp32}\n"
+SMALL = """\
+family: tiny
+model_type: llama
+hidden_size: 64
+num_hidden_layers: 2
+num_attention_heads: 4
+num_key_value_heads: 2
+intermediate_size: 128
+vocab_size: 300
+max_position_embeddings: 1024
+source: made up
+as_of: 2026-01-01
+"""
 QUANT = "name: FP32\nweight_bits: 32\nlossless: true\nsource: made up\nas_of: 2026-01-01\n"
 
 
-def two_stages(scene: Scene, run: str = RUN, probed: str = "") -> Path:
+def two_stages(scene: Scene, run: str = RUN, probed: str = "", home: str = "600 kB") -> Path:
     """A manifest whose model needs both nodes; ``probed`` stands on the cards of devices."""
     path = scene.scenario(run)
     text = path.read_text().replace("[bf16]", "[fp32]")
@@ -36,7 +49,7 @@ def two_stages(scene: Scene, run: str = RUN, probed: str = "") -> Path:
     engine = cards / "engines" / "soft.yaml"
     engine.write_text(engine.read_text().replace("{bf16: {b", '{"*": {b'))
     out = scene.folder / "manifest.yaml"
-    sets = ["workload.requests=4", "nodes.a.memory=600 kB", "nodes.b.memory=600 kB"]
+    sets = ["workload.requests=4", f"nodes.a.memory={home}", "nodes.b.memory=600 kB"]
     said = scene.planner("plan", path, "--out", out, *(f"--set={one}" for one in sets))
     assert said.code == 0, said.stderr
     return out
@@ -84,6 +97,39 @@ def test_hosts_are_read_first_and_what_the_run_took_corrects_the_profile(scene: 
     text = scene.planner("run", path, "--no-gauge").stdout
     assert "when the run began" not in text
     assert "as probed" not in text
+
+
+@pytest.mark.slow
+def test_a_draft_model_is_measured_and_planned_with_the_next_time(scene: Scene) -> None:
+    """The draft has the first two of the model's four layers: a seed gives the same ones."""
+    draft = "  draft: {seeded: {seed: 3, dtype: fp32}}\n"
+    more = "draft: half\nserving:\n  speculation: {draft_tokens: 2, acceptance: 0.5}\n"
+    half = (scene.folder / "profiles").joinpath("models", "half.yaml")
+    half.parent.mkdir(parents=True, exist_ok=True)
+    half.write_text(SMALL)
+    path, found = two_stages(scene, RUN + draft + more, home="900 kB"), scene.folder / "found"
+    said = scene.planner("run", path, "--calibrate", found, "--format", "json")
+    assert said.code == 0, said.stderr
+    document = said.document
+    assert {(row["node"], row["phase"]) for row in document["draft"]} == {
+        ("draft half", "decode"),
+        ("draft half", "prefill"),
+    }
+    assert all(row["predicted_ms"] > 0 for row in document["draft"])
+    speculation = document["speculation"]
+    assert (speculation["draft"], speculation["predicted_acceptance"]) == ("half", 0.5)
+    drafting = document["calibration"]["drafting"]
+    assert drafting["acceptance"] == speculation["acceptance"]
+    assert drafting["acceptance"] > 0
+    scenario = scene.folder / "tiny.yaml"
+    scenario.write_text(scenario.read_text().replace(", acceptance: 0.5", ""))
+    planned = scene.terminal(
+        "plan", scenario, "--profiles", found, "--profiles", scene.folder / "profiles"
+    )
+    assert planned.code == 0, planned.stderr
+    text = scene.planner("run", path, "--draft", scene.folder / "made").stdout
+    assert "Drafts by half: " in text
+    assert (scene.folder / "made" / "model.safetensors").exists()
 
 
 @pytest.mark.slow

@@ -5,11 +5,14 @@ import statistics
 
 import pytest
 
-from planner.core.cost import Batch, traverse
+from planner.core.cluster import Node
+from planner.core.cost import Batch, Chip, stage_time, traverse
+from planner.core.cost.room import capacity_bytes
+from planner.core.cost.traversal import coordinator_s
 from planner.core.plan import Pipeline, Stage
 from planner.core.problem import Problem, Serving
-from planner.core.speculation import Speculation
-from tests.core.world import problem
+from planner.core.speculation import Drafting, Speculation
+from tests.core.world import engine, model, problem
 
 
 def test_tokens_of_a_round_are_the_geometric_sum() -> None:
@@ -70,3 +73,50 @@ def test_a_check_computes_and_sends_all_drafts() -> None:
     assert way.transfers[1].serialise_s == pytest.approx((10 * 64 * 2 + 64) / 10e6)
     assert way.transfers[2].serialise_s == pytest.approx((10 * 4 + 64) / 10e6)
     assert way.coordinator_s == pytest.approx(0.04 + 2e-4)
+
+
+HALF = model(id="half", num_hidden_layers=2)
+
+
+def test_a_draft_model_takes_what_the_cost_model_says_of_it() -> None:
+    """Decode steps of the same sequences on the coordinator's device, one for each guess."""
+    some = Speculation(draft_tokens=4, acceptance=0.7)
+    world = problem(serving=Serving(speculation=some), draft=HALF)
+    chip = Chip.of(world.engine, world.cluster.device("a"))
+    each_s = stage_time(HALF, 0, 2, world.quants[0], chip, Batch.decode(2, 200)).total_s
+    assert coordinator_s(world, Batch.decode(2, 200, 5)) == pytest.approx(4 * each_s + 2e-4)
+    assert coordinator_s(world, Batch.prefill(100)) == 2e-4
+    looked_up = problem(serving=Serving(speculation=some))
+    assert coordinator_s(looked_up, Batch.decode(2, 200, 5)) == 2e-4
+    stated = some.model_copy(update={"draft_token_s": 0.01})
+    world = problem(serving=Serving(speculation=stated), draft=HALF)
+    assert coordinator_s(world, Batch.decode(2, 200, 5)) == pytest.approx(0.04 + 2e-4)
+
+
+def test_the_coordinators_memory_holds_the_draft() -> None:
+    some = Speculation(draft_tokens=4, acceptance=0.7)
+    without = problem(serving=Serving(speculation=some))
+    world = problem(serving=Serving(speculation=some, max_num_seqs=3), draft=HALF)
+    taken = capacity_bytes(without, "a") - capacity_bytes(world, "a")
+    weights = 2 * (2 * 100 * 64 + 2 * (64 * (64 + 32 + 32 + 64) + 3 * 64 * 128 + 2 * 64) + 64)
+    cache = 3 * 2 * (2 * 2 * 16) * 112 * 2
+    assert taken > weights + cache
+    assert taken == pytest.approx(weights + cache, rel=0.5)
+    assert capacity_bytes(without, "b") == capacity_bytes(world, "b")
+
+
+def test_a_coordinator_without_a_device_cannot_draft() -> None:
+    some = Serving(speculation=Speculation(draft_tokens=4, acceptance=0.7))
+    nodes = [Node(id="home"), Node(id="b", device="chip")]
+    with pytest.raises(ValueError, match="home coordinates and has no device"):
+        problem(nodes=nodes, serving=some, draft=HALF)
+
+
+def test_what_runs_found_of_drafts_is_kept_by_pair() -> None:
+    known = engine().knowing(Drafting(model="tiny", acceptance=0.2, source="a run"))
+    known = known.knowing(Drafting(model="tiny", draft="half", acceptance=0.7, source="a run"))
+    known = known.knowing(Drafting(model="tiny", acceptance=0.3, source="another"))
+    assert known.acceptance("tiny", "half") == 0.7
+    assert known.acceptance("tiny", "") == 0.3
+    assert known.acceptance("other", "") is None
+    assert len(known.drafting) == 2

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 
+from planner.core.cost.drafting import draft_bytes
 from planner.core.cost.memory import kv_bytes_per_sequence, kv_copies, stage_memory
 from planner.core.plan import Pipeline, Stage
 from planner.core.problem import Problem
 
 
 def capacity_bytes(problem: Problem, node_id: str) -> float:
-    """Memory of a node that the engine may use."""
+    """Memory of a node that the engine may use for stages; the coordinator's holds the draft."""
     node = problem.cluster.node(node_id)
     device_bytes = problem.cluster.device(node_id).memory_bytes
     each_bytes = device_bytes if node.memory_bytes is None else min(node.memory_bytes, device_bytes)
-    return problem.engine.memory_fraction * each_bytes * node.count
+    usable_bytes = problem.engine.memory_fraction * each_bytes * node.count
+    if node_id == problem.cluster.coordinator:
+        usable_bytes -= draft_bytes(problem)
+    return usable_bytes
 
 
 def kv_blocks(problem: Problem, pipeline: Pipeline) -> int:

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from planner.core.cost.batch import Batch
 from planner.core.cost.compute import Chip, stage_time
+from planner.core.cost.drafting import drafting_s
 from planner.core.cost.stagetime import StageTime
 from planner.core.cost.transfer import (
     Carrier,
@@ -70,9 +71,7 @@ def payloads_bytes(problem: Problem, pipeline: Pipeline, batch: Batch) -> tuple[
 
 def coordinator_s(problem: Problem, batch: Batch) -> float:
     """What the coordinator itself does for a step; drafts are made for decode steps only."""
-    speculation = problem.serving.speculation
-    drafting_s = speculation.draft_s if speculation and batch.phase == "decode" else 0.0
-    return problem.engine.coordinator_step_s + drafting_s
+    return problem.engine.coordinator_step_s + drafting_s(problem, batch)
 
 
 def route(problem: Problem, nodes: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,49 @@
+"""Drafting: the draft model of a plan, from its checkpoint to a guesser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from planner.core.errors import RunError
+from planner.core.plan import Plan
+from planner.core.problem import Problem
+from planner.run.checkpoint import Checkpoint, open_checkpoint
+from planner.run.drafts import Guesser
+from planner.run.fleet import Fleet
+from planner.run.shape import same_shape
+
+
+def open_draft(problem: Problem, directory: Path | None) -> Checkpoint | None:
+    """The checkpoint of the plan's draft model; None where it has none. Raises RunError."""
+    if problem.draft is None or problem.serving.speculation is None:
+        return None
+    if directory is None:
+        raise RunError(
+            f"the plan drafts with {problem.draft.id}, and nothing says where its weights are",
+            "name a model directory with --draft, or plan with run: {draft: {checkpoint: DIR}}",
+        )
+    opened = open_checkpoint(directory)
+    same_shape(problem.draft, opened.config, "plan for the draft's checkpoint, or name another")
+    return opened
+
+
+def guesser(
+    problem: Problem, plan: Plan, fleet: Fleet, drafting: Checkpoint | None
+) -> Guesser | None:
+    """The draft model of a plan at work in this process; None where guesses are looked up.
+
+    It computes in the first of the quantizations, with the kernels that this host's race chose.
+    """
+    if drafting is None:
+        return None
+    import torch
+
+    from planner.run.drafter import Drafter
+    from planner.run.linear import as_told
+
+    settings, quant = fleet.settings, problem.quants[0].id
+    torch.set_num_threads(settings.threads)
+    seats = [pipeline.max_num_seqs for pipeline in plan.pipelines]
+    kernels = as_told(fleet.kernels.get(("", quant)), quant, settings.device, sum(seats))
+    device = settings.device
+    return Drafter(drafting, quant, seats, settings.slot_tokens, device=device, kernels=kernels)
