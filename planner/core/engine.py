@@ -12,13 +12,11 @@ from pydantic import Field, field_validator
 from planner.core.device import Device
 from planner.core.spec import Card, Spec
 from planner.core.speculation import Drafting
+from planner.core.trust import Bands, ErrorBand, Measured, New, Trust, narrower
 from planner.core.units import Bytes, Count, Fraction, Positive, Seconds
 
 Split = Literal["tensor", "layer"]
 """How devices of one node share a stage: every layer together, or each its own layers."""
-
-Regime = Literal["prompt", "token"]
-"""What a prediction is of: a prompt (prefill, TTFT), or the tokens after it (decode, TPOT)."""
 
 Curve = tuple[tuple[Positive, Positive], ...]
 """Points (tokens in the step, efficiency), tokens rising."""
@@ -60,20 +58,6 @@ class Efficiency(Spec):
         (x0, y0), (x1, y1) = curve[index - 1], curve[index]
         share = math.log(tokens / x0) / math.log(x1 / x0)
         return y0 + share * (y1 - y0)
-
-
-class ErrorBand(Spec):
-    """How far predictions made with a calibration were off on data it was not fitted to."""
-
-    median: Fraction
-    p90: Annotated[float, Field(ge=0)]
-    source: str = Field(min_length=1)
-    """Which table or command the figures come from."""
-
-    def rounded(self) -> ErrorBand:
-        """To whole per cent, never down."""
-        median, p90 = (math.ceil(value * 100) / 100 for value in (self.median, self.p90))
-        return self.model_copy(update={"median": median, "p90": p90})
 
 
 class Calibration(Spec):
@@ -127,17 +111,12 @@ class Calibration(Spec):
     tier: Literal[0, 1, 2] = 0
     """0 datasheet and defaults, 1 fitted to timed steps, 2 to kernel points of our runtime."""
     error_band: ErrorBand | None = None
-    error_bands: dict[Regime, ErrorBand] = Field(default_factory=dict)
-    """The same for prompts and for the tokens after them."""
+    """Of all predictions, where they are not told apart."""
+    error_bands: dict[New, Bands] = Field(default_factory=dict)
+    """By what of a prediction was not measured, for prompts and for the tokens after them."""
     measured_in: tuple[str, ...] = ()
     """Quantization ids that tier and error band hold for; any where empty."""
     source: str = Field(min_length=1)
-
-    def trusted(self, quant_id: str) -> Calibration:
-        """The calibration, of tier 0 and without error band where a scheme was not measured."""
-        if not self.measured_in or quant_id in self.measured_in:
-            return self
-        return self.model_copy(update={"tier": 0, "error_band": None, "error_bands": {}})
 
     def for_quant(self, quant_id: str, compute_dtype: str) -> Efficiency:
         """Efficiency for a scheme: its own, its compute dtype's, or the default."""
@@ -183,6 +162,8 @@ class Engine(Card):
     version: str
     """Version, build or date of the software that was measured."""
     measured_as: MeasuredAs | None = None
+    measured: Measured | None = None
+    """What the constants were fitted to, where they were."""
     release_of: str = ""
     """Engine id of which this is another release: a fit takes both to be alike but for habits."""
     calibrations: tuple[Calibration, ...] = Field(min_length=1)
@@ -277,6 +258,21 @@ class Engine(Card):
         """
         layered = "layer" in (self.split, *self.other_splits)
         return self.prefill_chunk is not None and self.chunks_overlap and not layered
+
+    def trust(self, device: Device, model_id: str, quant_id: str) -> Trust:
+        """What a prediction rests on; raises ValueError where no calibration fits the device."""
+        entry = self.calibration(device)
+        if entry.measured_in and quant_id not in entry.measured_in:
+            entry = entry.model_copy(update={"tier": 0, "error_band": None})
+        if entry.error_band is not None or self.measured is None:
+            return Trust(entry.tier, whole=entry.error_band)
+        if not entry.error_bands:
+            return Trust(entry.tier, "class", self.measured.elsewhere)
+        has_device, has_model = device.id in self.measured.devices, model_id in self.measured.models
+        if has_device and has_model:
+            return Trust(entry.tier, None, narrower(entry.error_bands))
+        new: New = "model" if has_device else "device" if has_model else "both"
+        return Trust(entry.tier, new, entry.error_bands.get(new, {}))
 
     @cached_property
     def _found(self) -> dict[str, tuple[Device, tuple[Calibration, ...], Calibration]]:

@@ -4,36 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
-from typing import get_args
 
-from planner.core.cost.measured import MeasuredSpeed
 from planner.core.device import Device
-from planner.core.engine import Calibration, Engine, ErrorBand, Regime
-from planner.fit.knobs import OF_PROMPTS, Place, calibration, habits, scheme_key
-from planner.fit.speeds import FittedSpeeds, Row, fit_speeds, left_out, of_device, of_model
-from planner.fit.steps import error_band
+from planner.core.engine import Calibration, Engine
+from planner.core.trust import Measured, New
+from planner.fit.bands import Judged, bands
+from planner.fit.knobs import Place, calibration, habits, scheme_key
+from planner.fit.speeds import (
+    FittedSpeeds,
+    Row,
+    fit_speeds,
+    left_out,
+    of_class,
+    of_device,
+    of_model,
+)
 
 _DIGITS = 3
 """What a published measurement is worth."""
-_ENOUGH = 5
-"""Rows of a class that make an error band of its own."""
+_LEFT_OUT = (of_device, of_model, of_class)
+_NEW: tuple[New, ...] = ("device", "model", "both")
 _SCHEMES = ("*", "int8", "fp8", "fp4", "mxfp4")
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A measurement with its error in the fit, and where its device or its model was left out."""
-
-    engine: str
-    row: MeasuredSpeed
-    fitted: float
-    left_out: float
-    model_left_out: float
-
-    @property
-    def regime(self) -> Regime:
-        """Whether a prompt or the tokens after it were timed."""
-        return "prompt" if self.row.speed in OF_PROMPTS else "token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +49,17 @@ def calibrate(
 
     ``devices`` are all that a card should cover. Constants shift from those the engines have now;
     ``fresh`` starts from what is usual and replaces all calibrations but those of single devices.
-    Without ``judge`` no device and no model is left out in turn, and the errors of the fit stand
+    Without ``judge`` no device, model or class is left out in turn, and the errors of the fit stand
     for the others. Raises ValueError where there are no rows.
     """
     if not rows:
         raise ValueError("there are no measurements to fit to")
     fitted = fit_speeds(rows, fresh=fresh)
-    devices_out = left_out(rows, fitted, fresh, of_device) if judge else fitted.errors
-    models_out = left_out(rows, fitted, fresh, of_model) if judge else fitted.errors
+    errors = [fitted.errors] * (1 + len(_LEFT_OUT))
+    if judge:
+        errors[1:] = [tuple(left_out(rows, fitted, fresh, of)) for of in _LEFT_OUT]
     judged = tuple(
-        Judged(engine.id, row, *three)
-        for (engine, row), *three in zip(rows, fitted.errors, devices_out, models_out, strict=True)
+        Judged(engine.id, row, *said) for (engine, row), *said in zip(rows, *errors, strict=True)
     )
     engines = {engine.id: engine for engine, _ in rows}
     cards = tuple(
@@ -88,6 +79,7 @@ def _card(
     """The engine with a calibration for every place that its rows or its card know."""
     mine = [one for one in judged if one.engine == engine.id]
     found = _places(engine, mine, {one.row.device.architecture for one in judged}, devices, fresh)
+    measured = {one.row.device.device_class for one in judged}
     schemes = _schemes(engine, mine, fresh)
     calibrations = []
     for device, whole_class in found:
@@ -104,8 +96,12 @@ def _card(
                     "device_class": device.device_class,
                     "architecture": "" if whole_class else device.architecture,
                     "tier": 1 if here else 0,
-                    "error_band": band(here, mine) if here else None,
-                    "error_bands": _bands(here, mine) if here else {},
+                    "error_band": None,
+                    "error_bands": {
+                        new: bands(judged, engine.id, device.device_class, new) for new in _NEW
+                    }
+                    if device.device_class in measured
+                    else {},
                     "source": source if here else f"as other devices under {engine.name}: {source}",
                 }
             )
@@ -116,7 +112,25 @@ def _card(
         if (old.device or not fresh) and not _replaced(old, calibrations)
     ]
     changes = {name: _digits(value) for name, value in habits(fitted.turned, engine, fresh).items()}
-    return engine.model_copy(update=changes | {"calibrations": (*calibrations, *kept)})
+    everything = {
+        "calibrations": (*calibrations, *kept),
+        "measured": _measured(engine, judged, fresh),
+    }
+    return engine.model_copy(update=changes | everything)
+
+
+def _measured(engine: Engine, judged: Sequence[Judged], fresh: bool) -> Measured:
+    """What the constants are fitted to: the rows, and what those they shift were fitted to."""
+    mine = [one.row for one in judged if one.engine == engine.id]
+    devices, models = {row.device.id for row in mine}, {row.model.id for row in mine}
+    if engine.measured and not fresh:
+        devices |= set(engine.measured.devices)
+        models |= set(engine.measured.models)
+    return Measured(
+        devices=tuple(sorted(devices)),
+        models=tuple(sorted(models)),
+        elsewhere=bands(judged, engine.id, "", "class"),
+    )
 
 
 def _places(
@@ -175,28 +189,6 @@ def _replaced(old: Calibration, calibrations: Iterable[Calibration]) -> bool:
         == (new.device, new.device_class, new.architecture)
         for new in calibrations
     )
-
-
-def _bands(here: Sequence[Judged], mine: Sequence[Judged]) -> dict[Regime, ErrorBand]:
-    """A band for each regime of which a class, or else the engine, has rows."""
-    found: dict[Regime, ErrorBand] = {}
-    for regime in get_args(Regime):
-        rows = [one for one in mine if one.regime == regime]
-        if rows:
-            found[regime] = band([one for one in here if one.regime == regime], rows)
-    return found
-
-
-def band(here: Sequence[Judged], mine: Sequence[Judged]) -> ErrorBand:
-    """Errors on devices and on models left out: of the class, or of all where it has few rows."""
-    many = here if len(here) >= _ENOUGH else mine
-    count = len({one.row.device.id for one in many})
-    devices = f"{count} device{'s' if count > 1 else ''}"
-    where = "" if many is here else " of other classes"
-    return error_band(
-        [error for one in many for error in (one.left_out, one.model_left_out)],
-        f"{len(many)} rows on {devices}{where}, without the device and without the model",
-    ).rounded()
 
 
 def _rounded(entry: Calibration) -> Calibration:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from planner.core.cost.measured import MeasuredStep
 from planner.core.device import Device
-from planner.core.engine import Calibration, Efficiency, Engine, ErrorBand
+from planner.core.engine import Calibration, Efficiency, Engine
 from planner.core.metrics import percentile
+from planner.core.trust import ErrorBand
 from planner.fit.constants import SCALARS, Free
 from planner.fit.steps import error_band, fit
 

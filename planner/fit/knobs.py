@@ -15,6 +15,7 @@ from planner.core.cost.measured import MeasuredSpeed
 from planner.core.device import Device
 from planner.core.engine import Calibration, Curve, Efficiency, Engine
 from planner.core.quant import QuantScheme
+from planner.fit.bands import OF_PROMPTS
 from planner.fit.slope import exp
 
 Knob = tuple[str, str, str]
@@ -78,8 +79,6 @@ them. What is known of an engine is in its profile."""
 
 _OF_SCHEMES = ("bandwidth", "compute", "flop_per_joule", "experts")
 _OF_ENGINES = ("request_s", "admission_steps", "first_wave")
-OF_PROMPTS = ("prefill_tok_s", "ttft_ms")
-"""Speeds that the prompt decides; the tokens after it decide the others."""
 _WIDE = ("bf16", "fp16", "fp32")
 
 

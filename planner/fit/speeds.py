@@ -109,13 +109,18 @@ def of_model(row: MeasuredSpeed) -> str:
     return row.model.id
 
 
+def of_class(row: MeasuredSpeed) -> str:
+    """The class of the device, for ``left_out``."""
+    return row.device.device_class
+
+
 def left_out(
     rows: Sequence[Row],
     whole: FittedSpeeds,
     fresh: bool,
     of: Callable[[MeasuredSpeed], str] = of_device,
 ) -> list[float]:
-    """Error of every row when a fit does not see its device (or its model), under any engine."""
+    """Error of every row when a fit does not see its device (model, class), under any engine."""
     found = [0.0] * len(rows)
     for name in sorted({of(row) for _, row in rows}):
         others = [pair for pair in rows if of(pair[1]) != name]

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from planner.core.cost.measured import MeasuredStep
-from planner.core.engine import Calibration, ErrorBand
+from planner.core.engine import Calibration
 from planner.core.metrics import percentile
+from planner.core.trust import ErrorBand
 from planner.fit.constants import Free, from_vector, ranges, to_vector
 
 _RAISED = (1.0, 1.3, 1.8)
@@ -116,6 +117,4 @@ def _read_share(step: MeasuredStep) -> float:
 def error_band(errors: Iterable[float], source: str) -> ErrorBand:
     """Median and p90 of absolute relative errors."""
     ordered = sorted(abs(error) for error in errors)
-    return ErrorBand(
-        median=min(1.0, percentile(ordered, 50)), p90=percentile(ordered, 90), source=source
-    )
+    return ErrorBand(median=percentile(ordered, 50), p90=percentile(ordered, 90), source=source)

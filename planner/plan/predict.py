@@ -11,11 +11,11 @@ from planner.core.cost.egress import egress
 from planner.core.cost.ledger import hidden, parts, total_usd_per_hour
 from planner.core.cost.traversal import route
 from planner.core.cost.verification import audit_load, verification_cost, verifier
-from planner.core.engine import Calibration
 from planner.core.metrics import Metrics, usd_per_million
 from planner.core.plan import Pipeline, Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
+from planner.core.trust import Trust
 from planner.plan.activity import merged, pipeline_activity
 from planner.plan.breakdown import Served, broken_down
 from planner.plan.queueing import Load, Steps, felt
@@ -46,9 +46,9 @@ def predicted(problem: Problem, plan: Plan, served: list[Served]) -> Prediction:
     )
     lines = ledger(problem, plan, replace(activity, audit=load.busy, audit_bytes=load.sent_bytes))
     audits_usd = hidden(lines).get("verification", 0.0)
-    calibrations = _trusted(problem, plan)
-    bands = [entry.error_band for entry in calibrations if entry.error_band is not None]
-    worst = max(bands, key=lambda band: band.median, default=None)
+    trusted = _trusted(problem, plan)
+    bands = [stage.band for stage in trusted if stage.band is not None]
+    worst = max(bands, key=lambda band: band.p90, default=None)
     return Prediction(
         metrics=_metrics(problem, plan, served, shares, lines),
         pipelines=tuple(broken_down(problem, one) for one in served),
@@ -58,16 +58,16 @@ def predicted(problem: Problem, plan: Plan, served: list[Served]) -> Prediction:
             problem, plan, load, sum(activity.busy.values()), audits_usd
         ),
         quality=plan_quality(problem, plan),
-        tier=min(entry.tier for entry in calibrations),
+        tier=min(stage.tier for stage in trusted),
         error_band={"median": worst.median, "p90": worst.p90} if worst else None,
         warnings=tuple(_warnings(problem, plan, served)),
     )
 
 
-def _trusted(problem: Problem, plan: Plan) -> list[Calibration]:
-    """The calibration of each stage, as far as it holds for the stage's scheme."""
+def _trusted(problem: Problem, plan: Plan) -> list[Trust]:
+    """What the times of each stage rest on."""
     return [
-        problem.calibration(stage.node).trusted(stage.quant)
+        problem.engine.trust(problem.cluster.device(stage.node), problem.model.id, stage.quant)
         for pipeline in plan.pipelines
         for stage in pipeline.stages
     ]
@@ -215,6 +215,6 @@ def _warnings(problem: Problem, plan: Plan, served: list[Served]) -> list[str]:
             for number, stage in enumerate(pipeline.stages)
             if verifier(problem, plan, index, number) is None
         ]
-    if any(entry.tier == 0 for entry in _trusted(problem, plan)):
+    if any(stage.tier == 0 for stage in _trusted(problem, plan)):
         said.append("some speeds are datasheet figures with engine defaults, not measured ones")
     return said

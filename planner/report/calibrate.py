@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from planner.core.engine import ErrorBand
 from planner.core.metrics import percentile
-from planner.fit.engines import CalibratedEngines, Judged, band
+from planner.core.trust import ErrorBand, New
+from planner.fit.bands import Judged, band
+from planner.fit.engines import CalibratedEngines
 from planner.fit.kernels import KernelFit
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ _FAR = 2.5
 """How often the median error a row is off by to count as far off."""
 _FEW, _MANY = 5, 0.25
 """Rows of an engine and a model that say something of both, and the share far off that is many."""
+
+_LEFT_OUT: tuple[New, ...] = ("device", "model", "class")
 
 NAMES = {
     "prefill_tok_s": "prefill tokens/s",
@@ -136,7 +139,7 @@ class Coverage:
 
     speed: str
     left_out: str
-    """What was left out: ``device`` or ``model``."""
+    """What was left out: ``device``, ``model`` or ``class``."""
     rows: int
     median: float
     """Share of the rows within the median error; a half if bands are honest."""
@@ -155,44 +158,48 @@ class Coverage:
 
 
 def coverage(judged: Sequence[Judged]) -> list[Coverage]:
-    """Shares of rows within the bands that all other devices, or all other models, make.
+    """Shares of rows within the bands that a card would print of them had it not seen them.
 
-    A row's band is that of its class under its engine, or of the whole engine where that is how a
-    card would have it; rows of an engine with one device only have none.
+    Each device is left out in turn, constants and bands are made without it, and its rows are
+    compared; then each model, then each class.
     """
-    devices = [(one, one.row.device.id, one.left_out) for one in judged]
-    models = [(one, one.row.model.id, one.model_left_out) for one in judged]
-    return [*_coverage("device", devices), *_coverage("model", models)]
+    return [one for new in _LEFT_OUT for one in _coverage(new, judged)]
 
 
-def _coverage(left_out: str, rows: Sequence[tuple[Judged, str, float]]) -> list[Coverage]:
-    """The same where each row comes with the name that was left out, and its error then."""
-    bands: dict[tuple[str, str, str, str], ErrorBand | None] = {}
+def _coverage(new: New, judged: Sequence[Judged]) -> list[Coverage]:
+    made: dict[tuple[object, ...], ErrorBand | None] = {}
     inside: dict[str, list[tuple[bool, bool]]] = {}
-    for one, name, error in rows:
-        key = (one.engine, name, one.regime, one.row.device.device_class)
-        if key not in bands:
-            alike = [
+    for one in judged:
+        key = (one.engine, one.regime, one.row.device.device_class, one.name(new))
+        if key not in made:
+            rest = [
                 other
-                for other, its, _ in rows
-                if (other.engine, other.regime) == (one.engine, one.regime) and its != name
+                for other in judged
+                if other.regime == one.regime and other.name(new) != one.name(new)
             ]
-            here = [other for other in alike if other.row.device.device_class == key[-1]]
-            bands[key] = band(here, alike) if alike else None
-        made = bands[key]
-        if made is not None:
-            both = (abs(error) <= made.median, abs(error) <= made.p90)
+            made[key] = _band_without(rest, one, new) if rest else None
+        printed = made[key]
+        if printed is not None:
+            both = (one.error(new) <= printed.median, one.error(new) <= printed.p90)
             inside.setdefault(one.row.speed, []).append(both)
     return [
         Coverage(
             speed,
-            left_out,
+            new,
             len(both),
             sum(median for median, _ in both) / len(both),
             sum(p90 for _, p90 in both) / len(both),
         )
         for speed, both in sorted(inside.items())
     ]
+
+
+def _band_without(rest: Sequence[Judged], one: Judged, new: New) -> ErrorBand:
+    """The band that a card without the row has: of its class where any engine has others of it."""
+    device_class = one.row.device.device_class
+    if any(other.row.device.device_class == device_class for other in rest):
+        return band(rest, one.engine, device_class, new)
+    return band(rest, one.engine, "", "class")
 
 
 def _regime(one: Judged) -> str:

@@ -10,9 +10,10 @@ from planner.core.cost.estimate import Estimate
 from planner.core.cost.memory import StageMemory
 from planner.core.cost.stagetime import StageTime
 from planner.core.device import Device
-from planner.core.engine import Calibration, Engine, Regime
+from planner.core.engine import Engine
 from planner.core.model import ModelSpec
 from planner.core.quant import QuantScheme
+from planner.core.trust import New, Regime, Trust
 from planner.core.units import show
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ _MEMORY_MEANING = {
 }
 _REGIMES: Mapping[Regime, str] = {"prompt": "prompts", "token": "later tokens"}
 _TIERS = ("datasheet and defaults", "fitted to published timings", "fitted to kernels timed on it")
+_NEW: Mapping[New | None, str] = {
+    None: "device and model were measured",
+    "model": "the device was measured, the model was not",
+    "device": "the device was not measured, others of its class were",
+    "both": "neither device nor model was measured",
+    "class": "no device of its class was measured",
+}
 _NOTHING_S = 1e-12
 """Below this a part is what rounding leaves."""
 
@@ -59,8 +67,8 @@ class EstimateReport:
     def document(self) -> dict[str, Any]:
         """The JSON document."""
         values = self.values
-        calibration = self._calibration
-        band = calibration.error_band
+        trust = self._trusted
+        band = trust.band
         return {
             "model": self.model.id,
             "device": self.device.id,
@@ -85,11 +93,12 @@ class EstimateReport:
             "memory_breakdown_gib": {
                 name: size / GIB for name, size in _parts(values.memory, "_bytes").items()
             },
-            "tier": calibration.tier,
+            "tier": trust.tier,
+            "new": trust.new,
             "error_band": {"median": band.median, "p90": band.p90} if band else None,
             "error_bands": {
                 regime: {"median": one.median, "p90": one.p90}
-                for regime, one in calibration.error_bands.items()
+                for regime, one in trust.bands.items()
             },
         }
 
@@ -149,22 +158,22 @@ class EstimateReport:
         return table
 
     @property
-    def _calibration(self) -> Calibration:
-        return self.engine.calibration(self.device).trusted(self.quant.id)
+    def _trusted(self) -> Trust:
+        return self.engine.trust(self.device, self.model.id, self.quant.id)
 
     def _trust(self) -> str:
-        calibration = self._calibration
-        told = f"Calibration tier {calibration.tier}: {_TIERS[calibration.tier]}"
-        band = calibration.error_band
-        if band is None:
+        trust = self._trusted
+        told = f"Calibration tier {trust.tier}: {_TIERS[trust.tier]}"
+        if trust.whole is not None:
+            whole = trust.whole
+            return f"{told}; off by {whole.median:.0%} in the median, {whole.p90:.0%} at p90"
+        if not trust.bands:
             return f"{told}; nothing was measured to tell its error"
-        if not calibration.error_bands:
-            return f"{told}; off by {band.median:.0%} in the median, {band.p90:.0%} at p90"
         apart = ", ".join(
             f"{_REGIMES[regime]} by {one.median:.0%} in the median and {one.p90:.0%} at p90"
-            for regime, one in calibration.error_bands.items()
+            for regime, one in trust.bands.items()
         )
-        return f"{told}; on devices and models it was not fitted to, off: {apart}"
+        return f"{told}; {_NEW[trust.new]}. Such predictions were off: {apart}"
 
     def _step(self, stage: StageTime) -> dict[str, float]:
         """Seconds of a step by cause, the coordinator's included."""

@@ -261,13 +261,6 @@ def test_an_answer_that_is_relayed_takes_the_way_back_through_every_stage() -> N
     assert route(world, "ab")[2:] == (("b", "a"), ("a", "c"))
 
 
-def test_a_calibration_is_worth_nothing_in_a_format_it_was_not_measured_in() -> None:
-    measured = engine().calibrations[0].model_copy(update={"tier": 2, "measured_in": ("bf16",)})
-    assert measured.trusted("bf16").tier == 2
-    assert measured.trusted("fp8").tier == 0
-    assert engine().calibrations[0].trusted("fp8") == engine().calibrations[0]
-
-
 def test_scores_that_leave_the_chip_pass_through_memory() -> None:
     """4 heads, 10 x 11 / 2 pairs, 30 bytes each, twice; nothing with fused kernels or in decode."""
     entry = engine().calibrations[0].model_copy(update={"score_bytes": 30.0})

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from planner.core.cost.estimate import Load
 from planner.core.cost.measured import MeasuredSpeed
-from planner.fit.engines import Judged
+from planner.fit.bands import Judged
 from planner.report.calibrate import tails
 from tests.core.world import device, model, quant
 

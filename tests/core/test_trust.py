@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from planner.core.engine import Engine
+from planner.core.trust import ErrorBand, Measured, New, Trust
+from tests.core.world import device, engine
+
+
+def band(median: float, p90: float) -> ErrorBand:
+    return ErrorBand(median=median, p90=p90, source="left out")
+
+
+def measured_engine() -> Engine:
+    bands: dict[New, dict[str, ErrorBand]] = {
+        "device": {"prompt": band(0.1, 0.4), "token": band(0.05, 0.1)},
+        "model": {"prompt": band(0.2, 0.3), "token": band(0.04, 0.2)},
+        "both": {"prompt": band(0.3, 0.5), "token": band(0.06, 0.3)},
+    }
+    entry = engine().calibrations[0]
+    known = entry.model_copy(
+        update={"device_class": device().device_class, "tier": 1, "error_bands": bands}
+    )
+    elsewhere = {"prompt": band(0.5, 2.0), "token": band(0.3, 0.9)}
+    return engine().model_copy(
+        update={
+            "calibrations": (known, entry),
+            "measured": Measured(devices=("seen",), models=("known",), elsewhere=elsewhere),
+        }
+    )
+
+
+def asked(device_id: str, model_id: str, device_class: str = "") -> Trust:
+    chip = device(id=device_id)
+    if device_class:
+        chip = chip.model_copy(update={"device_class": device_class})
+    return measured_engine().trust(chip, model_id, "q")
+
+
+def test_a_band_is_that_of_what_was_not_measured() -> None:
+    found = {
+        names: (trust.new, trust.bands["prompt"].p90, trust.bands["token"].p90)
+        for names in (("seen", "m"), ("chip", "known"), ("chip", "m"))
+        if (trust := asked(*names))
+    }
+    assert found == {
+        ("seen", "m"): ("model", 0.3, 0.2),
+        ("chip", "known"): ("device", 0.4, 0.1),
+        ("chip", "m"): ("both", 0.5, 0.3),
+    }
+
+
+def test_where_nothing_is_new_the_narrower_band_of_each_holds() -> None:
+    trust = asked("seen", "known")
+    assert trust.new is None
+    assert (trust.bands["prompt"].median, trust.bands["prompt"].p90) == (0.1, 0.3)
+    assert (trust.bands["token"].median, trust.bands["token"].p90) == (0.04, 0.1)
+
+
+def test_a_class_without_rows_has_the_error_of_classes_left_out() -> None:
+    trust = asked("chip", "known", "of no row")
+    assert (trust.tier, trust.new) == (0, "class")
+    assert trust.band is not None
+    assert trust.band.p90 == 2.0
+
+
+def test_a_calibration_is_worth_nothing_in_a_format_it_was_not_measured_in() -> None:
+    whole = band(0.02, 0.05)
+    changes = {"tier": 2, "measured_in": ("bf16",), "error_band": whole}
+    entry = engine().calibrations[0].model_copy(update=changes)
+    known = engine().model_copy(update={"calibrations": (entry,)})
+    assert known.trust(device(), "any", "bf16") == Trust(2, whole=whole)
+    assert known.trust(device(), "any", "fp8") == Trust(0)
+    assert engine().trust(device(), "any", "fp8") == Trust(engine().calibrations[0].tier)
