@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from planner.files.scenario import load_scenario
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = [
@@ -40,6 +42,12 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
             [sys.executable, "-m", "planner", *words], cwd=tmp_path, capture_output=True, text=True
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+def test_the_scenario_of_the_readme_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(text)
+    assert load_scenario(tmp_path / "mine.yaml").name == "mine"
 
 
 def test_make_targets_of_the_readme_exist() -> None:

@@ -33,8 +33,8 @@ def show(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="TARGET|KIND",
-            help="Scenario or manifest; or a kind of profile: " + ", ".join(_KINDS) + ".",
+            metavar="TARGET|KIND|NAME",
+            help="Scenario, manifest or profile; or a kind of profile: " + ", ".join(_KINDS) + ".",
         ),
     ],
     name: Annotated[
@@ -50,7 +50,7 @@ def show(
     Every name is looked up, and the file that won is named. `price` takes the name of a list, a
     device or a model, or LIST/NAME, and tells value, day and source of every price.
 
-    Examples: `planner show scenario.yaml`, `planner show device rtx-4090`, `planner show models`,
+    Examples: `planner show scenario.yaml`, `planner show rtx-4090`, `planner show models`,
     `planner show price rtx-4090`.
     """
     from planner.core.errors import UsageError
@@ -61,6 +61,8 @@ def show(
 
         message = f"there is no kind of profile {target!r}{did_you_mean(target, _KINDS)}"
         raise UsageError(message, f"kinds: {', '.join(_KINDS)}")
+    if kind is None and not Path(target).exists():
+        kind, name = _kind_of(target, profiles), target
     if kind is not None and (name is not None or not Path(target).exists()):
         if overrides:
             raise UsageError("--set changes a scenario or a manifest, not a profile")
@@ -73,6 +75,35 @@ def _kind(word: str) -> str | None:
     """The folder of profiles that a word names in the singular or the plural."""
     plain = word.casefold()
     return next((kind for one, kind in _KINDS.items() if plain in (one, kind)), None)
+
+
+def _kind_of(name: str, profiles: list[Path] | None) -> str | None:
+    """The kind of the only profile a name means; None where it is a path.
+
+    Raises UsageError where no profile or several have that name.
+    """
+    from planner.cli.cards import catalogue
+    from planner.core.errors import UsageError
+    from planner.files.catalogue import CARDS, is_path
+    from planner.files.keys import did_you_mean
+    from planner.files.names import resolve
+
+    if is_path(name):
+        return None
+    known = catalogue(profiles)
+    kinds = [kind for kind in CARDS if resolve(known, kind, name) is not None]
+    if not kinds:
+        names = {one for kind in CARDS for one in known.names(kind)}
+        raise UsageError(
+            f"there is no file and no profile {name!r}{did_you_mean(name, names)}",
+            "name a file, a profile, or a kind of profile: " + ", ".join(_KINDS),
+        )
+    if len(kinds) > 1:
+        words = [word for word, kind in _KINDS.items() if kind in kinds]
+        raise UsageError(
+            f"{name} is a {' and a '.join(words)}", f"say which: planner show {words[0]} {name}"
+        )
+    return kinds[0]
 
 
 def _show_profiles(

@@ -96,7 +96,8 @@ class _Loader:
     loaded: dict[Path, Scenario] = field(default_factory=dict)
 
     def load(self, document: Document, path: Path, above: tuple[Path, ...]) -> Scenario:
-        """The scenario at ``path``; ``above`` are those on the way here, the first one first."""
+        """The scenario at ``path``, whose stem names it if it does not; ``above`` lead here."""
+        document.value.setdefault("name", path.stem)
         cards = look_up(document, Catalogue(path.parent, self.profiles))
         fill_in_acceptance(document, cards)
         given, problems = attempt(ScenarioFile, document)

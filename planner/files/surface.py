@@ -217,6 +217,7 @@ class ScenarioFile(Spec):
 
     schema_version: Annotated[str, BeforeValidator(str)] = SCHEMA_VERSION
     name: str = Field(min_length=1)
+    """What plans and tables call it; that of the file where absent."""
     description: str = ""
     model: str
     """Name of a model profile, or the path of a model directory with a config.json."""

@@ -34,6 +34,19 @@ def test_unknown_kinds_and_names_are_answered_with_the_near_ones(planner: Termin
     assert planner("show", "nowhere.yaml").code == 3
 
 
+def test_the_name_of_a_profile_is_enough(planner: Terminal, profiles: Path) -> None:
+    at = ("--profiles", profiles)
+    assert planner("show", "chip", *at).stdout == planner("show", "device", "chip", *at).stdout
+    assert "RTX 4090" in planner("show", "RTX 4090", *at).stdout
+    done = planner("show", "rtx-409O", *at)
+    assert (done.code, done.stdout) == (2, "")
+    assert "did you mean rtx-4090?" in done.stderr
+    (profiles / "networks/chip.yaml").write_text((profiles / "networks/lan.yaml").read_text())
+    done = planner("show", "chip", *at)
+    assert done.code == 2
+    assert "chip is a device and a network" in done.stderr
+
+
 def test_a_scenario_is_shown_resolved(planner: Terminal, tmp_path: Path) -> None:
     path = write_scenario(tmp_path)
     options = ("--profiles", tmp_path / "profiles")

@@ -57,6 +57,12 @@ def test_the_digest_depends_on_what_is_said_not_on_where_or_how(tmp_path: Path) 
     assert load(tmp_path, SCENARIO.replace("0.40", "0.41")).problem.digest not in digests
 
 
+def test_a_scenario_without_a_name_has_that_of_its_file(tmp_path: Path) -> None:
+    stated = load(tmp_path).problem
+    unnamed = load(tmp_path, SCENARIO.replace("name: tiny\n", "")).problem
+    assert unnamed == stated
+
+
 def test_replicas_are_machines_of_their_own(tmp_path: Path) -> None:
     text = SCENARIO.replace("  - id: b\n", "  - id: b\n    replicas: 3\n")
     text += "links:\n  - {between: [a, b], one_way_latency: 9 ms, bandwidth: 1 Mbit/s}\n"
