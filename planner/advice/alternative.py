@@ -14,8 +14,9 @@ from planner.core.prices import TokenPrice
 from planner.core.problem import Problem
 from planner.core.requirements import Miss
 from planner.core.spec import Spec
-from planner.plan.predict import plan_quality, predict
+from planner.plan.predict import predict
 from planner.plan.promise import as_cost, objective_value
+from planner.plan.quality import plan_quality
 
 Kind = Literal["scenario", "manifest", "on_demand", "spot", "reserved", "market", "own", "api"]
 

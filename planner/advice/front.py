@@ -13,7 +13,7 @@ from planner.advice.pareto import ParetoPoint, pareto
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave, Requirements
-from planner.plan.predict import plan_quality
+from planner.plan.quality import plan_quality
 from planner.plan.solution import Candidate
 
 Search = Callable[[Problem], Sequence[Candidate]]

@@ -9,7 +9,7 @@ from planner.cli import console
 from planner.core.errors import UsageError
 from planner.core.model import ModelSpec
 from planner.files.manifest import Manifest
-from planner.files.surface import Origin
+from planner.files.runsection import Origin
 from planner.run.seeded import make_checkpoint
 
 

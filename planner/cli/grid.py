@@ -91,11 +91,14 @@ def spread(
     trials: Sequence[Trial], engine: str, jobs: int | None, address: str | None
 ) -> Iterator[SimResult]:
     """Results in the order of the trials, the same wherever they run; raises RunError."""
-    from planner.run.spread import over_processes, over_ray, usable_cores
     from planner.sim.trial import run_trial
+
+    if engine == "processes" and len(trials) < (_FEW if jobs is None else 2):
+        yield from map(run_trial, trials)
+        return
+    from planner.run.spread import over_processes, over_ray, usable_cores
 
     if engine == "ray":
         yield from over_ray(run_trial, trials, address)
         return
-    chosen = jobs or (usable_cores() if len(trials) >= _FEW else 1)
-    yield from over_processes(run_trial, trials, chosen)
+    yield from over_processes(run_trial, trials, jobs or usable_cores())

@@ -1,56 +1,27 @@
-"""The planner command: its subcommands, and what happens when one fails."""
+"""The planner command, and what happens when a subcommand fails."""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from planner.cli import (
-    calibrate,
-    console,
-    diff,
-    doctor,
-    estimate,
-    export,
-    init,
-    node,
-    plan,
-    prices,
-    probe,
-    run,
-    show,
-    simulate,
-    validate,
-    verify,
-)
+from planner.cli import console
+from planner.cli.commands import Commands
 from planner.core.errors import PlannerError
 
 app = typer.Typer(
     name="planner",
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-app.command("init")(init.init)
-app.command("probe")(probe.probe)
-app.command("estimate")(estimate.estimate)
-app.command("calibrate")(calibrate.calibrate)
-app.command("plan")(plan.plan)
-app.command("simulate")(simulate.simulate)
-app.command("run")(run.run)
-app.command("show")(show.show)
-app.command("export")(export.export)
-app.command("diff")(diff.diff)
-app.command("validate")(validate.validate)
-app.command("doctor")(doctor.doctor)
-app.add_typer(node.app, name="node")
-app.add_typer(prices.app, name="prices")
-app.add_typer(verify.app, name="verify")
 
 
 def _print_version(wanted: bool) -> None:
@@ -79,6 +50,9 @@ def planner(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line given, or that of the process, and exits with its code."""
     console.prepare()
+    # looking for cycles that hardly any command makes costs as much as a tenth of a short one
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
     # numpy would start threads that small arrays never use, at a tenth of what a command costs
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:

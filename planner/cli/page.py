@@ -68,8 +68,9 @@ def planned_facts(
     profiles: Sequence[Path],
 ) -> Facts:
     """A solution with a simulation of it, beside the scenario's alternatives."""
-    from planner.cli.advice import advice_on, contest_of
-    from planner.cli.contest import solved
+    from planner.cli.advice import advice_on
+    from planner.cli.contest import contest_of
+    from planner.cli.entrants import solved
     from planner.cli.targets import How, simulated, target_of
 
     contest = contest_of((), None, profiles, True, True)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from planner.core.problem import Problem
     from planner.files.alternatives import Api
     from planner.files.manifest import Manifest
+    from planner.files.runsection import RunSection
     from planner.files.scenario import Scenario
-    from planner.files.surface import RunSection
     from planner.plan.solution import Solution
     from planner.report.plan import PlanReport
 

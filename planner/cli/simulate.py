@@ -156,7 +156,7 @@ def simulate(
 
     Example: `planner simulate manifest.yaml --replications 5`
     """
-    from planner.cli.advice import advice_on, contest_of
+    from planner.cli.contest import contest_of
     from planner.cli.targets import How
     from planner.report.simulate import api_target
 
@@ -175,7 +175,7 @@ def simulate(
     seeds = range(first_seed, first_seed + count)
     how = How(replayed, check, exact_steps, visits is not None, engine, jobs, ray_address)
     runs, found, replayed = _run(contest, seeds, how, capacity)
-    advice = advice_on(contest, found, runs[0], flips) if compares else None
+    advice = _advice(contest, found, runs[0], flips) if compares else None
     found += [api_target(one) for one in (advice.alternatives if advice else ()) if one.is_api]
     for said in contest.stale():
         console.warn(said)
@@ -214,6 +214,12 @@ def _run(
     return runs, found, how.requests
 
 
+def _advice(contest: Contest, found: Sequence[Target], first: Replications, search: bool) -> Advice:
+    from planner.cli.advice import advice_on
+
+    return advice_on(contest, found, first, search)
+
+
 def _report(
     contest: Contest,
     runs: Sequence[Replications],
@@ -245,10 +251,11 @@ def _load(
 ) -> list[Scenario | Manifest]:
     """The targets; raises StaleManifestError for one that was planned for another scenario."""
     from planner.files.manifest import Manifest, check_digest
-    from planner.files.scenario import load_scenario
     from planner.files.target import load_target
 
     if scenario is not None:
+        from planner.files.scenario import load_scenario
+
         problem = load_scenario(scenario, profiles).problem
         for path in paths:
             target = load_target(path, profiles)

@@ -11,6 +11,7 @@ from planner.cli.contest import Contestant
 from planner.cli.grid import spread
 
 if TYPE_CHECKING:
+    from planner.core.cost import CostLine
     from planner.core.workload import Request
     from planner.report.simulate import Target
     from planner.sim.replicate import Replications
@@ -70,9 +71,8 @@ def replications(
 
 def target_of(contestant: Contestant, run: Replications) -> Target:
     """A contestant with what its simulations say."""
-    from planner.cli.advice import mean_lines
     from planner.core.cost.verification import averaged
-    from planner.plan.predict import plan_quality
+    from planner.plan.quality import plan_quality
     from planner.report.simulate import Target
     from planner.sim.result import EVENTS
 
@@ -94,7 +94,7 @@ def target_of(contestant: Contestant, run: Replications) -> Target:
         missed=tuple(contestant.problem.requirements.must_have.missed(run.metrics)),
         quality=plan_quality(contestant.problem, contestant.plan),
         machines=contestant.plan.nodes,
-        lines=mean_lines([result.cost_lines for result in run.results]),
+        lines=_mean_lines([result.cost_lines for result in run.results]),
     )
 
 
@@ -114,3 +114,14 @@ def check_invariants(contestant: Contestant, run: Replications, requests: int) -
         if broken:
             said = "; ".join(broken[:5])
             raise CheckFailedError(f"{contestant.name}, replication {number}: {said}")
+
+
+def _mean_lines(several: Sequence[Sequence[CostLine]]) -> tuple[CostLine, ...]:
+    """The mean of each cost line over the replications, with the first one's words."""
+    sums: dict[tuple[str, str, str], tuple[CostLine, float]] = {}
+    for lines in several:
+        for line in lines:
+            key = (line.kind, line.where, line.note.split(":")[0] if ":" in line.note else "")
+            first, usd = sums.get(key, (line, 0.0))
+            sums[key] = (first, usd + line.usd_per_hour / len(several))
+    return tuple(line.model_copy(update={"usd_per_hour": usd}) for line, usd in sums.values())

@@ -70,7 +70,7 @@ class Gaps:
         del self.runs[:]
         self.sorted_count += times.sum()
         self.sorted_total_s += float(times @ (first + last)) / 2
-        for jitter_s in np.unique(jitter).tolist():
+        for jitter_s in set(jitter.tolist()):
             alike = jitter == jitter_s
             counted = _counted(first[alike], last[alike], times[alike])
             before = self.bins.get(jitter_s, np.zeros(0))

@@ -19,6 +19,7 @@ class Spec(BaseModel):
         extra="forbid",
         populate_by_name=True,
         allow_inf_nan=False,
+        defer_build=True,
     )
 
 

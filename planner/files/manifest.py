@@ -17,7 +17,7 @@ from planner.core.problem import Problem
 from planner.core.spec import Spec
 from planner.files.atomic import write_text
 from planner.files.document import Document, KeyPath, holds, refuse
-from planner.files.surface import RunSection
+from planner.files.runsection import RunSection
 from planner.files.validate import explain
 from planner.files.yamlfile import read_yaml
 from planner.files.yamltext import to_yaml

@@ -31,8 +31,9 @@ from planner.files.owned import owned
 from planner.files.presets import PRESET_KEYS, expand
 from planner.files.references import FROM_PACKAGE, References, look_up
 from planner.files.rented import rented
+from planner.files.runsection import RunSection
 from planner.files.semantics import Expanded, check
-from planner.files.surface import SCHEMA_VERSION, ApiEntry, RunSection, ScenarioFile
+from planner.files.surface import SCHEMA_VERSION, ApiEntry, ScenarioFile
 from planner.files.validate import attempt
 from planner.files.yamlfile import read_yaml
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -25,6 +25,7 @@ from planner.core.units import (
     UsdPerJoule,
 )
 from planner.core.workload import Workload
+from planner.files.runsection import RunSection
 
 SCHEMA_VERSION = "1.0"
 
@@ -181,35 +182,6 @@ class AlternativeEntry(Spec):
         if sum(one is not None for one in given) != 1:
             raise ValueError("give one of scenario: FILE, api:, rent: and own:")
         return self
-
-
-class SeededModel(Spec):
-    """Random weights made from a seed: for demos and timing, not for answers."""
-
-    seed: int = Field(default=0, ge=0)
-    dtype: Literal["bf16", "fp32"] = "bf16"
-
-
-class Origin(Spec):
-    """Where the weights of a model come from."""
-
-    checkpoint: str | None = None
-    """Directory of a Hugging Face checkpoint; a path from the scenario."""
-    seeded: SeededModel | None = None
-    """Or: make a random model of the scenario's shape."""
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Origin:
-        if (self.checkpoint is None) == (self.seeded is None):
-            raise ValueError("give either checkpoint: DIR or seeded: {seed: 0, dtype: bf16}")
-        return self
-
-
-class RunSection(Origin):
-    """What ``planner run`` executes."""
-
-    draft: Origin | None = None
-    """Where the weights of the draft model come from."""
 
 
 class ScenarioFile(Spec):

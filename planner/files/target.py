@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from planner.files.manifest import Manifest, manifest_from
 from planner.files.override import override_problem
-from planner.files.scenario import Scenario, scenario_from
 from planner.files.yamlfile import read_yaml
+
+if TYPE_CHECKING:
+    from planner.files.scenario import Scenario
 
 
 def load_target(
@@ -21,6 +24,8 @@ def load_target(
     """
     document = read_yaml(path)
     if "problem_digest" not in document.value:
+        from planner.files.scenario import scenario_from  # and everything that it may name
+
         return scenario_from(document, path, profiles, overrides)
     manifest = manifest_from(document)
     problem = override_problem(manifest.problem, overrides)

@@ -18,6 +18,7 @@ from planner.core.problem import Problem
 from planner.core.trust import Trust
 from planner.plan.activity import merged, pipeline_activity
 from planner.plan.breakdown import Served, broken_down
+from planner.plan.quality import plan_quality
 from planner.plan.queueing import Load, Steps, felt
 from planner.plan.room import capacity_bytes, stage_needs
 from planner.plan.times import decode_batch, over_steps
@@ -116,14 +117,6 @@ def serve(problem: Problem, pipeline: Pipeline, share: float) -> Served:
     activity = pipeline_activity(problem, pipeline, load, result, prefill, decode)
     by_hop = _egress_usd_per_hour(problem, pipeline, activity)
     return Served(pipeline, load, result, prefill, decode, activity, by_hop)
-
-
-def plan_quality(problem: Problem, plan: Plan) -> float | None:
-    """Share of the unquantised quality that the worst stage keeps; None where unknown."""
-    used = {stage.quant for pipeline in plan.pipelines for stage in pipeline.stages}
-    kept = [problem.quant(quant).quality_for(problem.model.family) for quant in sorted(used)]
-    known = [value for value in kept if value is not None]
-    return min(known) if len(known) == len(kept) else None
 
 
 def gap_s(way: Traversal) -> float:

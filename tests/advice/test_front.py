@@ -13,7 +13,8 @@ from planner.core.problem import Problem
 from planner.core.quant import QualityEffect
 from planner.core.requirements import MustHave
 from planner.core.workload import Closed, Fixed, Workload
-from planner.plan.predict import plan_quality, predict
+from planner.plan.predict import predict
+from planner.plan.quality import plan_quality
 from planner.plan.solve import searched
 from tests.advice.world import CHEAPEST, machines
 from tests.core.world import device, link, quant

@@ -12,6 +12,7 @@ from planner.advice.distance import too_far
 from planner.advice.flips import best
 from planner.advice.metered import metered_hops
 from planner.cli.contest import Contest
+from planner.cli.entrants import options
 from planner.core.errors import InfeasibleError
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.files.catalogue import Catalogue
@@ -50,17 +51,17 @@ def test_one_user_of_four_4090_pays_eleven_dollars_and_loses_to_apis(
     assert metrics.usd_per_hour == pytest.approx(1.6, abs=0.01)
     assert metrics.output_throughput == pytest.approx(40, rel=0.05)
     assert metrics.usd_per_million_output_tokens == pytest.approx(11.1, rel=0.05)
-    options = single_stream.options()
-    prices = {o.name: o.price.usd_per_output_token * 1e6 for o in options if o.price}
+    competing = options(single_stream)
+    prices = {o.name: o.price.usd_per_output_token * 1e6 for o in competing if o.price}
     assert min(prices.values()) == pytest.approx(0.25)
     assert max(prices.values()) <= 0.6 + 1e-9
-    assert best(options).startswith("Novita")
+    assert best(competing).startswith("Novita")
 
 
 def test_a_card_that_is_paid_for_beats_the_apis(single_stream: Contest) -> None:
     other = scenario("gpt-oss-four-4090", "alternatives=[{own: {device: rtx-4090, paid: true}}]")
-    (own,) = [one.option for one in contest(other).contestants[1:]]
-    assert best([*single_stream.options(), own]) == "own hardware, paid for"
+    _, own = options(contest(other))
+    assert best([*options(single_stream), own]) == "own hardware, paid for"
     assert (predicted(own).metrics.usd_per_million_output_tokens or 9) < 0.3
 
 
