@@ -72,6 +72,19 @@ class Speculation(Spec):
         accepted: float = self.acceptance**self.draft_tokens
         return each_s * _geometric(accepted, _CHECKS_FOLLOWED)
 
+    def stalled_s(self, token_s: float, way_s: float) -> float:
+        """Time that a round waits for a free place in flight, checks being ``way_s`` under way.
+
+        The check after m others, each of which was right, is sent when the first of them is back,
+        if that is later than when it was drafted: by T - m d, with drafts of d.
+        """
+        places, accepted = self.checks_in_flight, self.acceptance**self.draft_tokens
+        if places == 1:
+            return 0.0
+        late_s = max(0.0, way_s - places * self.draft_tokens * token_s)
+        full = accepted**places
+        return late_s * full * _geometric(full, (_CHECKS_FOLLOWED - 1) // places)
+
     def draw(self, rng: random.Random) -> int:
         """Tokens that one round brings."""
         kept = 0

@@ -56,6 +56,8 @@ class StepSpeed:
     batch: Batch
     probed_s: float
     found_s: float
+    draft: str = ""
+    """Id of the draft model whose step it is; empty for a stage's."""
 
     def document(self) -> dict[str, Any]:
         """The JSON object."""
@@ -66,14 +68,16 @@ class StepSpeed:
             "new_tokens": self.batch.new_tokens,
             "probed_s": self.probed_s,
             "found_s": self.found_s,
+            "draft": self.draft or None,
         }
 
     @property
     def title(self) -> str:
         """What was computed, in words."""
+        whose = f", {self.draft}" if self.draft else ""
         if self.batch.phase == "prefill":
-            return f"a prompt of {self.batch.new_tokens:g} tokens"
-        return f"a decode step of {self.batch.sequences:g}"
+            return f"a prompt of {self.batch.new_tokens:g} tokens{whose}"
+        return f"a decode step of {self.batch.sequences:g}{whose}"
 
 
 def step_speeds(
@@ -81,7 +85,13 @@ def step_speeds(
 ) -> tuple[StepSpeed, ...]:
     """Of every node that made steps before a run, under the profiles of the problem."""
     return tuple(
-        StepSpeed(node, step.batch, step.predicted_s(problem.calibration(node)), step.seconds)
+        StepSpeed(
+            node,
+            step.batch,
+            step.predicted_s(problem.calibration(node)),
+            step.seconds,
+            "" if step.model.id == problem.model.id else step.model.id,
+        )
         for node, steps in paces.items()
         for step in steps
     )

@@ -6,6 +6,7 @@ known whether the ones before them are right. The answers of frames behind a wro
 
 from __future__ import annotations
 
+import select
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,8 +32,8 @@ class Coordination:
     sent: list[Step] = field(default_factory=list)
     """``compute_s`` is the coordinator's own time for the job, drafting left out."""
     drafted: list[Step] = field(default_factory=list)
-    """What the draft took: prompts that it read, and guesses, where ``new_tokens`` are those of
-    one sequence at most."""
+    """What the draft took: prompts that it read, and guesses, where ``new_tokens`` are the
+    steps that it made."""
     returned: list[Step] = field(default_factory=list)
     requests: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Ids of the requests that each job serves."""
@@ -80,12 +81,14 @@ class Desk:
         self.coordination = [Coordination() for _ in fleet.plan.pipelines]
         self.keep = True
 
-    def send(self, index: int, job: Job[Running], decided_s: float) -> float | None:
-        """Sends a job down a pipeline, or what follows of one that is under way.
+    def send(
+        self, index: int, job: Job[Running], decided_s: float, follows: bool = False
+    ) -> float | None:
+        """Sends a job down a pipeline, or what ``follows`` of one that is under way.
 
-        When that was done; None where there is nothing to send.
+        When that was done; None where there is nothing to send, or an answer to read first.
         """
-        parts, drafting_s = self._compose(index, job)
+        parts, drafting_s = self._compose(index, job, follows)
         if not parts:
             return None
         decided_s += drafting_s
@@ -121,16 +124,26 @@ class Desk:
         for index, job in sent:
             if job.phase == "prefill" and settings.draft_tokens:
                 self._read(index, job)
-        for index, job in self._traffic.follow_ups(settings.checks_in_flight):
-            followed |= self.send(index, job, time.monotonic()) is not None
+        for index, job, has_room in self._traffic.follow_ups(settings.checks_in_flight):
+            if has_room:
+                followed |= self.send(index, job, time.monotonic(), follows=True) is not None
+            else:
+                self._think_ahead(index, job)
         return followed
+
+    def _think_ahead(self, index: int, job: Job[Running]) -> None:
+        """Has the draft make guesses for which there is no place in flight yet."""
+        alive = [sequence for sequence in job.sequences if not sequence.ended]
+        self._guess(index, [self._wish(one, self._most(one)) for one in alive], follows=True)
 
     def _read(self, index: int, job: Job[Running]) -> None:
         for sequence in job.sequences:
             wish = self._wish(sequence, 0)
             began_s = time.monotonic()
-            self._guesser.read(index, wish)
-            self._note(index, Step(0, "prefill", 1, len(wish.ids), 0, 0.0, began_s, 0.0))
+            if self._guesser.read(index, wish) and self.keep:
+                times_s = (0.0, began_s, time.monotonic())
+                step = Step(0, "prefill", 1, len(wish.ids), 0, *times_s)
+                self.coordination[index].drafted.append(step)
 
     def receive(self, index: int) -> Answer:
         """The job whose tokens have come; raises PeerLostError."""
@@ -167,23 +180,22 @@ class Desk:
                 payload=payload[4 * start : 4 * (start + tokens)],
             )
 
-    def _compose(self, index: int, job: Job[Running]) -> tuple[list[_Part], float]:
+    def _compose(
+        self, index: int, job: Job[Running], follows: bool = False
+    ) -> tuple[list[_Part], float]:
         """What to send of each sequence, and how long the draft took (s).
 
         A sequence with nothing under way sends what no stage holds, and guesses of what follows;
         one that waits for an answer sends guesses beyond those under way, if there are any.
         """
         alive = [sequence for sequence in job.sequences if not sequence.ended]
-        guessed, drafting_s = [list[int]() for _ in alive], 0.0
         wishes = [self._wish(sequence, self._most(sequence)) for sequence in alive]
         drafts = job.phase == "decode" and any(wish.most > 0 for wish in wishes)
+        guessed, drafting_s = [list[int]() for _ in alive], 0.0
         if drafts:
-            began_s = time.monotonic()
-            guessed = self._guesser.guess(index, wishes)
-            asked = [one for one, wish in zip(alive, wishes, strict=True) if wish.most > 0]
-            made, context = max(map(len, guessed)), sum(one.tokens for one in asked)
-            step = Step(0, "decode", len(asked), made, context, 0.0, began_s, 0.0)
-            drafting_s = self._note(index, step)
+            guessed, drafting_s = self._guess(index, wishes, follows)
+            if follows and self._answered(index):
+                return [], drafting_s
         parts = []
         for sequence, wish, guesses in zip(alive, wishes, guessed, strict=True):
             if sequence.under_way and not guesses:
@@ -200,6 +212,27 @@ class Desk:
             tally.drafted += len(guesses)
         return parts, drafting_s
 
+    def _guess(
+        self, index: int, wishes: Sequence[Wish], follows: bool
+    ) -> tuple[list[list[int]], float]:
+        """Guesses, and how long they took (s); an answer is waited for no longer than a token."""
+        began_s = time.monotonic()
+        asked = [wish for wish in wishes if wish.most > 0]
+        steps = self._guesser.steps
+        guessed = self._guesser.guess(
+            index, wishes, (lambda: self._answered(index)) if follows else (lambda: False)
+        )
+        context, made = sum(len(wish.ids) for wish in asked), self._guesser.steps - steps
+        step = Step(0, "decode", len(asked), made, context, 0.0, began_s, time.monotonic())
+        if made and self.keep:
+            self.coordination[index].drafted.append(step)
+        return guessed, step.compute_s
+
+    def _answered(self, index: int) -> bool:
+        """Whether an answer has come that nobody has read yet."""
+        end = self._fleet.lines[index].tokens
+        return end is not None and bool(select.select([end], [], [], 0)[0])
+
     def _most(self, sequence: Running) -> int:
         """Guesses to send along: no more than could be kept."""
         left = self.prompt(sequence.id).max_new_tokens - len(sequence.output_ids) - 1
@@ -212,13 +245,6 @@ class Desk:
         prompt = self.prompt(sequence.id)
         picking = (prompt.temperature, prompt.top_p, prompt.seed)
         return Seat(sequence.slot, position, *picking, tokens, sequence.id)
-
-    def _note(self, index: int, step: Step) -> float:
-        """Writes down what the draft did until now; how long that took (s)."""
-        step = step._replace(computed_s=time.monotonic())
-        if self.keep:
-            self.coordination[index].drafted.append(step)
-        return step.compute_s
 
     def _frame(self, job: Job[Running], parts: Sequence[_Part]) -> Frame:
         self._fleet.jobs_sent += 1

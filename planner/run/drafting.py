@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from planner.core.cost.measured import MeasuredStep
 from planner.core.errors import RunError
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.run.checkpoint import Checkpoint, open_checkpoint
-from planner.run.drafts import Guesser
 from planner.run.fleet import Fleet
 from planner.run.shape import same_shape
+
+if TYPE_CHECKING:
+    from planner.run.drafter import Drafter
 
 
 def open_draft(problem: Problem, directory: Path | None) -> Checkpoint | None:
@@ -29,7 +33,7 @@ def open_draft(problem: Problem, directory: Path | None) -> Checkpoint | None:
 
 def guesser(
     problem: Problem, plan: Plan, fleet: Fleet, drafting: Checkpoint | None
-) -> Guesser | None:
+) -> Drafter | None:
     """The draft model of a plan at work in this process; None where guesses are looked up.
 
     It computes in the first of the quantizations, with the kernels that this host's race chose.
@@ -47,3 +51,15 @@ def guesser(
     kernels = as_told(fleet.kernels.get(("", quant)), quant, settings.device, sum(seats))
     device = settings.device
     return Drafter(drafting, quant, seats, settings.slot_tokens, device=device, kernels=kernels)
+
+
+def paced(problem: Problem, drafter: Drafter) -> list[MeasuredStep]:
+    """Steps that the draft makes now, as the cost model knows them."""
+    home, draft = problem.cluster.coordinator, problem.draft
+    if draft is None or problem.cluster.node(home).device is None:
+        return []
+    device, layers = problem.cluster.device(home), (0, draft.num_hidden_layers)
+    return [
+        MeasuredStep(device, draft, *layers, problem.quants[0], batch, seconds)
+        for batch, seconds in drafter.paces().items()
+    ]

@@ -7,7 +7,7 @@ small model guesses better (``drafter.py``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -30,22 +30,35 @@ class Wish(NamedTuple):
 class Guesser(Protocol):
     """Something that guesses what follows."""
 
-    def guess(self, pipeline: int, wishes: Sequence[Wish]) -> list[list[int]]:
-        """Up to as many tokens as wished for each sequence."""
+    steps: int
+    """Steps of a model that it has made."""
 
-    def read(self, pipeline: int, wish: Wish) -> None:
-        """Gets acquainted with a prompt while the pipeline computes it."""
+    def guess(
+        self, pipeline: int, wishes: Sequence[Wish], halt: Callable[[], bool] = lambda: False
+    ) -> list[list[int]]:
+        """Up to as many tokens as wished for each sequence; fewer once ``halt`` says so.
+
+        What was guessed then is known the next time.
+        """
+
+    def read(self, pipeline: int, wish: Wish) -> bool:
+        """Gets acquainted with a prompt while the pipeline computes it; whether it had to."""
 
 
 class LookUp:
     """Guesses what followed the latest tokens before."""
 
-    def guess(self, pipeline: int, wishes: Sequence[Wish]) -> list[list[int]]:
+    steps = 0
+
+    def guess(
+        self, pipeline: int, wishes: Sequence[Wish], halt: Callable[[], bool] = lambda: False
+    ) -> list[list[int]]:
         """As ``look_up`` says."""
         return [look_up(wish.ids, wish.most) for wish in wishes]
 
-    def read(self, pipeline: int, wish: Wish) -> None:
+    def read(self, pipeline: int, wish: Wish) -> bool:
         """Nothing: the text is all it needs."""
+        return False
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from planner.core.rng import stream
 from planner.core.workload import Request
 from planner.run.checkpoint import open_checkpoint
 from planner.run.config import ModelConfig
-from planner.run.drafting import guesser, open_draft
+from planner.run.drafting import guesser, open_draft, paced
 from planner.run.driver import Session
 from planner.run.fleet import Fleet
 from planner.run.inspection import Inspection
@@ -93,20 +93,14 @@ def execute(
         warm_up(fleet, plan, tokenizer)
         as_sent = deterministic and any(stage.quant != "fp32" for stage in stages(plan))
         care = Care(problem, as_sent, losses)
-        session = Session(
-            fleet,
-            plan,
-            tokenizer,
-            _speller(tokenizer, on_token),
-            stall_s,
-            care=care,
-            guesser=guesser(problem, plan, fleet, drafting),
-        )
+        drafter, speller = guesser(problem, plan, fleet, drafting), _speller(tokenizer, on_token)
+        drafts = paced(problem, drafter) if drafter and settings.gauge else []
+        session = Session(fleet, plan, tokenizer, speller, stall_s, care=care, guesser=drafter)
         inspection = Inspection(fleet, oversight, session) if oversight else None
         session.run(prompts, problem.workload.concurrency)
         verified = inspection.finish() if inspection is not None else None
         reports = fleet.steps()
-    outcome = measured(problem, fleet, session, reports)
+    outcome = measured(problem, fleet, session, reports, drafts)
     records = [session.records[prompt.id] for prompt in prompts]
     texts_of = {key: tokenizer.decode(ids) for key, ids in session.outputs.items()}
     return replace(outcome, records=records, texts=texts_of, verified=verified)

@@ -172,6 +172,11 @@ class Fleet:
                 known[host] = Speeds(**worker.ask({"gauge": True}, "gauge", START_S)["gauge"])
             self.speeds[worker.node] = known[host]
 
+    def speeds_here(self) -> Speeds | None:
+        """What the coordinator's host was found to reach; None where no worker of it was asked."""
+        here = (node for node in self.speeds if self.place(node).host == self._home.host)
+        return next((self.speeds[node] for node in here), None)
+
     def place(self, node: str) -> Place:
         """Where a node is; what no place is known of is here."""
         return (self._places or {}).get(node, self._home)

@@ -81,10 +81,26 @@ class Measurement:
 
 
 def measured(
-    problem: Problem, fleet: Fleet, session: Session, reports: Mapping[Post, Sequence[Step]]
+    problem: Problem,
+    fleet: Fleet,
+    session: Session,
+    reports: Mapping[Post, Sequence[Step]],
+    drafts: Sequence[MeasuredStep] = (),
 ) -> Measurement:
-    """What came of a session that has ended, in the order of arrival; nothing is spelt yet."""
+    """What came of a session that has ended, in the order of arrival; nothing is spelt yet.
+
+    ``drafts`` are steps that the draft model made at the coordinator before it.
+    """
     origin_s, own = session.start_s, session.desk.coordination
+    home, speeds = problem.cluster.coordinator, dict(fleet.speeds)
+    paces = {
+        node: one.steps(problem, fleet.plan, fleet.slot_tokens)
+        for node, one in fleet.rehearsed.items()
+    }
+    if drafts:
+        paces[home] = [*paces.get(home, ()), *drafts]
+        here = fleet.speeds_here()
+        speeds |= {home: here} if here else {}
     return Measurement(
         records=list(session.records.values()),
         prompts=session.prompts,
@@ -100,11 +116,8 @@ def measured(
         drafts=[one.tally for one in own],
         recoveries=recoveries(session),
         absences=absences(session),
-        speeds=fleet.speeds,
-        paces={
-            node: one.steps(problem, fleet.plan, fleet.slot_tokens)
-            for node, one in fleet.rehearsed.items()
-        },
+        speeds=speeds,
+        paces=paces,
     )
 
 

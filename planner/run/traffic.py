@@ -83,8 +83,8 @@ class Traffic:
         if self.watcher is not None:
             self.watcher.ended(sequence, completed)
 
-    def follow_ups(self, checks: int) -> list[tuple[int, Job[Running]]]:
-        """Decode jobs under way that may have more frames, of ``checks`` at most, each once.
+    def follow_ups(self, checks: int) -> list[tuple[int, Job[Running], bool]]:
+        """Decode jobs under way that go on, and whether they have fewer frames than ``checks``.
 
         Where somebody is to be admitted first, nothing follows: groups admit when they are idle.
         """
@@ -93,11 +93,9 @@ class Traffic:
             frames = found[id(job)][2] if id(job) in found else 0
             found[id(job)] = (index, job, frames + 1)
         return [
-            (index, job)
+            (index, job, frames < checks)
             for index, job, frames in found.values()
-            if frames < checks
-            and job.phase == "decode"
-            and not self._schedules[index].admits(job.group)
+            if job.phase == "decode" and not self._schedules[index].admits(job.group)
         ]
 
     def next_jobs(self) -> list[tuple[int, Job[Running]]]:

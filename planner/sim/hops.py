@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from planner.core.cost import Batch, traverse
 from planner.core.cost.traversal import coordinator_s, jobs_of
+from planner.core.plan import Pipeline
 from planner.core.rng import stream
 from planner.core.schedule import Job
 from planner.sim.lane import Schedule
@@ -81,8 +83,17 @@ class HopLane:
         self.flying[ways[-1].number] = job
         own_s = coordinator_s(self.run.problem, ways[0].batches[0])
         _, ready_s = self.coordinator.serve(self.now(), own_s)
+        ready_s += self._stalled_s(ways[0].batches[0])
         for way in ways:
             self.at(ready_s, way.next_hop)
+
+    def _stalled_s(self, batch: Batch) -> float:
+        """What a round of checks in flight waits for places, nothing else being in its way."""
+        problem = self.run.problem
+        if batch.phase != "decode" or problem.serving.checks_in_flight == 1:
+            return 0.0
+        stages = tuple(worker.stage for worker in self.network.pipelines[self.index])
+        return traverse(problem, Pipeline(stages=stages), batch).stalled_s
 
     def _ways(self, job: Job[Served]) -> list[Way]:
         """A job's way; where it is a prompt that goes in chunks, one for each."""

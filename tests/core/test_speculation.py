@@ -120,3 +120,32 @@ def test_what_runs_found_of_drafts_is_kept_by_pair() -> None:
     assert known.acceptance("tiny", "") == 0.3
     assert known.acceptance("other", "") is None
     assert len(known.drafting) == 2
+
+
+@pytest.mark.parametrize(("places", "drafted_s", "chance"), [(2, 0.01, 0.9), (4, 0.02, 0.95)])
+def test_checks_wait_for_a_place_in_flight(places: int, drafted_s: float, chance: float) -> None:
+    """Events: a draft begins when the last one is sent, and is sent when a place is free.
+
+    Each is 0.1 s under way; a round follows no more than 32.
+    """
+    one = Speculation(draft_tokens=2, acceptance=chance, checks_in_flight=places)
+    rng, way_s = random.Random(7), 0.1
+    rounds, now_s = 40_000, 0.0
+    for _ in range(rounds):
+        sent: list[float] = []
+        while True:
+            ready_s = (sent[-1] if sent else now_s) + drafted_s
+            if len(sent) >= places:
+                ready_s = max(ready_s, sent[-places] + way_s)
+            sent.append(ready_s)
+            right = all(rng.random() < chance for _ in range(2))
+            if not right or len(sent) == 32:
+                break
+        now_s = sent[-1] + way_s
+    token_s = drafted_s / 2
+    round_s = one.waited_s(token_s) + one.stalled_s(token_s, way_s) + way_s
+    assert round_s == pytest.approx(now_s / rounds, rel=0.02)
+    wide = one.model_copy(update={"checks_in_flight": 12})
+    assert wide.stalled_s(token_s, way_s) == 0.0
+    single = one.model_copy(update={"checks_in_flight": 1})
+    assert single.stalled_s(token_s, way_s) == 0.0

@@ -133,7 +133,7 @@ def test_greedy_answers_are_the_same(
     if checks == 1 and not losses:
         assert tally.checks + tally.accepted == 4 * 50 - 4
     phases = {step.phase for step in found.drafted[0]}
-    assert phases == {"prefill", "decode"}
+    assert phases == ({"prefill", "decode"} if model else set())
 
 
 @pytest.mark.slow

@@ -17,6 +17,14 @@ def drafting_s(problem: Problem, batch: Batch) -> float:
     return speculation.waited_s(draft_token_s(problem, batch))
 
 
+def stalled_s(problem: Problem, batch: Batch, way_s: float) -> float:
+    """Seconds that a round waits for a free place, its checks being ``way_s`` under way each."""
+    speculation = problem.serving.speculation
+    if speculation is None or batch.phase != "decode" or speculation.checks_in_flight == 1:
+        return 0.0
+    return speculation.stalled_s(draft_token_s(problem, batch), way_s)
+
+
 def draft_token_s(problem: Problem, batch: Batch) -> float:
     """Seconds of one more drafted token for every sequence of a decode step.
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from planner.core.cost.batch import Batch
 from planner.core.cost.compute import Chip, stage_time
-from planner.core.cost.drafting import drafting_s
+from planner.core.cost.drafting import drafting_s, stalled_s
 from planner.core.cost.stagetime import StageTime
 from planner.core.cost.transfer import (
     Carrier,
@@ -34,13 +34,15 @@ class Traversal:
     """Longest time that a host shared by several stages is busy with the step."""
     overlap_s: float = 0.0
     """What a prompt saves because places are busy with different chunks of it at once."""
+    stalled_s: float = 0.0
+    """What a round of checks in flight waits for a free place."""
 
     @property
     def total_s(self) -> float:
         """Seconds from the coordinator's decision until its next one for this batch."""
         stages = sum(stage.total_s for stage in self.stages)
         hops = sum(hop.total_s for hop in self.transfers)
-        return stages + hops + self.coordinator_s - self.overlap_s
+        return stages + hops + self.coordinator_s + self.stalled_s - self.overlap_s
 
     @property
     def bottleneck_s(self) -> float:
@@ -156,8 +158,10 @@ def _way(
     ]
     if batch.silent:
         del transfers[arrivals(problem, pipeline)[-1] + 1 :]
-    own_s = coordinator_s(problem, batch)
-    return Traversal(stages, tuple(transfers), own_s, _shared_s(problem, pipeline, stages))
+    own_s, shared_s = coordinator_s(problem, batch), _shared_s(problem, pipeline, stages)
+    way_s = sum(stage.total_s for stage in stages) + sum(hop.total_s for hop in transfers)
+    late_s = stalled_s(problem, batch, way_s)
+    return Traversal(stages, tuple(transfers), own_s, shared_s, stalled_s=late_s)
 
 
 def _joined(
