@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from planner.advice.alternative import Option
+from planner.core.choice import decided
 from planner.core.problem import Problem
 from planner.core.workload import Closed
 
@@ -59,9 +60,10 @@ def levers(options: Sequence[Option]) -> list[Lever]:
 
 def _money(options: Sequence[Option]) -> list[Lever]:
     first, made = options[0], list[Lever]()
-    machines = first.problem.cluster.nodes
-    used = {first.problem.cluster.coordinator}
+    machines, cluster = first.problem.cluster.nodes, first.problem.cluster
+    used = {cluster.coordinator}
     if first.plans:
+        used = {decided(first.problem, first.plans[0]).cluster.coordinator}
         used |= {*first.plans[0].nodes, *(standby.node for standby in first.plans[0].standbys)}
     rent = sum(node.usd_per_hour for node in machines if node.id in used)
     owned = sum(node.hardware_usd_per_hour for node in machines if node.id in used)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from planner.core.choice import decided
 from planner.core.cost.transfer import hidden_payload_bytes, token_payload_bytes
 from planner.core.cost.traversal import route
 from planner.core.plan import Plan
@@ -40,6 +41,7 @@ class MeteredHop(Spec):
 def metered_hops(problem: Problem, plan: Plan) -> tuple[MeteredHop, ...]:
     """The hops of a plan over lines with a price, each line once; the dearest first."""
     found: dict[tuple[str, str], MeteredHop] = {}
+    problem = decided(problem, plan)
     for pipeline in plan.pipelines:
         ways = route(problem, pipeline.nodes)
         quants = [problem.quant(stage.quant) for stage in pipeline.stages]

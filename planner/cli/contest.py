@@ -39,6 +39,8 @@ class Contestant:
     warnings: tuple[str, ...] = ()
     tags: tuple[PriceTag, ...] = ()
     """Prices it rests on, where they are from a list."""
+    asked: Problem | None = None
+    """The problem with what the plan was free to choose beside its stages."""
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from planner.advice.alternative import Kind, Option
 from planner.cli import console
 from planner.cli.contest import Contest, Contestant, used
+from planner.core.choice import decided
 from planner.core.errors import InfeasibleError
 from planner.core.plan import Plan
 from planner.core.problem import Problem
@@ -26,9 +27,10 @@ def solved(scenario: Scenario, solution: Solution) -> Contestant:
     return Contestant(
         scenario.name,
         "scenario",
-        scenario.problem,
+        decided(scenario.problem, solution.plan),
         solution.plan,
         solution.prediction,
+        asked=scenario.problem,
         plans=tuple(one.plan for one in solution.candidates),
         gap=solution.gap,
         reasons=reasons(solution),
@@ -87,7 +89,10 @@ def _found(name: str, kind: Kind, problem: Problem, tags: tuple[PriceTag, ...]) 
             if not isinstance(given, Solution):
                 raise
             nearest = given
-    return Contestant(name, kind, problem, nearest.plan, nearest.prediction, tags=tags)
+    settled = decided(problem, nearest.plan)
+    return Contestant(
+        name, kind, settled, nearest.plan, nearest.prediction, tags=tags, asked=problem
+    )
 
 
 def _of(
@@ -100,9 +105,10 @@ def _of(
     return Contestant(
         name,
         kind,
-        problem,
+        decided(problem, found[0].plan),
         found[0].plan,
         found[0].prediction,
+        asked=problem,
         plans=tuple(one.plan for one in found),
         tags=tags,
         warnings=found[0].prediction.warnings,
@@ -130,11 +136,13 @@ def options(contest: Contest) -> list[Option]:
 
 
 def _option(one: Contestant) -> Option:
-    tags = used(one.tags, one.plan)
+    tags, problem = used(one.tags, one.plan), one.problem
+    if one.asked is not None:
+        problem = one.asked.model_copy(update={"workload": problem.workload})
     return Option(
         name=one.name,
         kind=one.kind,
-        problem=one.problem,
+        problem=problem,
         plans=one.plans or (one.plan,),
         source="; ".join(dict.fromkeys(tag.source for tag in tags)),
         as_of=min((tag.as_of for tag in tags), default=None),

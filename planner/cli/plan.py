@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -97,6 +98,7 @@ def plan(
     """
     from planner.advice.distance import too_far
     from planner.cli.page import planned_facts, require_plotly, write_page
+    from planner.core.choice import decided
     from planner.core.errors import InfeasibleError
     from planner.files.manifest import read_manifest, write_manifest
     from planner.files.scenario import load_scenario
@@ -105,7 +107,7 @@ def plan(
     if html is not None:
         require_plotly()
     loaded = load_scenario(scenario, profiles or [], overrides or [])
-    running = read_manifest(before).plan if before else None
+    running = _running(read_manifest(before)) if before else None
     began_s = time.perf_counter()
     try:
         with console.progress(f"planning {loaded.name}"):
@@ -122,12 +124,14 @@ def plan(
         raise
     seconds = time.perf_counter() - began_s
     notes = (*loaded.warnings, *too_far(loaded.problem), *_egress(loaded, solution, profiles))
-    report = _report(loaded, solution, seconds, notes, pareto, profiles)
+    front = _front(loaded, solution) if pareto else ()
+    settled = replace(loaded, problem=decided(loaded.problem, solution.plan))
+    report = _report(settled, solution, seconds, notes, front, profiles)
     if html is not None:
         facts = planned_facts(loaded, solution, seed, report.warnings, profiles or [])
         write_page(html, facts)
     if out is not None:
-        write_manifest(out, _manifest(loaded, solution, report.warnings, seed, out))
+        write_manifest(out, _manifest(settled, solution, report.warnings, seed, out))
     if format is Format.json:
         console.emit_json(report.document())
     else:
@@ -137,6 +141,12 @@ def plan(
         console.note(f"manifest written to {out}")
     else:
         console.note(f"no manifest written; planner plan {scenario} --out manifest.yaml writes one")
+
+
+def _running(manifest: Manifest) -> Plan:
+    """The plan of a manifest, with where its coordinator sits."""
+    seat = manifest.problem.cluster.coordinator
+    return manifest.plan.model_copy(update={"coordinator": seat})
 
 
 def _refuse(problem: Problem, error: InfeasibleError, format: Format) -> None:
@@ -172,7 +182,7 @@ def _report(
     solution: Solution,
     seconds: float,
     notes: tuple[str, ...],
-    pareto: bool,
+    front: tuple[ParetoPoint, ...],
     profiles: list[Path] | None,
 ) -> PlanReport:
     """The solution with what else the scenario asks to be told about it."""
@@ -187,7 +197,7 @@ def _report(
         solution,
         seconds,
         notes,
-        front=_front(scenario, solution) if pareto else (),
+        front=front,
         finetune=(trained, fine_tuned(problem, solution.plan, trained)) if trained else None,
         prefix=(
             (cached, prefix_saving(problem, solution.plan, cached, api.price if api else None))

@@ -201,6 +201,8 @@ class Cluster(Spec):
     churn: tuple[Churn, ...] = ()
     coordinator: str
     """Id of the node at which requests enter and tokens leave."""
+    coordinators: tuple[str, ...] = ()
+    """Nodes of which a plan chooses the coordinator; none where it is settled."""
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Cluster:
@@ -208,8 +210,9 @@ class Cluster(Spec):
         if len(set(ids)) != len(ids):
             twice = sorted({name for name in ids if ids.count(name) > 1})
             raise ValueError(f"node ids must differ; used twice: {', '.join(twice)}")
-        if self.coordinator not in ids:
-            raise ValueError(f"coordinator {self.coordinator!r} is no node")
+        for name in self.seats:
+            if name not in ids:
+                raise ValueError(f"coordinator {name!r} is no node")
         regions = {REGION + node.region for node in self.nodes}
         known = set(ids) | regions | {ANYWHERE}
         for link in self.links:
@@ -237,6 +240,11 @@ class Cluster(Spec):
     @cached_property
     def _resolved(self) -> dict[tuple[str, str], Link | None]:
         return {}
+
+    @property
+    def seats(self) -> tuple[str, ...]:
+        """Nodes at which the coordinator may sit: one where that is settled."""
+        return self.coordinators or (self.coordinator,)
 
     def node(self, node_id: str) -> Node:
         """The node of that id; raises KeyError."""

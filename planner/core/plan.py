@@ -84,6 +84,8 @@ class Plan(Spec):
 
     pipelines: tuple[Pipeline, ...] = Field(min_length=1)
     standbys: tuple[Standby, ...] = ()
+    coordinator: str | None = None
+    """Where requests enter and tokens leave; where the problem says so if absent."""
 
     @model_validator(mode="after")
     def _nodes_once(self) -> Plan:
@@ -92,6 +94,12 @@ class Plan(Spec):
             twice = sorted({node for node in nodes if nodes.count(node) > 1})
             raise ValueError(f"nodes used by several pipelines: {', '.join(twice)}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _brief(self, every: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Its fields, without choices that the problem had made."""
+        fields: dict[str, Any] = every(self)
+        return {name: value for name, value in fields.items() if value is not None}
 
     @property
     def nodes(self) -> tuple[str, ...]:

@@ -86,11 +86,12 @@ class Problem(Spec):
             calibration = self.engine.calibration(self.cluster.device(node.id))
             for quant in self.quants:
                 calibration.for_quant(quant.id, quant.compute_dtype)
-        speculation, home = self.serving.speculation, self.cluster.node(self.cluster.coordinator)
+        speculation, homes = self.serving.speculation, map(self.cluster.node, self.cluster.seats)
         untimed = speculation is not None and not speculation.draft_token_s
-        if self.draft is not None and untimed and home.device is None:
+        bare = next((node for node in homes if node.device is None), None)
+        if self.draft is not None and untimed and bare is not None:
             raise ValueError(
-                f"{home.id} coordinates and has no device to draft on: give it one, or state "
+                f"{bare.id} coordinates and has no device to draft on: give it one, or state "
                 "serving.speculation.draft_token"
             )
         objective = self.requirements.objective

@@ -41,12 +41,13 @@ def check_draft(
     speculation, said = given.serving.speculation, []
     model = cards.card("models", given.model, ModelSpec)
     draft = cards.card("models", given.draft, ModelSpec)
-    home = next((node for node in expanded.nodes if node.id == expanded.coordinator), None)
+    homes = [node for node in expanded.nodes if node.id in expanded.seats]
+    bare = next((node for node in homes if node.device is None), None)
     if speculation is None:
         said.append("is of no use without serving.speculation")
-    elif not speculation.draft_token_s and home is not None and home.device is None:
+    elif not speculation.draft_token_s and bare is not None:
         said.append(
-            f"{home.id} coordinates and has no device to draft on: give it one, or state "
+            f"{bare.id} coordinates and has no device to draft on: give it one, or state "
             "serving.speculation.draft_token"
         )
     if draft.vocab_size != model.vocab_size:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -79,16 +79,17 @@ class Links:
 
 
 def missing_pairs(
-    nodes: Iterable[Node], coordinator: str, links: Mapping[End, Link]
+    nodes: Iterable[Node], seats: Collection[str], links: Mapping[End, Link]
 ) -> tuple[list[End], bool]:
     """Ordered pairs that have no line though one may be needed; whether there are more of them.
 
-    Layers may land on any two workers, and the coordinator talks to each. Pairs of regions are
-    looked at first, so that thousands of nodes behind a few regional lines take no time.
+    Layers may land on any two workers, and the coordinator talks to each from wherever it may sit.
+    Pairs of regions are looked at first, so that thousands of nodes behind a few regional lines
+    take no time.
     """
     if (ANYWHERE, ANYWHERE) in links:
         return [], False
-    talking = [node for node in nodes if node.device is not None or node.id == coordinator]
+    talking = [node for node in nodes if node.device is not None or node.id in seats]
     by_region: dict[str, list[str]] = {}
     for node in talking:
         by_region.setdefault(REGION + node.region, []).append(node.id)

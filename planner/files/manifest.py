@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 import planner
+from planner.core.choice import decided
 from planner.core.errors import FileProblem, InvalidFileError, StaleManifestError
 from planner.core.plan import Plan
 from planner.core.prediction import Prediction
@@ -116,6 +117,7 @@ def manifest_from(document: Document) -> Manifest:
 
 def check_digest(manifest: Manifest, problem: Problem) -> None:
     """Raises StaleManifestError where the manifest was planned for another problem."""
+    problem = decided(problem, manifest.plan)
     if manifest.problem.digest != problem.digest:
         raise StaleManifestError(
             f"the manifest was planned for another problem than {problem.name} is now "
@@ -175,6 +177,10 @@ def _misfits(manifest: Manifest, document: Document) -> list[FileProblem]:
         if pipeline.stages[-1].stop != layers:
             message = f"stages end at layer {pipeline.stages[-1].stop} of {layers}"
             found.append(document.problem((*at, len(pipeline.stages) - 1, "stop"), message))
+    home = problem.cluster.coordinator
+    if plan.coordinator not in (None, home):
+        message = f"the problem has its coordinator at {home}; plan again to have it elsewhere"
+        found.append(document.problem(("plan", "coordinator"), message))
     for index, standby in enumerate(plan.standbys):
         pipelines = len(plan.pipelines)
         if standby.pipeline >= pipelines or standby.stage >= len(

@@ -211,7 +211,7 @@ def _problem(
 
 
 def _unreachable(document: Document, expanded: Expanded, links: Links) -> list[FileProblem]:
-    pairs, more = missing_pairs(expanded.nodes, expanded.coordinator, links.made)
+    pairs, more = missing_pairs(expanded.nodes, expanded.seats, links.made)
     said = [f"{_APART} from {src} to {dst}" for src, dst in pairs]
     if more:
         said.append("... and more pairs without a line")
@@ -227,7 +227,8 @@ def _assemble(given: ScenarioFile, expanded: Expanded, cards: References, links:
             nodes=expanded.nodes,
             links=tuple(links.made.values()),
             churn=tuple(expanded.churn.values()),
-            coordinator=expanded.coordinator,
+            coordinator=expanded.seats[0],
+            coordinators=expanded.seats if len(expanded.seats) > 1 else (),
         ),
         model=cards.card("models", given.model, ModelSpec),
         draft=cards.card("models", given.draft, ModelSpec) if given.draft else None,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from planner.core.choice import trusted_seats
 from planner.core.cluster import Churn, Node
 from planner.core.device import Device
 from planner.core.engine import Engine
@@ -18,6 +20,8 @@ from planner.files.keys import did_you_mean
 from planner.files.references import References
 from planner.files.surface import ScenarioFile
 
+AUTO = "auto"
+"""Leaves the coordinator's seat to the plan."""
 _NODE_CARDS: dict[str, Kind] = {"device": "devices", "churn": "churn"}
 
 
@@ -28,7 +32,8 @@ class Expanded:
     nodes: tuple[Node, ...]
     ids: dict[str, tuple[str, ...]]
     """Machines that a node's name in the file stands for."""
-    coordinator: str
+    seats: tuple[str, ...]
+    """Where the coordinator may sit: one node where that is settled."""
     devices: dict[str, Device]
     """By id, in order of first use."""
     churn: dict[str, Churn]
@@ -52,7 +57,19 @@ class Expanded:
                 churn.setdefault(profile.id, profile)
             nodes += [Node.model_construct(**(values | {"id": name})) for name in entry.ids]
             ids |= {entry.id: entry.ids} | {name: (name,) for name in entry.ids}
-        return cls(tuple(nodes), ids, given.coordinator or nodes[0].id, devices, churn)
+        return cls(tuple(nodes), ids, _seats(given, nodes, ids), devices, churn)
+
+
+def _seats(
+    given: ScenarioFile, nodes: Sequence[Node], ids: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Where the coordinator may sit: a node, the nodes of a list, or all that may see prompts."""
+    named = given.coordinator
+    if named == AUTO and AUTO not in ids:
+        return trusted_seats(nodes, given.must_have)
+    if named is None or isinstance(named, str):
+        return (named or nodes[0].id,)
+    return tuple(dict.fromkeys(one for name in named for one in ids.get(name, (name,))))
 
 
 def check(
@@ -87,11 +104,17 @@ def _nodes(given: ScenarioFile, document: Document, expanded: Expanded) -> list[
         seen |= set(entry.ids)
     if all(node.device is None for node in expanded.nodes):
         problems.append(document.problem(("nodes",), "no node has a device to hold layers"))
-    if expanded.coordinator not in counts:
-        name = expanded.coordinator
-        replicas = expanded.ids.get(name, ())
-        guess = f"; did you mean {replicas[0]}?" if replicas else did_you_mean(name, counts)
-        problems.append(document.problem(("coordinator",), f"{name!r} is no node{guess}"))
+    for name in expanded.seats:
+        if name not in counts:
+            replicas = expanded.ids.get(name, ())
+            guess = f"; did you mean {replicas[0]}?" if replicas else did_you_mean(name, counts)
+            problems.append(document.problem(("coordinator",), f"{name!r} is no node{guess}"))
+    if not expanded.seats:
+        message = (
+            "no node may see the prompts: a coordinator's is rented or one's own, at least as "
+            "trusted as must_have.trust asks, and in an allowed region; or name nodes in a list"
+        )
+        problems.append(document.problem(("coordinator",), message))
     return problems
 
 

@@ -199,8 +199,9 @@ class ScenarioFile(Spec):
     engine: str
     quants: tuple[str, ...] = Field(min_length=1)
     """Quantizations the planner may choose from."""
-    coordinator: str | None = None
-    """Node at which requests enter and tokens leave; the first node where absent."""
+    coordinator: str | tuple[str, ...] | None = None
+    """Node at which requests enter and tokens leave; the first node where absent. ``auto``, or a
+    list of nodes, leaves it to the plan."""
     nodes: tuple[NodeEntry, ...] = Field(min_length=1)
     network: NetworkEntry = NetworkEntry()
     links: tuple[LinkEntry, ...] = ()

@@ -93,5 +93,6 @@ def request_bytes(
 
 
 def home_usd_per_hour(problem: Problem) -> float:
-    """What the coordinator's node costs whatever it does."""
-    return standing_usd_per_hour(problem, problem.cluster.node(problem.cluster.coordinator))
+    """What the coordinator's node costs whatever it does; at least, where it may sit at several."""
+    nodes = map(problem.cluster.node, problem.cluster.seats)
+    return min(standing_usd_per_hour(problem, node) for node in nodes)

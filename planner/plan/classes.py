@@ -35,12 +35,13 @@ def node_classes(problem: Problem) -> tuple[NodeClass, ...]:
     Nodes that no link names are alike if everything about them but their name is.
     """
     cluster = problem.cluster
-    named = {end for link in cluster.links for end in (link.src, link.dst)} | {cluster.coordinator}
-    groups: dict[Node | str, list[Node]] = {}
+    named, seats = {end for link in cluster.links for end in (link.src, link.dst)}, cluster.seats
+    groups: dict[object, list[Node]] = {}
     with_links: list[list[Node]] = []
     for node in allowed_nodes(problem):
         if node.id not in named:
-            groups.setdefault(node.model_copy(update={"id": ""}), []).append(node)
+            alike = node.model_copy(update={"id": ""}), node.id in seats
+            groups.setdefault(alike, []).append(node)
         elif len(with_links) < _COMPARED and (same := _like(problem, node, with_links)):
             same.append(node)
         else:
@@ -83,14 +84,14 @@ def allowed_nodes(problem: Problem) -> tuple[Node, ...]:
 
 
 def without_nodes(problem: Problem, names: Collection[str]) -> Problem:
-    """The problem without some nodes; the coordinator stays, without layers."""
-    home = problem.cluster.coordinator
+    """The problem without some nodes; wherever the coordinator may sit stays, without layers."""
+    homes = problem.cluster.seats
     nodes = tuple(
         node.model_copy(update={"device": None}) if node.id in names else node
         for node in problem.cluster.nodes
-        if node.id not in names or node.id == home
+        if node.id not in names or node.id in homes
     )
-    gone = {*names} - {home}
+    gone = {*names} - {*homes}
     links = tuple(
         link for link in problem.cluster.links if link.src not in gone and link.dst not in gone
     )
@@ -106,7 +107,7 @@ def states(counts: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 def _interchangeable(problem: Problem, a: Node, b: Node) -> bool:
     cluster = problem.cluster
-    if cluster.coordinator in (a.id, b.id):
+    if (a.id in cluster.seats) != (b.id in cluster.seats):
         return False
     if a.model_copy(update={"id": ""}) != b.model_copy(update={"id": ""}):
         return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,10 @@ from planner.core.model import Layer
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.plan.classes import NodeClass
+from planner.plan.fits import fits
 from planner.plan.prompt import Prompt
 from planner.plan.queueing import Load
-from planner.plan.room import capacity_bytes, needs
+from planner.plan.room import capacity_bytes
 from planner.plan.times import decode_batch, over_steps
 from planner.plan.ways import Way
 
@@ -91,14 +92,16 @@ class Lines:
     """The last one stands for no line at all."""
     hop: Kinds
     enter: Kinds
+    """[seat, class] from every place where the coordinator may sit."""
     leave: Kinds
+    """[seat, class] back to it."""
     groups: Kinds
     """[class] -> group: classes of one group have the same lines to and from everybody else."""
 
 
 def lines(problem: Problem, classes: tuple[NodeClass, ...]) -> Lines:
     """The lines between all classes, and to and from the coordinator."""
-    cluster, home = problem.cluster, problem.cluster.coordinator
+    cluster, homes = problem.cluster, problem.cluster.seats
     known: dict[object, int] = {}
     kinds: list[Link | None] = []
 
@@ -111,7 +114,7 @@ def lines(problem: Problem, classes: tuple[NodeClass, ...]) -> Lines:
         alike = node.region, node.uplink_bytes_per_s, node.downlink_bytes_per_s
         return name if name in named else alike
 
-    ends = {name: like(name) for name in (home, *(node for one in classes for node in one.nodes))}
+    ends = {name: like(name) for name in (*homes, *(node for one in classes for node in one.nodes))}
 
     def kind(src: str, dst: str) -> int:
         pair = ends[src], ends[dst], src == dst
@@ -134,8 +137,8 @@ def lines(problem: Problem, classes: tuple[NodeClass, ...]) -> Lines:
         return -1 if other == a.example else kind(a.example, other)
 
     hop = np.array([[between(a, b) for b in classes] for a in classes])
-    enter = np.array([kind(home, entry.example) for entry in classes])
-    leave = np.array([kind(entry.example, home) for entry in classes])
+    enter = np.array([[kind(home, entry.example) for entry in classes] for home in homes])
+    leave = np.array([[kind(entry.example, home) for entry in classes] for home in homes])
     return Lines((*kinds, None), hop, enter, leave, _alike(hop, enter, leave))
 
 
@@ -152,8 +155,9 @@ def _alike(hop: Kinds, enter: Kinds, leave: Kinds) -> Kinds:
             inner = hop[one, other]
             rows[[one, other]] = columns[[one, other]] = True
             selves = all(hop[each, each] in (-1, inner) for each in (one, other))
-            ends = enter[one] == enter[other] and leave[one] == leave[other]
-            if ends and selves and hop[other, one] == inner and rows.all() and columns.all():
+            ends = (enter[:, one] == enter[:, other]) & (leave[:, one] == leave[:, other])
+            every = rows.all() and columns.all() and ends.all()
+            if every and selves and hop[other, one] == inner:
                 groups[one] = group
                 break
         else:
@@ -175,7 +179,7 @@ def criteria(
     """
     between = between or lines(problem, classes)
     kinds, machines = _kinds(problem, classes, ways)
-    room = np.stack([_fits(problem, name, way, load.seats) for name, way in machines])
+    room = np.stack([fits(problem, name, way, load.seats) for name, way in machines])
     prompt = Prompt.of(problem, load)
 
     def made(over: Over, longest: bool, sent: Over | None = None) -> Criterion:
@@ -205,54 +209,13 @@ def _kinds(
     kinds, machines = [], list[tuple[str, Way]]()
     for way in ways:
         node = problem.cluster.node(classes[way.owner].example)
-        key = node.device, node.count, node.memory_bytes, way.quant.id, way.split
+        room_bytes = capacity_bytes(problem, node.id)
+        key = node.device, node.count, room_bytes, way.quant.id, way.split
         if key not in known:
             known[key] = len(machines)
             machines.append((node.id, way))
         kinds.append(known[key])
     return np.array(kinds), machines
-
-
-def _fits(problem: Problem, node: str, way: Way, seats: int) -> Array:
-    """[start, stop]: 0 where a stage fits on a node, infinite where it does not."""
-    layers, quant = problem.model.num_hidden_layers, way.quant
-    devices = problem.cluster.node(node).count
-    middle = np.zeros(layers + 1)
-    empty = needs(problem, 0, 1, quant.id, seats, devices, way.split)
-    for index in range(layers):
-        alone = _without_ends(problem, way, index, seats, devices)
-        middle[index + 1] = middle[index] + alone
-    spans = middle[None, :] - middle[:, None]
-    model = problem.model
-    ends = np.zeros_like(spans)
-    ends += empty.reserve_bytes
-    first = model.embedding_params * quant.embedding_bits / 8
-    head = model.head_params * quant.head_bits / 8
-    ends[0, :] += first
-    ends[:, layers] += head
-    if model.tie_word_embeddings:
-        ends[0, layers] -= head
-    inside = empty.activation_bytes
-    last = needs(problem, layers - 1, layers, quant.id, seats).activation_bytes
-    inside_only = inside if layers > 1 else last
-    ends += inside_only
-    ends[:, layers] += last - inside_only
-    blocked = np.tril(np.ones((layers + 1, layers + 1), dtype=bool))
-    bad = blocked | (spans + ends > capacity_bytes(problem, node) * (1 + 1e-12))
-    return np.where(bad, np.inf, 0.0)
-
-
-def _without_ends(problem: Problem, way: Way, index: int, seats: int, devices: int) -> float:
-    """Bytes of one layer's weights and cache."""
-    quant = way.quant
-    memory = needs(problem, index, index + 1, quant.id, seats, devices, way.split)
-    weights = memory.weights_bytes
-    if index == 0:
-        weights -= problem.model.embedding_params * quant.embedding_bits / 8
-    last = index == problem.model.num_hidden_layers - 1
-    if last and not (index == 0 and problem.model.tie_word_embeddings):
-        weights -= problem.model.head_params * quant.head_bits / 8
-    return weights + memory.kv_bytes
 
 
 Over = Callable[[Callable[[Batch], float]], float]
@@ -262,7 +225,10 @@ Over = Callable[[Callable[[Batch], float]], float]
 def _messages(
     problem: Problem, ways: tuple[Way, ...], between: Lines, over: Over, longest: bool
 ) -> tuple[Array, Array, Array]:
-    """What hops between stages, the way in and the way back add to a criterion."""
+    """What hops between stages, the way in and the way back add to a criterion.
+
+    Where the coordinator may sit at several places, each at the best one for it.
+    """
     owners, path = np.array([way.owner for way in ways]), problem.serving.return_path
 
     def messages_s(kinds: Kinds, payload: Callable[[Batch], float]) -> Array:
@@ -291,7 +257,8 @@ def _messages(
 
         if path == "star":
             up_s, down_s = messages_s(between.leave, hidden), messages_s(between.enter, hidden)
-            return both(up_s[:, None], down_s[None, :])
+            each = (both(up[:, None], down) for up, down in zip(up_s, down_s, strict=True))
+            return reduce(np.minimum, each)
         there_s = messages_s(between.hop, hidden)
         return both(there_s, messages_s(between.hop.T, answer)) if path == "relayed" else there_s
 
@@ -300,6 +267,7 @@ def _messages(
     enter, leave = both(own_s, inward_s), messages_s(between.leave, answer)
     if path == "relayed":
         enter, leave = both(enter, leave), np.zeros_like(leave)
+    enter, leave = enter.min(axis=0), leave.min(axis=0)
     schemes = {way.quant.wire_bits: way.quant for way in ways}
     sent = {bits: onward_s(quant) for bits, quant in schemes.items()}
     hop = np.stack([sent[way.quant.wire_bits][way.owner, owners] for way in ways])

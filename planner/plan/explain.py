@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from planner.core.choice import decided
 from planner.core.cost.ledger import hidden
 from planner.core.problem import Problem
 from planner.core.units import show
@@ -13,6 +14,7 @@ from planner.plan.breakdown import limiting_parts
 from planner.plan.leftout import left_out
 from planner.plan.predict import predict
 from planner.plan.promise import as_cost, objective_value
+from planner.plan.seats import other_seats
 from planner.plan.solution import Candidate, Flip, Limit, Solution
 
 _FACTORS = (0.125, 0.25, 0.5, 2.0, 4.0, 8.0)
@@ -32,6 +34,7 @@ def explained(
     """
     compared = solution.candidates[: _COMPARED if solution.moves is None else 0]
     fallback, text = _fallback(problem, without)
+    settled = decided(problem, solution.plan)
     return solution.model_copy(
         update={
             "candidates": _traded(problem, solution.candidates),
@@ -40,7 +43,8 @@ def explained(
             "flips": _flips(problem, compared),
             "fallback": fallback,
             "fallback_text": text,
-            "left_out": left_out(problem, solution) if solution.moves is None else (),
+            "left_out": left_out(settled, solution) if solution.moves is None else (),
+            "seats": other_seats(problem, solution),
         }
     )
 

@@ -20,6 +20,7 @@ from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.plan.activity import home_usd_per_hour
+from planner.plan.branches import every_seat
 from planner.plan.chain import Lengths, cheapest, distinct, lengths
 from planner.plan.classes import NodeClass
 from planner.plan.columns import Columns, Known
@@ -65,14 +66,14 @@ class Large:
         self.load = load_of(self.problem, self.seats, groups, 1 / self.replicas)
         self.judge = judge(self.problem, self.load, 1 / self.replicas)
         self.straight = straight(self.problem, self.load)
-        home = self.problem.cluster.coordinator
+        homes = {*self.problem.cluster.seats}
         self.ways = ways(self.problem, self.classes, self.quants)
         self.owners = np.array([way.owner for way in self.ways])
         self.groups = alike(self.ways, self.between.groups[self.owners])
         self.criteria = criteria(self.problem, self.classes, self.ways, self.load, self.between)
         rents = [
             0.0
-            if entry.example == home
+            if entry.example in homes
             else standing_usd_per_hour(self.problem, self.problem.cluster.node(entry.example))
             for entry in self.classes
         ]
@@ -333,6 +334,11 @@ class Large:
 
     def _offer(self, pipelines: list[tuple[Cut, ...]]) -> None:
         plan = assembled(self.classes, self.ways, pipelines, self.load)
+        for one in every_seat(self.problem, plan):
+            self._weigh(one)
+
+    def _weigh(self, plan: Plan) -> None:
+        """Keeps a plan if it is the best so far."""
         prediction = predict(self.problem, plan)
         value = objective_value(self.problem, prediction.metrics)
         if value is None or not admissible(self.problem, plan, prediction):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from planner.core.choice import decided
 from planner.core.cost import Activity, Batch, CostLine, Traversal, ledger, traverse
 from planner.core.cost.availability import pipeline_availability
 from planner.core.cost.egress import egress
@@ -26,6 +27,7 @@ from planner.plan.times import decode_batch, over_steps
 
 def predict(problem: Problem, plan: Plan) -> Prediction:
     """What the cost model says about ``plan``; raises LookupError where a hop has no link."""
+    problem = decided(problem, plan)
     shares = pipeline_shares(plan)
     served = [
         serve(problem, pipeline, share)

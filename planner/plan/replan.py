@@ -11,10 +11,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from planner.core.choice import decided, seat_open
 from planner.core.cost import stage_memory, transfer_time
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
+from planner.plan.branches import every_seat
 from planner.plan.classes import allowed_nodes
 from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
@@ -37,7 +39,8 @@ class _Choice:
 
 
 def moves(problem: Problem, before: Plan, after: Plan) -> Moves:
-    """What each node loads to get from one plan to the other, from the coordinator's host."""
+    """What each node loads to get from one plan to the other, from the new coordinator's host."""
+    problem = decided(problem, after)
     home, held = problem.cluster.coordinator, _held(before)
     loads = []
     for name, wanted in _held(after).items():
@@ -76,8 +79,11 @@ def kept(problem: Problem, before: Plan, searched: Solution, least_gain: float) 
     choices = [best, *_repaired(problem, before)]
     lead = min(choice.cost for choice in choices)
     close = [choice for choice in choices if choice.cost <= lead + least_gain * abs(lead)]
-    ranked = [(moves(problem, before, one.plan).bytes, one.cost, i) for i, one in enumerate(close)]
-    chosen = close[min(ranked)[2]]
+    ranked = [
+        (moves(problem, before, one.plan).bytes, _seat_moves(before, one.plan), one.cost, i)
+        for i, one in enumerate(close)
+    ]
+    chosen = close[min(ranked)[3]]
     candidates = searched.candidates
     if chosen is not best:
         mended = Candidate(
@@ -100,6 +106,11 @@ def kept(problem: Problem, before: Plan, searched: Solution, least_gain: float) 
     )
 
 
+def _seat_moves(before: Plan, after: Plan) -> bool:
+    """Whether the coordinator moves."""
+    return after.coordinator is not None and after.coordinator != before.coordinator
+
+
 def _repaired(problem: Problem, before: Plan) -> Iterator[_Choice]:
     """The running plan where it still works, or mended."""
     here = {node.id for node in allowed_nodes(problem)}
@@ -120,12 +131,16 @@ def _repaired(problem: Problem, before: Plan) -> Iterator[_Choice]:
             whole.append(pipeline)
     standbys = before.standbys if not broken else ()
     if whole:
-        yield from _choice(problem, Plan(pipelines=tuple(whole), standbys=standbys))
+        yield from _choice(
+            problem, Plan(pipelines=tuple(whole), standbys=standbys, coordinator=before.coordinator)
+        )
     for pipeline, lost in broken:
         taken = {name for one in (*whole, pipeline) for name in one.nodes}
         best: _Choice | None = None
         for mended in _mended(problem, pipeline, lost, sorted(here - taken)):
-            for choice in _choice(problem, Plan(pipelines=(*whole, mended))):
+            for choice in _choice(
+                problem, Plan(pipelines=(*whole, mended), coordinator=before.coordinator)
+            ):
                 if best is None or choice.cost < best.cost:
                     best = choice
         if best is not None:
@@ -162,7 +177,18 @@ def _replaced(pipeline: Pipeline, names: dict[int, str]) -> Pipeline:
 
 
 def _choice(problem: Problem, plan: Plan) -> Iterator[_Choice]:
-    """The plan with its standbys, if it can run and meets the must-haves."""
+    """The plan with its standbys, if it can run and meets the must-haves.
+
+    Its coordinator stays where it is, if it may; else it sits where that is best.
+    """
+    stays = seat_open(problem) and plan.coordinator in problem.cluster.seats
+    if not stays:
+        plan = plan.model_copy(update={"coordinator": None})
+    for one in [plan] if stays else every_seat(problem, plan):
+        yield from _settled_choice(problem, one)
+
+
+def _settled_choice(problem: Problem, plan: Plan) -> Iterator[_Choice]:
     try:
         plan = plan if plan.standbys else protected(problem, plan)
         prediction = predict(problem, plan)

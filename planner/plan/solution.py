@@ -44,6 +44,17 @@ class Flip(Spec):
     text: str
 
 
+class Seat(Spec):
+    """Another node at which the coordinator may sit, and the best plan that was found for it."""
+
+    node: str
+    value: float
+    """Objective, in its own unit."""
+    same_stages: bool
+    """Whether that plan has the stages of the chosen one."""
+    text: str
+
+
 class LeftOut(Spec):
     """Nodes that hold no layers, all for the same reason."""
 
@@ -94,6 +105,8 @@ class Solution(Spec):
     fallback: Candidate | None = None
     fallback_text: str = ""
     left_out: tuple[LeftOut, ...] = ()
+    seats: tuple[Seat, ...] = ()
+    """The next best seats of the coordinator, where the plan chooses it."""
     moves: Moves | None = None
     """Where another plan ran before."""
     warnings: tuple[str, ...] = ()

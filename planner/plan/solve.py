@@ -2,7 +2,7 @@
 
 What is chosen: disjoint pipelines, for each its nodes, their order and layer ranges, and how each
 node's devices share a stage; one quantization for all, or one for each stage; how many seats each
-has.
+has; and where the coordinator sits, if the problem leaves that open.
 """
 
 from __future__ import annotations
@@ -10,21 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
+from planner.core.choice import chosen, decided, stamped
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.plan.baselines import Baseline, baseline
-from planner.plan.choices import (
-    good_enough,
-    mixes,
-    most_replicas,
-    seats_to_try,
-    structure_name,
-)
-from planner.plan.classes import NodeClass, allowed_nodes, node_classes, states, without_nodes
+from planner.plan.branches import leaves
+from planner.plan.choices import good_enough, most_replicas, seats_to_try, structure_name
+from planner.plan.classes import allowed_nodes, without_nodes
 from planner.plan.columns import Known
 from planner.plan.costs import lines
+from planner.plan.exact import Halt, exactly, pool_of
 from planner.plan.explain import explained
 from planner.plan.infeasible import (
     NoPlanError,
@@ -42,24 +38,10 @@ from planner.plan.promise import admissible, as_cost, objective_value
 from planner.plan.replan import kept
 from planner.plan.solution import Candidate, Solution
 from planner.plan.standby import protected, steadier, unprotected
-from planner.plan.structure import Best, Structure
-from planner.plan.survey import LOOKS, Halt, bounded, never, surveyed
-from planner.plan.tables import State
+from planner.plan.structure import Structure
+from planner.plan.survey import LOOKS, bounded, never, surveyed
 from planner.plan.trial import Judge, tried
 from planner.plan.widen import widened
-
-STATES = 1024
-"""Most multisets of nodes that are searched exactly; beyond, chains are."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Pool:
-    """The nodes that are searched."""
-
-    classes: tuple[NodeClass, ...]
-    every: list[State]
-    whole: bool
-    """Whether the exact search can take all multisets."""
 
 
 def solve(
@@ -131,23 +113,7 @@ def solve_simply(problem: Problem, name: Baseline) -> Solution:
     """
     if not allowed_nodes(problem):
         raise no_nodes(problem)
-    found: list[Candidate] = []
-    for quant in good_enough(problem):
-        for replicas in range(1, most_replicas(problem, (quant,)) + 1):
-            for seats in seats_to_try(problem, replicas):
-                plan = baseline(problem, name, quant, seats)
-                if plan is None or len(plan.pipelines) < replicas:
-                    continue
-                plan = Plan(pipelines=plan.pipelines[:replicas])
-                prediction = predict(problem, plan)
-                value = objective_value(problem, prediction.metrics)
-                if value is not None and admissible(problem, plan, prediction):
-                    said = structure_name(replicas, (quant,), seats)
-                    found.append(
-                        Candidate(name=said, plan=plan, prediction=prediction, value=value)
-                    )
-                    if problem.workload.concurrency is not None:
-                        break
+    found = [one for leaf in leaves(problem) for one in _simple(problem, leaf, name)]
     if not found:
         raise nothing_simple(name)
     found.sort(key=lambda one: as_cost(problem, one.value))
@@ -164,6 +130,24 @@ def solve_simply(problem: Problem, name: Baseline) -> Solution:
         warnings=best.prediction.warnings,
     )
     return explained(problem, solution, _without(problem, solution, 200_000))
+
+
+def _simple(asked: Problem, problem: Problem, name: Baseline) -> Iterator[Candidate]:
+    """What a simpler planner makes of a problem, at one of the seats that ``asked`` leaves open."""
+    for quant in good_enough(problem):
+        for replicas in range(1, most_replicas(problem, (quant,)) + 1):
+            for seats in seats_to_try(problem, replicas):
+                made = baseline(problem, name, quant, seats)
+                if made is None or len(made.pipelines) < replicas:
+                    continue
+                plan = stamped(Plan(pipelines=made.pipelines[:replicas]), asked, problem)
+                prediction = predict(problem, plan)
+                value = objective_value(problem, prediction.metrics)
+                if value is not None and admissible(problem, plan, prediction):
+                    said = structure_name(replicas, (quant,), seats) + chosen(plan)
+                    yield Candidate(name=said, plan=plan, prediction=prediction, value=value)
+                    if problem.workload.concurrency is not None:
+                        break
 
 
 def _candidates(
@@ -207,54 +191,30 @@ def _searched(
 
     An exact search that does not come to its end is followed by that for large clusters.
     """
-    pool = _pool(problem)
-    solved = list(_solved(problem, pool, limit, over)) if pool.whole else []
-    every = pool.whole and not over()
-    bound = min((best.bound for _, best, _ in solved), default=math.inf) if every else -math.inf
-    whole = every and not any(best.open for _, best, _ in solved)
-    if not whole:
-        further = list(surveyed(problem, looks, over))
-        bound = max(bound, min((best.bound for _, best, _ in further), default=math.inf))
-        solved += further
-    if not any(holds for *_, holds in solved):
-        raise no_room(problem)
-    found: list[tuple[float, int, str, Candidate]] = []
-    for name, best, _ in solved:
-        if best.plan is not None and best.prediction is not None:
-            value = as_cost(problem, best.cost)
-            candidate = Candidate(
-                name=name, plan=best.plan, prediction=best.prediction, value=value
-            )
-            found.append((best.cost, len(best.plan.nodes), name, candidate))
-    found.sort(key=lambda entry: entry[:3])
-    return [candidate for *_, candidate in found], bound, whole
-
-
-def _solved(
-    problem: Problem, pool: _Pool, limit: int, over: Halt
-) -> Iterator[tuple[str, Best, bool]]:
-    """Every structure with its best plan; with fewer seats than users where more do not fit."""
-    for quants in mixes(problem):
-        for replicas in range(1, most_replicas(problem, quants) + 1):
-            ladder = seats_to_try(problem, replicas)
-            for seats in ladder:
-                if over():
-                    return
-                structure = Structure(problem, pool.classes, pool.every, replicas, quants, seats)
-                best = structure.best(limit, over=over)
-                yield structure_name(replicas, quants, seats), best, structure.holds
-                if problem.workload.concurrency is not None and best.plan is not None:
-                    break
-
-
-def _pool(problem: Problem) -> _Pool:
     if not allowed_nodes(problem):
         raise no_nodes(problem)
-    classes = node_classes(problem)
-    counts = tuple(len(entry.nodes) for entry in classes)
-    if math.prod(count + 1 for count in counts) > STATES:
-        return _Pool(classes, [], whole=False)
-    return _Pool(classes, states(counts), whole=True)
+    exact = exactly(problem, limit, over)
+    solved, every = exact or [], exact is not None and not over()
+    bound = min((one.best.bound for one in solved), default=math.inf) if every else -math.inf
+    least = min((one.best.cost for one in solved), default=math.inf)
+    whole = every and not any(one.best.open and one.best.bound < least for one in solved)
+    if not whole:
+        further = [one.solved for one in surveyed(problem, looks, over)]
+        bound = max(bound, min((one.best.bound for one in further), default=math.inf))
+        solved = [*solved, *further]
+    if not any(one.holds for one in solved):
+        raise no_room(problem)
+    found: dict[tuple[str, Plan], tuple[float, int, str, Candidate]] = {}
+    for one in solved:
+        best = one.best
+        if best.plan is not None and best.prediction is not None:
+            plan = stamped(best.plan, problem, one.problem)
+            name = one.name + chosen(plan)
+            value = as_cost(problem, best.cost)
+            candidate = Candidate(name=name, plan=plan, prediction=best.prediction, value=value)
+            found[name, plan] = best.cost, len(plan.nodes), name, candidate
+    ranked = sorted(found.values(), key=lambda entry: entry[:3])
+    return [candidate for *_, candidate in ranked], bound, whole
 
 
 def _nearest(problem: Problem, limit: int) -> Solution:
@@ -281,7 +241,7 @@ def _nearest(problem: Problem, limit: int) -> Solution:
 
 def _without(problem: Problem, solution: Solution, limit: int) -> dict[str, Candidate | None]:
     """By node whose loss is looked at: the best plan of the same kind without it."""
-    first = solution.plan.pipelines[0]
+    problem, first = decided(problem, solution.plan), solution.plan.pipelines[0]
     layers = {
         stage.node: stage.stop - stage.start
         for pipeline in solution.plan.pipelines
@@ -299,11 +259,13 @@ def _without(problem: Problem, solution: Solution, limit: int) -> dict[str, Cand
 
 
 def _best_alone(problem: Problem, quant_id: str, limit: int) -> Candidate | None:
-    """The best plan with one pipeline and one quantization; None where there is none."""
+    """The best plan with one pipeline and one quantization; None where there is none.
+
+    The coordinator's seat is settled.
+    """
     if not allowed_nodes(problem):
         return None
-    pool = _pool(problem)
-    quants = (problem.quant(quant_id),)
+    pool, quants = pool_of(problem), (problem.quant(quant_id),)
     between = None if pool.whole else lines(problem, pool.classes)
     for seats in seats_to_try(problem, 1):
         if between is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from planner.core.choice import decided
 from planner.core.cluster import Node
 from planner.core.cost.availability import fate, node_up_share, pipeline_availability
 from planner.core.plan import Plan, Standby
@@ -26,6 +27,7 @@ def protected(problem: Problem, plan: Plan) -> Plan:
     asked = problem.requirements.must_have.availability
     if asked is None:
         return plan
+    problem = decided(problem, plan)
     weights = [pipeline.weight for pipeline in plan.pipelines]
     while True:
         shares = [

@@ -109,6 +109,11 @@ class Structure:
         return any(math.isfinite(self._least(state)[0]) for state in self.every if any(state))
 
     @cached_property
+    def floor(self) -> float:
+        """No plan of this structure costs less, as far as the tables tell."""
+        return self._partition(set())[0]
+
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Most nodes of each class, plus one."""
         return tuple(len(entry.nodes) + 1 for entry in self.classes)
@@ -120,8 +125,7 @@ class Structure:
 
         The search ends after ``limit`` labels or where it is ``over``: ``open``, then.
         """
-        expanded, refused = 0, set[tuple[State, ...]]()
-        floor, _ = self._partition(refused)
+        expanded, refused, floor = 0, set[tuple[State, ...]](), self.floor
         while True:
             cost, parts = self._partition(refused)
             bound = floor if self._variable_costs and self.replicas > 1 else cost

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from planner.core.choice import is_open
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
+from planner.plan.branches import distinct_seats, narrower
 from planner.plan.choices import mixes, most_replicas, seats_to_try, structure_name
 from planner.plan.classes import few_apart, node_classes
 from planner.plan.columns import Known
 from planner.plan.costs import lines
+from planner.plan.exact import Halt, Solved
 from planner.plan.large import Large
 from planner.plan.structure import Best
 
-Halt = Callable[[], bool]
-"""Whether the search is to end."""
-
 LOOKS = 24
 """Looks at structures in all, the one with the least bound first."""
+_OPEN = 2
+"""Times as many where the coordinator's seat is open."""
 _EFFORT = 200
 """Relaxations solved for one pipeline, which is looked at once."""
 _TURNS = 10
@@ -34,58 +36,126 @@ def never() -> bool:
     return False
 
 
-def surveyed(
-    problem: Problem, looks: int = LOOKS, over: Halt = never
-) -> Iterator[tuple[str, Best, bool]]:
+@dataclass
+class Looked:
+    """A structure, over all seats of an open problem or one, as far as it was looked at."""
+
+    problem: Problem
+    quants: tuple[QuantScheme, ...]
+    replicas: int
+    seats: int
+    field: _Field
+    best: Best
+    holds: bool
+    """Whether the model fits at all."""
+    slack: float
+    """The gap at which it is left alone."""
+    search: Large | None = None
+    done: bool = False
+    """Whether another look would find nothing new."""
+
+    @property
+    def name(self) -> str:
+        """What tables of candidates call it."""
+        return structure_name(self.replicas, self.quants, self.seats)
+
+    @property
+    def solved(self) -> Solved:
+        """What it came to."""
+        return Solved(self.problem, self.name, self.best, self.holds)
+
+    def look(self, incumbent: float) -> None:
+        """Looks closely; what that found is kept for the next time."""
+        if self.search is None:
+            self.search = self.field.large(self.quants, self.replicas, self.seats)
+        best = self.search.best(incumbent, _EFFORT if self.replicas == 1 else _TURNS)
+        before, known = self.best.bound, min(best, self.best, key=lambda one: one.cost)
+        self.best = replace(known, bound=min(max(before, best.bound), known.cost))
+        if self.replicas == 1 or len(self.field.classes) > _KEPT or self.search.settled:
+            self.done, self.search = True, None
+
+
+@dataclass
+class _Field:
+    """A problem, and what all its structures share."""
+
+    problem: Problem
+
+    def __post_init__(self) -> None:
+        self.classes = few_apart(node_classes(self.problem))
+        self.between, self.known = lines(self.problem, self.classes), Known()
+
+    def large(self, quants: tuple[QuantScheme, ...], replicas: int, seats: int) -> Large:
+        """The search of one structure."""
+        return Large(self.problem, self.classes, replicas, quants, seats, self.between, self.known)
+
+    def started(
+        self, quants: tuple[QuantScheme, ...], replicas: int, ladder: Sequence[int]
+    ) -> Iterator[Looked]:
+        """One structure with a plan; with fewer seats, too, where users find no place in more."""
+        for seats in ladder:
+            one = self.large(quants, replicas, seats)
+            best = one.first()
+            yield Looked(self.problem, quants, replicas, seats, self, best, one.holds, one.enough)
+            if self.problem.workload.concurrency is not None and best.plan is not None:
+                break
+
+
+def surveyed(problem: Problem, looks: int = LOOKS, over: Halt = never) -> list[Looked]:
     """Every structure with a good plan and a bound; fewer seats than users if more do not fit.
 
     All get a plan; then, again and again, the one with the least bound is looked at closely, until
-    that is one that was looked at before or the search is over.
+    that is one that was looked at before or the search is over. What was looked at over several
+    seats of the coordinator is then looked at over fewer of them.
     """
-    classes = few_apart(node_classes(problem))
-    between, known = lines(problem, classes), Known()
-    structures: list[tuple[int, tuple[QuantScheme, ...], int]] = []
-    found, holds, slack, incumbent = list[Best](), list[bool](), list[float](), math.inf
-    shapes = [
-        (quants, replicas)
-        for quants in mixes(problem)
-        for replicas in range(1, most_replicas(problem, quants) + 1)
-    ]
-    for quants, replicas in shapes:
-        for seats in seats_to_try(problem, replicas):
-            structures.append((replicas, quants, seats))
-            one = Large(problem, classes, *structures[-1], between, known)
-            found.append(one.first())
-            slack.append(one.enough)
-            holds.append(one.holds)
-            incumbent = min(incumbent, found[-1].cost)
-            if problem.workload.concurrency is not None and found[-1].plan is not None:
-                break
-    kept, done = dict[int, Large](), set[int]()
-    bounds = [(best.bound, index) for index, best in enumerate(found)]
+    narrow = distinct_seats(problem)
+    field, found = _Field(narrow), list[Looked]()
+    for quants in mixes(problem):
+        for replicas in range(1, most_replicas(problem, quants) + 1):
+            found += field.started(quants, replicas, seats_to_try(problem, replicas))
+    fields: dict[tuple[str, ...], _Field] = {}
+    bounds = [(one.best.bound, index) for index, one in enumerate(found)]
     heapq.heapify(bounds)
-    for _ in range(looks):
+    incumbent, left = min(one.best.cost for one in found), looks
+    if is_open(narrow):
+        left *= _OPEN
+    while bounds and left and not over():
         before, index = bounds[0]
-        if before >= incumbent - slack[index] * abs(incumbent) or index in done or over():
+        one = found[index]
+        if before >= incumbent - one.slack * abs(incumbent):
             break
-        once = structures[index][0] == 1 or len(classes) > _KEPT
-        if index not in kept:
-            kept[index] = Large(problem, classes, *structures[index], between, known)
-        best = kept[index].best(incumbent, _EFFORT if structures[index][0] == 1 else _TURNS)
-        found[index] = min(best, found[index], key=lambda one: one.cost)
-        bound = min(max(before, best.bound), found[index].cost)
-        found[index] = replace(found[index], bound=bound)
-        incumbent = min(incumbent, found[index].cost)
-        heapq.heapreplace(bounds, (bound, index))
-        if once or kept[index].settled:
-            done.add(index)
-            del kept[index]
-    for (replicas, quants, seats), best, held in zip(structures, found, holds, strict=True):
-        yield structure_name(replicas, quants, seats), best, held
+        if not one.done:
+            left -= 1
+            one.look(incumbent)
+            heapq.heapreplace(bounds, (one.best.bound, index))
+        elif is_open(one.problem):
+            heapq.heappop(bounds)
+            for part in _parts(one, fields):
+                heapq.heappush(bounds, (part.best.bound, len(found)))
+                found.append(part)
+            one.best = replace(one.best, bound=math.inf)
+        else:
+            break
+        incumbent = min(incumbent, *(each.best.cost for each in found))
+    return found
+
+
+def _parts(one: Looked, fields: dict[tuple[str, ...], _Field]) -> Iterator[Looked]:
+    """The same structure over fewer seats of the coordinator; no bound is below the whole's."""
+    rungs = seats_to_try(one.problem, one.replicas)
+    for problem in narrower(one.problem):
+        field = fields.setdefault(problem.cluster.seats, _Field(problem))
+        ladder = rungs[rungs.index(one.seats) :]
+        for part in field.started(one.quants, one.replicas, ladder):
+            if part.seats == one.seats:
+                bound = min(max(part.best.bound, one.best.bound), part.best.cost)
+                part.best = replace(part.best, bound=bound)
+            yield part
 
 
 def bounded(problem: Problem) -> float:
     """A bound over all structures, no plan being looked for."""
+    problem = distinct_seats(problem)
     classes, known, least = node_classes(problem), Known(), math.inf
     between = lines(problem, classes)
     for quants in mixes(problem):

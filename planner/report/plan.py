@@ -89,6 +89,11 @@ class PlanReport:
                 "text": solution.fallback_text,
             },
             "left_out": [one.model_dump(mode="json") for one in solution.left_out],
+            "coordinator": {
+                "node": self.problem.cluster.coordinator,
+                "chosen": solution.plan.coordinator is not None,
+                "others": [one.model_dump(mode="json") for one in solution.seats],
+            },
             "warnings": list(self.warnings),
             "moves": solution.moves.model_dump(mode="json") if solution.moves else None,
             "prefix_cache": self.prefix[1].model_dump(mode="json") if self.prefix else None,
@@ -144,6 +149,10 @@ class PlanReport:
             yield ""
             yield "Left out"
             yield from (f"  {_few(one.nodes)}: {one.why}" for one in solution.left_out)
+        if solution.seats:
+            yield ""
+            yield "Other seats of the coordinator"
+            yield from (f"  {one.node}: {one.text}" for one in solution.seats)
         if solution.flips:
             yield ""
             yield "What would change the choice"
@@ -163,6 +172,8 @@ class PlanReport:
         ways = "; ".join(" -> ".join(pipeline.nodes) for pipeline in solution.plan.pipelines)
         verb = "Run" if many == 1 else f"Run {many} copies of"
         yield f"{verb} {problem.model.id} in {quants} on {ways}."
+        if solution.plan.coordinator is not None:
+            yield f"The coordinator sits at {solution.plan.coordinator}."
         yield f"Predicted {label(metric)}: {figure(metric, solution.value)}, {self._proof(metric)}."
         yield f"{trust(solution.prediction.tier, solution.prediction.error_band)}."
 

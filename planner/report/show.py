@@ -76,7 +76,7 @@ class ShowReport:
         table.add_row("Model", f"{problem.model.id}, {problem.model.num_hidden_layers} layers")
         table.add_row("Quantizations", ", ".join(quant.id for quant in problem.quants))
         table.add_row("Engine", f"{problem.engine.name} ({problem.engine.version})")
-        table.add_row("Coordinator", problem.cluster.coordinator)
+        table.add_row("Coordinator", " or ".join(problem.cluster.seats))
         table.add_row("Requests", _arrivals(problem.workload))
         table.add_row("Prompt", _length(problem.workload.prompt))
         table.add_row("Output", _length(problem.workload.output))

@@ -10,6 +10,7 @@ from typing import Any
 
 import simpy
 
+from planner.core.choice import decided
 from planner.core.gaps import Gaps
 from planner.core.metrics import RequestRecord
 from planner.core.plan import Plan
@@ -46,6 +47,7 @@ def simulate(
     as ``visits`` have. The same problem, plan and seed give the same
     result. Raises LookupError where a hop of the plan has no link.
     """
+    problem = decided(problem, plan)
     given = problem.workload.sample(seed) if requests is None else requests
     network = build(problem, plan, seed)
     hop_by_hop = exact_steps or visits or _hang_together(problem, network)

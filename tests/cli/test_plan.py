@@ -9,6 +9,7 @@ import pytest
 
 from planner.files.manifest import read_manifest
 from tests.cli.scene import MUST, Scene
+from tests.files.world import SCENARIO, write_scenario
 
 KEYS = [
     "schema_version",
@@ -24,6 +25,7 @@ KEYS = [
     "flips",
     "fallback",
     "left_out",
+    "coordinator",
     "warnings",
     "moves",
     "prefix_cache",
@@ -150,3 +152,43 @@ def test_a_simulation_may_have_the_last_word(scene: Scene) -> None:
     tried = [one["trial"] for one in said.document["candidates"] if one["trial"]]
     assert tried
     assert tried[0]["mean_tpot_ms"] > 0
+
+
+def test_a_chosen_coordinator_goes_all_the_way_and_goes_stale_with_its_scenario(
+    scene: Scene,
+) -> None:
+    text = SCENARIO.replace("coordinator: a", "coordinator: [b, a]").replace("0.40", "9.0")
+    path = write_scenario(scene.folder, text + "objective: usd_per_hour\n")
+    out = scene.folder / "auto.yaml"
+    said = scene.planner("plan", path, "--out", out)
+    assert said.stdout.splitlines()[1] == "The coordinator sits at a."
+    assert "Other seats of the coordinator\n  b: 9 instead of 0 USD/h" in said.stdout
+    document = scene.planner("plan", path, "--format", "json").document
+    told = document["coordinator"]
+    assert (told["node"], told["chosen"], told["others"][0]["node"]) == ("a", True, "b")
+    assert document["plan"]["coordinator"] == "a"
+    manifest = read_manifest(out)
+    assert document["problem_digest"] == manifest.problem_digest
+    assert (manifest.plan.coordinator, manifest.problem.cluster.seats) == ("a", ("a",))
+    fresh = scene.planner("simulate", out, "--scenario", path, "--no-alternatives")
+    assert fresh.code == 0, fresh.stderr
+    path.write_text(path.read_text().replace("[b, a]", "b"))
+    assert scene.planner("simulate", out, "--scenario", path, "--no-alternatives").code == 5
+    out.write_text(
+        out.read_text().replace("  coordinator: a\nprediction", "  coordinator: b\nprediction")
+    )
+    refused = scene.planner("simulate", out, "--no-alternatives")
+    assert refused.code == 3
+    assert "the problem has its coordinator at a" in refused.stderr
+
+
+def test_what_runs_without_its_coordinator_gets_another(scene: Scene) -> None:
+    running = scene.manifest()
+    auto = SCENARIO.replace("coordinator: a", "coordinator: auto")
+    path = write_scenario(scene.folder, auto)
+    said = scene.planner("plan", path, "--from", running, "--format", "json").document
+    assert (said["coordinator"]["node"], said["moves"]["bytes"]) == ("a", 0)
+    left = auto.replace("  - id: a\n    device: chip\n    region: eu\n", "")
+    path.write_text(left.replace("0.40", "0.41"))
+    moved = scene.planner("plan", path, "--from", running, "--format", "json").document
+    assert moved["coordinator"]["node"] == "b"

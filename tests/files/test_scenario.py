@@ -43,6 +43,30 @@ def test_a_scenario_becomes_a_problem(tmp_path: Path) -> None:
     }
 
 
+def test_the_seat_of_the_coordinator_may_be_left_to_the_plan(tmp_path: Path) -> None:
+    replicas = SCENARIO.replace("  - id: b\n", "  - id: b\n    replicas: 2\n")
+    for text, seats in (
+        ("auto", ("a", "b-1", "b-2")),
+        ("[b, a, b-1]", ("b-1", "b-2", "a")),
+        ("[b-2]", ("b-2",)),
+    ):
+        cluster = load(tmp_path, replicas.replace("coordinator: a", f"coordinator: {text}")).problem
+        assert cluster.cluster.seats == seats
+        assert cluster.cluster.coordinator == seats[0]
+    named = SCENARIO.replace("coordinator: a", "coordinator: auto").replace("id: b", "id: auto")
+    assert load(tmp_path, named).problem.cluster.seats == ("auto",)
+
+
+def test_strangers_see_prompts_only_where_they_are_named(tmp_path: Path) -> None:
+    strange = SCENARIO.replace("  - id: b\n", "  - id: b\n    trust: unknown\n")
+    auto = strange.replace("coordinator: a", "coordinator: auto")
+    assert load(tmp_path, auto).problem.cluster.seats == ("a",)
+    named = strange.replace("coordinator: a", "coordinator: [a, b]")
+    assert load(tmp_path, named).problem.cluster.seats == ("a", "b")
+    nobody = auto.replace("  - id: a\n", "  - id: a\n    trust: unknown\n")
+    assert "coordinator: no node may see the prompts" in str(refused(tmp_path, nobody)[0])
+
+
 def test_the_digest_depends_on_what_is_said_not_on_where_or_how(tmp_path: Path) -> None:
     digests = set()
     for name, text in (

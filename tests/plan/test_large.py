@@ -38,7 +38,7 @@ def check_against_exact(world: Problem) -> None:
         optimum = np.inf
     if not allowed_nodes(world):
         return
-    found = [best for _, best, _ in surveyed(world)]
+    found = [one.best for one in surveyed(world)]
     slack = 1e-9 * abs(optimum) if np.isfinite(optimum) else 0.0
     assert min(best.bound for best in found) <= optimum + slack
     for best in found:
@@ -176,6 +176,6 @@ def test_replicas_that_all_bring_the_same_are_planned_as_well() -> None:
         workload=Workload(arrivals=arrivals, prompt=Fixed(tokens=40), output=Fixed(tokens=10)),
         requirements=Requirements(objective="throughput"),
     )
-    found = [best for _, best, _ in surveyed(world)]
+    found = [one.best for one in surveyed(world)]
     assert min(best.cost for best in found) == pytest.approx(-0.1)
     assert min(best.bound for best in found) <= -0.1 + 1e-9

@@ -12,7 +12,7 @@ from planner.core.cost.room import kv_blocks
 from planner.core.engine import Split
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
-from planner.plan.costs import _fits
+from planner.plan.fits import fits
 from planner.plan.room import capacity_bytes, overfull, stage_needs
 from planner.plan.ways import Way
 from tests.core.world import device, engine, model, problem
@@ -66,7 +66,7 @@ def test_a_node_that_would_be_too_full_with_that_is_overfull_and_has_fewer_block
 @pytest.mark.parametrize("memory", [3e4, 6e4, 1e5, 2e5])
 def test_the_search_fits_what_fits(split: Split | None, memory: float) -> None:
     tight = world(4, memory)
-    able = np.isfinite(_fits(tight, "a", Way(0, tight.quant("bf16"), split), SEATS))
+    able = np.isfinite(fits(tight, "a", Way(0, tight.quant("bf16"), split), SEATS))
     for start, stop in itertools.combinations(range(5), 2):
         held = Stage(node="a", start=start, stop=stop, quant="bf16", split=split)
         need = stage_needs(tight, held, SEATS).total_bytes

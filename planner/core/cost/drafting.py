@@ -5,6 +5,7 @@ from __future__ import annotations
 from planner.core.cost.batch import Batch
 from planner.core.cost.compute import Chip, stage_time
 from planner.core.cost.memory import stage_memory
+from planner.core.device import Device
 from planner.core.model import ModelSpec
 from planner.core.problem import Problem
 
@@ -38,10 +39,17 @@ def draft_token_s(problem: Problem, batch: Batch) -> float:
 
 
 def draft_step_s(problem: Problem, draft: ModelSpec, batch: Batch) -> float:
-    """Seconds of a step of a draft model on the coordinator's device; KeyError without one."""
-    device = problem.cluster.device(problem.cluster.coordinator)
-    chip, layers = Chip.of(problem.engine, device), draft.num_hidden_layers
-    return stage_time(draft, 0, layers, problem.quants[0], chip, batch).total_s
+    """Seconds of a step of a draft model on the coordinator's device; KeyError without one.
+
+    Where the coordinator may sit at several nodes, on the fastest.
+    """
+
+    def on(device: Device) -> float:
+        chip, layers = Chip.of(problem.engine, device), draft.num_hidden_layers
+        return stage_time(draft, 0, layers, problem.quants[0], chip, batch).total_s
+
+    devices = {device.id: device for device in map(problem.cluster.device, problem.cluster.seats)}
+    return min(map(on, devices.values()))
 
 
 def draft_bytes(problem: Problem) -> float:

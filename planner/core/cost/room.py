@@ -16,7 +16,7 @@ def capacity_bytes(problem: Problem, node_id: str) -> float:
     device_bytes = problem.cluster.device(node_id).memory_bytes
     each_bytes = device_bytes if node.memory_bytes is None else min(node.memory_bytes, device_bytes)
     usable_bytes = problem.engine.memory_fraction * each_bytes * node.count
-    if node_id == problem.cluster.coordinator:
+    if problem.cluster.seats == (node_id,):
         usable_bytes -= draft_bytes(problem)
     return usable_bytes
 

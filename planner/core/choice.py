@@ -1,0 +1,71 @@
+"""Choice: what a plan decides beside its stages: where the coordinator sits, how many drafts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from planner.core.cluster import Node
+from planner.core.plan import Plan
+from planner.core.problem import Problem
+from planner.core.requirements import TRUST, MustHave
+
+
+def seat_open(problem: Problem) -> bool:
+    """Whether a plan chooses where the coordinator sits."""
+    return bool(problem.cluster.coordinators)
+
+
+def is_open(problem: Problem) -> bool:
+    """Whether a plan has anything to choose beside its stages."""
+    return seat_open(problem)
+
+
+def trusted_seats(nodes: Sequence[Node], must: MustHave) -> tuple[str, ...]:
+    """The nodes at which a coordinator may sit that nobody named.
+
+    It sees prompts and samples tokens: machines of unknown people are none, and layers' owners and
+    regions are the least that is asked. Nodes that stay come before those that come and go: a
+    coordinator that leaves takes every session with it.
+    """
+    least = max(TRUST.index("rented"), TRUST.index(must.trust or "rented"))
+    able = [
+        node
+        for node in nodes
+        if TRUST.index(node.trust) >= least
+        and (must.regions is None or node.region in must.regions)
+        and node.region not in must.forbid_regions
+    ]
+    steady = [node for node in able if node.churn is None]
+    return tuple(node.id for node in steady or able)
+
+
+def decided(problem: Problem, plan: Plan) -> Problem:
+    """The problem with what the plan chose; itself where nothing was left to choose."""
+    return problem if not seat_open(problem) else seated(problem, (_seat(problem, plan),))
+
+
+def stamped(plan: Plan, asked: Problem, leaf: Problem) -> Plan:
+    """The plan with the choices that ``asked`` left open and ``leaf`` has made."""
+    if not seat_open(asked) or plan.coordinator is not None:
+        return plan
+    return plan.model_copy(update={"coordinator": leaf.cluster.coordinator})
+
+
+def chosen(plan: Plan) -> str:
+    """What a plan chose beside its stages, to follow its name; empty where nothing was open."""
+    return "" if plan.coordinator is None else f", coordinator {plan.coordinator}"
+
+
+def seated(problem: Problem, names: tuple[str, ...]) -> Problem:
+    """The problem whose coordinator sits at one of ``names``: a single one is settled."""
+    seats = {"coordinator": names[0], "coordinators": names if len(names) > 1 else ()}
+    return _with(problem, cluster=problem.cluster.model_copy(update=seats))
+
+
+def _seat(problem: Problem, plan: Plan) -> str:
+    return plan.coordinator or problem.cluster.coordinator
+
+
+def _with(problem: Problem, **changes: object) -> Problem:
+    """The problem with other parts, which are known to be right; what was cached is left behind."""
+    return Problem.model_construct(**(dict(problem) | changes))

@@ -1,0 +1,80 @@
+"""Branches: the narrower problems into which one with choices beside its stages falls.
+
+A problem may leave open where its coordinator sits. Bounds of an open problem hold over all its
+seats: hops to and from the coordinator take what they take at the best seat for each node. Seats
+that could be swapped count once; the others fall apart by region, then one by one.
+"""
+
+from __future__ import annotations
+
+import math
+
+from planner.core.choice import seat_open, seated
+from planner.core.cluster import Node
+from planner.core.plan import Plan
+from planner.core.problem import Problem
+from planner.plan.classes import node_classes
+
+_TRIED = 4
+"""Seats that are tried for a plan whose stages are given, the nearest first."""
+
+
+def seat_classes(problem: Problem) -> tuple[tuple[str, ...], ...]:
+    """The seats, those together that could be swapped without changing anything."""
+    cluster = problem.cluster
+    named = {end for link in cluster.links for end in (link.src, link.dst)}
+    worker = {
+        name: number for number, one in enumerate(node_classes(problem)) for name in one.nodes
+    }
+    groups: dict[int | str | Node, list[str]] = {}
+    for name in cluster.seats:
+        alike = name if name in named else cluster.node(name).model_copy(update={"id": ""})
+        groups.setdefault(worker.get(name, alike), []).append(name)
+    return tuple(map(tuple, groups.values()))
+
+
+def distinct_seats(problem: Problem) -> Problem:
+    """The problem with one seat of each class; itself where the coordinator's seat is settled."""
+    if not seat_open(problem):
+        return problem
+    return seated(problem, tuple(names[0] for names in seat_classes(problem)))
+
+
+def leaves(problem: Problem) -> list[Problem]:
+    """One problem for every seat that differs, settled; itself where there is nothing to choose."""
+    return [seated(problem, (name,)) for name in distinct_seats(problem).cluster.seats]
+
+
+def narrower(problem: Problem) -> list[Problem]:
+    """An open problem's parts: its seats by region, or each alone where they are in one."""
+    by_region: dict[str, list[str]] = {}
+    for name in problem.cluster.seats:
+        by_region.setdefault(problem.cluster.node(name).region, []).append(name)
+    if len(by_region) == 1:
+        return [seated(problem, (name,)) for name in problem.cluster.seats]
+    return [seated(problem, tuple(names)) for names in by_region.values()]
+
+
+def every_seat(problem: Problem, plan: Plan) -> list[Plan]:
+    """The plan with its coordinator at each of the nearest seats; itself where that is settled.
+
+    Near are those with the least latency to the first stages and back from the last ones.
+    """
+    if not seat_open(problem):
+        return [plan]
+    cluster = problem.cluster
+
+    def one_way_s(src: str, dst: str) -> float:
+        if not cluster.connected(src, dst):
+            return math.inf
+        line = cluster.link(src, dst)
+        return line.one_way_latency_s if line else 0.0
+
+    def away_s(name: str) -> float:
+        return sum(
+            one_way_s(name, one.nodes[0]) + one_way_s(one.nodes[-1], name) for one in plan.pipelines
+        )
+
+    ranked = sorted((away_s(name), at, name) for at, name in enumerate(cluster.seats))
+    tried = [name for away, _, name in ranked if math.isfinite(away)][:_TRIED]
+    return [plan.model_copy(update={"coordinator": name}) for name in tried]
