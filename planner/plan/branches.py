@@ -11,6 +11,7 @@ import math
 
 from planner.core.choice import seat_open, seated
 from planner.core.cluster import Node
+from planner.core.cost.traversal import route
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.plan.classes import node_classes
@@ -58,22 +59,20 @@ def narrower(problem: Problem) -> list[Problem]:
 def every_seat(problem: Problem, plan: Plan) -> list[Plan]:
     """The plan with its coordinator at each of the nearest seats; itself where that is settled.
 
-    Near are those with the least latency to the first stages and back from the last ones.
+    Near are those with the least latency over all hops that begin or end there.
     """
     if not seat_open(problem):
         return [plan]
     cluster = problem.cluster
 
-    def one_way_s(src: str, dst: str) -> float:
-        if not cluster.connected(src, dst):
-            return math.inf
-        line = cluster.link(src, dst)
-        return line.one_way_latency_s if line else 0.0
-
     def away_s(name: str) -> float:
-        return sum(
-            one_way_s(name, one.nodes[0]) + one_way_s(one.nodes[-1], name) for one in plan.pipelines
-        )
+        """Latency of all hops from and to a seat; infinite where one has no line."""
+        there = seated(problem, (name,))
+        hops = [ends for one in plan.pipelines for ends in route(there, one.nodes)]
+        if not all(cluster.connected(*ends) for ends in hops):
+            return math.inf
+        links = [cluster.link(*ends) for ends in hops if name in ends]
+        return sum(link.one_way_latency_s for link in links if link is not None)
 
     ranked = sorted((away_s(name), at, name) for at, name in enumerate(cluster.seats))
     tried = [name for away, _, name in ranked if math.isfinite(away)][:_TRIED]

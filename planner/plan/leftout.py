@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
 
 from planner.core.cluster import Node
+from planner.core.cost.traversal import route
 from planner.core.plan import Plan, Stage
 from planner.core.problem import Problem
 from planner.core.requirements import OBJECTIVES
@@ -116,7 +116,9 @@ def _with(problem: Problem, plan: Plan, node: Node) -> Iterator[tuple[float, str
 
 
 def _reachable(problem: Problem, plan: Plan) -> bool:
-    """Whether there is a line for every hop."""
-    home = problem.cluster.coordinator
-    ways = [(home, *pipeline.nodes, home) for pipeline in plan.pipelines]
-    return all(problem.cluster.connected(*hop) for way in ways for hop in itertools.pairwise(way))
+    """Whether there is a line for every hop, back to the coordinator included."""
+    return all(
+        problem.cluster.connected(*hop)
+        for pipeline in plan.pipelines
+        for hop in route(problem, pipeline.nodes)
+    )

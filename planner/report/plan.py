@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from planner.core.plan import Pipeline, Plan
+from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.requirements import OBJECTIVES
-from planner.core.units import show
-from planner.plan.solution import Candidate, Moves, Solution
+from planner.plan.solution import Candidate, Solution
 from planner.report import placement
 from planner.report.advice import lines_table, pareto_text
 from planner.report.audits import audits_text
 from planner.report.finetune import finetune_text
 from planner.report.prefix import prefix_text
+from planner.report.running import moves_text, pipeline_title, running_text, standbys_text
 from planner.report.tables import cost_rows, figure, grid, label, plain_metrics, table, trust
 
 if TYPE_CHECKING:
@@ -108,16 +108,16 @@ class PlanReport:
         for index, pipeline in enumerate(solution.plan.pipelines):
             yield ""
             yield from placement.pipeline_text(
-                self.problem, solution.prediction, index, _pipeline_title(solution.plan, index)
+                self.problem, solution.prediction, index, pipeline_title(solution.plan, index)
             )
-            yield from _running(pipeline)
+            yield from running_text(pipeline)
         if solution.moves is not None:
             yield ""
-            yield from _moves(solution.moves)
+            yield from moves_text(solution.moves)
         if solution.plan.standbys:
             yield ""
             yield "Standbys"
-            yield from _standbys(solution.plan)
+            yield from standbys_text(solution.plan)
         if solution.limits:
             yield ""
             yield "What keeps it from being better"
@@ -288,63 +288,6 @@ def infeasible_document(error: InfeasibleError) -> dict[str, Any]:
             "prediction": plain_metrics(nearest.prediction.metrics),
         }
     return document
-
-
-def _pipeline_title(plan: Plan, index: int) -> str:
-    if len(plan.pipelines) == 1:
-        return "Stages"
-    whole = sum(pipeline.weight for pipeline in plan.pipelines)
-    share = plan.pipelines[index].weight / whole
-    return f"Pipeline {index}, {share:.0%} of the requests"
-
-
-_SPLITS = {
-    "tensor": "its devices share every layer (tensor split)",
-    "layer": "each of its devices holds layers of its own (layer split)",
-}
-
-
-def _running(pipeline: Pipeline) -> Sequence[str]:
-    said = f"  up to {pipeline.max_num_seqs} requests at once"
-    if pipeline.micro_batches > 1:
-        said += f" in {pipeline.micro_batches} groups"
-    return (
-        said,
-        *(f"  {stage.node}: {_SPLITS[stage.split]}" for stage in pipeline.stages if stage.split),
-    )
-
-
-def _moves(moves: Moves) -> Iterator[RenderableType]:
-    """What is loaded where, and which nodes are free."""
-    if moves.loads:
-        yield (
-            f"What moves: {show(moves.bytes, 'bytes')} in all, {show(moves.seconds, 's')} until "
-            "the last node has them"
-        )
-        rows = grid("<", ">", ">", ">")
-        for one in moves.loads:
-            layers = f"{one.layers} layer" + ("s" if one.layers != 1 else "")
-            rows.add_row(f"  {one.node}", layers, show(one.bytes, "bytes"), show(one.seconds, "s"))
-        yield rows
-    else:
-        yield "What moves: nothing"
-    if moves.released:
-        yield f"  no longer used: {', '.join(moves.released)}"
-
-
-def _standbys(plan: Plan) -> Iterator[str]:
-    """Each standby: what it holds, and for whom else it would load weights."""
-    for name in dict.fromkeys(standby.node for standby in plan.standbys):
-        told = []
-        for state in ("hot", "cold"):
-            backed = [
-                plan.pipelines[one.pipeline].nodes[one.stage]
-                for one in plan.standbys
-                if one.node == name and one.state == state
-            ]
-            if backed:
-                told.append(f"{state} for {', '.join(backed)}")
-        yield f"  {name}: {'; '.join(told)}"
 
 
 def _limits(solution: Solution) -> Table:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from planner.core.cluster import Link, Node
 from planner.core.plan import Plan, Stage
-from planner.core.problem import Problem
+from planner.core.problem import Problem, Serving
 from planner.core.requirements import MustHave, Requirements
 from planner.plan.predict import predict
 from planner.plan.promise import objective_value
 from planner.plan.solve import solve
-from tests.core.world import device, model, problem
+from tests.core.world import device, link, model, problem
 
 
 def world(*twins: str) -> Problem:
@@ -66,3 +66,23 @@ def test_what_a_swap_would_come_to_is_predicted() -> None:
 def test_a_twin_of_a_chosen_node_is_no_better_and_no_worse() -> None:
     (why,) = (one.why for one in solve(world("twin")).left_out if one.nodes == ("twin",))
     assert why == "no better and no worse in the place of fast"
+
+
+def test_a_node_without_a_way_back_is_not_tried() -> None:
+    """The answer goes back through all stages, and from ``slow`` no line leads to ``fast``."""
+    nodes = [Node(id="door"), Node(id="fast", device="chip"), Node(id="slow", device="chip")]
+    nodes.append(Node(id="last", device="chip"))
+    pairs = [("door", "fast"), ("fast", "last"), ("last", "fast"), ("fast", "door")]
+    pairs += [("door", "slow"), ("slow", "last"), ("slow", "door")]
+    lines = [link(src, dst, one_way_latency=0.001) for src, dst in pairs]
+    one_way = problem(
+        nodes,
+        lines,
+        [device(memory=4.5e5)],
+        requirements=Requirements(objective="tpot"),
+        serving=Serving(return_path="relayed"),
+    )
+    solution = solve(one_way)
+    assert solution.plan.nodes == ("fast", "last")
+    (why,) = (one.why for one in solution.left_out)
+    assert why == "none of the stages it was tried for fits or can be reached there"

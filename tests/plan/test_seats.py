@@ -10,18 +10,19 @@ from hypothesis import strategies as st
 
 from planner.core.choice import decided, seated, trusted_seats
 from planner.core.cluster import Node
-from planner.core.problem import Problem
+from planner.core.problem import Problem, Serving
 from planner.core.requirements import MustHave, Requirements
+from planner.core.speculation import Speculation
 from planner.plan.baselines import Baseline
 from planner.plan.branches import leaves, narrower, seat_classes
 from planner.plan.infeasible import NoPlanError
 from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost
-from planner.plan.room import overfull
+from planner.plan.room import capacity_bytes, overfull
 from planner.plan.solve import solve, solve_simply
 from planner.plan.survey import bounded, surveyed
 from planner.sim.simulate import simulate
-from tests.core.world import device, link, problem
+from tests.core.world import device, link, model, problem
 from tests.plan.test_solve import brute_force
 from tests.plan.worlds import problems
 
@@ -166,3 +167,26 @@ def test_prompts_are_shown_to_no_stranger_and_to_those_who_stay() -> None:
     assert trusted_seats(nodes, MustHave(forbid_regions=("us",))) == ("spot",)
     assert trusted_seats(nodes, MustHave(regions=("home",), trust="own")) == ()
     assert trusted_seats(nodes, MustHave(trust="unknown")) == ("own",)
+
+
+def test_a_draft_takes_its_time_and_room_where_the_coordinator_sits() -> None:
+    """Of two equal nodes the one with the draft holds fewer layers; the faster one drafts."""
+    chips = [device(memory=4.2e5), device("fast", memory=4.2e5, memory_bandwidth=1e12)]
+    nodes = [Node(id="a", device="chip"), Node(id="b", device="chip"), Node(id="c", device="fast")]
+    world = problem(
+        nodes,
+        [link(one_way_latency=0.0)],
+        chips,
+        draft=model(id="small", num_hidden_layers=1),
+        serving=Serving(speculation=Speculation(draft_tokens=4, acceptance=0.7)),
+        requirements=Requirements(objective="tpot"),
+    )
+    free = seated(world, ("a", "b", "c"))
+    each = {one.cluster.coordinator: solve(one) for one in leaves(free)}
+    for name, one in each.items():
+        assert not overfull(seated(world, (name,)), one.plan)
+    solution = solve(free)
+    assert solution.plan.coordinator == "c"
+    assert solution.value == min(one.value for one in each.values())
+    assert bounded(free) <= solution.value
+    assert capacity_bytes(seated(world, ("a",)), "a") < capacity_bytes(free, "a")
