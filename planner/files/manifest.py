@@ -87,8 +87,8 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 def read_manifest(path: Path) -> Manifest:
     """The manifest at ``path``.
 
-    Raises InvalidFileError for a file that is none, StaleManifestError for one of another major
-    version and for one whose problem was edited after it was planned.
+    Raises InvalidFileError for a file that is none, StaleManifestError for one that another
+    version of planner wrote and for one whose problem was edited after it was planned.
     """
     return manifest_from(read_yaml(path))
 
@@ -136,7 +136,11 @@ _MADE_BY = "planner plan SCENARIO --out MANIFEST writes one"
 
 
 def _build(document: Document) -> Manifest:
-    """The manifest, keys that a later minor version added being ignored."""
+    """The manifest, keys that a later minor version added being ignored.
+
+    Raises StaleManifestError where the problem, which nobody changed since it was planned, is not
+    written as this planner writes one.
+    """
     for _ in range(2):
         try:
             return Manifest.model_validate(document.value)
@@ -145,7 +149,14 @@ def _build(document: Document) -> Manifest:
             for one in error.errors(include_url=False):
                 if one["type"] == "extra_forbidden":
                     _drop(document.value, one["loc"])
-    refuse(explain(failure, Manifest, document, (), document.value))
+    problems = explain(failure, Manifest, document, (), document.value)
+    foreign = next((one for one in problems if one.path.startswith("problem.")), None)
+    if foreign is not None:
+        raise StaleManifestError(
+            f"{document.file} was written by another version of planner: {foreign}",
+            "plan the scenario again: planner plan SCENARIO --out MANIFEST",
+        )
+    refuse(problems)
     raise InvalidFileError([FileProblem(document.file, "is no manifest")], _MADE_BY)
 
 

@@ -125,6 +125,20 @@ def test_keys_of_a_later_minor_version_are_ignored(tmp_path: Path) -> None:
     assert (found.plan, found.problem) == (made.plan, made.problem)
 
 
+def test_a_problem_that_another_version_wrote_is_stale_in_a_line(tmp_path: Path) -> None:
+    values: dict[str, Any] = manifest().model_dump(mode="json")
+    values["problem"]["workload"]["arrivals"] = {"kind": "tidal"}
+    values["problem"]["workload"]["prompt"] = "long"
+    values["problem_digest"] = digest_of(values["problem"])
+    path = tmp_path / "other.yaml"
+    path.write_text(to_yaml(values))
+    with pytest.raises(StaleManifestError, match="another version of planner") as caught:
+        read_manifest(path)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "problem.workload" in str(caught.value)
+    assert "plan SCENARIO" in caught.value.hint
+
+
 def test_a_manifest_belongs_to_its_scenario(tmp_path: Path) -> None:
     mine = load(tmp_path).problem
     check_digest(manifest(mine), mine)
