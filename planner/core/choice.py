@@ -15,9 +15,15 @@ def seat_open(problem: Problem) -> bool:
     return bool(problem.cluster.coordinators)
 
 
+def drafts_open(problem: Problem) -> bool:
+    """Whether a plan chooses how many tokens are drafted for a check."""
+    speculation = problem.serving.speculation
+    return speculation is not None and speculation.at_most
+
+
 def is_open(problem: Problem) -> bool:
     """Whether a plan has anything to choose beside its stages."""
-    return seat_open(problem)
+    return seat_open(problem) or drafts_open(problem)
 
 
 def trusted_seats(nodes: Sequence[Node], must: MustHave) -> tuple[str, ...]:
@@ -41,19 +47,30 @@ def trusted_seats(nodes: Sequence[Node], must: MustHave) -> tuple[str, ...]:
 
 def decided(problem: Problem, plan: Plan) -> Problem:
     """The problem with what the plan chose; itself where nothing was left to choose."""
-    return problem if not seat_open(problem) else seated(problem, (_seat(problem, plan),))
+    if seat_open(problem):
+        problem = seated(problem, (plan.coordinator or problem.cluster.coordinator,))
+    if drafts_open(problem):
+        most = problem.serving.speculation.draft_tokens if problem.serving.speculation else 0
+        problem = drafting(problem, most if plan.draft_tokens is None else plan.draft_tokens)
+    return problem
 
 
 def stamped(plan: Plan, asked: Problem, leaf: Problem) -> Plan:
     """The plan with the choices that ``asked`` left open and ``leaf`` has made."""
-    if not seat_open(asked) or plan.coordinator is not None:
-        return plan
-    return plan.model_copy(update={"coordinator": leaf.cluster.coordinator})
+    made: dict[str, object] = {}
+    if seat_open(asked) and plan.coordinator is None:
+        made["coordinator"] = leaf.cluster.coordinator
+    if drafts_open(asked):
+        made["draft_tokens"] = leaf.serving.draft_tokens
+    return plan.model_copy(update=made) if made else plan
 
 
 def chosen(plan: Plan) -> str:
     """What a plan chose beside its stages, to follow its name; empty where nothing was open."""
-    return "" if plan.coordinator is None else f", coordinator {plan.coordinator}"
+    said = "" if plan.coordinator is None else f", coordinator {plan.coordinator}"
+    if plan.draft_tokens is None:
+        return said
+    return f"{said}, {plan.draft_tokens or 'no'} draft{'s' * (plan.draft_tokens != 1)}"
 
 
 def seated(problem: Problem, names: tuple[str, ...]) -> Problem:
@@ -62,8 +79,14 @@ def seated(problem: Problem, names: tuple[str, ...]) -> Problem:
     return _with(problem, cluster=problem.cluster.model_copy(update=seats))
 
 
-def _seat(problem: Problem, plan: Plan) -> str:
-    return plan.coordinator or problem.cluster.coordinator
+def drafting(problem: Problem, draft_tokens: int) -> Problem:
+    """The problem with so many tokens drafted for a check; with 0 there is no draft at all."""
+    speculation = problem.serving.speculation
+    if speculation is None or not draft_tokens:
+        serving = problem.serving.model_copy(update={"speculation": None})
+        return _with(problem, serving=serving, draft=None)
+    settled = speculation.model_copy(update={"draft_tokens": draft_tokens, "at_most": False})
+    return _with(problem, serving=problem.serving.model_copy(update={"speculation": settled}))
 
 
 def _with(problem: Problem, **changes: object) -> Problem:

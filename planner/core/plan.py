@@ -86,6 +86,8 @@ class Plan(Spec):
     standbys: tuple[Standby, ...] = ()
     coordinator: str | None = None
     """Where requests enter and tokens leave; where the problem says so if absent."""
+    draft_tokens: int | None = Field(default=None, ge=0)
+    """Tokens drafted for one check; as many as the problem says if absent."""
 
     @model_validator(mode="after")
     def _nodes_once(self) -> Plan:

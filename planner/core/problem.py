@@ -54,9 +54,14 @@ class Serving(Spec):
         return self.speculation.tokens_per_round if self.speculation else 1.0
 
     @property
+    def draft_tokens(self) -> int:
+        """Tokens drafted for one check; 0 where every token takes a traversal."""
+        return self.speculation.draft_tokens if self.speculation else 0
+
+    @property
     def checked_tokens(self) -> int:
         """Tokens of each sequence in a decode step: the latest one and the drafts after it."""
-        return 1 + (self.speculation.draft_tokens if self.speculation else 0)
+        return 1 + self.draft_tokens
 
     @property
     def checks_in_flight(self) -> int:

@@ -29,6 +29,8 @@ class Speculation(Spec):
 
     draft_tokens: Count
     """Tokens drafted for one check."""
+    at_most: bool = False
+    """Whether a plan chooses how many: any number from none to ``draft_tokens``."""
     acceptance: Fraction
     """Chance that a drafted token is what the model itself would have said. A scenario may leave it
     out where the engine's profile has it from a run (``planner run --calibrate``)."""

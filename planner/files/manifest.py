@@ -192,6 +192,10 @@ def _misfits(manifest: Manifest, document: Document) -> list[FileProblem]:
     if plan.coordinator not in (None, home):
         message = f"the problem has its coordinator at {home}; plan again to have it elsewhere"
         found.append(document.problem(("plan", "coordinator"), message))
+    drafts = problem.serving.draft_tokens
+    if plan.draft_tokens not in (None, drafts):
+        message = f"the problem drafts {drafts} tokens; plan again to have another number"
+        found.append(document.problem(("plan", "draft_tokens"), message))
     for index, standby in enumerate(plan.standbys):
         pipelines = len(plan.pipelines)
         if standby.pipeline >= pipelines or standby.stage >= len(

@@ -1,6 +1,7 @@
 """Branches: the narrower problems into which one with choices beside its stages falls.
 
-A problem may leave open where its coordinator sits. Bounds of an open problem hold over all its
+A problem may leave open how many tokens are drafted for a check, and is then one problem for each
+number; and where its coordinator sits. Bounds of an open problem hold over all its
 seats: hops to and from the coordinator take what they take at the best seat for each node. Seats
 that could be swapped count once; the others fall apart by region, then one by one.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from planner.core.choice import seat_open, seated
+from planner.core.choice import drafting, drafts_open, seat_open, seated
 from planner.core.cluster import Node
 from planner.core.cost.traversal import route
 from planner.core.plan import Plan
@@ -41,9 +42,18 @@ def distinct_seats(problem: Problem) -> Problem:
     return seated(problem, tuple(names[0] for names in seat_classes(problem)))
 
 
+def by_drafts(problem: Problem) -> list[Problem]:
+    """One problem for every number of drafts, the fewest first; itself where that is settled."""
+    if not drafts_open(problem):
+        return [problem]
+    return [drafting(problem, count) for count in range(problem.serving.draft_tokens + 1)]
+
+
 def leaves(problem: Problem) -> list[Problem]:
-    """One problem for every seat that differs, settled; itself where there is nothing to choose."""
-    return [seated(problem, (name,)) for name in distinct_seats(problem).cluster.seats]
+    """One problem for every seat that differs and number of drafts, with nothing left to choose."""
+    seats = distinct_seats(problem).cluster.seats
+    settled = [seated(problem, (name,)) for name in seats] if seat_open(problem) else [problem]
+    return [one for seat in settled for one in by_drafts(seat)]
 
 
 def narrower(problem: Problem) -> list[Problem]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.core.cost import Activity, StageTime, Transfer, Traversal
-from planner.core.cost.traversal import route
+from planner.core.cost import Activity, Batch, StageTime, Transfer, Traversal
+from planner.core.cost.traversal import coordinator_s, route
 from planner.core.metrics import Metrics
 from planner.core.plan import Pipeline
 from planner.core.prediction import HopPrediction, PipelinePrediction, StagePrediction
@@ -119,3 +119,10 @@ def limiting_parts(
     whole_s = sum(seconds for seconds, _, _ in found) or 1.0
     found.sort(key=lambda part: -part[0])
     return [(seconds / whole_s, text, where) for seconds, text, where in found]
+
+
+def round_s(problem: Problem, predicted: PipelinePrediction) -> float:
+    """Seconds of one expected decode step, nothing being in its way."""
+    stages = sum(sum(stage.decode_s.values()) for stage in predicted.stages)
+    hops = sum(sum(hop.decode_s.values()) for hop in predicted.hops)
+    return stages + hops + coordinator_s(problem, Batch.decode(predicted.batch, 0))

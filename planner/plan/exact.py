@@ -1,14 +1,15 @@
 """Exact: the best plan of every structure where all multisets of nodes can be searched.
 
-A problem that leaves open where its coordinator sits is searched for every seat that differs. Once
-two seats have plans, a structure at another one is searched only where its bound is below the
-second best of them: what is chosen and what the next best seat costs are exact.
+A problem that leaves open where its coordinator sits, or how many tokens are drafted, is searched
+for every seat that differs and every number. Once two of them have plans, a structure elsewhere is
+searched only where its bound is below the second best: what is chosen is exact, and so is what the
+next best seat or number costs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from planner.core.problem import Problem
@@ -22,7 +23,7 @@ from planner.plan.tables import State
 STATES = 1024
 """Most multisets of nodes that are searched exactly; beyond, chains are."""
 ALL_STATES = 16384
-"""The same over all seats of the coordinator."""
+"""The same over all seats of the coordinator and numbers of drafts."""
 
 Halt = Callable[[], bool]
 """Whether the search is to end."""
@@ -70,7 +71,7 @@ def exactly(problem: Problem, limit: int, over: Halt) -> list[Solved] | None:
             for replicas in range(1, most_replicas(problem, quants) + 1):
                 if over():
                     return found
-                found += _rungs(pool, quants, replicas, limit, _second(found), over)
+                found += _rungs(pool, quants, replicas, limit, _enough(pools, found), over)
     return found
 
 
@@ -100,10 +101,28 @@ def _rungs(
             break
 
 
-def _second(found: list[Solved]) -> float:
-    """The second least cost of all seats of the coordinator; infinite before two have plans."""
-    by_seat: dict[str, float] = {}
-    for one in found:
-        seat = one.problem.cluster.coordinator
-        by_seat[seat] = min(one.best.cost, by_seat.get(seat, math.inf))
-    return sorted((*by_seat.values(), math.inf, math.inf))[1]
+def _enough(pools: Sequence[Pool], found: Sequence[Solved]) -> float:
+    """What a structure has to beat to matter: the second best seat and number of drafts.
+
+    Infinite before two of each that was open have plans, and where nothing was.
+    """
+    if len(pools) == 1:
+        return math.inf
+    seconds = []
+    for choice in (_seat, _drafts):
+        open_to = {choice(one.problem) for one in pools}
+        least: dict[object, float] = {}
+        for one in found:
+            key = choice(one.problem)
+            least[key] = min(one.best.cost, least.get(key, math.inf))
+        if len(open_to) > 1:
+            seconds.append(sorted((*least.values(), math.inf, math.inf))[1])
+    return max(seconds)
+
+
+def _seat(problem: Problem) -> object:
+    return problem.cluster.coordinator
+
+
+def _drafts(problem: Problem) -> object:
+    return problem.serving.draft_tokens

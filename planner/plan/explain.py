@@ -11,6 +11,7 @@ from planner.core.problem import Problem
 from planner.core.units import show
 from planner.core.workload import Closed
 from planner.plan.breakdown import limiting_parts
+from planner.plan.drafts import numbers_of_drafts
 from planner.plan.leftout import left_out
 from planner.plan.predict import predict
 from planner.plan.promise import as_cost, objective_value
@@ -45,6 +46,7 @@ def explained(
             "fallback_text": text,
             "left_out": left_out(settled, solution) if solution.moves is None else (),
             "seats": other_seats(problem, solution),
+            "drafts": numbers_of_drafts(problem, solution),
         }
     )
 

@@ -11,12 +11,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from planner.core.choice import decided, seat_open
+from planner.core.choice import decided, seat_open, stamped
 from planner.core.cost import stage_memory, transfer_time
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
-from planner.plan.branches import every_seat
+from planner.plan.branches import by_drafts, every_seat
 from planner.plan.classes import allowed_nodes
 from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
@@ -179,13 +179,14 @@ def _replaced(pipeline: Pipeline, names: dict[int, str]) -> Pipeline:
 def _choice(problem: Problem, plan: Plan) -> Iterator[_Choice]:
     """The plan with its standbys, if it can run and meets the must-haves.
 
-    Its coordinator stays where it is, if it may; else it sits where that is best.
+    Its coordinator stays where it is, if it may; else it sits where that is best. As many tokens
+    are drafted as is best now: that moves nothing.
     """
     stays = seat_open(problem) and plan.coordinator in problem.cluster.seats
-    if not stays:
-        plan = plan.model_copy(update={"coordinator": None})
-    for one in [plan] if stays else every_seat(problem, plan):
-        yield from _settled_choice(problem, one)
+    free = plan.model_copy(update={"draft_tokens": None} | ({} if stays else {"coordinator": None}))
+    for leaf in by_drafts(problem):
+        for one in [free] if stays else every_seat(problem, free):
+            yield from _settled_choice(problem, stamped(one, problem, leaf))
 
 
 def _settled_choice(problem: Problem, plan: Plan) -> Iterator[_Choice]:

@@ -55,6 +55,23 @@ class Seat(Spec):
     text: str
 
 
+class Drafts(Spec):
+    """A number of drafted tokens, and the best plan that is known for it."""
+
+    draft_tokens: int
+    chosen: bool
+    tokens_per_round: float
+    """Expected tokens that a traversal brings each sequence."""
+    round_s: float
+    """Drafting and checking in the slowest pipeline, nothing being in the way."""
+    batch: float
+    """Sequences that are checked together, at most."""
+    value: float
+    """Objective, in its own unit."""
+    same_stages: bool
+    """Whether that plan has the stages of the chosen one."""
+
+
 class LeftOut(Spec):
     """Nodes that hold no layers, all for the same reason."""
 
@@ -107,6 +124,8 @@ class Solution(Spec):
     left_out: tuple[LeftOut, ...] = ()
     seats: tuple[Seat, ...] = ()
     """The next best seats of the coordinator, where the plan chooses it."""
+    drafts: tuple[Drafts, ...] = ()
+    """Every number of drafts, where the plan chooses it."""
     moves: Moves | None = None
     """Where another plan ran before."""
     warnings: tuple[str, ...] = ()

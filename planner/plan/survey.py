@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from planner.core.choice import is_open
+from planner.core.choice import is_open, seat_open
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
-from planner.plan.branches import distinct_seats, narrower
+from planner.plan.branches import by_drafts, distinct_seats, narrower
 from planner.plan.choices import mixes, most_replicas, seats_to_try, structure_name
 from planner.plan.classes import few_apart, node_classes
 from planner.plan.columns import Known
@@ -22,7 +22,7 @@ from planner.plan.structure import Best
 LOOKS = 24
 """Looks at structures in all, the one with the least bound first."""
 _OPEN = 2
-"""Times as many where the coordinator's seat is open."""
+"""Times as many where the coordinator's seat or the number of drafts is open."""
 _EFFORT = 200
 """Relaxations solved for one pipeline, which is looked at once."""
 _TURNS = 10
@@ -108,16 +108,16 @@ def surveyed(problem: Problem, looks: int = LOOKS, over: Halt = never) -> list[L
     that is one that was looked at before or the search is over. What was looked at over several
     seats of the coordinator is then looked at over fewer of them.
     """
-    narrow = distinct_seats(problem)
-    field, found = _Field(narrow), list[Looked]()
-    for quants in mixes(problem):
-        for replicas in range(1, most_replicas(problem, quants) + 1):
-            found += field.started(quants, replicas, seats_to_try(problem, replicas))
-    fields: dict[tuple[str, ...], _Field] = {}
+    found = list[Looked]()
+    for field in map(_Field, by_drafts(distinct_seats(problem))):
+        for quants in mixes(problem):
+            for replicas in range(1, most_replicas(problem, quants) + 1):
+                found += field.started(quants, replicas, seats_to_try(problem, replicas))
+    fields: dict[tuple[object, ...], _Field] = {}
     bounds = [(one.best.bound, index) for index, one in enumerate(found)]
     heapq.heapify(bounds)
     incumbent, left = min(one.best.cost for one in found), looks
-    if is_open(narrow):
+    if is_open(problem):
         left *= _OPEN
     while bounds and left and not over():
         before, index = bounds[0]
@@ -128,7 +128,7 @@ def surveyed(problem: Problem, looks: int = LOOKS, over: Halt = never) -> list[L
             left -= 1
             one.look(incumbent)
             heapq.heapreplace(bounds, (one.best.bound, index))
-        elif is_open(one.problem):
+        elif seat_open(one.problem):
             heapq.heappop(bounds)
             for part in _parts(one, fields):
                 heapq.heappush(bounds, (part.best.bound, len(found)))
@@ -140,11 +140,14 @@ def surveyed(problem: Problem, looks: int = LOOKS, over: Halt = never) -> list[L
     return found
 
 
-def _parts(one: Looked, fields: dict[tuple[str, ...], _Field]) -> Iterator[Looked]:
+def _parts(one: Looked, fields: dict[tuple[object, ...], _Field]) -> Iterator[Looked]:
     """The same structure over fewer seats of the coordinator; no bound is below the whole's."""
     rungs = seats_to_try(one.problem, one.replicas)
     for problem in narrower(one.problem):
-        field = fields.setdefault(problem.cluster.seats, _Field(problem))
+        key = problem.cluster.seats, problem.serving.draft_tokens
+        if key not in fields:
+            fields[key] = _Field(problem)
+        field = fields[key]
         ladder = rungs[rungs.index(one.seats) :]
         for part in field.started(one.quants, one.replicas, ladder):
             if part.seats == one.seats:
@@ -155,12 +158,14 @@ def _parts(one: Looked, fields: dict[tuple[str, ...], _Field]) -> Iterator[Looke
 
 def bounded(problem: Problem) -> float:
     """A bound over all structures, no plan being looked for."""
-    problem = distinct_seats(problem)
-    classes, known, least = node_classes(problem), Known(), math.inf
-    between = lines(problem, classes)
+    return min(map(_bounded, by_drafts(distinct_seats(problem))))
+
+
+def _bounded(problem: Problem) -> float:
+    """The same for one number of drafts."""
+    field, least = _Field(problem), math.inf
     for quants in mixes(problem):
         for replicas in range(1, most_replicas(problem, quants) + 1):
             for seats in seats_to_try(problem, replicas):
-                one = Large(problem, classes, replicas, quants, seats, between, known)
-                least = min(least, one.bound())
+                least = min(least, field.large(quants, replicas, seats).bound())
     return least

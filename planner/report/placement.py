@@ -10,6 +10,7 @@ from planner.core.cost.traversal import coordinator_s
 from planner.core.prediction import PipelinePrediction, Prediction, StagePrediction
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave
+from planner.plan.breakdown import round_s
 from planner.report.tables import GIB, bar, duration, figure, gauge, grid, label, table
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def pipeline_text(
 ) -> Iterator[RenderableType]:
     """Tables of one pipeline: its stages and hops, then the parts of a token's time."""
     predicted = prediction.pipelines[index]
-    step_s = token_s(problem, predicted)
+    step_s = round_s(problem, predicted)
     yield title
     yield _stages(problem, predicted, step_s)
     yield ""
@@ -49,13 +50,6 @@ def pipeline_text(
     yield _parts(problem, predicted, step_s)
     if predicted.limited_by:
         yield f"  mostly {predicted.limited_by}"
-
-
-def token_s(problem: Problem, predicted: PipelinePrediction) -> float:
-    """Seconds of one expected decode step, nothing being in its way."""
-    stages = sum(sum(stage.decode_s.values()) for stage in predicted.stages)
-    hops = sum(sum(hop.decode_s.values()) for hop in predicted.hops)
-    return stages + hops + coordinator_s(problem, Batch.decode(predicted.batch, 0))
 
 
 def must_have_rows(must: MustHave, prediction: Prediction) -> list[tuple[str, str, str]]:

@@ -16,7 +16,13 @@ from planner.report.advice import lines_table, pareto_text
 from planner.report.audits import audits_text
 from planner.report.finetune import finetune_text
 from planner.report.prefix import prefix_text
-from planner.report.running import moves_text, pipeline_title, running_text, standbys_text
+from planner.report.running import (
+    drafts_table,
+    moves_text,
+    pipeline_title,
+    running_text,
+    standbys_text,
+)
 from planner.report.tables import cost_rows, figure, grid, label, plain_metrics, table, trust
 
 if TYPE_CHECKING:
@@ -94,6 +100,7 @@ class PlanReport:
                 "chosen": solution.plan.coordinator is not None,
                 "others": [one.model_dump(mode="json") for one in solution.seats],
             },
+            "drafts": [one.model_dump(mode="json") for one in solution.drafts],
             "warnings": list(self.warnings),
             "moves": solution.moves.model_dump(mode="json") if solution.moves else None,
             "prefix_cache": self.prefix[1].model_dump(mode="json") if self.prefix else None,
@@ -142,6 +149,15 @@ class PlanReport:
         yield ""
         yield from self._costs()
         yield from audits_text(solution.prediction.verification)
+        yield from self._otherwise()
+        if self.warnings:
+            yield ""
+            yield "Warnings"
+            yield from (f"  {warning}" for warning in self.warnings)
+
+    def _otherwise(self) -> Iterator[RenderableType]:
+        """What if a node leaves, what else was to choose from, and what would change the choice."""
+        solution = self.solution
         if solution.fallback_text:
             yield ""
             yield f"Fallback: {solution.fallback_text}"
@@ -153,14 +169,14 @@ class PlanReport:
             yield ""
             yield "Other seats of the coordinator"
             yield from (f"  {one.node}: {one.text}" for one in solution.seats)
+        if solution.drafts:
+            yield ""
+            yield "Tokens drafted for one check"
+            yield drafts_table(self.problem, solution)
         if solution.flips:
             yield ""
             yield "What would change the choice"
             yield from (f"  {flip.text}" for flip in solution.flips)
-        if self.warnings:
-            yield ""
-            yield "Warnings"
-            yield from (f"  {warning}" for warning in self.warnings)
 
     def _choice(self) -> Iterator[RenderableType]:
         problem, solution = self.problem, self.solution

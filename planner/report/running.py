@@ -6,12 +6,15 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from planner.core.plan import Pipeline, Plan
+from planner.core.problem import Problem
+from planner.core.requirements import OBJECTIVES
 from planner.core.units import show
-from planner.plan.solution import Moves
-from planner.report.tables import grid
+from planner.plan.solution import Moves, Solution
+from planner.report.tables import duration, figure, grid, label, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 
 def pipeline_title(plan: Plan, index: int) -> str:
@@ -71,3 +74,19 @@ def standbys_text(plan: Plan) -> Iterator[str]:
             if backed:
                 told.append(f"{state} for {', '.join(backed)}")
         yield f"  {name}: {'; '.join(told)}"
+
+
+def drafts_table(problem: Problem, solution: Solution) -> Table:
+    """What every number of drafts would bring, the chosen one marked."""
+    metric = OBJECTIVES[problem.requirements.objective][0]
+    rows = table("", ">drafts", ">tokens a round", ">time of a round", f">{label(metric)}", "")
+    for one in solution.drafts:
+        rows.add_row(
+            "chosen" if one.chosen else "",
+            str(one.draft_tokens),
+            f"{one.tokens_per_round:.3g}",
+            duration(one.round_s),
+            figure(metric, one.value),
+            "" if one.same_stages else "with other stages",
+        )
+    return rows

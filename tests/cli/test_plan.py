@@ -26,6 +26,7 @@ KEYS = [
     "fallback",
     "left_out",
     "coordinator",
+    "drafts",
     "warnings",
     "moves",
     "prefix_cache",
@@ -192,3 +193,32 @@ def test_what_runs_without_its_coordinator_gets_another(scene: Scene) -> None:
     path.write_text(left.replace("0.40", "0.41"))
     moved = scene.planner("plan", path, "--from", running, "--format", "json").document
     assert moved["coordinator"]["node"] == "b"
+
+
+def test_the_number_of_drafts_is_told_and_goes_all_the_way(scene: Scene) -> None:
+    drafts = "{draft_tokens: 3, at_most: true, acceptance: 0.7, draft_token: 1 us}"
+    out = scene.manifest(f"serving:\n  speculation: {drafts}\n")
+    manifest = read_manifest(out)
+    assert manifest.plan.draft_tokens == 3
+    assert manifest.problem.serving.speculation is not None
+    assert not manifest.problem.serving.speculation.at_most
+    path = scene.folder / "tiny.yaml"
+    said = scene.planner("plan", path).stdout
+    assert "Tokens drafted for one check" in said
+    (row,) = (line for line in said.splitlines() if line.startswith("chosen  ") and "2.53" in line)
+    assert row.split()[1:3] == ["3", "2.53"]
+    document = scene.planner("plan", path, "--format", "json").document
+    told = [(one["draft_tokens"], one["chosen"]) for one in document["drafts"]]
+    assert told == [(0, False), (1, False), (2, False), (3, True)]
+    assert scene.planner("simulate", out, "--scenario", path, "--no-alternatives").code == 0
+    dear = path.read_text().replace("1 us", "10 s")
+    path.write_text(dear)
+    none = scene.planner("plan", path, "--out", out)
+    assert none.code == 0
+    assert read_manifest(out).problem.serving.speculation is None
+    text = out.read_text()
+    assert "  draft_tokens: 0\n" in text
+    out.write_text(text.replace("  draft_tokens: 0\n", "  draft_tokens: 2\n"))
+    refused = scene.planner("simulate", out, "--no-alternatives")
+    assert refused.code == 3
+    assert "the problem drafts 0 tokens" in refused.stderr

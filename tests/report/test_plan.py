@@ -11,10 +11,10 @@ from planner.core.cluster import Node
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave, Requirements
+from planner.plan.breakdown import round_s
 from planner.plan.infeasible import NoPlanError
 from planner.plan.predict import predict
 from planner.plan.solution import Candidate, Flip, Limit, Solution
-from planner.report.placement import token_s
 from planner.report.plan import PlanReport, infeasible_document
 from tests.core.world import problem as tiny
 
@@ -122,7 +122,7 @@ def test_the_parts_of_a_token_sum_to_the_step() -> None:
     (predicted,) = shown.solution.prediction.pipelines
     # One decode step of a single user is what TPOT is.
     tpot_s = (shown.solution.prediction.metrics.mean_tpot_ms or 0) / 1e3
-    assert token_s(problem, predicted) == pytest.approx(tpot_s, rel=1e-3)
+    assert round_s(problem, predicted) == pytest.approx(tpot_s, rel=1e-3)
 
 
 def test_the_document_calls_a_flip_from_and_to() -> None:
