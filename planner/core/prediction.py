@@ -46,6 +46,8 @@ class PipelinePrediction(Spec):
     metrics: Metrics
     limited_by: str
     """What keeps it from being faster, in words."""
+    prefix_found: float | None = None
+    """Share of a prompt that is expected in the cache; None where no prompt has a prefix."""
     prefill_overlap_s: float = 0.0
     """What a prompt saves because places are busy with different chunks of it at once."""
 

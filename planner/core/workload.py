@@ -38,6 +38,11 @@ class Fixed(Spec):
         """Longest length a request may have."""
         return self.tokens
 
+    @property
+    def unevenness(self) -> float:
+        """Squared coefficient of variation."""
+        return 0.0
+
     def quantile(self, share: float) -> float:
         """Length that a ``share`` of requests do not exceed."""
         return float(self.tokens)
@@ -66,13 +71,23 @@ class Lognormal(Spec):
     @property
     def mean_tokens(self) -> float:
         """Expected length, the cut at ``max_tokens`` included."""
+        return self._moment(1.0)
+
+    @property
+    def unevenness(self) -> float:
+        """Squared coefficient of variation."""
+        return self._moment(2.0) / self.mean_tokens**2 - 1
+
+    def _moment(self, power: float) -> float:
+        """Expected power of a length."""
         mu, s = math.log(self.median_tokens), self.sigma
         low, high = math.log(self.min_tokens), math.log(self.max_tokens)
-        inside = math.exp(mu + s * s / 2) * (
-            _normal_cdf((high - mu - s * s) / s) - _normal_cdf((low - mu - s * s) / s)
+        shift = power * s * s
+        inside = math.exp(power * mu + power * shift / 2) * (
+            _normal_cdf((high - mu - shift) / s) - _normal_cdf((low - mu - shift) / s)
         )
-        below = self.min_tokens * _normal_cdf((low - mu) / s)
-        above = self.max_tokens * (1 - _normal_cdf((high - mu) / s))
+        below = math.exp(power * low) * _normal_cdf((low - mu) / s)
+        above = math.exp(power * high) * (1 - _normal_cdf((high - mu) / s))
         return inside + below + above
 
     def quantile(self, share: float) -> float:
@@ -96,6 +111,12 @@ class Empirical(Spec):
     def mean_tokens(self) -> float:
         """Expected length."""
         return sum(self.tokens) / len(self.tokens)
+
+    @property
+    def unevenness(self) -> float:
+        """Squared coefficient of variation."""
+        squares = sum(tokens * tokens for tokens in self.tokens) / len(self.tokens)
+        return squares / self.mean_tokens**2 - 1
 
     @property
     def max_tokens(self) -> int:
@@ -229,6 +250,13 @@ class Workload(Spec):
         return _whole_prompts(self.sessions, self.prompt, self.output)
 
     @property
+    def turns(self) -> tuple[Request, ...]:
+        """Turns of whole sessions that stand for what is expected; none without sessions."""
+        if self.sessions is None:
+            return ()
+        return _turns(self.sessions, self.prompt, self.output)
+
+    @property
     def longest_prompt_tokens(self) -> int:
         """Longest whole prompt."""
         return self.sessions.max_tokens if self.sessions else self.prompt.max_tokens
@@ -245,8 +273,7 @@ class Workload(Spec):
         """Requests of a session in the mean, those it had no room for left out."""
         if self.sessions is None:
             return 1.0
-        drawn = _turns(self.sessions, self.prompt, self.output)
-        return len(drawn) / sum(one.after is None for one in drawn)
+        return len(self.turns) / sum(one.after is None for one in self.turns)
 
     @model_validator(mode="after")
     def _first_turns_fit(self) -> Workload:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from planner.core.cost import Activity, Batch, Traversal
+from planner.core.cost import Activity, Traversal
 from planner.core.cost.ledger import returns_per_hour, standing_usd_per_hour
 from planner.core.cost.loading import weights_bytes
 from planner.core.cost.traversal import payloads_bytes, route
@@ -83,7 +83,7 @@ def request_bytes(
     problem: Problem, pipeline: Pipeline, load: Load, batch: float
 ) -> tuple[float, ...]:
     """Bytes that one request sends over each hop, frames included."""
-    prompt = payloads_bytes(problem, pipeline, Batch.prefill(load.prompt_tokens))
+    prompt = payloads_bytes(problem, pipeline, load.prompt)
     step = payloads_bytes(problem, pipeline, decode_batch(load, batch, 1))
     frame = problem.engine.frame_bytes
     return tuple(

@@ -79,6 +79,7 @@ def broken_down(problem: Problem, one: Served) -> PipelinePrediction:
         batch=one.felt.batch,
         metrics=Metrics.model_validate(metrics),
         limited_by=limiting_parts(stages, hops, one.decode.coordinator_s)[0][1],
+        prefix_found=one.load.prefix_found,
         prefill_overlap_s=one.prefill.overlap_s,
     )
 

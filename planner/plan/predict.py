@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from planner.core.choice import decided
-from planner.core.cost import Activity, Batch, CostLine, Traversal, ledger, traverse
+from planner.core.cost import Activity, CostLine, Traversal, ledger, traverse
 from planner.core.cost.availability import pipeline_availability
 from planner.core.cost.egress import egress
 from planner.core.cost.ledger import hidden, parts, total_usd_per_hour
+from planner.core.cost.room import kv_blocks
 from planner.core.cost.traversal import route
 from planner.core.cost.verification import audit_load, verification_cost, verifier
 from planner.core.metrics import Metrics, usd_per_million
@@ -20,9 +21,13 @@ from planner.core.trust import Trust
 from planner.plan.activity import merged, pipeline_activity
 from planner.plan.breakdown import Served, broken_down
 from planner.plan.quality import plan_quality
-from planner.plan.queueing import Load, Steps, felt
+from planner.plan.queueing import Felt, Load, Steps, felt
+from planner.plan.reuse import reuse
 from planner.plan.room import capacity_bytes, stage_needs
 from planner.plan.times import decode_batch, over_steps
+
+_TURNS, _SETTLED_TOKENS = 30, 1e-3
+"""Looks until what a prefix cache has and the rate of requests agree, to so many tokens."""
 
 
 def predict(problem: Problem, plan: Plan) -> Prediction:
@@ -83,7 +88,11 @@ def pipeline_shares(plan: Plan) -> list[float]:
 
 
 def load_of(problem: Problem, seats: int, groups: int, share: float) -> Load:
-    """What a pipeline with that share of the requests has to serve."""
+    """What a pipeline with that share of the requests has to serve.
+
+    Where prompts find a prefix it is the best that may be: nothing is lost, and all are alike.
+    """
+    kept = reuse(problem, share)
     users, rate = problem.workload.concurrency, problem.workload.requests_per_s
     return Load(
         problem.workload,
@@ -94,13 +103,14 @@ def load_of(problem: Problem, seats: int, groups: int, share: float) -> Load:
         problem.engine.request_s,
         problem.serving.tokens_per_round,
         problem.serving.checked_tokens,
+        kept.found_tokens if kept else None,
+        0.0 if kept else problem.workload.prompts.unevenness,
     )
 
 
 def serve(problem: Problem, pipeline: Pipeline, share: float) -> Served:
     """One pipeline under its share of the load."""
     load = load_of(problem, pipeline.max_num_seqs, pipeline.micro_batches, share)
-    prefill = traverse(problem, pipeline, Batch.prefill(load.prompt_tokens))
 
     def over_request_s(time_s: Callable[[Traversal], float], batch: float) -> float:
         def step_s(step: float) -> float:
@@ -112,13 +122,40 @@ def serve(problem: Problem, pipeline: Pipeline, share: float) -> Served:
     gaps = [0.0] * len(sums)
     if load.groups > 1:
         gaps = [over_request_s(gap_s, batch) for batch in load.batches]
-    steps = Steps(prefill.total_s, gap_s(prefill), tuple(sums), tuple(gaps))
-    result = felt(load, steps)
+    load, prefill, result = _settled(problem, pipeline, share, load, tuple(sums), tuple(gaps))
     batch = max(1.0, result.batch / load.groups)
     decode = traverse(problem, pipeline, decode_batch(load, batch, (load.steps + 1) / 2))
     activity = pipeline_activity(problem, pipeline, load, result, prefill, decode)
     by_hop = _egress_usd_per_hour(problem, pipeline, activity)
     return Served(pipeline, load, result, prefill, decode, activity, by_hop)
+
+
+def _settled(
+    problem: Problem,
+    pipeline: Pipeline,
+    share: float,
+    load: Load,
+    sums_s: tuple[float, ...],
+    gaps_s: tuple[float, ...],
+) -> tuple[Load, Traversal, Felt]:
+    """The load with what prompts find in the cache at the rate that this leads to.
+
+    The faster requests are answered, the sooner blocks are needed again.
+    """
+    kept = reuse(problem, share)
+    for _ in range(_TURNS):
+        if kept is not None and load.found_tokens is not None:
+            load = replace(load, prompt_unevenness=kept.unevenness(load.found_tokens))
+        prefill = traverse(problem, pipeline, load.prompt)
+        result = felt(load, Steps(prefill.total_s, gap_s(prefill), sums_s, gaps_s))
+        if kept is None or load.found_tokens is None:
+            break
+        free = kv_blocks(problem, pipeline) - result.batch * kept.running_blocks
+        moved = kept.found_after(result.requests_per_s, max(0.0, free)) - load.found_tokens
+        if abs(moved) < _SETTLED_TOKENS:
+            break
+        load = replace(load, found_tokens=load.found_tokens + moved / 2)
+    return load, prefill, result
 
 
 def gap_s(way: Traversal) -> float:

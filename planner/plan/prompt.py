@@ -23,7 +23,7 @@ class Prompt:
     @classmethod
     def of(cls, problem: Problem, load: Load) -> Prompt:
         """The prompt that pipelines with that load get."""
-        whole = Batch.prefill(load.prompt_tokens)
+        whole = load.prompt
         jobs = jobs_of(problem, whole, load.seats)
         return cls(whole, tuple(jobs), overlaps(jobs, load.groups))
 

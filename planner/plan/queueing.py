@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from planner.core.cost import Batch
 from planner.core.metrics import percentile
 from planner.core.workload import Fixed, Workload
 
@@ -45,11 +46,26 @@ class Load:
     """Expected tokens that a decode step brings each sequence."""
     checked_tokens: int = 1
     """Tokens of each sequence that a decode step computes."""
+    found_tokens: float | None = None
+    """Expected tokens of a prompt that are in a cache already; None where none has a prefix."""
+    prompt_unevenness: float = 0.0
+    """Squared coefficient of variation of what is computed of a prompt."""
 
     @cached_property
     def prompt_tokens(self) -> float:
         """Expected prompt."""
         return self.workload.prompts.mean_tokens
+
+    @cached_property
+    def prompt(self) -> Batch:
+        """What is computed of an expected prompt."""
+        found_tokens = self.found_tokens or 0.0
+        return Batch.prefill(self.prompt_tokens - found_tokens, found_tokens)
+
+    @property
+    def prefix_found(self) -> float | None:
+        """Share of a prompt that is in a cache already."""
+        return None if self.found_tokens is None else self.found_tokens / self.prompt_tokens
 
     @cached_property
     def steps(self) -> float:
@@ -142,9 +158,7 @@ def _staggered(load: Load, steps: Steps, users: float, wanted: Statistics) -> Fe
 def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
     """Requests come on their own: Little's law fixes how many are in the system.
 
-    Prompts take a share of the time from decoding. Waits: half a step for the group to come
-    back; M/D/1 for the prompts before (Pollaczek-Khinchine); for a seat, Sakasegawa's formula for
-    several servers (1977). Waits are taken as exponential for percentiles.
+    Waits are taken as exponential for percentiles.
     """
     rate = load.requests_per_s or 0.0
     busy = rate * steps.prefill_s / load.groups
@@ -152,11 +166,11 @@ def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
     capacity = 1 / (steps.prefill_s / load.groups + full_s / load.seats)
     if rate >= capacity or busy >= 1:
         return Felt({}, {}, {}, capacity, float(load.seats), overloaded=True)
-
+    prompt_s = _prompts_before_s(load, steps, rate, busy)
     rounds_s = [_rounds_s(load, steps, index) for index in range(len(load.batches))]
 
     def decode_s(running: float) -> float:
-        return _between(load.batches, rounds_s, running / load.groups) / (1 - busy)
+        return _decode_s(load, steps, busy, prompt_s, running, rounds_s)
 
     low, high = 0.0, float(load.seats)
     for _ in range(60):
@@ -167,14 +181,60 @@ def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
             high = middle
     running = high
     token_s = decode_s(running) / load.later_tokens if load.steps else None
-    used = rate / capacity
-    service_s = steps.prefill_s + decode_s(running)
-    seat_s = used ** (math.sqrt(2 * (load.seats + 1)) - 1) / (load.seats * (1 - used)) * service_s
-    prompt_s = busy * steps.prefill_s / (2 * (1 - busy))
-    halt_s = (1 - math.exp(-running)) * (token_s or 0.0) * load.tokens_per_step / 2
+    step_s = _between(load.batches, rounds_s, running / load.groups) / (load.steps or 1.0)
+    halt_s = (1 - math.exp(-running)) * step_s / (1 - busy) / 2
+    seat_s = _seat_s(load, steps, rate / capacity, decode_s(running))
+    inside_s = halt_s + prompt_s
+    waits_s = max(inside_s, (1 - 1 / load.seats) * inside_s + seat_s)
     base_s = load.request_s + steps.prefill_s
-    waits_s = halt_s + prompt_s + seat_s / 2
     return _spread(load, base_s, waits_s, token_s, rate, max(1.0, running), wanted)
+
+
+def _prompts_before_s(load: Load, steps: Steps, rate: float, busy: float) -> float:
+    """Wait for the prompts before one (M/G/1; Pollaczek-Khinchine).
+
+    What varies with the length of a prompt is what the longest place takes, at least.
+    """
+    square_s2 = steps.prefill_s**2 + load.prompt_unevenness * steps.prefill_gap_s**2
+    return rate / load.groups * square_s2 / (2 * (1 - busy))
+
+
+def _decode_s(
+    load: Load,
+    steps: Steps,
+    busy: float,
+    prompt_s: float,
+    running: float,
+    rounds_s: Sequence[float],
+) -> float:
+    """From the first to the last token, with the prompts that go first.
+
+    Those are the prompts that came while this one waited and was computed, and those that come
+    while they and the answer are: low priority (Cobham 1954). A seat sees no prompt of its own:
+    with all others taken, each of these brings one in the time of a request.
+    """
+    if not load.steps:
+        return 0.0
+    seen = busy * (1 - _full(load.seats - 1, running) / load.seats)
+    own_s = _between(load.batches, rounds_s, running / load.groups)
+    most_s = own_s + (load.seats - 1) * steps.prefill_s / load.groups
+    return min(most_s, (own_s + seen * (prompt_s + steps.prefill_s)) / (1 - seen))
+
+
+def _seat_s(load: Load, steps: Steps, used: float, decoding_s: float) -> float:
+    """Wait for a seat: several servers at that utilisation (Sakasegawa 1977)."""
+    service_s = steps.prefill_s + decoding_s
+    uneven = load.prompt_unevenness * steps.prefill_gap_s**2
+    uneven += load.workload.output.unevenness * decoding_s**2
+    waits = math.pow(used, math.sqrt(2 * (load.seats + 1)) - 1) / (load.seats * (1 - used))
+    return waits * service_s * (1 + uneven / service_s**2) / 2
+
+
+def _full(seats: int, running: float) -> float:
+    """Chance that so many seats are taken where ``running`` are in the mean, as if by Poisson."""
+    if not seats:
+        return 1.0
+    return 0.5 * math.erfc((seats - 0.5 - running) / math.sqrt(2 * running))
 
 
 def _rounds_s(load: Load, steps: Steps, index: int) -> float:

@@ -92,7 +92,6 @@ class Structure:
         groups = min(self.problem.serving.micro_batches, self.seats)
         self.load = load_of(self.problem, self.seats, groups, share)
         self.judge = judge(self.problem, self.load, share)
-        self.overlapping = Prompt.of(self.problem, self.load).overlapping
         self.ways = ways(self.problem, self.classes, self.quants)
         self.owners = [way.owner for way in self.ways]
         self.criteria = criteria(self.problem, self.classes, self.ways, self.load)
@@ -156,7 +155,7 @@ class Structure:
             state,
             lambda vector: self._judge(state, vector),
             self._exact_cost,
-            prune=not (self._variable_costs or self._shared_hosts or self.overlapping),
+            prune=not (self._variable_costs or self._shared_hosts or self._optimistic),
             limit=limit,
         )
         if found.cuts is None and math.isfinite(found.bound):
@@ -182,6 +181,11 @@ class Structure:
     def _shared_hosts(self) -> bool:
         """Whether stages may slow each other, which no single criterion sees."""
         return any(node.host for node in self.problem.cluster.workers)
+
+    @cached_property
+    def _optimistic(self) -> bool:
+        """Whether criteria tell but a bound: prompts overlap with themselves, or find a prefix."""
+        return Prompt.of(self.problem, self.load).overlapping or bool(self.load.found_tokens)
 
     @cached_property
     def _variable_costs(self) -> bool:

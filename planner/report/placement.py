@@ -50,6 +50,12 @@ def pipeline_text(
     yield _parts(problem, predicted, step_s)
     if predicted.limited_by:
         yield f"  mostly {predicted.limited_by}"
+    if predicted.prefix_found is not None:
+        found = predicted.prefix_found
+        yield f"Of a prompt {found:.0%} is expected in the prefix cache from the turns before it."
+    if predicted.prefill_overlap_s:
+        saved = duration(predicted.prefill_overlap_s)
+        yield f"Stages compute different chunks of a prompt at once, which saves {saved}."
 
 
 def must_have_rows(must: MustHave, prediction: Prediction) -> list[tuple[str, str, str]]:

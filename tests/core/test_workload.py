@@ -1,7 +1,18 @@
+import random
+import statistics
+
 import pytest
 from pydantic import ValidationError
 
-from planner.core.workload import Closed, Fixed, Lognormal, Poisson, Workload
+from planner.core.workload import (
+    Closed,
+    Empirical,
+    Fixed,
+    Lengths,
+    Lognormal,
+    Poisson,
+    Workload,
+)
 
 
 def test_arrivals_and_lengths_are_drawn_from_streams_of_their_own() -> None:
@@ -32,6 +43,21 @@ def test_the_mean_of_cut_lognormal_lengths_is_what_is_drawn() -> None:
     drawn = [request.prompt_tokens for request in workload.sample(0)]
     assert sum(drawn) / len(drawn) == pytest.approx(lengths.mean_tokens, rel=0.01)
     assert (min(drawn), max(drawn)) == (20, 800)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        Fixed(tokens=7),
+        Lognormal(kind="lognormal", median_tokens=200, sigma=0.9, min_tokens=20, max_tokens=2000),
+        Empirical(kind="empirical", tokens=(1, 5, 5, 90)),
+    ],
+)
+def test_how_uneven_lengths_are_is_what_is_drawn(lengths: Lengths) -> None:
+    rng = random.Random(3)
+    drawn = [lengths.draw(rng) for _ in range(50_000)]
+    mean = statistics.fmean(drawn)
+    assert lengths.unevenness == pytest.approx(statistics.pvariance(drawn) / mean**2, abs=0.02)
 
 
 def test_bounds_out_of_order_are_refused() -> None:

@@ -12,7 +12,8 @@ from planner.core.cost import Batch, traverse
 from planner.core.engine import Calibration, Efficiency
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
-from planner.core.workload import Fixed, Poisson, Request, Workload
+from planner.core.workload import Empirical, Fixed, Poisson, Request, Workload
+from planner.plan.predict import predict
 from planner.sim.invariants import violations
 from planner.sim.simulate import simulate
 from tests.core.world import device, engine, link, problem
@@ -112,6 +113,48 @@ def test_one_stage_with_poisson_arrivals_waits_as_pollaczek_and_khinchine_say(
             assert expected[-1] == pytest.approx(load * mean_s / (1 - load), rel=0.08)
         means.append(waits_s(world, plan, lengths, rate, seed) / expected[-1])
     check_mean(means, 1.0)
+
+
+@pytest.mark.parametrize("seats", [1, 3, 400])
+@pytest.mark.parametrize("load", [0.08, 0.5, 0.8])
+def test_prompts_alone_are_predicted_as_pollaczek_and_khinchine_say(
+    load: float, seats: int
+) -> None:
+    """With one seat they wait before it, with many behind others in theirs; never in both."""
+    world, plan = queue(1)
+    lengths = Empirical(kind="empirical", tokens=(500, 500, 500, 1500))
+    time_s = sum(service_s(world, plan, tokens) for tokens in lengths.tokens) / 4
+    square_s2 = sum(service_s(world, plan, tokens) ** 2 for tokens in lengths.tokens) / 4
+    rate = load / time_s
+    pipelines = (plan.pipelines[0].model_copy(update={"max_num_seqs": seats}),)
+    for prompt, squares in ((Fixed(tokens=750), time_s**2), (lengths, square_s2)):
+        arrivals = Poisson(kind="poisson", rate=rate)
+        asked = Workload(arrivals=arrivals, prompt=prompt, output=Fixed(tokens=1))
+        predicted = predict(world.model_copy(update={"workload": asked}), Plan(pipelines=pipelines))
+        expected_s = time_s + rate * squares / (2 * (1 - load))
+        assert predicted.metrics.mean_ttft_ms == pytest.approx(1e3 * expected_s, rel=1e-3)
+
+
+@pytest.mark.parametrize("seats", [1, 16])
+def test_answers_that_prompts_go_before_are_predicted_as_they_are_simulated(seats: int) -> None:
+    """At half load, prompts ten times as long as a decode step; within a tenth."""
+    world = problem(
+        nodes=[Node(id="a", device="chip")],
+        devices=[device(compute={"bf16": 5e9})],
+        workload=Workload(
+            arrivals=Poisson(kind="poisson", rate=12.0 if seats == 1 else 25.0),
+            prompt=Fixed(tokens=200),
+            output=Fixed(tokens=20),
+            requests=4000,
+            warmup_requests=200,
+        ),
+    )
+    stage = Stage(node="a", start=0, stop=4, quant="bf16")
+    plan = Plan(pipelines=(Pipeline(stages=(stage,), max_num_seqs=seats),))
+    predicted, simulated = predict(world, plan).metrics, simulate(world, plan).metrics
+    for name in ("mean_ttft_ms", "mean_e2el_ms"):
+        expected = getattr(simulated, name)
+        assert getattr(predicted, name) == pytest.approx(expected, rel=0.1), name
 
 
 @pytest.mark.slow
