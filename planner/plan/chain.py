@@ -57,9 +57,10 @@ class Lengths:
         first: Kinds = np.where(able.any(axis=1), able.argmax(axis=1), len(able))
         return first
 
-    def stages(self, stop: int, low: int) -> Array:
-        """[start - low, way] of stages that end at ``stop``."""
-        each: Array = self.table[stop, low:stop][:, self.kinds] + self.own
+    def stages(self, stop: int, low: int, ways: Kinds | slice | int = slice(None)) -> Array:
+        """[start - low, way] of stages that end at ``stop``; of a single way [start - low]."""
+        each: Array = self.table[stop, low:stop].take(self.kinds[ways], axis=1)
+        each += self.own[ways]
         return each
 
     def of(self, cuts: Sequence[Cut]) -> float:
@@ -128,26 +129,31 @@ def cheapest_each(
 
     Beside the cheapest one, the cheapest that end otherwise: ``ends`` in all, cheapest first.
     """
-    width, classes = len(given.table), prices.shape[1]
+    width, rows, classes = len(given.table), *prices.shape
     states = (memory or Memory(given.owners, np.zeros(classes, np.bool_), 0)).states
     ways, marked = states.ways, states.marked
     paid, hop = prices[:, given.owners[ways]], given.hops.leaving(marked)[:, ways]
+    waiting = np.full((width, rows, len(ways)), np.inf)
     # the last column stands for where no chain comes from
-    shape = width, len(prices), len(ways) + 1
-    waiting, here = np.full(shape, np.inf), np.full(shape, np.inf)
-    waiting[0, :, :-1] = given.enter[ways]
+    here = np.full((width, rows, len(ways) + 1), np.inf)
+    arrivals = np.empty((rows, *hop.shape))
+    waiting[0] = given.enter[ways]
+    others = np.append(states.full, len(ways))
+    others[marked] = len(ways)
     for placed in range(1, width):
         low = int(given.lows[placed])
         if low >= placed:
             continue
-        stages = given.stages(placed, low)[:, None, ways]
-        here[placed, :, :-1] = (waiting[low:placed, :, :-1] + stages).min(axis=0) + paid
-        arrived = (here[placed][:, states.before] + hop).min(axis=1, initial=np.inf)
+        stages = given.stages(placed, low, ways)[:, None, :]
+        now = here[placed]
+        now[:, :-1] = (waiting[low:placed] + stages).min(axis=0) + paid
+        if len(marked):
+            now.take(states.before, axis=1, out=arrivals, mode="clip")
+            arrivals += hop
+            arrivals.min(axis=1, out=waiting[placed])
         if len(marked) < len(given.owners):
-            others = here[placed][:, states.full]
-            others[:, marked] = np.inf
-            arrived = np.minimum(arrived, given.hops.arrive(others)[:, ways])
-        waiting[placed, :, :-1] = arrived
+            arrived = given.hops.arrive(now.take(others, axis=1)).take(ways, axis=1)
+            np.minimum(waiting[placed], arrived, out=waiting[placed])
     final = here[-1][:, states.full] + given.leave
     found = []
     for row, lasts in enumerate(np.argsort(final, axis=1, kind="stable")[:, :ends]):
@@ -171,7 +177,7 @@ def _traced(
     cuts, stop, state = list[Cut](), len(given.table) - 1, int(states.full[last])
     while True:
         low, last = int(given.lows[stop]), int(states.ways[state])
-        lay = waiting[low:stop, state] + given.stages(stop, low)[:, last]
+        lay = waiting[low:stop, state] + given.stages(stop, low, last)
         start = low + int(lay.argmin())
         cuts.append((last, start, stop))
         if not start:
@@ -224,14 +230,11 @@ def distinct(
             here[length >= most] = np.inf
         taken = sets.reshape(-1, classes)
         via = (into_group[:, :, None] + here).reshape(len(into_group), -1)
-        near = _least(via, far)
-        lane = via[np.arange(len(via))[:, None], near]
-        wanted = near[hops.groups]
-        free = taken[wanted, owners[:, None]] < limits[owners][:, None]
-        into = np.where(free, lane[hops.groups], np.inf)
-        choice = np.argsort(into, axis=1, kind="stable")[:, :width]
+        wanted = _least(via, far)[hops.groups]
+        barred = taken[wanted, owners[:, None]] >= limits[owners][:, None]
+        choice = np.argsort(barred, axis=1, kind="stable")[:, :width]
         way = wanted[rows, choice]
-        cost[stop] = into[rows, choice]
+        cost[stop] = np.where(barred[rows, choice], np.inf, via[hops.groups[:, None], way])
         used[stop], stages[stop], came[stop] = taken[way], length.reshape(-1)[way], way
     ends = (here + given.leave[:, None]).reshape(-1)
     found = []
@@ -242,21 +245,22 @@ def distinct(
 
 
 def _least(values: Array, width: int) -> Kinds:
-    """Columns of the ``width`` least values of each row, in their order; ties by column."""
-    rows, columns = np.arange(len(values))[:, None], values.shape[1]
+    """Columns of the ``width`` least values of each row, in their order; none is negative.
+
+    Numbers of columns take the place of the last bits of values, which as whole numbers have the
+    same order: these are sorted faster, and ties go by column on every machine.
+    """
+    columns = values.shape[1]
     if width == 1:
         one: Kinds = values.argmin(axis=1)[:, None]
         return one
-    if columns < width:
-        values = np.hstack([values, np.full((len(values), width - columns), np.inf)])
-        few: Kinds = np.minimum(np.argsort(values, axis=1, kind="stable"), columns - 1)
-        return few
-    if columns > 3 * width:
-        part = np.sort(np.argpartition(values, width - 1, axis=1)[:, :width], axis=1)
-        some: Kinds = part[rows, np.argsort(values[rows, part], axis=1, kind="stable")]
-        return some
-    every: Kinds = np.argsort(values, axis=1, kind="stable")[:, :width]
-    return every
+    last = (1 << (columns - 1).bit_length()) - 1
+    keys = values.view(np.int64) & ~last
+    keys |= np.arange(columns)
+    if columns > width:
+        keys.partition(width - 1, axis=1)
+    least: Kinds = np.sort(keys[:, :width], axis=1) & last
+    return least
 
 
 def _cuts(end: int, made: Kinds, came: Kinds, stop: int, width: int) -> tuple[Cut, ...]:

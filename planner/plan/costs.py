@@ -240,7 +240,9 @@ def _messages(
 
             return over(seconds)
 
-        return np.array([*map(one, between.kinds[:-1]), np.inf])[kinds]
+        met, place = np.unique(kinds, return_inverse=True)
+        times = [np.inf if kind < 0 else one(between.kinds[kind]) for kind in met]
+        return np.array(times)[place.reshape(kinds.shape)]
 
     def answer(batch: Batch) -> float:
         return token_payload_bytes(batch.sampled_tokens)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from planner.plan.ways import Way
 
 _FEW = 0.6
 """Groups of alike lines are looked at together where there are fewer than this share of ways."""
+_DENSE = 64
+"""Ways up to which every pair of them is looked at, which takes less time than finding groups."""
 
 
 @dataclass(frozen=True)
@@ -50,25 +53,48 @@ class Hops:
         lone = np.isinf(np.diag(hop)) & (counts[groups] > 1)
         return cls(between, groups, order, starts, lone)
 
+    @cached_property
+    def dense(self) -> Array:
+        """[way, way] with a single node infinitely far from itself."""
+        hop: Array = self.between[self.groups][:, self.groups]
+        single = np.flatnonzero(self.lone)
+        hop[single, single] = np.inf
+        return hop
+
+    @cached_property
+    def members(self) -> Kinds:
+        """[group, place] -> way; the number of ways where a group has fewer."""
+        counts = np.bincount(self.groups)
+        found = np.full((len(counts), max(2, counts.max())), len(self.groups))
+        places = np.arange(len(self.order)) - self.starts[self.groups[self.order]]
+        found[self.groups[self.order], places] = self.order
+        return found
+
     def arrive(self, here: Array, join: Join = np.add) -> Array:
-        """[row, way]: cost of arriving; ``here`` is what a chain that ends at each way costs."""
+        """[row, way]: cost of arriving; ``here`` is what a chain that ends at each way costs.
+
+        A last column of ``here`` is infinite: it stands for where no chain comes from.
+        """
+        if len(self.groups) <= _DENSE:
+            direct: Array = join(here[:, :-1, None], self.dense).min(axis=1)
+            return direct
         if len(self.starts) == len(self.order):
-            direct: Array = join(here[:, self.order, None], self.between).min(axis=1)
-            return direct[:, self.groups]
-        best = np.minimum.reduceat(here[:, self.order], self.starts, axis=1)
+            direct = join(here.take(self.order, axis=1)[:, :, None], self.between).min(axis=1)
+            return direct.take(self.groups, axis=1)
+        two = here.take(self.members, axis=1)
+        two.partition(1, axis=2)
+        best = two[:, :, 0]
         via = join(best[:, :, None], self.between)
-        arrived: Array = via.min(axis=1)[:, self.groups]
+        arrived: Array = via.min(axis=1).take(self.groups, axis=1)
         if not self.lone.any():
             return arrived
-        first = here == best[:, self.groups]
-        others = np.minimum.reduceat(
-            np.where(first, np.inf, here)[:, self.order], self.starts, axis=1
-        )
-        ties = np.add.reduceat(first[:, self.order].astype(np.int64), self.starts, axis=1) > 1
+        # whoever is the best of its own group comes from the second best or from elsewhere
         inner = np.arange(len(self.between))
-        via[:, inner, inner] = join(np.where(ties, best, others), np.diag(self.between))
-        others = via.min(axis=1)[:, self.groups]
-        return np.where(first & self.lone, others, arrived)
+        via[:, inner, inner] = join(two[:, :, 1], self.between.diagonal())
+        others = via.min(axis=1).take(self.groups, axis=1)
+        first = (here[:, :-1] == best.take(self.groups, axis=1)) & self.lone
+        np.copyto(arrived, others, where=first)
+        return arrived
 
     def leaving(self, sources: Kinds) -> Array:
         """[source, way]: what it takes from some ways to all."""

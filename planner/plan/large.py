@@ -326,7 +326,7 @@ class Large:
     @property
     def _remembered(self) -> int:
         """Other nodes that each node remembers at most; each doubles the work."""
-        return 7 if len(self.classes) <= 50 else 5
+        return 7 if len(self.classes) <= 150 else 5
 
     @property
     def _most_nodes(self) -> int | None:

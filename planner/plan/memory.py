@@ -90,15 +90,21 @@ class Memory:
         ways = np.repeat(np.arange(len(near)), sizes)
         noted = {kind for kinds in near for kind in kinds} | self.near.keys()
         marked = np.flatnonzero(np.isin(self.owners, list(noted)))
-        before = np.empty((len(marked), len(ways)), dtype=np.int64)
-        for way, kinds in enumerate(near):
-            here, last = slice(starts[way], starts[way + 1]), int(self.owners[way])
-            allowed = np.arange(sizes[way])
-            may = {kind: (allowed >> bit) & 1 for bit, kind in enumerate(kinds)}
-            for row, source in enumerate(marked):
-                came = np.full(sizes[way], starts[source])
-                for bit, kind in enumerate(near[source]):
-                    came += (may.get(kind, 1) if kind != last else 0) << bit
-                barred = may.get(int(self.owners[source]), 1)
-                before[row, here] = np.where(barred, came, starts[-1])
+        # [class, state]: whether a chain that comes to the state may have used the class
+        kinds, last = self.owners[ways], np.array(sorted(noted), dtype=np.int64)
+        row = np.full(len(self.single) + 1, len(noted))
+        row[last] = np.arange(len(noted))
+        may = np.ones((len(noted) + 1, len(ways)), dtype=np.int64)
+        allowed = np.arange(len(ways)) - starts[ways]
+        for way in np.flatnonzero(sizes > 1):
+            here = slice(starts[way], starts[way + 1])
+            for bit, kind in enumerate(near[way]):
+                may[row[kind], here] = (allowed[here] >> bit) & 1
+        barred = may[row[self.owners[marked]]] == 0
+        may[row[kinds], np.arange(len(ways))] = 0
+        before = np.repeat(starts[marked, None], len(ways), axis=1)
+        for source, place in enumerate(marked):
+            for bit, kind in enumerate(near[place]):
+                before[source] += may[row[kind]] << bit
+        before[barred] = starts[-1]
         return States(ways, starts[1:] - 1, marked, before)

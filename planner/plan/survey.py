@@ -96,7 +96,10 @@ class _Field:
         for seats in ladder:
             one = self.large(quants, replicas, seats)
             best = one.first()
-            yield Looked(self.problem, quants, replicas, seats, self, best, one.holds, one.enough)
+            found = Looked(self.problem, quants, replicas, seats, self, best, one.holds, one.enough)
+            if len(self.classes) <= _KEPT:
+                found.search = one
+            yield found
             if self.problem.workload.concurrency is not None and best.plan is not None:
                 break
 

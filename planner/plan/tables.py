@@ -61,16 +61,16 @@ def relaxed(criterion: Criterion, groups: Kinds, owners: Kinds) -> float:
     rent = 0.0 if criterion.rent is None else criterion.rent[:, None]
     arrived = np.full((ways, width), np.inf)
     arrived[:, 0] = criterion.enter
-    here = np.full(ways, np.inf)
+    here = np.full((1, ways + 1), np.inf)
     able = np.isfinite(criterion.table.min(axis=0))
     for placed in range(1, width):
         starts = np.flatnonzero(able[:placed, placed])
         if not len(starts):
             continue
         each = criterion.table[:, starts, placed][criterion.kinds] + rent
-        here = join(arrived[:, starts], each).min(axis=1)
-        arrived[:, placed] = hops.arrive(here[None], join)[0]
-    return float(join(here, criterion.leave).min())
+        here[0, :-1] = join(arrived[:, starts], each).min(axis=1)
+        arrived[:, placed] = hops.arrive(here, join)[0]
+    return float(join(here[0, :-1], criterion.leave).min())
 
 
 def _join(criterion: Criterion, one: Array, two: Array) -> Array:

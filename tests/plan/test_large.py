@@ -13,7 +13,7 @@ from planner.core.cluster import Node
 from planner.core.problem import Problem
 from planner.core.requirements import Requirements
 from planner.core.workload import Fixed, Poisson, Workload
-from planner.plan.chain import Lengths, cheapest, cheapest_each, distinct
+from planner.plan.chain import Lengths, _least, cheapest, cheapest_each, distinct
 from planner.plan.classes import allowed_nodes
 from planner.plan.floor import floor
 from planner.plan.hops import Hops
@@ -90,6 +90,14 @@ def every_chain(given: Lengths, prices: np.ndarray[tuple[int], np.dtype[np.float
                 total += sum(given.hops.between[a, b] for a, b in itertools.pairwise(order))
                 best = min(best, float(total))
     return best
+
+
+@pytest.mark.parametrize(("columns", "width"), [(40, 1), (40, 7), (40, 30), (7, 7), (1, 1)])
+def test_the_least_labels_are_those_of_a_stable_sort(columns: int, width: int) -> None:
+    rng = np.random.default_rng(columns + width)
+    values = rng.choice([0.0, 1e-9, 0.25, 3.0, 7e5, np.inf], (5, columns))
+    order = np.argsort(values, axis=1, kind="stable")[:, :width]
+    assert np.array_equal(_least(values, width), order)
 
 
 @pytest.mark.parametrize("seed", range(8))
