@@ -72,10 +72,24 @@ def deploy(
 
         first = {name: places[name] for name in plan.pipelines[0].nodes}
         rest = {name: place for name, place in places.items() if name not in first}
-        prepared = prepare(first, order, progress)
+        ranges = _ranges(plan)
+        prepared = prepare(first, order, progress, ranges=ranges)
         have = tuple(place.source for place in first.values())
-        prepared |= prepare(rest, order, progress, have)
+        prepared |= prepare(rest, order, progress, have, ranges)
     return Deployment(places, _startup(problem, plan, prepared))
+
+
+def _ranges(plan: Plan) -> dict[str, tuple[tuple[int, int], ...]]:
+    """Layers whose weights each node has from the start; cold standbys get theirs when needed."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    for pipeline in plan.pipelines:
+        for stage in pipeline.stages:
+            found.setdefault(stage.node, []).append((stage.start, stage.stop))
+    for standby in plan.standbys:
+        stage = plan.pipelines[standby.pipeline].stages[standby.stage]
+        if standby.state != "cold":
+            found.setdefault(standby.node, []).append((stage.start, stage.stop))
+    return {name: tuple(dict.fromkeys(ranges)) for name, ranges in found.items()}
 
 
 def _place(inventory: Inventory, name: str, keys: Keys | None) -> RemotePlace:

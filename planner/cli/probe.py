@@ -137,7 +137,7 @@ def _measure(threads: int, workers: int, on: str, names: Sequence[str]) -> tuple
     main = next((quant for quant in quants if quant.id == "bf16"), quants[0])
     found = measure_overheads(device, main, on)
     overheads = Overheads(
-        found.hop_s, found.coordinator_step_s, found.worker_steps, found.takeover_s
+        found.hop_s, found.coordinator_step_s, found.worker_steps, found.takeover_s, found.loads
     )
     return device, host_engine(device, steps, overheads)
 

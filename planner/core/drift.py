@@ -69,7 +69,7 @@ def as_found(
     if not slower:
         return problem
     beside = slower.get(cluster.coordinator, sum(slower.values()) / len(slower))
-    software = ("hop_s", "own_hop_s", "coordinator_step_s", "takeover_s", "request_s")
+    software = ("hop_s", "own_hop_s", "coordinator_step_s", "takeover_s", "load_s", "request_s")
     scaled = {name: getattr(engine, name) for name in software}
     changes = {name: value * beside for name, value in scaled.items() if value is not None}
     return problem.model_copy(

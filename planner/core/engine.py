@@ -13,7 +13,7 @@ from planner.core.device import Device
 from planner.core.spec import Card, Spec
 from planner.core.speculation import Drafting
 from planner.core.trust import Bands, ErrorBand, Measured, New, Trust, narrower
-from planner.core.units import Bytes, Count, Fraction, Positive, Seconds
+from planner.core.units import Bytes, BytesPerSecond, Count, Fraction, Positive, Seconds
 
 Split = Literal["tensor", "layer"]
 """How devices of one node share a stage: every layer together, or each its own layers."""
@@ -176,6 +176,13 @@ class Engine(Card):
     takeover_s: Seconds = Field(default=0.0, alias="takeover")
     """From noticing a lost stage until a node that has the weights gets its stored inputs: the
     choice of the node, and connecting the pipeline anew."""
+    load_s: Seconds = Field(default=0.0, alias="load")
+    """What a process that has the weights on disk takes before it serves a stage, however small:
+    imports, memory, first calls."""
+    load_bytes_per_s: BytesPerSecond | None = Field(default=None, alias="load_rate", gt=0)
+    """Rate at which weights are read from disk and brought into their form; none is at once."""
+    warms_up: bool = False
+    """Whether a stage makes a step of every size before it serves, as planner's runtime does."""
     request_s: Seconds = Field(default=0.0, alias="request")
     """Time before a request can be scheduled: parse, tokenise, enqueue."""
     frame_bytes: Bytes = Field(default=64.0, alias="frame")

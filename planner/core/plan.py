@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from planner.core.engine import Split
 from planner.core.spec import Spec
 from planner.core.units import Count, Positive
+
+Readiness = Literal["hot", "warm", "cold"]
+"""What a standby has of a stage: a process that holds it, its weights on disk, or nothing."""
 
 
 class Stage(Spec):
@@ -76,7 +79,7 @@ class Standby(Spec):
     node: str
     pipeline: int = Field(ge=0)
     stage: int = Field(ge=0)
-    state: str = "cold"
+    state: Readiness = "cold"
 
 
 class Plan(Spec):

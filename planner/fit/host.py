@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from planner.core.cost.compute import Chip
+from planner.core.cost.loading import MeasuredLoad, warm_up_s
 from planner.core.cost.measured import MeasuredStep
 from planner.core.device import Device
 from planner.core.engine import Calibration, Efficiency, Engine
@@ -31,6 +33,8 @@ class Overheads:
     worker_steps: Sequence[MeasuredStep] = ()
     """Steps of real workers, of one alone and of a pipeline: each unpacks a frame first."""
     takeover_s: float = 0.0
+    loads: Sequence[MeasuredLoad] = ()
+    """Of fresh workers, for stages of unlike size."""
 
 
 def host_engine(device: Device, steps: Sequence[MeasuredStep], overheads: Overheads) -> Engine:
@@ -43,6 +47,7 @@ def host_engine(device: Device, steps: Sequence[MeasuredStep], overheads: Overhe
     for name, alone in (("step_overhead_s", True), ("wake_s", False)):
         mine = [step for step in overheads.worker_steps if step.is_whole == alone]
         calibration = _later(calibration, name, mine)
+    load_s, load_bytes_per_s = _loading(Chip(device, calibration), overheads.loads)
     return Engine(
         id=device.id,
         name="planner runtime",
@@ -51,12 +56,33 @@ def host_engine(device: Device, steps: Sequence[MeasuredStep], overheads: Overhe
         hop_s=overheads.hop_s,
         coordinator_step_s=overheads.coordinator_step_s,
         takeover_s=overheads.takeover_s,
+        load_s=load_s,
+        load_bytes_per_s=load_bytes_per_s,
+        warms_up=True,
         frame_bytes=64,
         memory_reserve_bytes=400 * 2**20,
         source="planner probe",
         as_of=device.as_of,
         note=f"{len(steps)} timed steps; the reserve is what torch and Python take per worker",
     )
+
+
+def _loading(chip: Chip, loads: Sequence[MeasuredLoad]) -> tuple[float, float | None]:
+    """Seconds of a stage without weights, and the rate of those: a line through two sizes.
+
+    Of what loading took beyond the steps that warm up, the median for each size.
+    """
+    left_s: dict[float, list[float]] = {}
+    for one in loads:
+        steps_s = warm_up_s(one.model, one.stage, one.quant, chip, one.seats)
+        left_s.setdefault(one.weights_bytes, []).append(max(0.0, one.seconds - steps_s))
+    middle_s = {size: percentile(sorted(times), 50) for size, times in left_s.items()}
+    if len(middle_s) < 2:
+        return max(middle_s.values(), default=0.0), None
+    small, large = min(middle_s), max(middle_s)
+    per_byte_s = max(0.0, (middle_s[large] - middle_s[small]) / (large - small))
+    load_s = max(0.0, middle_s[small] - per_byte_s * small)
+    return float(f"{load_s:.4g}"), float(f"{1 / per_byte_s:.4g}") if per_byte_s else None
 
 
 def _later(calibration: Calibration, name: str, steps: Sequence[MeasuredStep]) -> Calibration:

@@ -16,13 +16,8 @@ from planner.report.advice import lines_table, pareto_text
 from planner.report.audits import audits_text
 from planner.report.finetune import finetune_text
 from planner.report.prefix import prefix_text
-from planner.report.running import (
-    drafts_table,
-    moves_text,
-    pipeline_title,
-    running_text,
-    standbys_text,
-)
+from planner.report.running import drafts_table, moves_text, pipeline_title, running_text
+from planner.report.standbys import standbys_document, standbys_text
 from planner.report.tables import cost_rows, figure, grid, label, plain_metrics, table, trust
 
 if TYPE_CHECKING:
@@ -76,6 +71,7 @@ class PlanReport:
                 "stopped": solution.stopped,
             },
             "plan": plan_document(solution.plan),
+            "takeovers": standbys_document(self.problem, solution.plan, solution.prediction),
             "prediction": prediction_document(solution.prediction),
             "candidates": [candidate_document(one) for one in solution.candidates],
             "limits": [limit.model_dump(mode="json") for limit in solution.limits],
@@ -124,7 +120,7 @@ class PlanReport:
         if solution.plan.standbys:
             yield ""
             yield "Standbys"
-            yield from standbys_text(solution.plan)
+            yield from standbys_text(self.problem, solution.plan, solution.prediction)
         if solution.limits:
             yield ""
             yield "What keeps it from being better"

@@ -61,21 +61,6 @@ def moves_text(moves: Moves) -> Iterator[RenderableType]:
         yield f"  no longer used: {', '.join(moves.released)}"
 
 
-def standbys_text(plan: Plan) -> Iterator[str]:
-    """Each standby: what it holds, and for whom else it would load weights."""
-    for name in dict.fromkeys(standby.node for standby in plan.standbys):
-        told = []
-        for state in ("hot", "cold"):
-            backed = [
-                plan.pipelines[one.pipeline].nodes[one.stage]
-                for one in plan.standbys
-                if one.node == name and one.state == state
-            ]
-            if backed:
-                told.append(f"{state} for {', '.join(backed)}")
-        yield f"  {name}: {'; '.join(told)}"
-
-
 def drafts_table(problem: Problem, solution: Solution) -> Table:
     """What every number of drafts would bring, the chosen one marked."""
     metric = OBJECTIVES[problem.requirements.objective][0]

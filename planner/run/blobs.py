@@ -56,12 +56,7 @@ class Pieces(Message):
 
     def needed(self, ranges: Iterable[tuple[int, int]]) -> list[Blob]:
         """The pieces that stages need, the configuration first."""
-        names = {CONFIG}
-        for start, stop in ranges:
-            names |= {_layer(index) for index in range(start, min(stop, self.layers))}
-            last = stop >= self.layers
-            names |= {_FIRST} if start == 0 or (last and self.tied) else set()
-            names |= {_LAST} if last else set()
+        names = names_of(self.layers, self.tied, ranges)
         return [blob for blob in self.blobs if blob.name in names]
 
 
@@ -111,6 +106,17 @@ class Recipe:
         for chunk in self.chunks():
             running.update(chunk)
         return running.hexdigest()
+
+
+def names_of(layers: int, tied: bool, ranges: Iterable[tuple[int, int]]) -> set[str]:
+    """Names of the pieces that stages of a model need, the configuration included."""
+    names = {CONFIG}
+    for start, stop in ranges:
+        names |= {_layer(index) for index in range(start, min(stop, layers))}
+        last = stop >= layers
+        names |= {_FIRST} if start == 0 or (last and tied) else set()
+        names |= {_LAST} if last else set()
+    return names
 
 
 def recipes(checkpoint: Checkpoint) -> dict[str, Recipe]:

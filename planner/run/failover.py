@@ -205,8 +205,7 @@ class Failover:
         for post in sorted(post for post in self._lost if post[0] == index):
             lost, holder = self._lost.pop(post), self.fleet.holders[post]
             times = (lost.lost_s, lost.found_s, now_s)
-            made = Recovered(*post, lost.node, holder.node, *times, lost.hot)
-            self.recoveries.append(made)
+            self.recoveries.append(Recovered(*post, lost.node, holder.node, *times, lost.hot))
 
     def _end(self, index: int, event: Event) -> None:
         for post, worker in self.fleet.holders.items():
@@ -225,6 +224,7 @@ class Failover:
             try:
                 if worker.post != post:
                     self._lost[post].hot = False
+                    self.fleet.depot.supply(worker, post)
                     self.fleet.load(worker, post)
                 self.fleet.holders[post] = worker
                 self._empty.add(post)

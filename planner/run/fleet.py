@@ -20,6 +20,7 @@ from planner.core.errors import RunError
 from planner.core.plan import Plan, Stage
 from planner.core.rng import stream
 from planner.run.crew import START_S, Post, Worker, WorkerLostError
+from planner.run.depot import Depot
 from planner.run.frames import PeerLostError
 from planner.run.outlet import Line, Outlet
 from planner.run.places import Here, Place, UnreachableError
@@ -62,7 +63,7 @@ class Fleet:
         self.inspection: Inspection | None = None
         """Verifies the work, where that is asked for."""
         self._cluster, self.settings = cluster, settings
-        self.secret = secrets.token_hex(16)
+        self.secret, self.depot, self.home = secrets.token_hex(16), Depot(self), cluster.coordinator
         self._home = Here()
         self._places = places
         self._spawned: list[Worker] = []
@@ -213,7 +214,7 @@ class Fleet:
         settings, stage = self.settings, self.stage(post)
         worker.post = worker.stage = None
         order = {
-            "checkpoint": str(settings.checkpoint),
+            "checkpoint": str(self.depot.checkpoint(worker.node, post)),
             "start": stage.start,
             "stop": stage.stop,
             "quant": stage.quant,
@@ -251,7 +252,7 @@ class Fleet:
         ends = [(worker.place, worker.port) for worker in workers[1:]]
         ends.append((self._home, line.listener.port))
         for worker, (src, dst), end in zip(workers, pairwise(route), ends, strict=True):
-            shape = self._shape(src, dst)
+            shape = self.shape(src, dst)
             order = {
                 "port": self._way(workers, worker.place, *end),
                 "secret": self.secret,
@@ -265,7 +266,7 @@ class Fleet:
             into = connect(port, self.secret, str(line.epoch))
         except PeerLostError as error:
             raise WorkerLostError(workers[0], str(error)) from None
-        channel = Channel(into, self._shape(self._cluster.coordinator, route[0]))
+        channel = Channel(into, self.shape(self._cluster.coordinator, route[0]))
         line.outlet.lead(channel, fence, lambda: None)
         for worker, following in zip(workers, [*workers[1:], None], strict=True):
             said = worker.hear(("connected", "unconnected"), timeout_s)
@@ -293,7 +294,7 @@ class Fleet:
         except TimeoutError:
             raise WorkerLostError(last, f"{last.title} did not connect in time") from None
 
-    def _shape(self, src: str, dst: str) -> LinkShape | None:
+    def shape(self, src: str, dst: str) -> LinkShape | None:
         """The link of the cluster to be imitated between two processes of this host."""
         link = self._cluster.link(src, dst)
         if link is None or not self.settings.imitate_links:
@@ -344,3 +345,4 @@ class Fleet:
             line.listener.close()
             if line.tokens is not None:
                 line.tokens.close()
+        self.depot.close()

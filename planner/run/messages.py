@@ -111,6 +111,8 @@ class Prepare(Message):
     """Directory of the weights root to look in first."""
     sources: Annotated[tuple[Source, ...], Field(max_length=64)] = ()
     """Nodes that may have the weights."""
+    ranges: Annotated[tuple[tuple[Layer, Layer], ...], Field(max_length=1024)] | None = None
+    """Which of the layers that the warrant gives it; all where absent."""
 
 
 class Fetch(Message):

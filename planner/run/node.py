@@ -228,6 +228,8 @@ class Node:
             return self._fetch(stream, sources, digest, offset)
 
         ranges = [(one.start, one.stop) for one in mine]
+        if request.ranges is not None:
+            ranges = [one for one in ranges if one in request.ranges]
         ready = self.store.ready(warrant.weights, ranges, request.checkpoint, fetch, progress)
         self._leases[who] = Lease(warrant, ready.directory)
         took_s = time.monotonic() - begun_s

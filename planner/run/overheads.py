@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from planner.core.cluster import Cluster, Link, Node
 from planner.core.cost.batch import Batch
+from planner.core.cost.loading import MeasuredLoad, weights_bytes
 from planner.core.cost.measured import MeasuredStep
 from planner.core.device import Device
 from planner.core.engine import Calibration, Efficiency, Engine
+from planner.core.model import ModelSpec
 from planner.core.plan import Pipeline, Plan, Stage, Standby
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.core.workload import Closed, Fixed, Workload
 from planner.run.execute import Measurement, execute
+from planner.run.fleet import Fleet
 from planner.run.losses import Loss
-from planner.run.probe import SMALL, probe_model
+from planner.run.probe import SHAPES, SMALL, probe_model
 from planner.run.seeded import make_checkpoint
+from planner.run.settings import Settings
 
 _ALONE = ((0, 8),)
 _PIPELINE = ((0, 3), (3, 6), (6, 8))
@@ -30,6 +35,7 @@ _LOSSES_S = (0.2, 0.8, 1.4)
 _PROMPT, _OUTPUT, _REQUESTS, _USERS = 32, 48, 4, 2
 _NODES = ("a", "b", "c")
 _FAST_BYTES_PER_S = 1e12
+_LOADS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,8 @@ class MeasuredOverheads:
     """Of a stage that was lost, its replayed prompts left out."""
     worker_steps: list[MeasuredStep]
     """One per stage and kind of batch: the median over its run."""
+    loads: list[MeasuredLoad]
+    """Of fresh workers, a small and a large stage each."""
 
 
 def measure_overheads(device: Device, quant: QuantScheme, on: str = "cpu") -> MeasuredOverheads:
@@ -70,7 +78,36 @@ def measure_overheads(device: Device, quant: QuantScheme, on: str = "cpu") -> Me
             if run.threads == device.threads
             for step in _typical(device, problem, quant, run)
         ],
+        loads=_loads(device, quant, on),
     )
+
+
+def _loads(device: Device, quant: QuantScheme, on: str) -> list[MeasuredLoad]:
+    """What fresh workers take to load stages, one after the other."""
+    loads = []
+    for shape in (SMALL, SHAPES["cpu" if on == "cpu" else "cuda"][-2]):
+        problem = _tiny(device, quant, probe_model(*shape))
+        layers = problem.model.num_hidden_layers
+        plan = _plan(quant, ((0, layers),))
+        stage = plan.pipelines[0].stages[0]
+        with tempfile.TemporaryDirectory() as folder:
+            path = make_checkpoint(Path(folder) / "model", problem.model)
+            settings = Settings(
+                checkpoint=path,
+                slot_tokens=_PROMPT + _OUTPUT,
+                threads=device.threads or 1,
+                device=on,
+            )
+            with Fleet(problem.cluster, plan, settings) as fleet:
+                for _ in range(_LOADS):
+                    worker = fleet.spawn(stage.node)
+                    began_s = time.monotonic()
+                    fleet.load(worker, (0, 0))
+                    taken_s = time.monotonic() - began_s
+                    size = weights_bytes(problem, stage)
+                    loads.append(MeasuredLoad(problem.model, stage, quant, _USERS, size, taken_s))
+                    fleet.fence_off(worker)
+    return loads
 
 
 def _takeover_s(problem: Problem, quant: QuantScheme, path: Path, on: str) -> float:
@@ -101,8 +138,8 @@ def _threads(device: Device, workers: int) -> int | None:
     return max(1, min(device.threads, device.host_threads // workers))
 
 
-def _tiny(device: Device, quant: QuantScheme) -> Problem:
-    """A small model and three nodes without any network between them."""
+def _tiny(device: Device, quant: QuantScheme, model: ModelSpec | None = None) -> Problem:
+    """A small model, or another one, and three nodes without any network between them."""
     guess = Calibration(efficiency={"*": Efficiency(bandwidth=1, compute=1)}, source="not used")
     nodes = tuple(Node(id=name, device=device.id) for name in _NODES)
     return Problem(
@@ -113,7 +150,7 @@ def _tiny(device: Device, quant: QuantScheme) -> Problem:
             links=(Link(src="*", dst="*", one_way_latency_s=0, bytes_per_s=_FAST_BYTES_PER_S),),
             coordinator=_NODES[0],
         ),
-        model=probe_model(*SMALL),
+        model=model or probe_model(*SMALL),
         engine=Engine(
             id=device.id,
             name="planner runtime",

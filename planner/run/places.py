@@ -63,6 +63,12 @@ class Place(Protocol):
     def start(self, threads: int) -> Process:
         """A new worker, waiting for its orders; raises UnreachableError."""
 
+    def obtain(self, start: int, stop: int) -> bool:
+        """Has the weights of layers come here; False where somebody else has to see to that.
+
+        Raises RunError.
+        """
+
     def port_to(self, other: Place, port: int) -> int:
         """A port here that leads to ``port`` of another place; raises UnreachableError."""
 
@@ -121,6 +127,10 @@ class Here:
     def start(self, threads: int) -> LocalProcess:
         """A process on this host; torch is told how many threads when it loads."""
         return LocalProcess()
+
+    def obtain(self, start: int, stop: int) -> bool:
+        """Workers of this host are brought them."""
+        return False
 
     def port_to(self, other: Place, port: int) -> int:
         """A way from the coordinator, which is here."""

@@ -148,6 +148,10 @@ class RayPlace:
         """A new worker there."""
         return RayProcess(self, threads)
 
+    def obtain(self, start: int, stop: int) -> bool:
+        """The daemon pulls them."""
+        return self._here().obtain(start, stop)
+
     def port_to(self, other: Place, port: int) -> int:
         """A port of the actor's machine that leads to another place."""
         there = other._here() if isinstance(other, RayPlace) else other

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -115,6 +115,8 @@ class RemotePlace:
     def __init__(self, source: Source, keys: Keys | None) -> None:
         self.source, self.host, self._keys = source, source.node, keys
         self._prepared: tuple[Order, tuple[Source, ...]] | None = None
+        self._ranges: tuple[tuple[int, int], ...] | None = None
+        """Layers whose weights are there; None for all that the warrant gives the node."""
         self.signer: str | None = None
         """Public key that workers there sign receipts with (hex), once one has started."""
 
@@ -123,8 +125,12 @@ class RemotePlace:
         order: Order,
         others: tuple[Source, ...] = (),
         progress: Callable[[int, int], None] = lambda done, total: None,
+        ranges: tuple[tuple[int, int], ...] | None = None,
     ) -> Prepared:
-        """Has the node get its weights ready, from here if need be; raises RunError."""
+        """Has the node get its weights ready, from here if need be; raises RunError.
+
+        Those of some ``ranges`` of layers, or of all that the warrant gives the node.
+        """
         stream = call(self.source, self._keys)
         with contextlib.closing(stream):
             request = Prepare(
@@ -133,12 +139,13 @@ class RemotePlace:
                 signature=order.signed.signature,
                 checkpoint=order.checkpoint,
                 sources=others,
+                ranges=ranges,
             )
             stream.send(request)
             while True:
                 said = granted(stream.read(PREPARING, _PREPARE_S), self.source.node)
                 if isinstance(said, Prepared):
-                    self._prepared = order, others
+                    self._prepared, self._ranges = (order, others), ranges
                     return said
                 if isinstance(said, Progress):
                     progress(said.done_bytes, said.total_bytes)
@@ -155,11 +162,18 @@ class RemotePlace:
         except DeniedError as error:
             if error.code != "not_allowed" or self._prepared is None:
                 raise
-            self.prepare(*self._prepared)
+            self.prepare(*self._prepared, ranges=self._ranges)
             stream, _ = self._ask(Work(what="work"))
         if stream.peer is not None:
             self.signer = stream.peer.key.public_bytes_raw().hex()
         return RemoteProcess(stream)
+
+    def obtain(self, start: int, stop: int) -> bool:
+        """The node pulls them, from other nodes or from here."""
+        if self._prepared is not None and self._ranges is not None:
+            ranges = tuple(dict.fromkeys((*self._ranges, (start, stop))))
+            self.prepare(*self._prepared, ranges=ranges)
+        return True
 
     def port_to(self, other: Place, port: int) -> int:
         """A port of the node that leads to another place."""
@@ -212,14 +226,18 @@ def prepare(
     order: Order,
     progress: Callable[[str, int, int], None] = lambda node, done, total: None,
     others: tuple[Source, ...] = (),
+    ranges: Mapping[str, tuple[tuple[int, int], ...]] | None = None,
 ) -> dict[str, Prepared]:
     """Has all nodes get their weights ready, side by side; raises the first RunError.
 
-    They take what ``others`` have from them, and the rest from here.
+    They take what ``others`` have from them, and the rest from here: the layers that ``ranges``
+    names by node, or all that they may hold.
     """
 
     def one(name: str) -> Prepared:
-        return places[name].prepare(order, others, lambda done, total: progress(name, done, total))
+        wanted = None if ranges is None else ranges.get(name, ())
+        told = lambda done, total: progress(name, done, total)  # noqa: E731
+        return places[name].prepare(order, others, told, wanted)
 
     with ThreadPoolExecutor(max_workers=max(1, len(places))) as pool:
         return dict(zip(places, pool.map(one, places), strict=True))

@@ -195,7 +195,7 @@ class Store:
         if _NAME.fullmatch(checkpoint) is None or checkpoint in ("blobs", "models"):
             raise RunError("that is no name of a checkpoint")
         folder = self.root / checkpoint
-        if not folder.is_dir() or _links(self.root, folder):
+        if not ranges or not folder.is_dir() or _links(self.root, folder):
             return None
         with contextlib.suppress(InvalidFileError, OSError):
             for start, stop in ranges:

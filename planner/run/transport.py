@@ -139,6 +139,13 @@ class Channel:
             self._queued += 1
             self._queue.put((due_s, parts))
 
+    @property
+    def pending(self) -> int:
+        """Messages that wait to be sent; raises PeerLostError if one could not be."""
+        if self._lost:
+            raise self._lost
+        return self._queued - self._sent
+
     def close(self) -> None:
         """Sends what is queued, then closes the connection."""
         self._queue.put(None)

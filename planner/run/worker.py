@@ -1,10 +1,10 @@
 """A stage worker: one process that holds one stage and serves jobs in the order they come.
 
 It is given one end of a connection to the coordinator and does what the control messages that
-come over it say: ``load`` a stage, ``gauge`` the processor, ``pace`` a step, ``connect`` to the
-next process, ``replay`` what it sent before, answer a ``beat``, ``report`` its steps, ``stop``;
-and, where work is verified, what ``Testimony`` answers, to ``hold`` stages of others and to
-``audit`` their work.
+come over it say: ``pull`` weights, ``load`` a stage, ``gauge`` the processor, ``pace`` a step,
+``connect`` to the next process, ``replay`` what it sent before, answer a ``beat``, ``report`` its
+steps, ``stop``; and, where work is verified, what ``Testimony`` answers, to ``hold`` stages of
+others and to ``audit`` their work.
 
 The main thread loads and computes, one thread answers the coordinator, one lets the process
 before this one in. All of it survives the loss of a neighbour: a new one connects.
@@ -30,6 +30,7 @@ from typing import Any
 import torch
 
 from planner.core.cost.batch import Phase
+from planner.core.cost.loading import WARM_TOKENS, warm_batches
 from planner.core.errors import InvalidFileError, PlannerError, RunError
 from planner.run.bench import Bench
 from planner.run.checkpoint import Checkpoint, open_checkpoint
@@ -47,6 +48,7 @@ from planner.run.frames import (
     send_all,
 )
 from planner.run.gauge import gauge
+from planner.run.haul import receive
 from planner.run.linear import as_told
 from planner.run.model import CacheShape, Stage
 from planner.run.outlet import Observer, Outlet
@@ -55,8 +57,6 @@ from planner.run.steps import Step
 from planner.run.testimony import Testimony
 from planner.run.transport import Channel, LinkShape, Listener, connect
 
-_WARM_ROWS = 16
-_WARM_TOKENS = 16
 _MOST_STEPS = 2**18
 """Kept for the report, the latest ones: a service may run for months."""
 _WIRE_ITEM_BYTES = 4
@@ -96,6 +96,8 @@ class Worker:
                 self._bench.hold(item["hold"])
             elif isinstance(item, dict) and "gauge" in item:
                 self._tell({"gauge": dataclasses.asdict(gauge())})
+            elif isinstance(item, dict) and "pull" in item:
+                self._tell({"pulled": receive(**item["pull"])})
             elif isinstance(item, dict) and "pace" in item:
                 self._pace(item["pace"])
             elif isinstance(item, dict):
@@ -201,7 +203,7 @@ class Worker:
             self._tell({"replaying": self._outlet.replay(order["live"], order["as_sent"])})
         elif "report" in message:
             self._tell({"steps": list(self._steps)})
-        elif "audit" in message or "hold" in message or "gauge" in message or "pace" in message:
+        elif not {"audit", "hold", "gauge", "pace", "pull"}.isdisjoint(message):
             self._next(message)
         else:
             self._testimony.answer(message)
@@ -306,13 +308,16 @@ def _described(stage: Stage) -> dict[str, Any]:
 
 def _warm_up(stage: Stage) -> None:
     """Steps of the sizes to come, so that the first request does not pay for one-time work."""
-    tokens = min(_WARM_TOKENS, stage.cache.slot_tokens - 1)
     columns = () if stage.first else (stage.config.hidden_size,)
     dtype = torch.int32 if stage.first else stage.dtype
-    stage.prefill(torch.zeros((tokens, *columns), dtype=dtype, device=stage.device), 0)
-    for rows in range(1, min(stage.cache.slots, _WARM_ROWS) + 1):
-        x = torch.zeros((rows, *columns), dtype=dtype, device=stage.device)
-        stage.decode(x, range(rows), [tokens] * rows)
+    tokens = min(WARM_TOKENS, stage.cache.slot_tokens - 1)
+    for batch in warm_batches(stage.cache.slots):
+        rows = int(batch.sequences)
+        if batch.phase == "prefill":
+            stage.prefill(torch.zeros((tokens, *columns), dtype=dtype, device=stage.device), 0)
+        else:
+            x = torch.zeros((rows, *columns), dtype=dtype, device=stage.device)
+            stage.decode(x, range(rows), [tokens] * rows)
 
 
 def main(control: int) -> None:

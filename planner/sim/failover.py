@@ -76,6 +76,8 @@ class Failover:
             names.add(standby.node)
             if standby.state == "hot":
                 self.weights.held((standby.pipeline, standby.stage), standby.node)
+            elif standby.state == "warm":
+                self.weights.stored((standby.pipeline, standby.stage), standby.node)
         for name in sorted(names):
             self.presence.watch(name, self)
 
@@ -124,10 +126,15 @@ class Failover:
             if name in self.presence.leaving or not self._reachable(place, name):
                 continue
             self.moving[place] = name
-            loaded_s = self.weights.load(place, name, self.service.now())
+            loaded_s = self._loaded_s(place, name)
             self.service.at(loaded_s, partial(self._hand_over, place, name))
             return
         self.service.hand_on(place[0])
+
+    def _loaded_s(self, place: Place, name: str) -> float:
+        """When a node has loaded a stage, if it begins now (s)."""
+        seats = self.plan.pipelines[place[0]].max_num_seqs
+        return self.weights.load(place, name, self.service.now(), seats)
 
     def _reachable(self, place: Place, name: str) -> bool:
         """Whether a node has all links that a stage needs."""
@@ -239,7 +246,7 @@ class Failover:
             self.attempts += 1
             attempt = self.taking[place] = self.attempts
             self.hopeless.discard(place[0])
-            loaded_s = self.weights.load(place, name, self.service.now())
+            loaded_s = self._loaded_s(place, name)
             ready_s = loaded_s + self.problem.engine.takeover_s
             self.service.at(ready_s, partial(self._replay, place, attempt))
             return True

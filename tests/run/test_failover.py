@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from planner.core.cluster import Link
+from planner.core.cluster import Cluster, Link
 from planner.core.plan import Plan, Standby
 from planner.core.problem import Problem, Serving
 from planner.core.workload import Closed, Fixed, Workload
+from planner.run.blobs import recipes
 from planner.run.checkpoint import open_checkpoint
 from planner.run.execute import execute
 from planner.run.losses import Loss
@@ -98,6 +99,33 @@ def test_a_cold_standby_loads_and_both_stages_lost_at_once_recover(folder: Path)
     measured = run(folder, world(4), chosen, Loss("w0", 0.2), Loss("w1", 0.2))
     check_whole(folder, measured)
     assert {one.replacement for one in measured.recoveries} == {"w2", "w3"}
+
+
+@pytest.mark.slow
+def test_a_cold_standby_gets_the_weights_over_its_link_and_a_warm_one_has_them(
+    folder: Path,
+) -> None:
+    """400 kB/s from the coordinator: half of the weights take a second."""
+    recovered_s = {}
+    for state in ("warm", "cold"):
+        chosen = plan(spare("w2", 1, state))
+        base = world(3)
+        slow = Link(src="home", dst="w2", one_way_latency=0.0, bandwidth=RATE)
+        links = {"links": (*base.cluster.links, slow)}
+        asked = base.model_copy(update={"cluster": Cluster(**(dict(base.cluster) | links))})
+        measured = run(folder, asked, chosen, Loss("w1", 0.2))
+        check_whole(folder, measured)
+        (one,) = measured.recoveries
+        assert (one.replacement, one.hot) == ("w2", False)
+        recovered_s[state] = one.recovered_s - one.found_s
+    pieces = recipes(open_checkpoint(folder))
+    sent = sum(pieces[name].size_bytes for name in ("layer-00002", "layer-00003", "end"))
+    assert recovered_s["cold"] > sent / RATE
+    assert recovered_s["cold"] < sent / RATE + recovered_s["warm"] + 1.0
+    assert recovered_s["warm"] < 1.5
+
+
+RATE = 400e3
 
 
 @pytest.mark.slow

@@ -209,6 +209,24 @@ def test_a_nodes_own_checkpoint_is_used_if_it_is_the_signed_one(
         assert daemon.node._leases["home"].directory == daemon.node.store.root / "model"
 
 
+def test_a_node_gets_some_of_its_layers_first_and_others_when_they_are_needed(
+    home: Deployment, owner: Keys, folder: Path
+) -> None:
+    asked = order(home, folder, plan(pipeline(["w0", "w1"], 4)))
+    sizes = {one.name: one.size_bytes for one in asked.supplies.pieces.blobs}
+    with nodes(home, "w1") as daemons:
+        place = RemotePlace(daemons["w1"].source, owner)
+        first = place.prepare(asked, ranges=())
+        assert (first.pulled_bytes, first.found_bytes) == (sizes["config.json"], 0)
+        assert place.obtain(2, 4)
+        directory = daemons["w1"].node._leases["home"].directory
+        names = {path.name for path in directory.iterdir()}
+        wanted = {"layer-00002", "layer-00003", "end"}
+        assert names == {"config.json", *(f"{name}.safetensors" for name in wanted)}
+        assert place.obtain(0, 2), "layers that the warrant does not give it"
+        assert {path.name for path in directory.iterdir()} == names
+
+
 def test_weights_that_broke_off_are_gone_on_with(
     home: Deployment, owner: Keys, folder: Path
 ) -> None:

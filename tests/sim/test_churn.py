@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.core.cluster import Churn, Cluster, Node
+from planner.core.cost.loading import weights_bytes
+from planner.core.cost.recovery import recovery
 from planner.core.plan import Plan, Standby
 from planner.core.problem import Problem, Serving
 from planner.core.workload import Closed, Fixed, Poisson, Workload
@@ -121,6 +123,25 @@ def test_a_hot_standby_takes_over_after_detection_and_replay() -> None:
 def test_a_cold_standby_downloads_the_weights_first() -> None:
     hot, cold = (simulate(*one_loss(state)).recoveries[0] for state in ("hot", "cold"))
     assert cold.recovered_s > hot.recovered_s + 1.0
+
+
+def test_a_standby_that_is_not_hot_loads_what_it_has_or_gets() -> None:
+    """2 s to load any stage; a warm one has the weights, a cold one waits for them."""
+    recovered_s, planned_s = {}, {}
+    for state in ("hot", "warm", "cold"):
+        world, plan = one_loss(state)
+        engine = world.engine.model_copy(update={"load_s": 2.0, "load_bytes_per_s": 1e9})
+        world = world.model_copy(update={"engine": engine})
+        recovered_s[state] = simulate(world, plan).recoveries[0].recovered_s
+        planned_s[state] = recovery(world, plan, plan.standbys[0], 2.0)
+    size_bytes = weights_bytes(world, plan.pipelines[0].stages[1])
+    warm_s, cold_s = (recovered_s[state] - recovered_s["hot"] for state in ("warm", "cold"))
+    assert warm_s == pytest.approx(2.0 + size_bytes / 1e9)
+    assert planned_s["warm"].load_s == pytest.approx(warm_s)
+    assert cold_s == pytest.approx(warm_s + planned_s["cold"].download_s)
+    assert planned_s["cold"].download_s > size_bytes / 10e6
+    for state, one in planned_s.items():
+        assert 1.5 + one.total_s == pytest.approx(recovered_s[state], rel=0.05)
 
 
 def test_without_a_standby_requests_wait_for_the_node() -> None:

@@ -1,0 +1,52 @@
+"""Standbys of a plan: for whom, how ready, and how long taking over takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from planner.core.choice import decided
+from planner.core.cost.recovery import Recovery, recovery
+from planner.core.plan import Plan, Standby
+from planner.core.prediction import Prediction
+from planner.core.problem import Problem
+from planner.core.units import show
+
+
+def recoveries(
+    problem: Problem, plan: Plan, prediction: Prediction
+) -> Iterator[tuple[Standby, Recovery]]:
+    """What taking over takes each standby under the expected load, from noticing the loss on."""
+    problem = decided(problem, plan)
+    for one in plan.standbys:
+        batch = prediction.pipelines[one.pipeline].batch
+        yield one, recovery(problem, plan, one, batch)
+
+
+def standbys_text(problem: Problem, plan: Plan, prediction: Prediction) -> Iterator[str]:
+    """A line for each node."""
+    told: dict[str, list[str]] = {}
+    for one, takes in recoveries(problem, plan, prediction):
+        backed = plan.pipelines[one.pipeline].nodes[one.stage]
+        said = f"{one.state} for {backed}, in {show(takes.total_s, 's')}"
+        told.setdefault(one.node, []).append(said)
+    for name, lines in told.items():
+        yield f"  {name}: {'; '.join(lines)}"
+
+
+def standbys_document(problem: Problem, plan: Plan, prediction: Prediction) -> list[dict[str, Any]]:
+    """What taking over takes, by cause (s)."""
+    return [
+        {
+            "node": one.node,
+            "pipeline": one.pipeline,
+            "stage": one.stage,
+            "state": one.state,
+            "download_s": takes.download_s,
+            "load_s": takes.load_s,
+            "takeover_s": takes.takeover_s,
+            "replay_s": takes.replay_s,
+            "total_s": takes.total_s,
+        }
+        for one, takes in recoveries(problem, plan, prediction)
+    ]
