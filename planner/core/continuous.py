@@ -61,9 +61,9 @@ class ContinuousSchedule(Generic[C]):
         """By group: who has a prompt that is not complete; always the one who came last."""
         self._under_way = [0] * groups
         self._steps = [0] * groups
-        self._phase = [[0] * pool.block_tokens for _ in range(groups)]
+        self._phase = [[0] * 2 * pool.block_tokens for _ in range(groups)]
         """By group: decoding sequences by (steps - cached tokens) modulo the size of a block: those
-        that need one in every step of that remainder."""
+        that need one in every step of that remainder. Twice, so that no row of steps wraps."""
 
     @property
     def seated(self) -> list[C]:
@@ -125,7 +125,7 @@ class ContinuousSchedule(Generic[C]):
         self._running = [[] for _ in range(groups)]
         self._partial = [None] * groups
         self._under_way = [0] * groups
-        self._phase = [[0] * block for _ in range(groups)]
+        self._phase = [[0] * 2 * block for _ in range(groups)]
         return everyone
 
     def back(self, job: Job[C]) -> None:
@@ -168,17 +168,17 @@ class ContinuousSchedule(Generic[C]):
 
     def repeat(self, group: int, steps: int) -> None:
         """Notes that so many decode steps of a group have passed."""
-        phase, block = self._phase[group], self.pool.block_tokens
-        whole, rest = divmod(steps, block)
-        start = self._steps[group] % block
-        blocks = sum(phase[start : start + rest])
-        if whole:
-            blocks += whole * len(self._running[group])
-        if start + rest > block:
-            blocks += sum(phase[: start + rest - block])
+        before, pool = self._steps[group], self.pool
+        block = pool.block_tokens
+        self._steps[group] = before + steps
+        start = before % block
+        blocks = 0
+        if steps >= block:
+            blocks = steps // block * len(self._running[group])
+            steps %= block
+        blocks += sum(self._phase[group][start : start + steps])
         if blocks:
-            self.pool.take(blocks)
-        self._steps[group] += steps
+            pool.take(blocks)
 
     def decode(self, group: int) -> Job[C]:
         """Begins a decode step of a group, for which there is room."""
@@ -191,9 +191,11 @@ class ContinuousSchedule(Generic[C]):
         return self._phase[group][(self._steps[group] + step) % self.pool.block_tokens]
 
     def _count(self, sequence: C, cached_tokens: int, by: int) -> None:
-        group = sequence.group
-        remainder = (self._steps[group] - cached_tokens) % self.pool.block_tokens
-        self._phase[group][remainder] += by
+        group, block = sequence.group, self.pool.block_tokens
+        remainder = (self._steps[group] - cached_tokens) % block
+        phase = self._phase[group]
+        phase[remainder] += by
+        phase[remainder + block] += by
 
     def _forget(self, sequence: C) -> None:
         """Gives back what a sequence that does not run any more had."""
@@ -218,14 +220,19 @@ class ContinuousSchedule(Generic[C]):
     def _step(self, group: int) -> Job[C] | None:
         running, pool = self._running[group], self.pool
         needed = self._needed(group)
-        while needed > pool.free:
-            self._preempt(group)
-            needed = self._needed(group)
-        pool.take(needed)
-        partial, budget = self._partial[group], self._left(group)
-        decoding = tuple(running[:-1] if partial else running)
+        if needed:
+            while needed > pool.free:
+                self._preempt(group)
+                needed = self._needed(group)
+            pool.take(needed)
+        partial = self._partial[group]
         pieces: list[Piece[C]] = []
-        if partial is not None:
+        if partial is None:
+            decoding = tuple(running)
+            budget = self._budget - len(running)
+        else:
+            decoding = tuple(running[:-1])
+            budget = self._budget - len(decoding)
             budget -= self._go_on(partial, budget, pieces)
         if self._waiting and not self.preempted:
             self._admit(group, budget, pieces)
@@ -252,24 +259,27 @@ class ContinuousSchedule(Generic[C]):
 
     def _admit(self, group: int, budget: int, pieces: list[Piece[C]]) -> None:
         """Takes prompts from the line as far as seats, budget and blocks go."""
-        pool = self.pool
-        while self._waiting:
-            sequence = self._waiting[0]
+        pool, waiting = self.pool, self._waiting
+        block = pool.block_tokens
+        while waiting:
+            sequence = waiting[0]
             hit = self._fits(sequence, budget)
             if hit is None:
                 break
-            self._waiting.popleft()
+            waiting.popleft()
             if hit:
                 pool.claim(sequence.owner, hit)
-            known, cached = sequence.known_tokens, hit * pool.block_tokens
+            known, cached = sequence.known_tokens, hit * block
             self.asked_tokens += known
             self.reused_tokens += cached
-            tokens = min(known - cached, budget)
-            pool.take(pool.holding(cached + tokens) - hit)
+            tokens = known - cached
+            done = tokens <= budget
+            if not done:
+                tokens = budget
+                self._partial[group] = sequence
+            pool.take(-(-(cached + tokens) // block) - hit)
             sequence.cached_tokens, sequence.group = cached, group
             self._running[group].append(sequence)
-            done = cached + tokens == known
-            self._partial[group] = None if done else sequence
             pieces.append(Piece(sequence, cached, tokens, done))
             budget -= tokens
 
@@ -281,6 +291,6 @@ class ContinuousSchedule(Generic[C]):
         if budget <= 0 or self.occupied >= self._seats:
             return None
         pool, known, shared = self.pool, sequence.known_tokens, sequence.shared_tokens
-        if pool.holding(known) > pool.free:
+        if -(-known // pool.block_tokens) > pool.free:
             return None
         return pool.prefix_blocks(sequence.owner, min(known - 1, shared)) if shared else 0

@@ -23,7 +23,8 @@ class KvPool:
     least: int = field(init=False)
     """Fewest free blocks there ever were."""
     unused: int = field(init=False)
-    """Free blocks that hold nothing anybody could ask for."""
+    """Free blocks that hold nothing anybody could ask for; below zero, that many of ``left`` were
+    taken meanwhile."""
     left: OrderedDict[Hashable, int] = field(default_factory=OrderedDict)
     """Free blocks that hold a prefix, by owner, the longest unused first."""
 
@@ -42,25 +43,27 @@ class KvPool:
 
     def take(self, blocks: int) -> None:
         """Takes free blocks; there must be as many."""
-        self.free -= blocks
-        if self.free < self.least:
-            self.least = self.free
-        if blocks <= self.unused:
-            self.unused -= blocks
-            return
-        blocks -= self.unused
-        self.unused = 0
-        while blocks:
-            owner, there = next(iter(self.left.items()))
-            if there > blocks:
-                self.left[owner] = there - blocks
-                return
-            del self.left[owner]
-            blocks -= there
+        free = self.free = self.free - blocks
+        if free < self.least:
+            self.least = free
+        self.unused -= blocks
+
+    def _reclaim(self) -> None:
+        """Forgets prefixes of which blocks were taken since they were last asked for."""
+        left, unused = self.left, self.unused
+        while unused < 0:
+            owner, there = left.popitem(last=False)
+            unused += there
+            if unused > 0:
+                left[owner], unused = unused, 0
+                left.move_to_end(owner, last=False)
+        self.unused = unused
 
     def give_back(self, owner: Hashable, tokens: int) -> None:
         """Frees the blocks of a sequence with so many cached tokens."""
-        blocks = self.holding(tokens)
+        if self.unused < 0:
+            self._reclaim()
+        blocks = -(-tokens // self.block_tokens)
         self.free += blocks
         kept = tokens // self.block_tokens if self.keeps else 0
         self.unused += blocks - kept
@@ -70,10 +73,14 @@ class KvPool:
 
     def prefix_blocks(self, owner: Hashable, tokens: int) -> int:
         """Whole blocks of the first ``tokens`` tokens that are still there."""
+        if self.unused < 0:
+            self._reclaim()
         return min(self.left.get(owner, 0), tokens // self.block_tokens)
 
     def claim(self, owner: Hashable, blocks: int) -> None:
         """Takes the first blocks of an owner's prefix with what they hold."""
+        if self.unused < 0:
+            self._reclaim()
         self.unused += self.left.pop(owner) - blocks
         self.free -= blocks
         self.least = min(self.least, self.free)

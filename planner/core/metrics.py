@@ -150,10 +150,10 @@ def summarise(
     if not done:
         return Metrics.model_validate(values)
     samples = {
-        "ttft": [record.ttft_s for record in done],
+        "ttft": [record.token_s[0] - record.arrival_s for record in done],
         "tpot": [tpot for record in done if (tpot := record.tpot_s) is not None],
         "itl": [] if gaps else [gap for record in done for gap in record.gaps_s],
-        "e2el": [record.e2el_s for record in done],
+        "e2el": [record.token_s[-1] - record.arrival_s for record in done],
     }
     for name, sample in samples.items():
         values.update(_statistics(name, sample))
@@ -164,7 +164,7 @@ def summarise(
     if duration_s > 0:
         output = sum(record.output_tokens for record in done)
         prompt = sum(record.prompt_tokens for record in done)
-        good = sum(record.meets(bounds_s or {}) for record in done)
+        good = sum(record.meets(bounds_s) for record in done) if bounds_s else len(done)
         values["output_throughput"] = output / duration_s
         values["total_token_throughput"] = (output + prompt) / duration_s
         values["request_throughput"] = len(done) / duration_s

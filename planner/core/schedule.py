@@ -169,19 +169,24 @@ class Router:
         self._weights = [pipeline.weight for pipeline in plan.pipelines]
         self._present = [0] * len(self._weights)
         self._assigned = [0] * len(self._weights)
+        self._burdens = [(0.0, 1 / weight, index) for index, weight in enumerate(self._weights)]
+        """By pipeline: requests that are there, and those it would have had, for its weight."""
 
     def assign(self, among: Sequence[int] | None = None) -> int:
         """Pipeline of a request that comes, one of ``among``, or of all where it is absent."""
-        open_to = range(len(self._weights)) if among is None else among
-        index = min(open_to, key=self._burden)
-        self._present[index] += 1
+        if among is None or len(among) == len(self._weights):
+            index = min(self._burdens)[2]
+        else:
+            index = min(among, key=self._burdens.__getitem__)
         self._assigned[index] += 1
+        self._change(index, 1)
         return index
 
     def leave(self, index: int) -> None:
         """Notes that a request of a pipeline has ended or goes elsewhere."""
-        self._present[index] -= 1
+        self._change(index, -1)
 
-    def _burden(self, index: int) -> tuple[float, float]:
+    def _change(self, index: int, by: int) -> None:
+        present = self._present[index] = self._present[index] + by
         weight = self._weights[index]
-        return self._present[index] / weight, (self._assigned[index] + 1) / weight
+        self._burdens[index] = present / weight, (self._assigned[index] + 1) / weight, index

@@ -6,7 +6,6 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from statistics import NormalDist
 from typing import Annotated, Literal
@@ -50,6 +49,10 @@ class Fixed(Spec):
     def draw(self, rng: random.Random) -> int:
         """One length."""
         return self.tokens
+
+    def several(self, rng: random.Random, count: int) -> list[int]:
+        """The same as so many draws."""
+        return [self.tokens] * count
 
 
 class Lognormal(Spec):
@@ -97,8 +100,15 @@ class Lognormal(Spec):
 
     def draw(self, rng: random.Random) -> int:
         """One length."""
-        drawn = round(rng.lognormvariate(math.log(self.median_tokens), self.sigma))
-        return min(self.max_tokens, max(self.min_tokens, drawn))
+        (drawn,) = self.several(rng, 1)
+        return drawn
+
+    def several(self, rng: random.Random, count: int) -> list[int]:
+        """The same as so many draws."""
+        mu, sigma, draw, exp = math.log(self.median_tokens), self.sigma, rng.normalvariate, math.exp
+        least, most = self.min_tokens, self.max_tokens
+        drawn = [round(exp(draw(mu, sigma))) for _ in range(count)]
+        return [most if one > most else max(least, one) for one in drawn]
 
 
 class Empirical(Spec):
@@ -130,6 +140,10 @@ class Empirical(Spec):
     def draw(self, rng: random.Random) -> int:
         """One length."""
         return rng.choice(self.tokens)
+
+    def several(self, rng: random.Random, count: int) -> list[int]:
+        """The same as so many draws."""
+        return [rng.choice(self.tokens) for _ in range(count)]
 
 
 Lengths = Annotated[Fixed | Lognormal | Empirical, Field(discriminator="kind")]
@@ -227,12 +241,10 @@ class Workload(Spec):
             begins_s = self._times(seed, self.turns_per_session)
             drawn = self.sessions.draw(seed, begins_s, self.prompt, self.output)
             return tuple(itertools.islice(drawn, self.requests))
-        prompts, outputs = stream(seed, "prompt"), stream(seed, "output")
-        times = self._times(seed)
-        return tuple(
-            Request(index, next(times), self.prompt.draw(prompts), self.output.draw(outputs))
-            for index in range(self.requests)
-        )
+        count = self.requests
+        prompts = self.prompt.several(stream(seed, "prompt"), count)
+        outputs = self.output.several(stream(seed, "output"), count)
+        return tuple(map(Request, range(count), self._times(seed), prompts, outputs))
 
     def _times(self, seed: int, requests_each: float = 1.0) -> Iterator[float]:
         """When something begins that stands for so many requests each."""
@@ -304,7 +316,7 @@ def _whole_prompts(sessions: Sessions, prompt: Lengths, output: Lengths) -> Empi
 def paced(requests: Sequence[Request], requests_per_s: float) -> tuple[Request, ...]:
     """The same requests at another mean rate, all gaps stretched alike."""
     factor = mean_rate(requests) / requests_per_s
-    return tuple(replace(one, arrival_s=one.arrival_s * factor) for one in requests)
+    return tuple(one._replace(arrival_s=one.arrival_s * factor) for one in requests)
 
 
 def mean_rate(requests: Sequence[Request]) -> float:

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -106,10 +106,10 @@ def thickened(trace: Trace, factor: float, seed: int) -> Trace:
         moments = [one.arrival_s, *copies] if times else []
         for copy, moment_s in enumerate(moments):
             session = None if one.session is None else one.session + copy * len(trace.requests)
-            found.append(replace(one, arrival_s=moment_s, session=session))
+            found.append(one._replace(arrival_s=moment_s, session=session))
     found.sort(key=lambda one: one.arrival_s)
     kept = found or [trace.requests[0]]
-    return Trace(tuple(replace(one, id=index) for index, one in enumerate(kept)), trace.left_out)
+    return Trace(tuple(one._replace(id=index) for index, one in enumerate(kept)), trace.left_out)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, _Row]]:

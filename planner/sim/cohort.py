@@ -27,41 +27,36 @@ class Cohort:
     context: int = 0
     """Cached tokens of all members."""
     last_s: float = 0.0
-    """When the members had their last token; those in ``fresh`` had it at another time."""
+    """When the members had their last token."""
     fresh: list[Served] = field(default_factory=list)
-    """Those who have not had a step yet."""
+    """Those who came at another time and have not had a step yet."""
     ends: list[tuple[int, int, Served]] = field(default_factory=list)
     """By the step that brings the last token, then by order of joining."""
     longest: list[tuple[int, int, Served]] = field(default_factory=list)
     """By what a member lacks to the number of steps, the longest first; perhaps with some who have
-    left."""
+    left, but not at the head."""
     joins: int = 0
 
-    def join(self, sequence: Served) -> None:
-        """Takes in a sequence that has had a token and has more to come."""
+    def join(self, sequence: Served, now_s: float) -> None:
+        """Takes in a sequence that has a token now and has more to come."""
+        if not self.size:
+            self.last_s = now_s
+        elif self.last_s != now_s:
+            self.fresh.append(sequence)
+        steps, cached = self.steps, sequence.cached_tokens
+        joins = self.joins = self.joins + 1
         self.size += 1
         self.counted += sequence.counts
-        self.context += sequence.cached_tokens
-        self.joins += 1
-        sequence.joined, sequence.cohort = self.steps, self
-        heapq.heappush(self.ends, (self.steps + sequence.left, self.joins, sequence))
-        heapq.heappush(self.longest, (self.steps - sequence.cached_tokens, self.joins, sequence))
-        self.fresh.append(sequence)
-
-    @property
-    def steps_left(self) -> int:
-        """Steps until the first member finishes."""
-        return self.ends[0][0] - self.steps
+        self.context += cached
+        sequence.joined, sequence.cohort = steps, self
+        heapq.heappush(self.ends, (steps + sequence.left, joins, sequence))
+        heapq.heappush(self.longest, (steps - cached, joins, sequence))
 
     def leaning_tokens(self, skew: float) -> float:
         """Cached tokens as attention feels them, of which the longest member tells more."""
         if not skew or not self.size:
             return self.context
-        while True:
-            lacks, _, sequence = self.longest[0]
-            if sequence.cohort is self and sequence.joined - sequence.cached_tokens == lacks:
-                return leaning_tokens(self.size, self.context, self.steps - lacks, skew)
-            heapq.heappop(self.longest)
+        return leaning_tokens(self.size, self.context, self.steps - self.longest[0][0], skew)
 
     def advance(self, first_s: float) -> None:
         """Lets a step pass that ends at ``first_s``."""
@@ -80,22 +75,24 @@ class Cohort:
 
     def advance_row(self, row: Row, rounds: int) -> None:
         """Lets the first steps of a row pass."""
-        self.advance(row.began_s + row.step_s)
-        if rounds == 1:
-            return
-        later = rounds - 1
-        if self.counted:
-            second_s = row.step_s + row.growth_s
-            latest_s = row.step_s + later * row.growth_s
-            self.gaps.add(second_s, latest_s, later * self.counted, row.jitter_s)
-        self.steps += later
-        self.context += later * self.size
-        self.last_s = row.after(rounds)
+        ends_s = row.after(rounds)
+        first_s = row.step_s
+        if self.fresh or self.last_s != row.began_s:
+            self.advance(row.began_s + first_s)
+            first_s += row.growth_s
+            rounds -= 1
+        if rounds:
+            if self.counted:
+                latest_s = first_s + (rounds - 1) * row.growth_s
+                self.gaps.add(first_s, latest_s, rounds * self.counted, row.jitter_s)
+            self.steps += rounds
+            self.context += rounds * self.size
+        self.last_s = ends_s
 
     def finished(self) -> list[Served]:
         """Takes out those who have had their last token, in the order in which they joined."""
-        ends, done = self.ends, []
-        while ends and ends[0][0] == self.steps:
+        ends, steps, done = self.ends, self.steps, []
+        while ends and ends[0][0] == steps:
             sequence = heapq.heappop(ends)[2]
             self._let_go(sequence)
             done.append(sequence)
@@ -115,6 +112,13 @@ class Cohort:
         self.size -= 1
         self.counted -= sequence.counts
         self.context -= sequence.cached_tokens
+        longest = self.longest
+        while longest and not self._lacks(*longest[0]):
+            heapq.heappop(longest)
+
+    def _lacks(self, lacks: int, _: int, sequence: Served) -> bool:
+        """Whether a sequence is a member and lacks as much, or has left, perhaps to come again."""
+        return sequence.cohort is self and sequence.joined - sequence.cached_tokens == lacks
 
     def settle(self) -> None:
         """Writes down what every member has had so far."""
@@ -123,13 +127,11 @@ class Cohort:
 
     def _settle(self, sequence: Served) -> None:
         tokens = self.steps - sequence.joined
-        if not tokens:
-            return
-        record = sequence.record
-        sequence.cached_tokens += tokens
-        sequence.deliver(tokens)
-        sequence.joined = self.steps
-        record.deliver(tokens, self.last_s)
+        if tokens:
+            sequence.cached_tokens += tokens
+            sequence.joined = self.steps
+            sequence.deliver(tokens)
+            sequence.record.deliver(tokens, self.last_s)
 
     def dissolve(self) -> None:
         """Lets everybody go, after what they have had is written down."""

@@ -13,7 +13,7 @@ from planner.core.problem import Problem
 from planner.core.schedule import PipelineSchedule
 from planner.sim.hops import HopLane
 from planner.sim.lane import Lane, Schedule
-from planner.sim.network import Server
+from planner.sim.network import Network, Server
 from planner.sim.rounds import RoundLane
 
 if TYPE_CHECKING:
@@ -45,6 +45,24 @@ def lanes_of(run: Run) -> Sequence[Lane]:
         )
         for index, schedule in enumerate(schedules)
     ]
+
+
+def hang_together(problem: Problem, network: Network) -> bool:
+    """Whether steps hang together by more than their pipeline, or bring a drawn number of tokens.
+
+    By the cores of a host, or by the uplink or downlink of a node. Such runs are simulated hop by
+    hop.
+    """
+    cluster = problem.cluster
+    shared = network.uplinks or network.downlinks
+    return (
+        bool(shared)
+        or problem.serving.speculation is not None
+        or any(
+            node.host and cluster.device(node.id).workers_at_once is not None
+            for node in cluster.workers
+        )
+    )
 
 
 def _schedule(problem: Problem, pipeline: Pipeline) -> Schedule:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import add
 from typing import NamedTuple, Protocol
 
 from planner.core.cost import Batch
@@ -39,7 +40,7 @@ class Piece:
     """By place: how long it is taken with no cached tokens, if the piece went on that far, and what
     every cached token adds."""
     step_s: float
-    """The former of all places, and everything else on the way."""
+    """The former of all places, and everything else on the way, with the mean of what is drawn."""
     growth_s: float
     times: int = 0
     """Steps that went all the way."""
@@ -105,8 +106,8 @@ class Pace:
     """Which places are stages."""
     once_s: list[float] = field(init=False)
     """By place: time of jobs that are not among the pieces."""
-    latency_s: float = field(init=False)
-    """Mean of the latencies that are drawn, over all hops."""
+    fixed_s: float = field(init=False)
+    """Everything on the way but the places, with the mean of what is drawn."""
     jitter_s: float = field(init=False)
     """Standard deviation of their sum."""
 
@@ -135,7 +136,7 @@ class Pace:
         self.own_s = self.problem.engine.coordinator_step_s
         self.once_s = [0.0] * len(self.places)
         drawn = [draw.moments for draw in self.draws if draw]
-        self.latency_s = sum(mean for mean, _ in drawn)
+        self.fixed_s = self.own_s + sum(self.after_s) + sum(mean for mean, _ in drawn)
         self.jitter_s = math.sqrt(sum(variance for _, variance in drawn))
 
     def prompt(self, tokens: int) -> Load:
@@ -197,7 +198,7 @@ class Pace:
             payload = new * per_new + sampled * per_sampled
             behind = before_bytes[index] if before_bytes else 0.0
             taken_s[index] = wire.carriers[phase].busy_s(payload, behind)
-        for index, time_s in zip(self.stops, stages_s, strict=True):
+        for index, time_s in zip(self.stops, stages_s):  # noqa: B905 (as many, once a step)
             taken_s[index] = time_s
         return Load(taken_s, new, sampled)
 
@@ -213,7 +214,7 @@ class Pace:
         for index, line in zip(self.stops, lines, strict=True):
             slope_s[index] = line.slope_s
         low, high = max(line.low for line in lines), min(line.high for line in lines)
-        step_s = self.own_s + sum(base_s) + sum(self.after_s)
+        step_s = self.fixed_s + sum(base_s)
         places_s = tuple(zip(base_s, slope_s, strict=True))
         piece = Piece(sequences, low, high, places_s, step_s, sum(slope_s))
         known.insert(0, piece)
@@ -242,9 +243,10 @@ class Pace:
         self.silent_jobs += load.silent
         self.new_tokens += load.new_tokens
         self.sampled_tokens += load.sampled_tokens
-        ends = self.ends(load)
-        for index in range(ends):
-            self.once_s[index] += load.taken_s[index]
+        taken_s = load.taken_s
+        if load.silent:
+            taken_s = [*taken_s[: self.ends(load)], *[0.0] * (len(taken_s) - self.ends(load))]
+        self.once_s = list(map(add, self.once_s, taken_s))
 
     def ends(self, load: Load) -> int:
         """How many places a job passes."""

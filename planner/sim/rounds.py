@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from planner.core.gaps import Gaps
 from planner.core.rng import generator
@@ -23,14 +22,12 @@ from planner.sim.lane import Schedule
 from planner.sim.network import Latency, Network, Server
 from planner.sim.pace import Load, Pace
 from planner.sim.row import Row
+from planner.sim.rows import Rows
 from planner.sim.served import Served
 from planner.sim.track import Flight, Track
 
 if TYPE_CHECKING:
     from planner.sim.simulate import Run
-
-_AT_ONCE = 256
-"""Normal numbers that are drawn at a time."""
 
 
 @dataclass(slots=True)
@@ -59,9 +56,7 @@ class RoundLane:
     """In the order in which they come back."""
     dropped: list[Job[Served]] = field(default_factory=list)
     """Jobs that were lost under way and will be sent again."""
-    draws: np.random.Generator = field(init=False)
-    normals: list[float] = field(default_factory=list)
-    """Standard normal numbers that were drawn and not used yet."""
+    rows: Rows = field(init=False)
     skew: float = field(init=False)
     coalesces: bool = field(init=False)
     """Whether steps follow each other with nothing that comes between."""
@@ -71,10 +66,11 @@ class RoundLane:
     """When something happens next."""
 
     def __post_init__(self) -> None:
-        self.draws = generator(self.network.seed, "jitter of rows", self.index)
         self.coalesces = self.groups == 1 and self.alone
         self.skew = self.run.problem.engine.kv_skew
         self.cohorts = [Cohort(self.gaps) for _ in range(self.groups)]
+        draws = generator(self.network.seed, "jitter of rows", self.index)
+        self.rows = Rows(self.run, self.cohorts[0], self.schedule, self.coordinator, draws)
         self._settle_on_nodes()
 
     def _settle_on_nodes(self) -> None:
@@ -82,19 +78,21 @@ class RoundLane:
         nodes = tuple(worker.stage.node for worker in workers)
         if nodes not in self.paces:
             self.paces[nodes] = Pace(self.run.problem, workers, self.network.routes[self.index])
-        self.pace = self.paces[nodes]
+        self.pace = self.rows.pace = self.paces[nodes]
         self.track = Track(self.pace)
 
     def add(self, sequence: Served, now_s: float) -> None:
         """Puts a sequence in line, and has the schedule asked as soon as something can start."""
         self.schedule.add(sequence)
-        if self.row is not None:
-            if self.schedule.admits():
-                self.row.cut(now_s, self._normal)
+        row = self.row
+        if row is not None:
+            if row.piece is not None and self.schedule.admits():
+                row.cut(now_s, self.rows.normal)
                 self.newcomers = True
+                self.next_s = row.ends_s
         elif not self.flights or self.groups > 1:
             self.decide_s = now_s
-        self._expect()
+            self._expect()
 
     def _expect(self) -> None:
         if self.row is not None:
@@ -111,13 +109,22 @@ class RoundLane:
             now_s = run.clock_s = self.next_s
             if run.watch is not None:
                 run.watch.tick(self.index, now_s)
-            finished = self._land(now_s) if self.row is None else self._end_row(self.row)
+            row = self.row
+            if row is None:
+                finished = self._land(now_s)
+            else:
+                self.row, self.decide_s = None, now_s
+                finished = self._end_row(row)
             if finished and run.closed:
                 self._expect()
                 return
             if self.decide_s <= now_s:
                 self._send(now_s)
-            self._expect()
+            row = self.row
+            if row is not None:
+                self.next_s = row.ends_s
+            else:
+                self._expect()
 
     def _land(self, now_s: float) -> bool:
         """Takes back what comes back now; whether somebody finished."""
@@ -132,7 +139,7 @@ class RoundLane:
             if self.run.watch is not None:
                 self.run.watch.see_flight(self.pace, flight, now_s)
             if flight.load.piece is None:
-                done = self._take_back(flight)
+                done = self._take_back(flight.job, now_s)
             else:
                 cohort = self.cohorts[flight.job.group]
                 cohort.advance(now_s)
@@ -160,27 +167,40 @@ class RoundLane:
     def _send(self, now_s: float) -> None:
         """Sends what can start now."""
         self.decide_s = math.inf
-        if self.run.failover.stopped(self.index):
+        failover = self.run.failover
+        if failover.lost_s and failover.stopped(self.index):
             return
-        if self.coalesces and not self.newcomers:
-            self.row = self._row(now_s)
-            if self.row is not None:
-                return
-        self.newcomers = False
+        if self.coalesces:
+            if not self.newcomers and not self.flights:
+                self.row = self.rows.steps(now_s)
+                if self.row is not None:
+                    return
+            self.newcomers = False
         schedule = self.schedule
         jobs = schedule.next_jobs()
-        for sequence in schedule.preempted:
+        if schedule.preempted:
+            self._begin_anew(schedule.preempted)
+        if not jobs:
+            return
+        if schedule.occupied > self.most_seats:
+            self.most_seats = schedule.occupied
+        if len(jobs) == 1 and self.coalesces and not self.flights:
+            load = self._load(jobs[0])
+            if not load.ahead:
+                self.row = self.rows.single(jobs[0], load, now_s)
+                return
+        for job in jobs:
+            self._start(job, self._load(job), now_s)
+
+    def _begin_anew(self, preempted: Sequence[Served]) -> None:
+        """Forgets what was computed of those who gave their blocks back."""
+        for sequence in preempted:
             if sequence.cohort is not None:
                 sequence.cohort.remove(sequence)
             sequence.begin_anew()
-            self.run.failover.counts["preemptions"] += 1
-        if schedule.occupied > self.most_seats:
-            self.most_seats = schedule.occupied
-        for job in jobs:
-            self._start(job, now_s)
+        self.run.failover.counts["preemptions"] += len(preempted)
 
-    def _start(self, job: Job[Served], now_s: float) -> None:
-        load = self._load(job)
+    def _start(self, job: Job[Served], load: Load, now_s: float) -> None:
         ahead = [Flight(job, chunk) for chunk in load.ahead]
         self._fly(Flight(job, load, ahead=ahead), now_s)
 
@@ -194,27 +214,6 @@ class RoundLane:
         self.track.fly(flight, ready_s)
         self.flights.append(flight)
 
-    def _row(self, now_s: float) -> Row | None:
-        """As many equal steps as there can be if nobody comes; None where something is between."""
-        cohort = self.cohorts[0]
-        size = cohort.size
-        if not size or self.flights:
-            return None
-        context = cohort.leaning_tokens(self.skew)
-        piece = self.pace.decode(size, context)
-        most = min(cohort.steps_left, int((piece.high - context) // size) + 1)
-        rounds = self.schedule.steady_steps(0, most)
-        if not rounds:
-            return None
-        self.run.happened += 1
-        step_s, jitter_s = piece.step_s + piece.growth_s * context, self.pace.jitter_s
-        if jitter_s:
-            step_s += self.pace.latency_s + jitter_s * self._normal() / math.sqrt(rounds)
-        growth_s = piece.growth_s * size
-        row = Row(piece, context, now_s, rounds, step_s, growth_s, jitter_s)
-        row.ends_s = max(now_s, row.after(rounds))
-        return row
-
     def _load(self, job: Job[Served]) -> Load:
         """What a job asks of the places."""
         if job.phase == "prefill" and not job.pieces:
@@ -225,63 +224,64 @@ class RoundLane:
             return self.pace.beside(cohort.size, context, job.pieces)
         return self.pace.step(cohort.size, context)
 
-    def _normal(self) -> float:
-        """A standard normal number."""
-        if not self.normals:
-            self.normals = self.draws.standard_normal(_AT_ONCE).tolist()
-        return self.normals.pop()
-
     def _end_row(self, row: Row) -> bool:
         """Hands out the tokens of all steps of a row; whether somebody finished."""
-        self.row, self.decide_s = None, row.ends_s
-        self._pass(row, row.rounds)
-        return self._let_go(self.cohorts[0].finished())
-
-    def _pass(self, row: Row, rounds: int) -> None:
-        """Notes the first steps of a row."""
-        self.pace.note_steps(row.piece, row.context, rounds)
-        self.coordinator.promised_s += rounds * self.pace.own_s
-        self.cohorts[0].advance_row(row, rounds)
-        self.schedule.repeat(0, rounds)
+        job = row.job
+        if job is None:
+            self.rows.note(row, row.rounds)
+            cohort = self.cohorts[0]
+            if cohort.ends[0][0] != cohort.steps:
+                return False
+            return self._let_go(cohort.finished())
+        assert row.load is not None
+        self.pace.note(row.load)
+        self.coordinator.promised_s += self.pace.own_s
         if self.run.watch is not None:
-            self.run.watch.see_row(self.pace, row.began_s, self.cohorts[0].last_s)
+            self.run.watch.see_row(self.pace, row.began_s, row.ends_s)
+        done = self._take_back(job, row.ends_s)
+        return self._let_go(done) if done else False
 
-    def _take_back(self, flight: Flight) -> list[Served]:
-        """Hands out the tokens of a job with prompts; who had the last one."""
-        job, now_s = flight.job, flight.ends_s
+    def _take_back(self, job: Job[Served], now_s: float) -> list[Served]:
+        """Hands out the tokens of a job; who had the last one."""
         self.schedule.back(job)
-        cohort = self.cohorts[job.group]
+        cohort, pieces = self.cohorts[job.group], job.pieces
         finished: list[Served] = []
-        complete = [piece.sequence for piece in job.pieces if piece.completes]
-        if not job.pieces:
-            complete = list(job.sequences)
-            complete[0].cached_tokens = complete[0].known_tokens
-        elif job.sequences:
+        if not pieces and job.phase == "prefill":
+            (sequence,) = job.sequences
+            sequence.cached_tokens = sequence.known_tokens
+            self._first_token(sequence, now_s, cohort, finished)
+            return finished
+        if job.sequences:
             cohort.advance(now_s)
-            finished = cohort.finished()
-        for piece in job.pieces:
-            piece.sequence.cached_tokens += piece.tokens
-        for sequence in complete:
-            self._first_token(sequence, now_s)
-            if sequence.left:
-                cohort.join(sequence)
-            else:
-                finished.append(sequence)
+            if cohort.ends[0][0] == cohort.steps:
+                finished = cohort.finished()
+        for piece in pieces:
+            sequence = piece.sequence
+            sequence.cached_tokens += piece.tokens
+            if piece.completes:
+                self._first_token(sequence, now_s, cohort, finished)
         return finished
 
-    def _let_go(self, finished: list[Served]) -> bool:
-        for sequence in finished:
-            self.schedule.leave(sequence)
-            self.run.complete(sequence)
-        return bool(finished)
-
-    def _first_token(self, sequence: Served, now_s: float) -> None:
-        """The token that a prompt brings."""
+    def _first_token(
+        self, sequence: Served, now_s: float, cohort: Cohort, finished: list[Served]
+    ) -> None:
+        """The token that a prompt brings, and those with whom the next ones come."""
         record = sequence.record
         if record.token_s and sequence.counts:
             self.gaps.add(now_s - record.token_s[-1])
         record.deliver(1, now_s)
         sequence.deliver(1)
+        if sequence.left:
+            cohort.join(sequence, now_s)
+        else:
+            finished.append(sequence)
+
+    def _let_go(self, finished: list[Served]) -> bool:
+        """Has sequences leave that have had their last token; whether there are any."""
+        for sequence in finished:
+            self.schedule.leave(sequence)
+            self.run.complete(sequence)
+        return bool(finished)
 
     def drop(self, now_s: float) -> None:
         """Gives up what is under way; it is sent again when the pipeline resumes."""
@@ -303,14 +303,16 @@ class RoundLane:
 
     def _broken(self, row: Row, now_s: float) -> Flight:
         """The step of a row that is under way, after those before it are taken back."""
-        rounds = row.rounds_until(now_s) - 1
-        cohort, began_s = self.cohorts[0], row.began_s
-        if rounds:
-            self._pass(row, rounds)
-            began_s = cohort.last_s
+        cohort, began_s, job, load = self.cohorts[0], row.began_s, row.job, row.load
+        if job is None or load is None:
+            rounds = row.rounds_until(now_s) - 1
+            if rounds:
+                self.rows.note(row, rounds)
+                began_s = cohort.last_s
+            job = self.schedule.decode(0)
+            load = self._load(job)
         _, ready_s = self.coordinator.serve(began_s, self.pace.own_s)
-        job = self.schedule.decode(0)
-        flight = Flight(job, self._load(job))
+        flight = Flight(job, load)
         self.track.fly(flight, ready_s)
         return flight
 
@@ -319,7 +321,7 @@ class RoundLane:
         self._settle_on_nodes()
         jobs, self.dropped = self.dropped, []
         for job in jobs:
-            self._start(job, now_s)
+            self._start(job, self._load(job), now_s)
         self.decide_s = now_s
         self._expect()
 

@@ -6,25 +6,36 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from planner.sim.pace import Piece
+from planner.core.schedule import Job
+from planner.sim.pace import Load, Piece
+from planner.sim.served import Served
+
+_SURELY = 6.0
+"""Standard deviations beyond which a random walk never is."""
 
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """Steps whose times are an arithmetic series, as each adds as many cached tokens."""
+    """Steps whose times are an arithmetic series, as each adds as many cached tokens.
 
-    piece: Piece
-    context: float
-    """Cached tokens of the first step."""
+    Or a single step that decided who is in it, such as one with pieces of prompts.
+    """
+
     began_s: float
     rounds: int
     step_s: float
     """Time of the first step, with the mean of what is drawn."""
     growth_s: float
     """What every step takes more than the one before."""
-    jitter_s: float = 0.0
+    jitter_s: float
     """Standard deviation of a single step where latencies are drawn."""
     ends_s: float = 0.0
+    piece: Piece | None = None
+    """What the steps lie on, and the cached tokens of the first one."""
+    context: float = 0.0
+    job: Job[Served] | None = None
+    """What the single step does, and what it asks of the places."""
+    load: Load | None = None
 
     def after(self, rounds: int) -> float:
         """When so many steps are over."""
@@ -34,25 +45,35 @@ class Row:
         """Shortens it to the first step that ends now or later.
 
         Latencies that were drawn for the whole row become those of its first steps: a random walk
-        of which the end is known (a Brownian bridge). It is drawn where it is surely past, and
-        followed back step by step: who comes at some time meets long steps more often.
+        of which the end is known (a Brownian bridge). Where the walk may be on the other side of
+        ``now_s``, it is drawn where it is surely past, and followed back step by step: who comes
+        at some time meets long steps more often.
         """
-        before, self.rounds = self.rounds, self.rounds_until(now_s)
-        if not self.jitter_s:
-            self.ends_s = self.after(self.rounds)
-            return
-        off_s = 2 * self.jitter_s * math.sqrt(before)
+        before, rounds = self.rounds, self.rounds_until(now_s)
+        at_s, jitter_s = self.after(rounds), self.jitter_s
+        if jitter_s:
+            off_s = _SURELY * jitter_s * math.sqrt(before)
+            if not self.after(rounds - 1) + off_s < now_s < at_s - off_s:
+                rounds, at_s = self._walked(now_s, rounds, normal)
+            elif rounds < before:
+                at_s += jitter_s * math.sqrt(rounds * (before - rounds) / before) * normal()
+            self.step_s += (at_s - self.after(rounds)) / rounds
+        self.rounds = rounds
+        self.ends_s = at_s if at_s > now_s else now_s
+
+    def _walked(self, now_s: float, rounds: int, normal: Callable[[], float]) -> tuple[int, float]:
+        """The first step that ends now or later, and when it does, near the end of a step."""
+        before, off_s = self.rounds, 2 * self.jitter_s * math.sqrt(self.rounds)
         steps = 1 + math.ceil(off_s / self.step_s) if self.step_s > 0 else before
-        self.rounds = min(before, self.rounds + steps)
-        bridge = math.sqrt(self.rounds * (before - self.rounds) / before)
-        at_s = self.after(self.rounds) + self.jitter_s * bridge * normal()
-        while self.rounds > 1:
-            earlier_s = at_s - self.single_s(self.rounds) - self.jitter_s * normal()
+        rounds = min(before, rounds + steps)
+        bridge = math.sqrt(rounds * (before - rounds) / before)
+        at_s = self.after(rounds) + self.jitter_s * bridge * normal()
+        while rounds > 1:
+            earlier_s = at_s - self.single_s(rounds) - self.jitter_s * normal()
             if earlier_s < now_s:
                 break
-            at_s, self.rounds = earlier_s, self.rounds - 1
-        self.ends_s = max(now_s, at_s)
-        self.step_s += (self.ends_s - self.after(self.rounds)) / self.rounds
+            at_s, rounds = earlier_s, rounds - 1
+        return rounds, max(now_s, at_s)
 
     def single_s(self, number: int) -> float:
         """Time of one step, on average."""

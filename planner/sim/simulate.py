@@ -19,7 +19,7 @@ from planner.core.schedule import Router
 from planner.core.workload import Request
 from planner.sim.failover import Failover
 from planner.sim.lane import Lane
-from planner.sim.lanes import lanes_of
+from planner.sim.lanes import hang_together, lanes_of
 from planner.sim.network import Network, build
 from planner.sim.outcome import outcome
 from planner.sim.result import SimResult, Visit
@@ -50,29 +50,11 @@ def simulate(
     problem = decided(problem, plan)
     given = problem.workload.sample(seed) if requests is None else requests
     network = build(problem, plan, seed)
-    hop_by_hop = exact_steps or visits or _hang_together(problem, network)
+    hop_by_hop = exact_steps or visits or hang_together(problem, network)
     watch = Watch() if check or visits else None
     run = Run(problem, plan, network, visits, hop_by_hop, watch)
     run.replay(given, None if own_times else problem.workload.concurrency)
     return outcome(run)
-
-
-def _hang_together(problem: Problem, network: Network) -> bool:
-    """Whether steps hang together by more than their pipeline, or bring a drawn number of tokens.
-
-    By the cores of a host, or by the uplink or downlink of a node. Such runs are simulated hop by
-    hop.
-    """
-    cluster = problem.cluster
-    shared = network.uplinks or network.downlinks
-    return (
-        bool(shared)
-        or problem.serving.speculation is not None
-        or any(
-            node.host and cluster.device(node.id).workers_at_once is not None
-            for node in cluster.workers
-        )
-    )
 
 
 @dataclass(slots=True)
@@ -96,6 +78,10 @@ class Run:
     happened: int = 0
     """Events, and jobs that took their place."""
     jobs: int = 0
+    warmup: int = field(init=False)
+    """Leading requests that do not count."""
+    request_s: float = field(init=False)
+    """How long tokenising takes."""
     failover: Failover = field(init=False)
     router: Router = field(init=False)
     lanes: Sequence[Lane] = ()
@@ -121,6 +107,10 @@ class Run:
     """Whether what happens in one lane may depend on another."""
     lasted_s: float = 0.0
     """When the last request ended, or the horizon if something was still to happen."""
+
+    def __post_init__(self) -> None:
+        self.warmup = self.problem.workload.warmup_requests
+        self.request_s = self.problem.engine.request_s
 
     def replay(self, requests: Sequence[Request], concurrency: int | None) -> None:
         """Lets every request arrive and runs until nothing is left to happen."""
@@ -149,9 +139,10 @@ class Run:
         queue = self.env._queue
         event_s = queue[0][0] if queue else math.inf
         first_s = self.coming[0].arrival_s if self.coming and not self.loop else math.inf
-        arrives = True
         if self.preparing and self.preparing[0][0] <= first_s:
-            first_s, arrives = self.preparing[0][0], False
+            ready_s, sequence = self.preparing[0]
+            if ready_s <= event_s and ready_s < end_s:
+                return self._line_up(ready_s, sequence)
         limit_s = min(event_s, first_s, end_s)
         if self._lanes_go_on(limit_s):
             return True
@@ -160,10 +151,21 @@ class Run:
         self.clock_s = limit_s
         if first_s > event_s:
             self.env.step()
-        elif arrives:
-            self._arrive(self.coming.popleft())
         else:
-            self._wait(self.preparing.popleft()[1])
+            self._arrive(self.coming.popleft())
+        return True
+
+    def _line_up(self, ready_s: float, sequence: Served) -> bool:
+        """Puts a request in line that is tokenised now; other lanes may follow later."""
+        index = sequence.record.pipeline
+        if self.ordered or index not in self.failover.hopeful:
+            if self._lanes_go_on(ready_s):
+                return True
+        elif self.lanes[index].next_s < ready_s:
+            self.lanes[index].advance(ready_s)
+        self.clock_s = ready_s
+        self.preparing.popleft()
+        self._wait(sequence)
         return True
 
     def _lanes_go_on(self, until_s: float) -> bool:
@@ -223,34 +225,28 @@ class Run:
 
     def _arrive(self, request: Request) -> bool:
         """Routes a request and has it wait once it is tokenised; False if it can never fit."""
+        now_s, prompt, output = self.clock_s, request.prompt_tokens, request.output_tokens
         index = self._route(request.session, self.failover.hopeful)
-        record = RequestRecord(request.id, index, request.prompt_tokens, self.clock_s)
-        counts = len(self.records) >= self.problem.workload.warmup_requests
+        record = RequestRecord(request.id, index, prompt, now_s)
+        counts = len(self.records) >= self.warmup
         self.records.append(record)
-        self.presence_s -= self.clock_s
-        needed = request.prompt_tokens + request.output_tokens
+        self.presence_s -= now_s
         room = self.lanes[index].schedule.most_tokens or self.problem.tokens_per_request
-        if needed > room:
-            self._fail(record, f"{needed} tokens do not fit a seat of {room}")
+        if prompt + output > room:
+            self._fail(record, f"{prompt + output} tokens do not fit a seat of {room}")
             return False
-        sequence = Served(
-            record,
-            request.prompt_tokens,
-            request.output_tokens,
-            counts,
-            request.session,
-            request.shared_tokens,
-        )
-        self.preparing.append((self.clock_s + self.problem.engine.request_s, sequence))
+        sequence = Served(record, prompt, output, counts, request.session, request.shared_tokens)
+        self.preparing.append((now_s + self.request_s, sequence))
         return True
 
     def _wait(self, sequence: Served) -> None:
         """Puts a sequence in line; where no pipeline works, only until it loses patience."""
-        if sequence.record.pipeline not in self.failover.hopeful:
-            self._assign(sequence, self.failover.hopeful)
+        failover = self.failover
+        if sequence.record.pipeline not in failover.hopeful:
+            self._assign(sequence, failover.hopeful)
         index = sequence.record.pipeline
         self.lanes[index].add(sequence, self.clock_s)
-        if index in self.failover.hopeless:
+        if index in failover.hopeless:
             patience_s = self.problem.serving.patience_s
             self.at(self.clock_s + patience_s, lambda: self._lose_patience(sequence))
 
@@ -267,6 +263,8 @@ class Run:
 
     def _route(self, session: int | None, among: Sequence[int]) -> int:
         """A pipeline among some: the one that has the session's prefix, or the least loaded."""
+        if session is None:
+            return self.router.assign(among)
         home = self.turns.home(session) if self.problem.serving.sticky_sessions else None
         index = self.router.assign(among if home is None or home not in among else [home])
         self.turns.settle(session, index)
@@ -277,6 +275,8 @@ class Run:
         sequence.record.status = "completed"
         self.owed_tokens += sequence.left
         self._end(sequence.record)
+        if not self.closed:
+            return
         following = self.turns.after(sequence.record.id)
         if following is None:
             self._next_if_closed()

@@ -21,6 +21,9 @@ _STRAIGHT = 1e-13
 Times = Callable[[int, int], float]
 """Seconds by sequences and cached tokens."""
 
+Point = tuple[int, float]
+"""Cached tokens and seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -63,13 +66,14 @@ class Straight:
 
     def _find(self, known: list[Line], ask: Times, sequences: int, context: float) -> Line:
         low, high = self._between_windows(sequences, context)
-        start_s, end_s = ask(sequences, low), ask(sequences, high)
-        while high - low > 1 and not _is_straight(ask, sequences, (low, high), (start_s, end_s)):
-            middle = (low + high) // 2
-            if context <= middle:
-                high, end_s = middle, ask(sequences, middle)
-            else:
-                low, start_s = middle, ask(sequences, middle)
+        ends = (low, ask(sequences, low)), (high, ask(sequences, high))
+        nearer = max(low, min(low + sequences, int(context)))
+        if not _is_straight(ask, sequences, *ends):
+            # the usual kink is where hardly any cached tokens leave attention bound by arithmetic
+            ends = (nearer, ask(sequences, nearer)), ends[1]
+            if not _is_straight(ask, sequences, *ends):
+                ends = _halved(ask, sequences, context, (low, ask(sequences, low)), ends[1])
+        (low, start_s), (high, end_s) = ends
         slope_s = (end_s - start_s) / max(1, high - low)
         line = Line(low, high, start_s - slope_s * low, slope_s)
         known.insert(0, line)
@@ -96,15 +100,25 @@ def _on(known: list[Line], context: float) -> Line | None:
     return None
 
 
-def _is_straight(
-    ask: Times, sequences: int, between: tuple[int, int], ends_s: tuple[float, float]
-) -> bool:
-    low, high = between
-    start_s, end_s = ends_s
+def _halved(
+    ask: Times, sequences: int, context: float, start: Point, end: Point
+) -> tuple[Point, Point]:
+    """The ends of a straight piece around ``context``: what is not straight is cut in halves."""
+    while end[0] - start[0] > 1 and not _is_straight(ask, sequences, start, end):
+        middle = (start[0] + end[0]) // 2
+        if context <= middle:
+            end = middle, ask(sequences, middle)
+        else:
+            start = middle, ask(sequences, middle)
+    return start, end
+
+
+def _is_straight(ask: Times, sequences: int, start: Point, end: Point) -> bool:
+    (low, start_s), (high, end_s) = start, end
     for share in (0.5, 0.25, 0.75):
         inside = low + int((high - low) * share)
         time_s = ask(sequences, inside)
-        chord_s = start_s + (end_s - start_s) * (inside - low) / (high - low)
+        chord_s = start_s + (end_s - start_s) * (inside - low) / max(1, high - low)
         if abs(chord_s - time_s) > _STRAIGHT * time_s:
             return False
     return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -134,8 +133,8 @@ def test_a_standby_that_is_lost_while_it_gets_ready_is_replaced() -> None:
 def test_new_requests_go_where_nodes_stay() -> None:
     """In two pipelines, the second without the node that goes."""
     world, _ = one_goes(profile=planned((3.0, 5.0), notice=2.0))
-    requests = [replace(one, arrival_s=0.2 * index) for index, one in enumerate(TALK.sample(0) * 8)]
-    requests = [replace(one, id=index) for index, one in enumerate(requests)]
+    requests = [one._replace(arrival_s=0.2 * index) for index, one in enumerate(TALK.sample(0) * 8)]
+    requests = [one._replace(id=index) for index, one in enumerate(requests)]
     result = simulate(world, twice(world), requests=requests, own_times=True)
     plan = twice(world)
     (drained,) = [index for index, one in enumerate(plan.pipelines) if "b" in one.nodes]
@@ -154,7 +153,7 @@ def test_who_waits_for_a_seat_goes_where_nodes_stay() -> None:
     world, _ = one_goes(profile=planned((20.0, 5.0), notice=19.95))
     plan = twice(world)
     (drained,) = [index for index, one in enumerate(plan.pipelines) if "b" in one.nodes]
-    requests = [replace(one, arrival_s=0.0) for one in TALK.sample(0)]
+    requests = [one._replace(arrival_s=0.0) for one in TALK.sample(0)]
     for exact in (False, True):
         result = simulate(world, plan, requests=requests, own_times=True, exact_steps=exact)
         places = [record.pipeline for record in result.records]

@@ -124,10 +124,8 @@ def test_nobody_asks_on_without_an_answer() -> None:
         assert result.metrics.completed == 10
 
 
-def _huge(one: object) -> object:
-    from dataclasses import replace
-
-    return replace(one, prompt_tokens=5000)  # type: ignore[type-var]
+def _huge(one: Request) -> Request:
+    return one._replace(prompt_tokens=5000)
 
 
 def test_think_time_alone_leaves_the_system_empty() -> None:

@@ -103,13 +103,12 @@ def test_tokens_that_were_not_delivered_are_told(monkeypatch: pytest.MonkeyPatch
     world = problem()
     plan, asked = split(world, [2]), world.workload.requests
     assert violations(simulate(world, plan), plan, asked) == []
-    monkeypatch.setattr(Cohort, "steps_left", property(lambda cohort: 1))
-    short = Cohort.finished
+    join = Cohort.join
 
-    def early(cohort: Cohort) -> list[Served]:
-        cohort.ends = [(cohort.steps, *rest) for _, *rest in cohort.ends]
-        return short(cohort)
+    def early(cohort: Cohort, sequence: Served, now_s: float) -> None:
+        join(cohort, sequence, now_s)
+        cohort.ends = [(cohort.steps + 1, *rest) for _, *rest in cohort.ends]
 
-    monkeypatch.setattr(Cohort, "finished", early)
+    monkeypatch.setattr(Cohort, "join", early)
     broken = violations(simulate(world, plan), plan, asked)
     assert broken[0].startswith("1: completed requests lack ")

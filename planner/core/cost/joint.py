@@ -49,9 +49,9 @@ class Terms:
     quant: QuantScheme
     chip: Chip
     _tokens_s: dict[float, float] = field(default_factory=dict)
-    """Products by tokens, for a single sequence."""
+    """Layers by tokens, for a single sequence."""
     _sequences_s: dict[float, float] = field(default_factory=dict)
-    """What more sequences add to that."""
+    """What more sequences add to that, and everything beside the layers."""
     _prompts_s: dict[tuple[int, int], float] = field(default_factory=dict)
     """Attention of pieces of prompts."""
     _lonely_s: dict[tuple[float, float, bool], float] = field(default_factory=dict)
@@ -79,25 +79,33 @@ class Terms:
         """Everything but attention, for so many tokens of so many sequences (s)."""
         found = self._tokens_s.get(tokens)
         if found is None:
-            found = self._tokens_s[tokens] = self._products_s(tokens, 1)
+            found = self._tokens_s[tokens] = self._layers_s(tokens, 1)
         more = self._sequences_s.get(sequences)
         if more is None:
-            more = self._products_s(1, sequences) - self._products_s(1, 1)
+            more = self._layers_s(1, sequences) - self._layers_s(1, 1) + self._beside_s(sequences)
             self._sequences_s[sequences] = more
         return found + more
 
-    def _products_s(self, tokens: float, sequences: float) -> float:
+    def _layers_s(self, tokens: float, sequences: float) -> float:
+        """What the layers take but for attention, and the embedding before them (s)."""
         model, quant, chip = self.model, self.quant, self.chip
-        batch = Batch("prefill", sequences, tokens, 0)
-        alone = self.start == 0 and self.stop == model.num_hidden_layers
-        total_s = fixed_s(chip.calibration, batch, alone=alone) + _handing_s(chip)
+        total_s = 0.0
         for layer, times in self.runs:
             time = beside_attention(model, layer, quant, chip, tokens, sequences)
             total_s += time.total_s * times
         if self.start == 0:
+            batch = Batch("prefill", sequences, tokens, 0)
             total_s += embedding_time(model, quant, chip, batch).total_s
+        return total_s
+
+    def _beside_s(self, sequences: float) -> float:
+        """What a step takes beside its layers (s)."""
+        model, chip = self.model, self.chip
+        batch = Batch("prefill", sequences, 1, 0)
+        alone = self.start == 0 and self.stop == model.num_hidden_layers
+        total_s = fixed_s(chip.calibration, batch, alone=alone) + _handing_s(chip)
         if self.stop == model.num_hidden_layers:
-            total_s += head_time(model, quant, chip, batch).total_s
+            total_s += head_time(model, self.quant, chip, batch).total_s
         return total_s
 
     def prompt_s(self, tokens: int, cached: int) -> float:
