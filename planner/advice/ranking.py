@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from planner.advice.alternative import Alternative
-from planner.core.requirements import OBJECTIVES, Objective, Requirements
+from planner.core.requirements import OBJECTIVES, Requirements, Wish
 
 
 def ranked(requirements: Requirements, found: Sequence[Alternative]) -> list[Alternative]:
@@ -24,9 +24,13 @@ def scored(requirements: Requirements, found: Sequence[Alternative]) -> list[flo
 
     Sum over the objective (weight 1) and the nice-to-haves (their weights) of the logarithm of
     the ratio to the best value: being twice as dear weighs the same whatever the price is. A figure
-    that nobody published counts as worst, what costs nothing as best.
+    that nobody published counts as worst, what costs nothing as best. With the objective
+    ``weighted`` it is the weighted sum itself.
     """
-    wishes: dict[Objective, float] = {requirements.objective: 1.0}
+    if requirements.objective == "weighted":
+        values = [requirements.value(one.metrics) for one in found]
+        return [math.inf if value is None else value for value in values]
+    wishes: dict[Wish, float] = {requirements.objective: 1.0}
     for name, weight in requirements.nice_to_have.items():
         wishes[name] = wishes.get(name, 0.0) + weight
     sums = [0.0] * len(found)

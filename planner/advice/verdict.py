@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from planner.advice.alternative import Alternative
 from planner.advice.flips import Flip
 from planner.advice.ranking import ranked
-from planner.core.requirements import OBJECTIVES, Miss, Requirements
+from planner.core.requirements import Miss, Requirements, scale
 from planner.core.spec import Spec
 
 
@@ -78,8 +78,8 @@ def _headline(requirements: Requirements, best: Alternative, asked: Alternative 
     if mine is not None and price and requirements.objective == "usd_per_million_output_tokens":
         times = f"{mine / price:.3g} times as much"
         return f"{what}{costs}, not {asked.name}: it costs {mine:.3g}, {times}."
-    metric, unit, _ = OBJECTIVES[requirements.objective]
-    ours, theirs = getattr(best.metrics, metric), getattr(asked.metrics, metric)
+    metric, unit, _ = scale(requirements.objective)
+    ours, theirs = requirements.value(best.metrics), requirements.value(asked.metrics)
     if ours is None or theirs is None:
         return f"{what}{costs}, not {asked.name}."
     told = f"{_words(metric)} is {ours:.4g} {unit} instead of {theirs:.4g}"
@@ -87,8 +87,8 @@ def _headline(requirements: Requirements, best: Alternative, asked: Alternative 
 
 
 def _against(requirements: Requirements, best: Alternative, second: Alternative) -> str:
-    metric, unit, _ = OBJECTIVES[requirements.objective]
-    ours, theirs = getattr(best.metrics, metric), getattr(second.metrics, metric)
+    metric, unit, _ = scale(requirements.objective)
+    ours, theirs = requirements.value(best.metrics), requirements.value(second.metrics)
     if ours is None or theirs is None:
         return f"Next best is {second.name}."
     told = f"{_words(metric)} {theirs:.4g} {unit} instead of {ours:.4g}"

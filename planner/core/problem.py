@@ -99,9 +99,9 @@ class Problem(Spec):
                 f"{bare.id} coordinates and has no device to draft on: give it one, or state "
                 "serving.speculation.draft_token"
             )
-        objective = self.requirements.objective
-        if objective.endswith("tpot") and self.workload.output.max_tokens < 2:
-            raise ValueError(f"objective {objective} means nothing for answers of a single token")
+        for wish in self.requirements.terms:
+            if wish.endswith("tpot") and self.workload.output.max_tokens < 2:
+                raise ValueError(f"objective {wish} means nothing for answers of a single token")
         longest = self.workload.longest_tokens
         if longest > self.model.max_position_embeddings:
             raise ValueError(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from planner.core.metrics import Metrics
 from planner.core.spec import Spec
 from planner.core.units import Count, Fraction, Positive, Seconds, TokensPerSecond, Usd, UsdPerHour
 
-Objective = Literal[
+Wish = Literal[
     "tpot",
     "p95_tpot",
     "p99_tpot",
@@ -25,7 +27,12 @@ Objective = Literal[
     "usd_per_million_output_tokens",
 ]
 
-OBJECTIVES: dict[Objective, tuple[str, str, Literal["min", "max"]]] = {
+Objective = Literal[Wish, "weighted"]
+"""A wish by itself, or the weighted sum of all nice-to-haves."""
+
+Direction = Literal["min", "max"]
+
+OBJECTIVES: dict[Wish, tuple[str, str, Direction]] = {
     "tpot": ("mean_tpot_ms", "ms", "min"),
     "p95_tpot": ("p95_tpot_ms", "ms", "min"),
     "p99_tpot": ("p99_tpot_ms", "ms", "min"),
@@ -40,6 +47,27 @@ OBJECTIVES: dict[Objective, tuple[str, str, Literal["min", "max"]]] = {
     "usd_per_million_output_tokens": ("usd_per_million_output_tokens", "USD/Mtok", "min"),
 }
 """Metric, unit and direction of each objective."""
+
+_RATIO: Wish = "usd_per_million_output_tokens"
+
+
+def scale(objective: Objective) -> tuple[str, str, Direction]:
+    """What an objective is told as, its unit and its direction."""
+    if objective == "weighted":
+        return "weighted", "points", "min"
+    return OBJECTIVES[objective]
+
+
+def wrong_weights(objective: Objective, wishes: Collection[Wish]) -> str:
+    """Why these wishes cannot make up the objective; empty where they can."""
+    if objective != "weighted":
+        return ""
+    if not wishes:
+        return "weighted needs nice_to_have: what a ms, a tok/s or a USD/h is worth"
+    if _RATIO in wishes:
+        return f"weighted cannot weigh {_RATIO}: weigh usd_per_hour and throughput instead"
+    return ""
+
 
 TRUST = ("unknown", "rented", "own")
 """Whose machines nodes are, the most trusted last."""
@@ -130,5 +158,37 @@ class Requirements(Spec):
 
     objective: Objective = "tpot"
     must_have: MustHave = MustHave()
-    nice_to_have: dict[Objective, Positive] = Field(default_factory=dict)
-    """Weights of further wishes, used to rank plans of equal objective."""
+    nice_to_have: dict[Wish, Positive] = Field(default_factory=dict)
+    """Weights of further wishes. They order what a comparison compares, by ratios to the best; with
+    the objective ``weighted`` they are the objective: points for each ms, tok/s or USD/h."""
+
+    @model_validator(mode="after")
+    def _weighable(self) -> Requirements:
+        if wrong := wrong_weights(self.objective, self.nice_to_have):
+            raise ValueError(f"objective {wrong}")
+        return self
+
+    @property
+    def terms(self) -> dict[Wish, float]:
+        """What the objective is the sum of, with weights."""
+        if self.objective == "weighted":
+            return self.nice_to_have
+        return {self.objective: 1.0}
+
+    def points(self, metrics: Metrics) -> dict[Wish, float | None]:
+        """What each term adds to a weighted sum; what is to be large is taken off."""
+        found: dict[Wish, float | None] = {}
+        for name, weight in self.terms.items():
+            metric, _, direction = OBJECTIVES[name]
+            value = getattr(metrics, metric)
+            sign = -1 if direction == "max" else 1
+            found[name] = None if value is None else sign * weight * value
+        return found
+
+    def value(self, metrics: Metrics) -> float | None:
+        """The objective in its own unit; None where a figure is unknown."""
+        if self.objective != "weighted":
+            known: float | None = getattr(metrics, OBJECTIVES[self.objective][0])
+            return known
+        points = [one for one in self.points(metrics).values() if one is not None]
+        return math.fsum(points) if len(points) == len(self.terms) else None

@@ -14,6 +14,7 @@ from planner.core.engine import Engine
 from planner.core.errors import FileProblem
 from planner.core.model import ModelSpec
 from planner.core.quant import QuantScheme
+from planner.core.requirements import wrong_weights
 from planner.files.catalogue import Kind
 from planner.files.document import Document
 from planner.files.keys import did_you_mean
@@ -80,6 +81,8 @@ def check(
     problems += _calibrations(given, document, cards, expanded)
     problems += _same_ids(given, document, cards)
     problems += _lengths(given, document, cards)
+    if wrong := wrong_weights(given.objective, given.nice_to_have):
+        problems.append(document.problem(("objective",), wrong))
     regions = sorted({node.region for node in expanded.nodes})
     for index, region in enumerate(given.must_have.regions or ()):
         if region not in regions:

@@ -12,7 +12,7 @@ from planner.core.finetune import FineTune
 from planner.core.prefix import PrefixCache
 from planner.core.prices import RentKind
 from planner.core.problem import Serving
-from planner.core.requirements import MustHave, Objective
+from planner.core.requirements import MustHave, Objective, Wish
 from planner.core.spec import Spec
 from planner.core.units import (
     Bytes,
@@ -208,7 +208,7 @@ class ScenarioFile(Spec):
     workload: Workload
     objective: Objective = "tpot"
     must_have: MustHave = MustHave()
-    nice_to_have: dict[Objective, Positive] = Field(default_factory=dict)
+    nice_to_have: dict[Wish, Positive] = Field(default_factory=dict)
     serving: Serving = Serving()
     deployment: Deployment = Deployment()
     alternatives: tuple[AlternativeEntry, ...] | None = None

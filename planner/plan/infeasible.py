@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from planner.core.errors import InfeasibleError
 from planner.core.problem import Problem
-from planner.core.requirements import OBJECTIVES, MustHave, Requirements
+from planner.core.requirements import OBJECTIVES, MustHave
 from planner.core.units import show
 from planner.plan.classes import allowed_nodes
 from planner.plan.room import capacity_bytes, needs
@@ -107,7 +107,7 @@ def relaxed_problem(problem: Problem) -> Problem:
         forbid_regions=must.forbid_regions,
         trust=must.trust,
     )
-    requirements = Requirements(objective=problem.requirements.objective, must_have=kept)
+    requirements = problem.requirements.model_copy(update={"must_have": kept})
     return problem.model_copy(update={"requirements": requirements})
 
 
@@ -116,9 +116,7 @@ def with_objective(problem: Problem, metric: str) -> Problem:
     serving = [name for name, (served, *_) in OBJECTIVES.items() if served == metric]
     known = serving and not ("tpot" in metric and problem.workload.output.max_tokens < 2)
     objective = serving[0] if known else problem.requirements.objective
-    requirements = Requirements.model_validate(
-        {"objective": objective, "must_have": problem.requirements.must_have}
-    )
+    requirements = problem.requirements.model_copy(update={"objective": objective})
     return problem.model_copy(update={"requirements": requirements})
 
 

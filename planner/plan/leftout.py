@@ -9,7 +9,7 @@ from planner.core.cluster import Node
 from planner.core.cost.traversal import route
 from planner.core.plan import Plan, Stage
 from planner.core.problem import Problem
-from planner.core.requirements import OBJECTIVES
+from planner.core.requirements import scale
 from planner.core.units import show
 from planner.plan.classes import allowed_nodes
 from planner.plan.predict import predict
@@ -81,7 +81,7 @@ def _away_s(problem: Problem, name: str) -> float:
 
 def _swapped(problem: Problem, solution: Solution, node: Node) -> str:
     """What the plan would come to with the node in the place of another."""
-    _, unit, _ = OBJECTIVES[problem.requirements.objective]
+    _, unit, _ = scale(problem.requirements.objective)
     tried = list(_with(problem, solution.plan, node))
     if not tried:
         return "none of the stages it was tried for fits or can be reached there"

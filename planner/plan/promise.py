@@ -10,7 +10,7 @@ from planner.core.metrics import Metrics, usd_per_million
 from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
-from planner.core.requirements import OBJECTIVES, MustHave
+from planner.core.requirements import MustHave, Wish, scale
 from planner.core.workload import Fixed
 from planner.plan.activity import home_usd_per_hour
 from planner.plan.prompt import Prompt
@@ -48,8 +48,7 @@ def judge(problem: Problem, load: Load, share: float) -> Judge:
     home_usd, batches = share * home_usd_per_hour(problem), len(load.batches)
     bounds_s = _bounds_s(problem.requirements.must_have)
     names = {statistic for _, statistic, _ in bounds_s}
-    if problem.requirements.objective in _LATENCIES:
-        names.add(_LATENCIES[problem.requirements.objective][0])
+    names |= {_LATENCIES[term][0] for term in problem.requirements.terms if term in _LATENCIES}
     wanted = {name: percent for name, percent in STATISTICS.items() if name in names}
     no_gaps = (0.0,) * batches
     behind = Prompt.of(problem, load).behind
@@ -73,7 +72,8 @@ def straight(problem: Problem, load: Load) -> bool:
     """Whether costs are quasi-concave in the criteria.
 
     In waves of equal requests and one group, every time is a weighted sum of them, a rate its
-    inverse, and a price a rent times such a sum. Bounds on latencies cut that off.
+    inverse, and a price a rent times such a sum; times, rents and rates that are taken off make up
+    concave sums. Bounds on latencies cut that off.
     """
     fixed = isinstance(load.workload.prompts, Fixed) and isinstance(load.workload.output, Fixed)
     bounded = _bounds_s(problem.requirements.must_have)
@@ -93,13 +93,12 @@ def worst(problem: Problem) -> bool:
 
 def objective_value(problem: Problem, metrics: Metrics) -> float | None:
     """The objective in its own unit."""
-    value: float | None = getattr(metrics, OBJECTIVES[problem.requirements.objective][0])
-    return value
+    return problem.requirements.value(metrics)
 
 
 def as_cost(problem: Problem, value: float) -> float:
     """A value of the objective as something to be minimised."""
-    return -value if OBJECTIVES[problem.requirements.objective][2] == "max" else value
+    return -value if scale(problem.requirements.objective)[2] == "max" else value
 
 
 def combined(problem: Problem, costs: float, requests_per_s: float, usd_per_hour: float) -> float:
@@ -113,19 +112,36 @@ def combined(problem: Problem, costs: float, requests_per_s: float, usd_per_hour
 def pipeline_cost(problem: Problem, result: Felt, share: float, usd_per_hour: float) -> float:
     """What a pipeline adds to the objective: its share of a mean, its throughput, its price.
 
-    A percentile is that of the pipeline: the worst one's is the plan's.
+    A percentile is that of the pipeline: the worst one's is the plan's. In a weighted sum it counts
+    by its share, as a mean does, which is no more than the worst one's.
     """
-    objective = problem.requirements.objective
-    if objective in _LATENCIES:
-        statistic, name = _LATENCIES[objective]
+    objective, terms = problem.requirements.objective, problem.requirements.terms
+    if objective != "weighted":
+        return _term(problem, objective, result, share, usd_per_hour)
+    return math.fsum(
+        weight
+        * (share if _percentile(term) else 1.0)
+        * _term(problem, term, result, share, usd_per_hour)
+        for term, weight in terms.items()
+    )
+
+
+def _percentile(term: Wish) -> bool:
+    return _LATENCIES.get(term, ("mean", ""))[0] != "mean"
+
+
+def _term(problem: Problem, term: Wish, result: Felt, share: float, usd_per_hour: float) -> float:
+    """What a pipeline adds to one wish."""
+    if term in _LATENCIES:
+        statistic, name = _LATENCIES[term]
         sample = getattr(result, name)
         if statistic == "mean":
             return 1e3 * share * sample["mean"] if "mean" in sample else 0.0
         return 1e3 * float(sample[statistic]) if statistic in sample else 0.0
-    if objective == "usd_per_hour":
+    if term == "usd_per_hour":
         return usd_per_hour
     output = result.requests_per_s * problem.workload.output.mean_tokens
-    if objective == "throughput":
+    if term == "throughput":
         return -output
     return usd_per_million(usd_per_hour, output * problem.deployment.in_use)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.core.choice import seat_open
 from planner.core.problem import Problem
-from planner.core.requirements import OBJECTIVES
+from planner.core.requirements import scale
 from planner.plan.branches import distinct_seats
 from planner.plan.elsewhere import Known, best_with
 from planner.plan.promise import as_cost
@@ -34,7 +34,7 @@ def other_seats(problem: Problem, solution: Solution) -> tuple[Seat, ...]:
 
 
 def _told(problem: Problem, solution: Solution, name: str, best: Known) -> Seat:
-    (cost, plan, _), (_, unit, _) = best, OBJECTIVES[problem.requirements.objective]
+    (cost, plan, _), (_, unit, _) = best, scale(problem.requirements.objective)
     value, same = as_cost(problem, cost), plan.pipelines == solution.plan.pipelines
     ways = " and ".join(" -> ".join(one.nodes) for one in plan.pipelines)
     text = f"{value:.4g} instead of {solution.value:.4g} {unit}, "

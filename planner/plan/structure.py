@@ -191,7 +191,7 @@ class Structure:
     def _variable_costs(self) -> bool:
         """Whether money decides and depends on more than which nodes are rented."""
         must, cluster = self.problem.requirements.must_have, self.problem.cluster
-        money = self.problem.requirements.objective.startswith("usd")
+        money = any(term.startswith("usd") for term in self.problem.requirements.terms)
         money = money or must.usd_per_hour is not None
         money = money or must.usd_per_million_output_tokens is not None
         metered = any(link.usd_per_byte for link in cluster.links)

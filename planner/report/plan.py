@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
-from planner.core.requirements import OBJECTIVES
+from planner.core.requirements import scale
 from planner.plan.solution import Candidate, Solution
 from planner.report import placement
 from planner.report.advice import lines_table, pareto_text
@@ -63,7 +63,8 @@ class PlanReport:
         solution = self.solution
         return {
             "problem_digest": self.problem.digest,
-            "objective": objective_document(self.problem, solution.value),
+            "objective": objective_document(self.problem, solution.value)
+            | {"points": self.problem.requirements.points(solution.prediction.metrics)},
             "bound": {"value": solution.bound, "gap": solution.gap},
             "solver": {
                 "name": solution.solver,
@@ -176,7 +177,7 @@ class PlanReport:
 
     def _choice(self) -> Iterator[RenderableType]:
         problem, solution = self.problem, self.solution
-        metric = OBJECTIVES[problem.requirements.objective][0]
+        metric = scale(problem.requirements.objective)[0]
         many = len(solution.plan.pipelines)
         quants = ", ".join(
             dict.fromkeys(s.quant for p in solution.plan.pipelines for s in p.stages)
@@ -187,7 +188,19 @@ class PlanReport:
         if solution.plan.coordinator is not None:
             yield f"The coordinator sits at {solution.plan.coordinator}."
         yield f"Predicted {label(metric)}: {figure(metric, solution.value)}, {self._proof(metric)}."
+        if problem.requirements.objective == "weighted":
+            yield f"Of that, {self._points()}."
         yield f"{trust(solution.prediction.tier, solution.prediction.error_band)}."
+
+    def _points(self) -> str:
+        """The terms of a weighted sum, each with its weight and what it adds."""
+        wanted, metrics = self.problem.requirements, self.solution.prediction.metrics
+        told = []
+        for name, points in wanted.points(metrics).items():
+            metric = scale(name)[0]
+            value = figure(metric, getattr(metrics, metric))
+            told.append(f"{figure('weighted', points)} for {value} of {label(metric)}")
+        return ", ".join(told)
 
     def _proof(self, metric: str) -> str:
         solution = self.solution
@@ -211,7 +224,7 @@ class PlanReport:
         yield rows
 
     def _candidates(self) -> Table:
-        metric = OBJECTIVES[self.problem.requirements.objective][0]
+        metric = scale(self.problem.requirements.objective)[0]
         shown = {"mean_ttft_ms": ">TTFT", "mean_tpot_ms": ">TPOT", "usd_per_hour": ">USD/h"}
         if metric not in shown:
             shown = {metric: f">{label(metric)}"} | shown
@@ -240,7 +253,7 @@ class PlanReport:
 
 def objective_document(problem: Problem, value: float) -> dict[str, Any]:
     """The objective with what is reached."""
-    _, unit, direction = OBJECTIVES[problem.requirements.objective]
+    _, unit, direction = scale(problem.requirements.objective)
     name = problem.requirements.objective
     return {"name": name, "value": value, "unit": unit, "direction": direction}
 

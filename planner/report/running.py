@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from planner.core.plan import Pipeline, Plan
 from planner.core.problem import Problem
-from planner.core.requirements import OBJECTIVES
+from planner.core.requirements import scale
 from planner.core.units import show
 from planner.plan.solution import Moves, Solution
 from planner.report.tables import duration, figure, grid, label, table
@@ -63,7 +63,7 @@ def moves_text(moves: Moves) -> Iterator[RenderableType]:
 
 def drafts_table(problem: Problem, solution: Solution) -> Table:
     """What every number of drafts would bring, the chosen one marked."""
-    metric = OBJECTIVES[problem.requirements.objective][0]
+    metric = scale(problem.requirements.objective)[0]
     rows = table("", ">drafts", ">tokens a round", ">time of a round", f">{label(metric)}", "")
     for one in solution.drafts:
         rows.add_row(

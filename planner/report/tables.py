@@ -33,6 +33,7 @@ LABELS: Mapping[str, str] = {
     "usd_per_hour": "USD per hour",
     "usd_per_million_output_tokens": "USD per million output tokens",
     "quality": "share of the quality kept",
+    "weighted": "weighted sum",
 }
 
 
@@ -93,7 +94,12 @@ def unit_of(metric: str) -> str:
         return "tok/s"
     if metric in ("request_throughput", "request_goodput"):
         return "req/s"
-    return {"usd_per_hour": "USD/h", "usd_per_million_output_tokens": "USD/Mtok"}.get(metric, "")
+    others = {
+        "usd_per_hour": "USD/h",
+        "usd_per_million_output_tokens": "USD/Mtok",
+        "weighted": "points",
+    }
+    return others.get(metric, "")
 
 
 def label(metric: str) -> str:

@@ -41,6 +41,24 @@ def test_wishes_weigh_by_ratio() -> None:
     assert ranked(heavy, found)[0].name == "fast"
 
 
+def test_a_weighted_sum_orders_by_itself() -> None:
+    """A dollar an hour is worth 30 ms here, whatever the ratios are."""
+    wanted = Requirements(objective="weighted", nice_to_have={"tpot": 1, "usd_per_hour": 30})
+    cheap, fast = (
+        Alternative(
+            name=name,
+            kind="scenario",
+            metrics=Metrics(mean_tpot_ms=tpot, usd_per_hour=usd),
+        )
+        for name, tpot, usd in (("cheap", 40.0, 0.1), ("fast", 20.0, 0.7))
+    )
+    assert [a.name for a in ranked(wanted, [fast, cheap])] == ["fast", "cheap"]
+    dear = fast.model_copy(update={"metrics": Metrics(mean_tpot_ms=20.0, usd_per_hour=0.8)})
+    assert [a.name for a in ranked(wanted, [dear, cheap])] == ["cheap", "fast"]
+    unknown = one("api", 1.0)
+    assert [a.name for a in ranked(wanted, [unknown, dear])] == ["fast", "api"]
+
+
 def test_what_nobody_published_counts_as_worst() -> None:
     fast = Requirements(objective="tpot")
     assert [a.name for a in ranked(fast, [one("api", 1.0), one("mine", 9.0, 50.0)])] == [

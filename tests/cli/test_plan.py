@@ -222,3 +222,27 @@ def test_the_number_of_drafts_is_told_and_goes_all_the_way(scene: Scene) -> None
     refused = scene.planner("simulate", out, "--no-alternatives")
     assert refused.code == 3
     assert "the problem drafts 0 tokens" in refused.stderr
+
+
+def test_a_weighted_sum_is_told_term_by_term(scene: Scene) -> None:
+    wishes = "objective: weighted\nnice_to_have: {tpot: 1, throughput: 0.01, usd_per_hour: 20}\n"
+    path = scene.scenario(wishes)
+    document = scene.planner("plan", path, "--format", "json").document
+    objective, metrics = document["objective"], document["prediction"]
+    assert (objective["name"], objective["unit"]) == ("weighted", "points")
+    assert objective["points"] == {
+        "tpot": metrics["mean_tpot_ms"],
+        "throughput": -0.01 * metrics["output_throughput"],
+        "usd_per_hour": 20 * metrics["usd_per_hour"],
+    }
+    assert objective["value"] == pytest.approx(sum(objective["points"].values()))
+    assert document["bound"]["gap"] == 0
+    said = scene.planner("plan", path).stdout
+    assert said.splitlines()[1].startswith("Predicted weighted sum: ")
+    assert "for 0 USD/h of USD per hour" in said
+    ratio = scene.scenario(
+        "objective: weighted\nnice_to_have: {usd_per_million_output_tokens: 1}\n"
+    )
+    refused = scene.planner("plan", ratio)
+    assert refused.code == 3
+    assert "weighted cannot weigh usd_per_million_output_tokens" in refused.stderr

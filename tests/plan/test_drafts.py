@@ -74,7 +74,7 @@ def check_against_brute_force(world: Problem) -> None:
         assert told[1] == pytest.approx(costs[1], rel=1e-9)
 
 
-@settings(RELAXED, max_examples=8)
+@settings(RELAXED, max_examples=6)
 @given(open_worlds())
 def test_the_number_is_what_brute_force_finds_and_so_is_the_next_best(world: Problem) -> None:
     check_against_brute_force(world)

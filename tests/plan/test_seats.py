@@ -68,7 +68,7 @@ def check_against_brute_force(world: Problem) -> None:
         assert as_cost(world, solution.seats[0].value) == pytest.approx(min(others), rel=1e-9)
 
 
-@settings(RELAXED, max_examples=20)
+@settings(RELAXED, max_examples=12)
 @given(open_worlds())
 def test_the_seat_is_what_brute_force_finds_and_so_is_the_next_best(world: Problem) -> None:
     check_against_brute_force(world)
@@ -81,7 +81,7 @@ def test_the_seat_is_what_brute_force_finds_under_must_haves(world: Problem) -> 
     check_against_brute_force(world)
 
 
-@settings(RELAXED, max_examples=8)
+@settings(RELAXED, max_examples=5)
 @given(open_worlds())
 def test_bounds_of_large_clusters_hold_over_all_seats(world: Problem) -> None:
     costs = []

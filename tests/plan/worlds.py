@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from planner.core.cluster import Link, Node
 from planner.core.problem import Problem, Serving
-from planner.core.requirements import OBJECTIVES, MustHave, Requirements
+from planner.core.requirements import OBJECTIVES, MustHave, Requirements, Wish
 from planner.core.speculation import Speculation
 from planner.core.workload import Closed, Fixed, Workload
 from tests.core.world import device, engine, link, model, problem, quant
@@ -46,11 +46,13 @@ def problems(draw: st.DrawFn, bounds: bool = False) -> Problem:
     if draw(st.booleans()):
         wire = draw(st.sampled_from([16, 8]))
         schemes.append(quant("q4", weight_bits=4.5, wire_bits=wire, lossless=False))
-    objective = draw(st.sampled_from(sorted(OBJECTIVES)))
+    objective = draw(st.sampled_from([*sorted(OBJECTIVES), "weighted"]))
     requirements = Requirements(
         objective=objective,
         must_have=draw(must_haves()) if bounds else MustHave(),
+        nice_to_have=draw(weights()) if objective == "weighted" else {},
     )
+    paced = any(term.endswith("tpot") for term in requirements.terms)
     drafts = Speculation(draft_tokens=2, acceptance=0.6, draft_token=1e-3)
     return problem(
         nodes=nodes,
@@ -74,11 +76,19 @@ def problems(draw: st.DrawFn, bounds: bool = False) -> Problem:
         workload=Workload(
             arrivals=Closed(kind="closed", concurrency=draw(st.integers(1, 4))),
             prompt=Fixed(tokens=draw(st.sampled_from([1, 40]))),
-            output=Fixed(
-                tokens=draw(st.sampled_from([2, 9] if "tpot" in objective else [1, 2, 9]))
-            ),
+            output=Fixed(tokens=draw(st.sampled_from([2, 9] if paced else [1, 2, 9]))),
         ),
     )
+
+
+ADDITIVE: tuple[Wish, ...] = ("tpot", "ttft", "e2el", "throughput", "usd_per_hour")
+"""Wishes of which pipelines side by side bring sums or means."""
+
+
+def weights() -> st.SearchStrategy[dict[Wish, float]]:
+    """One to four wishes with what a unit of each is worth."""
+    worth = st.sampled_from([0.01, 0.3, 1.0, 20.0])
+    return st.dictionaries(st.sampled_from(ADDITIVE), worth, min_size=1, max_size=4)
 
 
 @st.composite
