@@ -224,17 +224,22 @@ class PlanReport:
         yield rows
 
     def _candidates(self) -> Table:
-        metric = scale(self.problem.requirements.objective)[0]
+        wanted = self.problem.requirements
+        metric = scale(wanted.objective)[0]
         shown = {"mean_ttft_ms": ">TTFT", "mean_tpot_ms": ">TPOT", "usd_per_hour": ">USD/h"}
         if metric not in shown:
             shown = {metric: f">{label(metric)}"} | shown
         rows = table("", "plan", *shown.values(), "trade")
         for one in self.solution.candidates:
-            values = (
-                (name, getattr(one.trial or one.prediction.metrics, name), name.endswith("_ms"))
+            said = one.trial or one.prediction.metrics
+            figures = (
+                figure(
+                    name,
+                    wanted.value(said) if name == metric else getattr(said, name),
+                    name.endswith("_ms"),
+                )
                 for name in shown
             )
-            figures = (figure(name, value, unit) for name, value, unit in values)
             rows.add_row("chosen" if one.chosen else "", one.name, *figures, one.trade)
         return rows
 
