@@ -18,6 +18,7 @@ KEYS = [
     "bound",
     "solver",
     "plan",
+    "takeovers",
     "prediction",
     "candidates",
     "limits",
