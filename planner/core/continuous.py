@@ -57,8 +57,10 @@ class ContinuousSchedule(Generic[C]):
         self._waiting: deque[C] = deque()
         self._running: list[list[C]] = [[] for _ in range(groups)]
         self._single = groups == 1
-        self._partial: list[C | None] = [None] * groups
-        """By group: who has a prompt that is not complete; always the one who came last."""
+        self._partial: C | None = None
+        """Who has a prompt of which more is to be sent, in no group yet; always who came last."""
+        self._sent = self._flying = 0
+        """Tokens of that prompt that were sent, and pieces of it that are under way."""
         self._under_way = [0] * groups
         self._steps = [0] * groups
         self._phase = [[0] * 2 * pool.block_tokens for _ in range(groups)]
@@ -68,7 +70,8 @@ class ContinuousSchedule(Generic[C]):
     @property
     def seated(self) -> list[C]:
         """Sequences that run, group by group."""
-        return [sequence for group in self._running for sequence in group]
+        partial = () if self._partial is None else (self._partial,)
+        return [*(sequence for group in self._running for sequence in group), *partial]
 
     @property
     def waiting(self) -> list[C]:
@@ -78,7 +81,8 @@ class ContinuousSchedule(Generic[C]):
     @property
     def occupied(self) -> int:
         """How many run."""
-        return len(self._running[0]) if self._single else sum(map(len, self._running))
+        decoding = len(self._running[0]) if self._single else sum(map(len, self._running))
+        return decoding if self._partial is None else decoding + 1
 
     @property
     def fault(self) -> str | None:
@@ -93,12 +97,14 @@ class ContinuousSchedule(Generic[C]):
     @property
     def idle(self) -> bool:
         """Whether nobody waits and nothing runs."""
-        return not self._waiting and not any(self._running)
+        return not self._waiting and self._partial is None and not any(self._running)
 
     def admits(self, group: int = 0) -> bool:
         """Whether somebody waits for whom a step of a group now would have room."""
         waiting = self._waiting
-        return bool(waiting) and self._fits(waiting[0], self._left(group)) is not None
+        if not waiting or self._partial is not None:
+            return False
+        return self._fits(waiting[0], self._left(group)) is not None
 
     def add(self, sequence: C) -> None:
         """Puts a sequence at the end of the line."""
@@ -123,7 +129,7 @@ class ContinuousSchedule(Generic[C]):
         self.pool.clear()
         self._waiting.clear()
         self._running = [[] for _ in range(groups)]
-        self._partial = [None] * groups
+        self._partial, self._sent, self._flying = None, 0, 0
         self._under_way = [0] * groups
         self._phase = [[0] * 2 * block for _ in range(groups)]
         return everyone
@@ -135,6 +141,8 @@ class ContinuousSchedule(Generic[C]):
         for piece in job.pieces:
             if piece.completes:
                 self._count(piece.sequence, piece.sequence.known_tokens, 1)
+            elif piece.sequence is self._partial:
+                self._flying -= 1
 
     def next_jobs(self) -> list[Job[C]]:
         """A step for every group that has none under way."""
@@ -152,7 +160,7 @@ class ContinuousSchedule(Generic[C]):
 
         ``most`` at most; none where somebody is to be admitted first, or a prompt goes on.
         """
-        if self._partial[group] is not None or (self._waiting and self.admits(group)):
+        if self._partial is not None or (self._waiting and self.admits(group)):
             return 0
         running, free, block = len(self._running[group]), self.pool.free, self.pool.block_tokens
         steps = block * (free // running)
@@ -200,22 +208,26 @@ class ContinuousSchedule(Generic[C]):
     def _forget(self, sequence: C) -> None:
         """Gives back what a sequence that does not run any more had."""
         computed = sequence.computed_tokens
-        if self._partial[sequence.group] is sequence:
-            self._partial[sequence.group] = None
+        if self._partial is sequence:
+            self._partial = None
         else:
             self._count(sequence, computed, -1)
         self.pool.give_back(sequence.owner, computed)
 
     def _preempt(self, group: int) -> None:
-        """Sends the sequence that came last back to the head of the line."""
-        victim = self._running[group].pop()
+        """Sends the sequence that came last back to the head of the line.
+
+        Of those that are not under way: a prompt whose pieces are is left alone.
+        """
+        partial = None if self._flying else self._partial
+        victim = self._running[group].pop() if partial is None else partial
         self._forget(victim)
         self._waiting.appendleft(victim)
         self.preempted.append(victim)
 
     def _left(self, group: int) -> int:
         """Tokens of a step's budget that decoding leaves."""
-        return self._budget - len(self._running[group]) + (self._partial[group] is not None)
+        return self._budget - len(self._running[group])
 
     def _step(self, group: int) -> Job[C] | None:
         running, pool = self._running[group], self.pool
@@ -225,16 +237,12 @@ class ContinuousSchedule(Generic[C]):
                 self._preempt(group)
                 needed = self._needed(group)
             pool.take(needed)
-        partial = self._partial[group]
+        partial, decoding = self._partial, tuple(running)
+        budget = self._budget - len(decoding)
         pieces: list[Piece[C]] = []
-        if partial is None:
-            decoding = tuple(running)
-            budget = self._budget - len(running)
-        else:
-            decoding = tuple(running[:-1])
-            budget = self._budget - len(decoding)
-            budget -= self._go_on(partial, budget, pieces)
-        if self._waiting and not self.preempted:
+        if partial is not None:
+            budget -= self._go_on(group, partial, budget, pieces)
+        if self._waiting and self._partial is None and not self.preempted:
             self._admit(group, budget, pieces)
         if not decoding and not pieces:
             return None
@@ -243,18 +251,27 @@ class ContinuousSchedule(Generic[C]):
         self._under_way[group] += 1
         return Job("prefill" if pieces else "decode", group, decoding, tuple(pieces))
 
-    def _go_on(self, partial: C, budget: int, pieces: list[Piece[C]]) -> int:
-        """Tokens of a prompt's next piece; it is preempted where there are no blocks for it."""
-        group, pool, computed = partial.group, self.pool, partial.computed_tokens
-        tokens = min(partial.known_tokens - computed, budget)
-        blocks = pool.holding(computed + tokens) - pool.holding(computed)
+    def _go_on(self, group: int, partial: C, budget: int, pieces: list[Piece[C]]) -> int:
+        """Tokens of a prompt's next piece, also while earlier ones are under way.
+
+        It is preempted where there are no blocks for it.
+        """
+        pool, sent = self.pool, self._sent
+        tokens = min(partial.known_tokens - sent, budget)
+        blocks = pool.holding(sent + tokens) - pool.holding(sent)
         if blocks > pool.free:
-            self._preempt(group)
+            if not self._flying:
+                self._preempt(group)
             return 0
         pool.take(blocks)
-        done = computed + tokens == partial.known_tokens
-        self._partial[group] = None if done else partial
-        pieces.append(Piece(partial, computed, tokens, done))
+        partial.group, self._sent = group, sent + tokens
+        done = self._sent == partial.known_tokens
+        if done:
+            self._partial = None
+            self._running[group].append(partial)
+        else:
+            self._flying += 1
+        pieces.append(Piece(partial, sent, tokens, done))
         return tokens
 
     def _admit(self, group: int, budget: int, pieces: list[Piece[C]]) -> None:
@@ -274,12 +291,13 @@ class ContinuousSchedule(Generic[C]):
             self.reused_tokens += cached
             tokens = known - cached
             done = tokens <= budget
-            if not done:
+            if done:
+                self._running[group].append(sequence)
+            else:
                 tokens = budget
-                self._partial[group] = sequence
+                self._partial, self._sent, self._flying = sequence, cached + tokens, 1
             pool.take(-(-(cached + tokens) // block) - hit)
             sequence.cached_tokens, sequence.group = cached, group
-            self._running[group].append(sequence)
             pieces.append(Piece(sequence, cached, tokens, done))
             budget -= tokens
 

@@ -146,3 +146,42 @@ def test_blocks_are_those_that_the_sequences_hold(
             break
     assert all(sequence.left == 0 for sequence in everyone)
     assert pool.free == pool.blocks
+
+
+def test_pieces_of_a_prompt_are_under_way_in_several_groups_at_once() -> None:
+    """vLLM advances a prompt when a piece is sent, so that the next step takes the next one."""
+    rules = ContinuousSchedule[Asked](8, 3, 16, KvPool(40, 4))
+    long, short = Asked(0, 40, 3), Asked(1, 5, 3)
+    rules.add(long)
+    rules.add(short)
+    jobs = rules.next_jobs()
+    told = [
+        (job.group, piece.sequence.name, piece.cached_tokens, piece.tokens, piece.completes)
+        for job in jobs
+        for piece in job.pieces
+    ]
+    assert told == [
+        (0, 0, 0, 16, False),
+        (1, 0, 16, 16, False),
+        (2, 0, 32, 8, True),
+        (2, 1, 0, 5, True),
+    ]
+    for job in jobs:
+        compute(rules, job)
+    (after,) = rules.next_jobs()
+    assert (after.group, [one.name for one in after.sequences]) == (2, [0, 1])
+    assert rules.pool.free == 40 - 11 - 2
+
+
+def test_a_prompt_whose_pieces_are_under_way_is_not_preempted() -> None:
+    """Two pieces are sent, then there are no blocks: it waits for both before it begins anew."""
+    rules = ContinuousSchedule[Asked](8, 2, 8, KvPool(10, 4))
+    rules.add(Asked(0, 30, 3))
+    first, second = rules.next_jobs()
+    rules.pool.take(rules.pool.free)
+    compute(rules, first)
+    assert rules.next_jobs() == []
+    assert rules.preempted == []
+    compute(rules, second)
+    assert rules.next_jobs() == []
+    assert [one.name for one in rules.preempted] == [0]
