@@ -74,6 +74,8 @@ class RequestRecord:
     """Why it failed."""
     delivered: int | None = None
     """Output tokens so far where ``token_s`` does not hold them all."""
+    begun_s: float | None = None
+    """When its first job began; None where nobody looked."""
 
     @property
     def output_tokens(self) -> int:

@@ -25,6 +25,7 @@ from planner.report.tables import (
     LABELS,
     bar,
     cost_rows,
+    duration,
     figure,
     grid,
     missed_text,
@@ -61,6 +62,13 @@ _RATES = (
     "availability",
 )
 _BUSIEST = 6
+_SPENT = {
+    "tokenising": "tokenising",
+    "waiting": "waiting for its first job",
+    "prompt": "until the first token",
+    "answer": "until the last token",
+    "lost nodes": "standing still for lost nodes",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,8 @@ class Target:
     events: Mapping[str, int] = field(default_factory=dict)
     prefix_tokens: tuple[int, int] = (0, 0)
     """Tokens looked up in prefix caches and found there, over all replications."""
+    spent_s: Mapping[str, float] = field(default_factory=dict)
+    """Where the time of a request went, in the mean."""
     recoveries: Sequence[Recovery] = ()
     """Lost stages that came to work again, over all replications."""
     verification: VerificationCost | None = None
@@ -115,6 +125,7 @@ class Target:
             "prefix_cache": dict(
                 zip(("asked_tokens", "found_tokens"), self.prefix_tokens, strict=True)
             ),
+            "latency_parts_ms": {name: 1e3 * time_s for name, time_s in self.spent_s.items()},
             "recoveries": [
                 {
                     "node": one.node,
@@ -294,6 +305,7 @@ def _felt(target: Target, replications: int) -> Iterator[RenderableType]:
         )
         if latency:
             yield f"  95 % intervals of the means: {latency}"
+    yield from _spent(target)
     yield ""
     yield "Cost"
     if target.lines:
@@ -303,6 +315,21 @@ def _felt(target: Target, replications: int) -> Iterator[RenderableType]:
     for name, value in cost_rows(target.cost):
         costs.add_row(f"  {name}", value)
     yield costs
+
+
+def _spent(target: Target) -> Iterator[RenderableType]:
+    """Where the time of a request went, from its arrival to its last token."""
+    whole_s = sum(target.spent_s.values())
+    if not whole_s:
+        return
+    yield ""
+    yield f"Where the {duration(whole_s)} of a request went"
+    rows = grid("<", ">", ">", "<")
+    for name, time_s in target.spent_s.items():
+        if time_s > 0:
+            share = time_s / whole_s
+            rows.add_row(f"  {_SPENT[name]}", duration(time_s), f"{share:.1%}", bar(share))
+    yield rows
 
 
 def _interval(target: Target, metric: str) -> str:

@@ -16,6 +16,7 @@ from planner.sim.lane import Schedule
 from planner.sim.network import Network, Server
 from planner.sim.result import Visit
 from planner.sim.served import Served, batches_of
+from planner.sim.spent import begin
 from planner.sim.way import Way
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class HopLane:
         if self.run.failover.stopped(self.index):
             return
         jobs = self.schedule.next_jobs()
+        begin(jobs, self.now())
         for sequence in self.schedule.preempted:
             sequence.begin_anew()
             self.run.failover.counts["preemptions"] += 1

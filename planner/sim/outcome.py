@@ -11,6 +11,7 @@ from planner.core.cost.verification import verification_cost
 from planner.core.metrics import summarise
 from planner.sim.accounts import activity, audits, busy_shares
 from planner.sim.result import EVENTS, SimResult
+from planner.sim.spent import spent_s
 
 if TYPE_CHECKING:
     from planner.sim.simulate import Run
@@ -49,6 +50,7 @@ def outcome(run: Run) -> SimResult:
         event_count=run.happened,
         broken=tuple(_broken(run)),
         presence_s=run.presence_s,
+        spent_s=spent_s(counted, run.failover.recoveries, run.problem.engine.request_s),
         stage_busy=stages,
         link_busy=links,
         most_seated=tuple(lane.most_seats for lane in run.lanes),

@@ -71,6 +71,8 @@ class SimResult:
     """Invariants that the run itself saw broken, in words; none in a correct simulator."""
     presence_s: float = 0.0
     """Requests in the system, integrated over time."""
+    spent_s: dict[str, float] = field(default_factory=dict)
+    """Where the time of completed requests went, in the mean; the parts sum up to their E2EL."""
     prefix_tokens: tuple[int, int] = (0, 0)
     """Tokens that were looked up in prefix caches, and those of them that were found."""
     recoveries: tuple[Recovery, ...] = ()

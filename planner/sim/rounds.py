@@ -24,6 +24,7 @@ from planner.sim.pace import Load, Pace
 from planner.sim.row import Row
 from planner.sim.rows import Rows
 from planner.sim.served import Served
+from planner.sim.spent import begin
 from planner.sim.track import Flight, Track
 
 if TYPE_CHECKING:
@@ -176,12 +177,12 @@ class RoundLane:
                 if self.row is not None:
                     return
             self.newcomers = False
-        schedule = self.schedule
-        jobs = schedule.next_jobs()
+        schedule, jobs = self.schedule, self.schedule.next_jobs()
         if schedule.preempted:
             self._begin_anew(schedule.preempted)
         if not jobs:
             return
+        begin(jobs, now_s)
         if schedule.occupied > self.most_seats:
             self.most_seats = schedule.occupied
         if len(jobs) == 1 and self.coalesces and not self.flights:

@@ -161,8 +161,11 @@ def check_equal(coalesced: SimResult, exact: SimResult) -> None:
         (coalesced.link_busy, exact.link_busy),
         (coalesced.away_s, exact.away_s),
         (coalesced.starting_s, exact.starting_s),
+        (coalesced.spent_s, exact.spent_s),
     ):
         assert mine == close(its, rel=1e-9, abs=1e-9)
+    if coalesced.metrics.mean_e2el_ms is not None:
+        assert sum(coalesced.spent_s.values()) == close(coalesced.metrics.mean_e2el_ms / 1e3)
     for mine, its in zip(coalesced.recoveries, exact.recoveries, strict=True):
         assert (mine.pipeline, mine.stage, mine.node) == (its.pipeline, its.stage, its.node)
         times = (its.lost_s, its.detected_s, its.recovered_s)
