@@ -264,22 +264,29 @@ def simulated_spans(visits: Iterable[Visit]) -> Iterator[Span]:
 
 
 def measured_spans(problem: Problem, plan: Plan, measurement: Measurement) -> Iterator[Span]:
-    """What stages and coordinator noted; a way ends when its receiver takes the job up."""
+    """What stages and coordinator noted; a way ends when its receiver takes the job up.
+
+    Steps stand where they were made, ways between the nodes of the plan.
+    """
     home = problem.cluster.coordinator
-    stages = iter(measurement.stages)
     for index, pipeline in enumerate(plan.pipelines):
         served = measurement.requests[index]
         places = [home, *pipeline.nodes, home]
-        logs = [
-            measurement.coordinator[index],
-            *(next(stages).steps for _ in pipeline.stages),
-            measurement.returned[index],
-        ]
-        for node, log in zip(pipeline.nodes, logs[1:], strict=False):
-            for step in log:
+        logs = [measurement.coordinator[index]]
+        for stage in pipeline.stages:
+            held = [
+                run
+                for run in measurement.stages
+                if (run.pipeline, run.stage.start) == (index, stage.start)
+            ]
+            made = [(run.stage.node, step) for run in held for step in run.steps]
+            made.sort(key=lambda one: one[1].received_s)
+            logs.append([step for _, step in made])
+            for node, step in made:
                 if step.job in served:
                     times_s = (step.received_s, step.computed_s)
                     yield Span(node, step.job, step.phase, served[step.job], *times_s)
+        logs.append(measurement.returned[index])
         for (src, dst), (sent, received) in zip(pairwise(places), pairwise(logs), strict=True):
             left_s = {step.job: step.computed_s for step in sent}
             for step in received:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +16,10 @@ from planner.core.errors import FileProblem, InvalidFileError, RunError
 from planner.core.plan import Stage
 from planner.run.frames import PeerLostError, control, encode, read_control, send_all, send_some
 from planner.run.places import Place, Process
+from planner.run.steps import Step
 
+_MOST_STEPS = 2**18
+"""Kept of what a worker did, the latest ones: a service may run for months."""
 START_S = 300.0
 """How long a worker may take to start and load."""
 
@@ -41,6 +46,12 @@ class Worker:
     """When it last said something."""
     busy_s: float = 0.0
     """How long it has been at its job, as it said then."""
+    steps: deque[tuple[Post, Step]] = field(default_factory=lambda: deque(maxlen=_MOST_STEPS))
+    """What it said that it did, and at which stage, on the clock of its host."""
+    ahead_s: float = 0.0
+    """How far that clock is ahead of this one's, by the quickest sign of life so far."""
+    _asked_s: float = -math.inf
+    _quickest_s: float = math.inf
     overheard: Callable[[Worker, dict[str, Any]], None] | None = None
     """Hears of everything that it says, whoever waits for it."""
 
@@ -90,6 +101,10 @@ class Worker:
         self.heard_s = time.monotonic()
         if "beat" in message:
             self.busy_s = message["busy_s"]
+            self._compare_clocks(message["clock_s"])
+        did = message.get("steps", message.get("did", ()))
+        if self.post is not None:
+            self.steps.extend((self.post, Step(*step)) for step in did)
         if "error" in message:
             error = message["error"]
             if error["problems"]:
@@ -101,8 +116,14 @@ class Worker:
             self.overheard(self, message)
         return message
 
+    def _compare_clocks(self, theirs_s: float) -> None:
+        took_s = self.heard_s - self._asked_s
+        if took_s < self._quickest_s:
+            self._quickest_s, self.ahead_s = took_s, theirs_s - self._asked_s - took_s / 2
+
     def beat(self) -> None:
         """Asks it for a sign of life, without waiting."""
+        self._asked_s = time.monotonic()
         with contextlib.suppress(PeerLostError):
             send_some(self.control, encode(control({"beat": 1})))
 

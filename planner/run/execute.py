@@ -26,6 +26,7 @@ from planner.run.measurement import Measurement, measured
 from planner.run.oversight import Oversight
 from planner.run.places import Place
 from planner.run.prompts import Prompt
+from planner.run.reports import report
 from planner.run.settings import Settings
 from planner.run.shape import same_shape
 
@@ -83,7 +84,7 @@ def execute(
     check(problem, plan, opened.config)
     drafting = open_draft(problem, draft)
     if oversight is not None:
-        _refuse_unverifiable(problem)
+        refuse_unverifiable(problem)
     tokenizer = opened.tokenizer()
     prompts = _prompts(requests, texts, opened.config, temperature, top_p, seed)
     settings = settings_of(problem, plan, checkpoint, threads, device, seed, places is None)
@@ -99,7 +100,7 @@ def execute(
         inspection = Inspection(fleet, oversight, session) if oversight else None
         session.run(prompts, problem.workload.concurrency)
         verified = inspection.finish() if inspection is not None else None
-        reports = fleet.steps()
+        reports = report(fleet)
     outcome = measured(problem, fleet, session, reports, drafts)
     records = [session.records[prompt.id] for prompt in prompts]
     texts_of = {key: tokenizer.decode(ids) for key, ids in session.outputs.items()}
@@ -135,7 +136,7 @@ def stages(plan: Plan) -> list[Stage]:
     return [stage for pipeline in plan.pipelines for stage in pipeline.stages]
 
 
-def _refuse_unverifiable(problem: Problem) -> None:
+def refuse_unverifiable(problem: Problem) -> None:
     """Raises RunError where receipts cannot say what happened."""
     if "int8" in wires(problem).values():
         raise RunError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import secrets
 import socket
@@ -26,14 +25,12 @@ from planner.run.outlet import Line, Outlet
 from planner.run.places import Here, Place, UnreachableError
 from planner.run.rehearsal import Rehearsed, in_turn
 from planner.run.settings import Settings
-from planner.run.steps import Step
 from planner.run.transport import Channel, LinkShape, Listener, connect
 
 if TYPE_CHECKING:
     from planner.run.inspection import Inspection
 
 _STOP_S = 5.0
-_CLOCK_EXCHANGES = 8
 _CALL_AGAIN_S = 0.5
 """After which a node that did not answer is called again."""
 
@@ -66,7 +63,8 @@ class Fleet:
         self.secret, self.depot, self.home = secrets.token_hex(16), Depot(self), cluster.coordinator
         self._home = Here()
         self._places = places
-        self._spawned: list[Worker] = []
+        self.spawned: list[Worker] = []
+        """All that were ever started."""
         self.kernels: dict[tuple[str, str], dict[str, Any]] = {}
         """Kernels that won the race, by host and quantization."""
         self._epochs = itertools.count(1)
@@ -98,36 +96,6 @@ class Fleet:
         return [
             self.holders[index, stage] for stage in range(len(self.plan.pipelines[index].stages))
         ]
-
-    def steps(self) -> dict[Post, list[Step]]:
-        """What was done at every stage, by the workers that are still there."""
-        done: dict[Post, list[Step]] = {}
-        for worker in self.workers:
-            if worker.post is not None:
-                with contextlib.suppress(WorkerLostError):
-                    steps = worker.ask({"report": True}, "steps", _STOP_S)["steps"]
-                    ahead_s = self._ahead_s(worker)
-                    mine = [Step(*step).after(ahead_s) for step in steps]
-                    done.setdefault(worker.post, []).extend(mine)
-        for steps in done.values():
-            steps.sort(key=lambda step: step.received_s)
-        return done
-
-    def _ahead_s(self, worker: Worker) -> float:
-        """How far the clock of a worker's host is ahead of this one's.
-
-        By the exchange that took least time, as NTP has it (RFC 5905): wrong by at most half of
-        that time.
-        """
-        if worker.place.host == self._home.host:
-            return 0.0
-        found = []
-        for _ in range(_CLOCK_EXCHANGES):
-            asked_s = time.monotonic()
-            theirs_s = worker.ask({"beat": 1}, "clock_s", _STOP_S)["clock_s"]
-            took_s = time.monotonic() - asked_s
-            found.append((took_s, theirs_s - asked_s - took_s / 2))
-        return float(min(found)[1])
 
     def _start(self) -> None:
         """Has a worker on every node of the plan, holding what it should.
@@ -188,7 +156,7 @@ class Fleet:
         worker = Worker(node, place, place.start(self.settings.threads))
         if self.inspection is not None:
             worker.overheard = self.inspection.hear
-        self._spawned.append(worker)
+        self.spawned.append(worker)
         return worker
 
     def respawn(self, node: str, given_up: Callable[[], bool]) -> Worker | None:
@@ -336,7 +304,7 @@ class Fleet:
         deadline_s = time.monotonic() + patience_s
         for worker in self.workers:
             worker.process.ended(max(0.0, deadline_s - time.monotonic()))
-        for worker in self._spawned:
+        for worker in self.spawned:
             if not worker.process.ended():
                 worker.process.kill()
             worker.process.close()

@@ -13,12 +13,12 @@ from planner.core.drift import Speeds
 from planner.core.metrics import RequestRecord
 from planner.core.plan import Plan, Stage
 from planner.core.problem import Problem
-from planner.run.crew import Post
 from planner.run.drafts import Tally
 from planner.run.driver import Session
 from planner.run.fleet import Fleet
 from planner.run.losses import Absence, Recovered
 from planner.run.oversight import Verified
+from planner.run.reports import Report, of_stage
 from planner.run.steps import Hop, Step, hops
 
 
@@ -84,7 +84,7 @@ def measured(
     problem: Problem,
     fleet: Fleet,
     session: Session,
-    reports: Mapping[Post, Sequence[Step]],
+    reports: Report,
     drafts: Sequence[MeasuredStep] = (),
 ) -> Measurement:
     """What came of a session that has ended, in the order of arrival; nothing is spelt yet.
@@ -121,32 +121,34 @@ def measured(
     )
 
 
-def stage_runs(
-    fleet: Fleet, reports: Mapping[Post, Sequence[Step]], origin_s: float
-) -> list[StageRun]:
-    """What the stages report, on a clock that starts at ``origin_s``."""
+def stage_runs(fleet: Fleet, reports: Report, origin_s: float) -> list[StageRun]:
+    """What the stages report, on a clock that starts at ``origin_s``, by who held them."""
+    holders = {(post, worker.node): worker for post, worker in fleet.holders.items()}
+    past = {(post, worker.node): worker for worker in fleet.spawned for post, _ in worker.steps}
     return [
         StageRun(
             pipeline=post[0],
-            stage=fleet.stage(post),
+            stage=fleet.stage(post).model_copy(update={"node": node}),
             weight_bytes=worker.weight_bytes,
             cache_bytes=worker.cache_bytes,
             kernels=worker.kernels,
-            steps=[s.after(origin_s) for s in reports.get(post, ()) if s.received_s >= origin_s],
+            steps=[
+                step.after(origin_s)
+                for step in reports.get((post, node), ())
+                if step.received_s >= origin_s
+            ],
         )
-        for post, worker in sorted(fleet.holders.items())
+        for (post, node), worker in sorted((past | holders).items(), key=lambda one: one[0])
     ]
 
 
-def hop_runs(
-    cluster: Cluster, plan: Plan, session: Session, reports: Mapping[Post, Sequence[Step]]
-) -> list[HopRun]:
+def hop_runs(cluster: Cluster, plan: Plan, session: Session, reports: Report) -> list[HopRun]:
     """Every hop of every pipeline, from the coordinator through the stages and back to it."""
     runs = []
     for index, (pipeline, own) in enumerate(
         zip(plan.pipelines, session.desk.coordination, strict=True)
     ):
-        stages = (reports.get((index, stage), ()) for stage in range(len(pipeline.stages)))
+        stages = (of_stage(reports, (index, stage)) for stage in range(len(pipeline.stages)))
         logs = [own.sent, *stages, own.returned]
         route = [cluster.coordinator, *pipeline.nodes, cluster.coordinator]
         for (src, dst), (sent, received) in zip(pairwise(route), pairwise(logs), strict=True):

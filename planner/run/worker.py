@@ -193,7 +193,8 @@ class Worker:
         if "beat" in message:
             since_s = self._busy_since_s
             busy_s = 0.0 if since_s is None else time.monotonic() - since_s
-            self._tell({"beat": message["beat"], "busy_s": busy_s, "clock_s": time.monotonic()})
+            said = {"beat": message["beat"], "busy_s": busy_s, "clock_s": time.monotonic()}
+            self._tell(said | {"did": self._told()})
         elif "load" in message:
             self._next(message["load"])
         elif "connect" in message:
@@ -202,11 +203,15 @@ class Worker:
             order = message["replay"]
             self._tell({"replaying": self._outlet.replay(order["live"], order["as_sent"])})
         elif "report" in message:
-            self._tell({"steps": list(self._steps)})
+            self._tell({"steps": self._told()})
         elif not {"audit", "hold", "gauge", "pace", "pull"}.isdisjoint(message):
             self._next(message)
         else:
             self._testimony.answer(message)
+
+    def _told(self) -> list[Step]:
+        """What it did since it last said so: a worker that is lost has told nearly all of it."""
+        return [self._steps.popleft() for _ in range(len(self._steps))]
 
     def _connect(self, order: dict[str, Any]) -> None:
         """Leads the results to another process; says so, or that nobody is there."""

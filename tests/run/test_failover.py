@@ -76,9 +76,14 @@ def check_whole(folder: Path, measured: Measurement) -> None:
 @pytest.mark.slow
 def test_hot_standbys_take_over_from_the_first_and_the_last_stage(folder: Path) -> None:
     chosen = plan(spare("w2", 0), spare("w3", 1))
-    measured = run(folder, world(4), chosen, Loss("w1", 0.1), Loss("w0", 0.4))
+    measured = run(folder, world(4), chosen, Loss("w1", 0.5), Loss("w0", 0.9))
     check_whole(folder, measured)
     assert {one.node: one.replacement for one in measured.recoveries} == {"w1": "w3", "w0": "w2"}
+    done = {run.stage.node: len(run.steps) for run in measured.stages}
+    assert set(done) == {"w0", "w1", "w2", "w3"}
+    assert all(done.values()), "those that were killed had told what they did"
+    steps = sum(len(run.steps) for run in measured.stages if run.stage.start == 0)
+    assert steps > 0.5 * OUTPUT
     for one in measured.recoveries:
         assert 0 <= one.found_s - one.lost_s < 1.0
         assert 0 < one.recovered_s - one.found_s < 2.0
