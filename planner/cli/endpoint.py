@@ -16,6 +16,7 @@ from planner.core.problem import Problem
 from planner.files.inventory import split_address
 
 if TYPE_CHECKING:
+    from planner.run.oversight import Oversight, Verified
     from planner.run.places import Place
 
 
@@ -62,8 +63,12 @@ def serve_at(
     threads: int | None = None,
     places: Mapping[str, Place] | None = None,
     draft: Path | None = None,
+    oversight: Oversight | None = None,
 ) -> None:
-    """Serves until interrupted; says on stderr when requests are taken."""
+    """Serves until interrupted; says on stderr when requests are taken.
+
+    With ``oversight`` it also says at the end what receipts and audits came to.
+    """
     with serving_needed("planner run --serve"):
         from planner.run import serving
     end_on_sigterm()
@@ -73,6 +78,12 @@ def serve_at(
 
         def ready() -> None:
             console.note(f"serving {name} at http://{host}:{port}/v1")
+
+        def told(found: Verified) -> None:
+            from planner.report.verified import verification_terms
+
+            for line in verification_terms(found, None, 0.0).text():
+                console.note(line)
 
         door = serving.Door(listener, api_key, name, queue)
         serving.serve(
@@ -84,5 +95,7 @@ def serve_at(
             seed=seed,
             places=places,
             draft=draft,
+            oversight=oversight,
+            verified=told,
             ready=ready,
         )

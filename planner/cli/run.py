@@ -148,13 +148,13 @@ def run(
         from planner.cli.cluster import on_ray
 
         places = context.with_resource(on_ray(job.plan, model, threads, ray_address))
+    oversight = oversight_of(job.problem, planned, manifest, model, receipts, thresholds)
     if serve is not None:
         from planner.cli.endpoint import serve_at
 
-        door = (api_key, queue, job.seed, threads, places, guesser)
+        door = (api_key, queue, job.seed, threads, places, guesser, oversight)
         serve_at(serve, job.problem, job.plan, model, *door)
         return
-    oversight = oversight_of(job.problem, planned, manifest, model, receipts, thresholds)
     with console.progress(f"running {len(job.requests)} requests"):
         measurement = runtime.execute(
             job.problem,

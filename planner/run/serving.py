@@ -16,9 +16,17 @@ from planner.run.chat import chat_template
 from planner.run.checkpoint import open_checkpoint
 from planner.run.drafting import guesser, open_draft
 from planner.run.driver import Session
-from planner.run.execute import check, require_packages, settings_of, warm_up
+from planner.run.execute import (
+    check,
+    refuse_unverifiable,
+    require_packages,
+    settings_of,
+    warm_up,
+)
 from planner.run.fleet import Fleet
+from planner.run.inspection import Inspection
 from planner.run.losses import Care
+from planner.run.oversight import Oversight, Verified
 from planner.run.places import Place
 from planner.run.service import OnEnd, OnToken, Service
 from planner.run.telemetry import Telemetry
@@ -51,17 +59,24 @@ def serve(
     seed: int = 0,
     places: Mapping[str, Place] | None = None,
     draft: Path | None = None,
+    oversight: Oversight | None = None,
+    verified: Callable[[Verified], None] = lambda _: None,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves a plan until SIGINT or SIGTERM; ``ready`` is called once requests are taken.
 
     Without ``places`` the stages run on this host and the links are imitated. ``draft`` is the
-    checkpoint of the plan's draft model, where it has one. Raises RunError, InvalidFileError.
+    checkpoint of the plan's draft model, where it has one. ``oversight`` has stages sign what they
+    do, and audits it; ``verified`` hears at the end what came of that. Raises RunError,
+    InvalidFileError.
     """
     require_packages()
     opened = open_checkpoint(checkpoint)
     check(problem, plan, opened.config)
     drafting = open_draft(problem, draft)
+    if oversight is not None:
+        refuse_unverifiable(problem)
+    inspections: list[Inspection] = []
     tokenizer, template = opened.tokenizer(), chat_template(checkpoint)
     settings = settings_of(problem, plan, checkpoint, threads, device, seed, places is None)
     seats = sum(pipeline.max_num_seqs for pipeline in plan.pipelines)
@@ -74,9 +89,12 @@ def serve(
 
         def make(on_token: OnToken, on_end: OnEnd) -> Session:
             care = Care(problem)
-            return Session(
+            session = Session(
                 fleet, plan, tokenizer, on_token, on_end=on_end, care=care, guesser=guesses
             )
+            if oversight is not None:
+                inspections.append(Inspection(fleet, oversight, session))
+            return session
 
         service = Service(make, seats=seats, slot_tokens=settings.slot_tokens, most_waiting=waiting)
         web = Web(service, model, door.api_key, Telemetry(door.name, seats))
@@ -88,4 +106,8 @@ def serve(
             server_header=False,
             timeout_graceful_shutdown=5,
         )
-        uvicorn.Server(config).run([door.listener])
+        try:
+            uvicorn.Server(config).run([door.listener])
+        finally:  # a signal that ended it is raised anew
+            for inspection in inspections:
+                verified(inspection.finish())

@@ -210,11 +210,12 @@ def test_the_workload_is_that_of_the_manifest_unless_told(scene: Scene) -> None:
 
 
 @pytest.mark.slow
-def test_an_endpoint_that_is_stopped_leaves_nothing_behind(scene: Scene) -> None:
-    path = two_stages(scene)
+def test_an_endpoint_that_is_stopped_leaves_nothing_but_its_receipts(scene: Scene) -> None:
+    path, log = two_stages(scene), scene.folder / "log"
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
     words = [sys.executable, "-m", "planner", "run", str(path), "--serve", f"127.0.0.1:{port}"]
+    words += ["--receipts", str(log), "--audit", "100"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said = process.stderr.readline()
@@ -226,7 +227,10 @@ def test_an_endpoint_that_is_stopped_leaves_nothing_behind(scene: Scene) -> None
         connection.close()
         assert answer["usage"]["completion_tokens"] == 3
         process.send_signal(signal.SIGTERM)
-        assert "Traceback" not in process.stderr.read()
+        rest = process.stderr.read()
+        assert "Traceback" not in rest
+        assert "2 audits, 2 accepted, 0 rejected" in rest
         assert process.wait(20) == 130
+    assert scene.terminal("verify", "log", log, "--manifest", path).code == 0
     with socket.create_server(("127.0.0.1", port)):
         pass
