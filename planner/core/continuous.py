@@ -306,7 +306,8 @@ class ContinuousSchedule(Generic[C]):
 
         It has to fit as a whole, even if it is computed in pieces (``scheduler_reserve_full_isl``).
         """
-        if budget <= 0 or self.occupied >= self._seats:
+        occupied = len(self._running[0]) if self._single else self.occupied
+        if budget <= 0 or occupied >= self._seats:
             return None
         pool, known, shared = self.pool, sequence.known_tokens, sequence.shared_tokens
         if -(-known // pool.block_tokens) > pool.free:

@@ -178,15 +178,14 @@ class Router:
             index = min(self._burdens)[2]
         else:
             index = min(among, key=self._burdens.__getitem__)
-        self._assigned[index] += 1
-        self._change(index, 1)
+        present = self._present[index] = self._present[index] + 1
+        assigned = self._assigned[index] = self._assigned[index] + 1
+        weight = self._weights[index]
+        self._burdens[index] = present / weight, (assigned + 1) / weight, index
         return index
 
     def leave(self, index: int) -> None:
         """Notes that a request of a pipeline has ended or goes elsewhere."""
-        self._change(index, -1)
-
-    def _change(self, index: int, by: int) -> None:
-        present = self._present[index] = self._present[index] + by
-        weight = self._weights[index]
-        self._burdens[index] = present / weight, (self._assigned[index] + 1) / weight, index
+        present = self._present[index] = self._present[index] - 1
+        _, share, _ = self._burdens[index]
+        self._burdens[index] = present / self._weights[index], share, index

@@ -75,7 +75,7 @@ class Cohort:
 
     def advance_row(self, row: Row, rounds: int) -> None:
         """Lets the first steps of a row pass."""
-        ends_s = row.after(rounds)
+        ends_s = row.ends_s if rounds == row.rounds else row.after(rounds)
         first_s = row.step_s
         if self.fresh or self.last_s != row.began_s:
             self.advance(row.began_s + first_s)

@@ -14,6 +14,7 @@ from planner.core.cost.traversal import arrivals, jobs_of, payloads_bytes
 from planner.core.plan import Pipeline
 from planner.core.problem import Problem
 from planner.sim.network import Latency, Wire, Worker
+from planner.sim.straight import Straight
 
 
 class Prompt(Protocol):
@@ -101,6 +102,8 @@ class Pace:
     """By place: on the way and in software after a message is sent; what is drawn is not in it."""
     draws: tuple[Latency | None, ...] = field(init=False)
     """By place: the latency that varies."""
+    straights: list[Straight] = field(init=False)
+    """By stage: what its steps take."""
     hops: list[Hop] = field(init=False)
     stops: list[int] = field(init=False)
     """Which places are stages."""
@@ -135,6 +138,7 @@ class Pace:
         self.after_s, self.draws = tuple(after_s), tuple(draws)
         self.own_s = self.problem.engine.coordinator_step_s
         self.once_s = [0.0] * len(self.places)
+        self.straights = [worker.straight for worker in self.workers]
         drawn = [draw.moments for draw in self.draws if draw]
         self.fixed_s = self.own_s + sum(self.after_s) + sum(mean for mean, _ in drawn)
         self.jitter_s = math.sqrt(sum(variance for _, variance in drawn))
@@ -174,13 +178,13 @@ class Pace:
         for prompt in prompts:
             tokens += prompt.tokens
         stages_s = []
-        for worker in self.workers:
-            terms = worker.straight.terms
+        for straight in self.straights:
+            terms = straight.terms
             time_s = terms.products_s(tokens, count)
             for prompt in prompts:
                 time_s += terms.prompt_s(prompt.tokens, prompt.cached_tokens)
             if sequences:
-                line = worker.straight.beside(sequences, context)
+                line = straight.beside(sequences, context)
                 time_s += line.base_s + line.slope_s * context
             stages_s.append(time_s)
         return self._load("decode" if sequences else "prefill", tokens, count, stages_s)
@@ -208,7 +212,7 @@ class Pace:
         for piece in known:
             if piece.low <= context <= piece.high:
                 return piece
-        lines = [worker.straight.decode(sequences, context) for worker in self.workers]
+        lines = [straight.decode(sequences, context) for straight in self.straights]
         base_s = self._load("decode", sequences, sequences, [line.base_s for line in lines]).taken_s
         slope_s = [0.0] * len(self.places)
         for index, line in zip(self.stops, lines, strict=True):

@@ -111,11 +111,11 @@ class RoundLane:
             if run.watch is not None:
                 run.watch.tick(self.index, now_s)
             row = self.row
-            if row is None:
-                finished = self._land(now_s)
-            else:
+            if row is not None:
                 self.row, self.decide_s = None, now_s
                 finished = self._end_row(row)
+            else:
+                finished = self._land(now_s)
             if finished and run.closed:
                 self._expect()
                 return

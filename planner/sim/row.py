@@ -49,15 +49,16 @@ class Row:
         ``now_s``, it is drawn where it is surely past, and followed back step by step: who comes
         at some time meets long steps more often.
         """
-        before, rounds = self.rounds, self.rounds_until(now_s)
-        at_s, jitter_s = self.after(rounds), self.jitter_s
-        if jitter_s:
-            off_s = _SURELY * jitter_s * math.sqrt(before)
-            if not self.after(rounds - 1) + off_s < now_s < at_s - off_s:
+        rounds, earlier_s, at_s = self._around(now_s)
+        if self.jitter_s:
+            before, mean_s = self.rounds, at_s
+            off_s = _SURELY * self.jitter_s * math.sqrt(before)
+            if not earlier_s + off_s < now_s < at_s - off_s:
                 rounds, at_s = self._walked(now_s, rounds, normal)
+                mean_s = self.after(rounds)
             elif rounds < before:
-                at_s += jitter_s * math.sqrt(rounds * (before - rounds) / before) * normal()
-            self.step_s += (at_s - self.after(rounds)) / rounds
+                at_s += self.jitter_s * math.sqrt(rounds * (before - rounds) / before) * normal()
+            self.step_s += (at_s - mean_s) / rounds
         self.rounds = rounds
         self.ends_s = at_s if at_s > now_s else now_s
 
@@ -80,15 +81,23 @@ class Row:
         return self.step_s + (number - 1) * self.growth_s
 
     def rounds_until(self, now_s: float) -> int:
-        """Steps until one ends now or later: the root of a quadratic, to the step."""
-        half = self.growth_s / 2
-        first_s = self.step_s - half
-        passed_s = now_s - self.began_s
+        """Steps until one ends now or later."""
+        return self._around(now_s)[0]
+
+    def _around(self, now_s: float) -> tuple[int, float, float]:
+        """The same, and when the step before and that one end: the root of a quadratic."""
+        began_s, step_s, growth_s, most = self.began_s, self.step_s, self.growth_s, self.rounds
+        half = growth_s / 2
+        first_s = step_s - half
+        passed_s = now_s - began_s
         # half n^2 + first n = passed, in the form that does not cancel where half is small
         root = 2 * passed_s / (first_s + math.sqrt(first_s * first_s + 4 * half * passed_s))
-        rounds = min(max(1, math.ceil(root)), self.rounds)
-        while rounds > 1 and self.after(rounds - 1) >= now_s:
+        rounds = max(1, min(math.ceil(root), most))
+        earlier_s, at_s = self.after(rounds - 1), self.after(rounds)
+        while rounds > 1 and earlier_s >= now_s:
             rounds -= 1
-        while rounds < self.rounds and self.after(rounds) < now_s:
+            earlier_s, at_s = self.after(rounds - 1), earlier_s
+        while rounds < most and at_s < now_s:
             rounds += 1
-        return rounds
+            earlier_s, at_s = at_s, self.after(rounds)
+        return rounds, earlier_s, at_s

@@ -50,13 +50,19 @@ class Straight:
 
     def decode(self, sequences: int, context: float) -> Line:
         """The line on which a decode step with that many cached tokens lies."""
+        for line in self.whole.get(sequences, ()):
+            if line.low <= context <= line.high:
+                return line
         known = self.whole.setdefault(sequences, [])
-        return _on(known, context) or self._find(known, self._whole_s, sequences, context)
+        return self._find(known, self._whole_s, sequences, context)
 
     def beside(self, sequences: int, context: float) -> Line:
         """The same for what decoding adds to a step with a piece of a prompt in it."""
+        for line in self.reads.get(sequences, ()):
+            if line.low <= context <= line.high:
+                return line
         known = self.reads.setdefault(sequences, [])
-        return _on(known, context) or self._find(known, self._reads_s, sequences, context)
+        return self._find(known, self._reads_s, sequences, context)
 
     def _whole_s(self, sequences: int, context: int) -> float:
         return self.terms.alone_s(Batch.decode(sequences, context))
@@ -91,13 +97,6 @@ class Straight:
                 else:
                     high = min(high, edge)
         return low, high
-
-
-def _on(known: list[Line], context: float) -> Line | None:
-    for line in known:
-        if line.low <= context <= line.high:
-            return line
-    return None
 
 
 def _halved(
