@@ -117,8 +117,10 @@ def write(only: list[int], seeds: range | None, kept: Path | None) -> None:
         for seed in range(row.seeds) if seeds is None else seeds:
             key = f"{row.name}, {row.nodes} nodes, seed {seed}"
             if key not in known:
+                began_s = time.monotonic()
                 known[key] = asdict(apart(index, seed))
-                print(key, known[key], flush=True)
+                waited_s = time.monotonic() - began_s
+                print(f"{key}: {known[key]}, {waited_s:.1f} s wall", flush=True)
                 if kept:
                     kept.write_text(json.dumps(known, indent=1))
         plans = [

@@ -98,8 +98,8 @@ class Coupled:
     """Whether further turns would change nothing."""
     solved: int = 0
     levels: list[Level] = field(default_factory=list)
-    met: set[tuple[Cut, ...]] = field(default_factory=set)
-    """Pipelines that were looked at, whether they joined the columns or not."""
+    costs: dict[tuple[Cut, ...], float] = field(default_factory=dict)
+    """Of the pipelines that were looked at, whether they joined the columns or not."""
 
     def __post_init__(self) -> None:
         gap = self.criteria[_GAP]
@@ -116,12 +116,11 @@ class Coupled:
 
     def seed(self, cuts: tuple[Cut, ...]) -> bool:
         """Whether a pipeline is new and admissible; it joins the columns."""
-        if cuts in self.met:
-            return False
-        self.met.add(cuts)
         if self.memory.forbids(cuts):
             return False
-        return self.columns.add(cuts, self.cost(self._vector(cuts)))
+        if cuts not in self.costs:
+            self.costs[cuts] = self.cost(self._vector(cuts))
+        return self.columns.add(cuts, self.costs[cuts])
 
     def tighten(self, turns: int, aim: float) -> float:
         """The bound on the sum of all pipelines' costs after some more turns; columns gather.

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.worlds import world as random_cluster
 from planner.core.cluster import Node
 from planner.core.problem import Problem
 from planner.core.requirements import Requirements
@@ -187,3 +188,11 @@ def test_replicas_that_all_bring_the_same_are_planned_as_well() -> None:
     found = [one.best for one in surveyed(world)]
     assert min(best.cost for best in found) == pytest.approx(-0.1)
     assert min(best.bound for best in found) <= -0.1 + 1e-9
+
+
+@pytest.mark.slow
+def test_a_pipeline_that_a_forbidden_one_kept_out_comes_back() -> None:
+    # cheaper ones over the same nodes, in circles, are forbidden here once nodes are remembered
+    solution = solve(random_cluster(24, 19, "throughput", 8))
+    assert solution.gap <= 0.03
+    assert solution.stopped == "effort"
