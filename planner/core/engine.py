@@ -84,6 +84,9 @@ class Calibration(Spec):
     unpack_flops: Annotated[float, Field(ge=0)] = 0.0
     """Arithmetic that it takes to unpack a weight of fewer bits to the 8 that it is multiplied in,
     at the FP32 rate of the device."""
+    scale_flops: Annotated[float, Field(ge=0)] = 0.0
+    """Arithmetic of vector units for each sum of integer products over a block of weights with one
+    scale: it is converted, scaled and added to the others, at the FP32 rate of the device."""
     fill_width: Annotated[float, Field(ge=0)] = 0.0
     """Hidden width of a model at which products reach half of ``compute``: smaller ones leave
     units of the device without work."""
@@ -116,6 +119,8 @@ class Calibration(Spec):
     """By what of a prediction was not measured, for prompts and for the tokens after them."""
     measured_in: tuple[str, ...] = ()
     """Quantization ids that tier and error band hold for; any where empty."""
+    measured_of: tuple[str, ...] = ()
+    """Model ids that the error band holds for; any where empty."""
     source: str = Field(min_length=1)
 
     def for_quant(self, quant_id: str, compute_dtype: str) -> Efficiency:
@@ -268,18 +273,26 @@ class Engine(Card):
 
     def trust(self, device: Device, model_id: str, quant_id: str) -> Trust:
         """What a prediction rests on; raises ValueError where no calibration fits the device."""
-        entry = self.calibration(device)
-        if entry.measured_in and quant_id not in entry.measured_in:
-            entry = entry.model_copy(update={"tier": 0, "error_band": None})
-        if entry.error_band is not None or self.measured is None:
-            return Trust(entry.tier, whole=entry.error_band)
-        if not entry.error_bands:
-            return Trust(entry.tier, "class", self.measured.elsewhere)
-        has_device, has_model = device.id in self.measured.devices, model_id in self.measured.models
+        entry, known = self.calibration(device), self.measured
+        foreign = bool(entry.measured_in) and quant_id not in entry.measured_in
+        tier = 0 if foreign else entry.tier
+        if foreign or not (entry.error_band or entry.error_bands):
+            return Trust(tier, "class", known.elsewhere) if known else Trust(tier)
+        if entry.measured_of and model_id not in entry.measured_of:
+            return Trust(tier, "model", self._of_models)
+        if known is None or not entry.error_bands:
+            return Trust(tier, whole=entry.error_band)
+        has_device, has_model = device.id in known.devices, model_id in known.models
         if has_device and has_model:
-            return Trust(entry.tier, None, narrower(entry.error_bands))
+            return Trust(tier, None, narrower(entry.error_bands))
         new: New = "model" if has_device else "device" if has_model else "both"
-        return Trust(entry.tier, new, entry.error_bands.get(new, {}))
+        return Trust(tier, new, entry.error_bands.get(new, {}))
+
+    @property
+    def _of_models(self) -> Bands:
+        """Error where the model is new, of the class where it is largest."""
+        known = [entry.error_bands["model"] for entry in self.calibrations if entry.error_bands]
+        return max(known, key=lambda bands: max(one.p90 for one in bands.values()), default={})
 
     @cached_property
     def _found(self) -> dict[str, tuple[Device, tuple[Calibration, ...], Calibration]]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from planner.core.device import DType
 from planner.core.spec import Card, Spec
-from planner.core.units import Fraction, Positive
+from planner.core.units import Count, Fraction, Positive
 
 _WIDE = ("fp32", "tf32", "bf16", "fp16")
 
@@ -54,6 +54,8 @@ class QuantScheme(Card):
     """Bits per element of an activation that travels to the next stage."""
     compute_dtype: DType = "bf16"
     """Number format in which the products are computed."""
+    scale_block: Count | None = None
+    """Weights along a sum that share a scale, where integer products are summed block by block."""
     lossless: bool = False
     """True only where the format is the one the model was published in, or wider."""
     quality: tuple[QualityEffect, ...] = ()

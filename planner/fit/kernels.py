@@ -90,7 +90,8 @@ def calibrate_kernels(engine: Engine, times: KernelTimes, source: str) -> Kernel
         others += [_error(times, without, *one) for one in pure if _tokens(one[0]) == size]
     said = f"{len(others)} layers of batch sizes that were left out"
     band = error_band(others, said).rounded() if others else None
-    mine = found.model_copy(update={"error_band": band, "source": source})
+    said_of = {"error_band": band, "source": source, "measured_of": (times.model.id,)}
+    mine = found.model_copy(update=said_of)
     return KernelFit(
         engine.model_copy(update={"calibrations": _with(engine, times.device, mine)}),
         tuple(_error(times, found, *one) for one in pure),
@@ -112,6 +113,7 @@ def _with(engine: Engine, device: Device, mine: Calibration) -> tuple[Calibratio
             "tier": 0,
             "error_band": None,
             "measured_in": (),
+            "measured_of": (),
             "source": f"as {device.id}: {mine.source}",
         }
     )

@@ -33,8 +33,8 @@ class Usual:
     high: float
     shifts: Mapping[str, float] = field(default_factory=dict)
     """Standard deviation of the logarithm over schemes, engines, their releases, classes, chips,
-    and what one of these does on another (the build of a scheme's kernels in a release, an engine
-    on chips as a platform)."""
+    their makers, and what one of these does on another (the build of a scheme's kernels in a
+    release, an engine on chips as a platform)."""
 
 
 USUAL: Mapping[str, Usual] = {
@@ -56,7 +56,8 @@ USUAL: Mapping[str, Usual] = {
     "experts": Usual(0.5, 0.5, 0.02, 1.0, {"engine": 0.5, "scheme": 0.5}),
     "kv_bandwidth": Usual(0.6, 0.4, 0.03, 1.0, {"class": 0.4, "engine": 0.3}),
     "attention_compute": Usual(0.3, 0.5, 0.01, 0.8, {"class": 0.5}),
-    "unpack_flops": Usual(5.0, 0.5, 0.1, 50.0, {}),
+    "unpack_flops": Usual(5.0, 0.5, 0.1, 50.0, {"maker": 0.5}),
+    "scale_flops": Usual(25.0, 0.5, 0.5, 500.0),
     "fill_width": Usual(1000.0, 0.7, 10.0, 20000.0, {}),
     "score_bytes": Usual(24.0, 0.5, 1.0, 100.0, {"class": 0.3}),
     "layer_overhead_s": Usual(
@@ -123,6 +124,7 @@ class Place:
             "release": release,
             "platform": f"{self.engine} {self.chips}" if self.chips else "",
             "class": self.device_class,
+            "maker": self.device_class.split("_")[0],
             "chips": self.chips,
             "build": f"{release} {scheme}" if release and scheme != "*" else "",
         }
@@ -176,6 +178,8 @@ def _felt(row: MeasuredSpeed) -> list[str]:
         found.append("flop_per_joule")
     if row.quant.is_packed:
         found.append("unpack_flops")
+    if row.quant.scale_block:
+        found.append("scale_flops")
     prompts = row.speed in ("prefill_tok_s", "ttft_ms") or row.load.batch > 1
     if row.load.batch > 1:
         found.append("sequence_overhead_s")

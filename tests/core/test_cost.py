@@ -311,6 +311,23 @@ def test_small_weights_are_unpacked_and_narrow_models_leave_a_chip_idle() -> Non
     assert half_s - full_s == pytest.approx(2 * params * 5000 / 10e12)
 
 
+def test_sums_over_blocks_of_weights_are_scaled_by_vector_units() -> None:
+    """One sum per 32 products, 8 FLOP each at 1 TFLOP/s, beside the products at 20 TOP/s."""
+    entry = engine().calibrations[0].model_copy(update={"scale_flops": 8.0})
+    integers = Chip(device(compute={"bf16": 10e12, "int8": 20e12, "fp32": 1e12}), entry)
+    without = Chip(device(compute={"bf16": 10e12, "fp32": 1e12}), entry)
+    plain = quant("q8", weight_bits=8, compute_dtype="int8")
+    blocks = quant("q8", weight_bits=8, compute_dtype="int8", scale_block=32)
+    params = sum(layer.params for layer in model().layers[1:3])
+    times = [
+        stage_time(model(), 1, 3, scheme, chip_, Batch.prefill(5000)).total_s
+        for chip_ in (integers, without)
+        for scheme in (blocks, plain)
+    ]
+    assert times[0] - times[1] == pytest.approx(params * 5000 / 32 * 8 / 1e12)
+    assert times[2] == times[3]
+
+
 @pytest.mark.parametrize(
     ("launches", "at_once", "wait"),
     [

@@ -70,3 +70,13 @@ def test_a_calibration_is_worth_nothing_in_a_format_it_was_not_measured_in() -> 
     assert known.trust(device(), "any", "bf16") == Trust(2, whole=whole)
     assert known.trust(device(), "any", "fp8") == Trust(0)
     assert engine().trust(device(), "any", "fp8") == Trust(engine().calibrations[0].tier)
+
+
+def test_kernels_that_were_timed_of_one_model_say_less_of_another() -> None:
+    known = measured_engine()
+    changes = {"device": "seen", "tier": 2, "error_band": band(0.02, 0.05), "measured_of": ("m",)}
+    entry = known.calibrations[1].model_copy(update=changes)
+    timed = known.model_copy(update={"calibrations": (*known.calibrations, entry)})
+    assert timed.trust(device(id="seen"), "m", "q") == Trust(2, whole=entry.error_band)
+    other = timed.trust(device(id="seen"), "other", "q")
+    assert (other.tier, other.new, other.bands["prompt"].p90) == (2, "model", 0.3)

@@ -17,22 +17,23 @@ def judged(
     return [Judged(engine, row, 0.0, error, 2 * error, 4 * error) for error in errors]
 
 
-def test_a_class_speaks_for_itself_and_others_count_as_one_device() -> None:
+def test_a_class_speaks_for_itself_and_others_count_as_two_devices() -> None:
     near = [one for name in "abcd" for one in judged("e", "here", name, "m", *[0.1] * 10)]
     far = [one for name in "vwxyz" for one in judged("e", "there", name, "m", *[0.8] * 10)]
     here = band([*near, *far], "e", "here", "device")
-    assert (here.median, here.p90) == (0.1, 0.8)  # 40 rows, and 50 that count as ten
-    more = [one for name in "efghij" for one in judged("e", "here", name, "m", *[0.1] * 10)]
-    assert band([*near, *more, *far], "e", "here", "device").p90 == 0.1
+    assert (here.median, here.p90) == (0.1, 0.8)  # 40 rows, and 50 that count as 20
+    names = [f"n{number}" for number in range(15)]
+    more = [one for name in names for one in judged("e", "here", name, "m", *[0.1] * 10)]
+    assert band([*near, *more, *far], "e", "here", "device").p90 == 0.1  # 20 of 210
     assert band([*near, *far], "e", "neither", "device").median == 0.8
 
 
-def test_other_engines_count_as_half_a_device() -> None:
+def test_other_engines_count_as_a_device() -> None:
     near = [one for name in "abc" for one in judged("e", "here", name, "m", *[0.1] * 10)]
     others = [one for name in "vwxyz" for one in judged("o", "here", name, "m", *[0.8] * 10)]
-    assert band([*near, *others], "e", "here", "device").p90 == 0.8  # 5 of 35
-    more = [one for name in "defg" for one in judged("e", "here", name, "m", *[0.1] * 10)]
-    assert band([*near, *more, *others], "e", "here", "device").p90 == 0.1  # 5 of 75
+    assert band([*near, *others], "e", "here", "device").p90 == 0.8  # 10 of 40
+    more = [one for name in "defghij" for one in judged("e", "here", name, "m", *[0.1] * 10)]
+    assert band([*near, *more, *others], "e", "here", "device").p90 == 0.1  # 10 of 110
 
 
 def test_a_band_is_of_what_was_left_out() -> None:

@@ -22,9 +22,10 @@ from planner.fit.speeds import Row, at_place, errors, fit_speeds, left_out
 KNOWN = Catalogue(environ={})
 TRUE: Mapping[Knob, float] = {
     ("bandwidth", "", ""): 0.1,
-    ("bandwidth", "class", "nvidia_geforce"): 0.08,
+    ("bandwidth", "class", "nvidia_geforce"): 0.15,
     ("compute", "", ""): -0.3,
     ("compute", "scheme", "int8"): -0.5,
+    ("scale_flops", "", ""): 0.5,
     ("layer_overhead_s", "", ""): 0.4,
     ("layer_overhead_s", "chips", "Ampere"): 0.3,
 }

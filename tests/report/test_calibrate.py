@@ -9,7 +9,7 @@ from tests.core.world import device, model, quant
 
 def judged(model_id: str, *errors: float) -> list[Judged]:
     row = MeasuredSpeed(device(), 1, model(id=model_id), quant(), Load(1, 1), "decode_tok_s", 1.0)
-    return [Judged("engine", row, error, error, error) for error in errors]
+    return [Judged("engine", row, error, error, error, error) for error in errors]
 
 
 def test_the_tail_is_named_where_more_than_a_quarter_is_in_it() -> None:

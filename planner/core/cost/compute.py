@@ -15,6 +15,9 @@ from planner.core.engine import Calibration, Efficiency, Engine, Split
 from planner.core.model import Layer, ModelSpec
 from planner.core.quant import WIDE_BITS, QuantScheme
 
+_INTEGERS_PER_JOULE = 7.0
+"""8-bit products that the energy of one in 16 bits pays for: 0.2 + 0.1 pJ for an integer product
+and its sum, 1.1 + 0.9 pJ in floating point (Horowitz, ISSCC 2014)."""
 _WIDENING_KERNELS = 7
 """One for each matrix of a layer: query, key, value, output, gate, up, down."""
 
@@ -235,8 +238,14 @@ def _products(
         read_s += params * chip.calibration.unpack_flops / vector
     fill = 1 + chip.calibration.fill_width / width if width else 1.0
     compute_s = 2 * products * fill / (peak * reached.compute_at(tokens))
-    if reached.flop_per_joule and chip.device.tdp_w:
-        compute_s += 2 * products / (chip.device.tdp_w * chip.sharing * reached.flop_per_joule)
+    flop_per_joule = reached.flop_per_joule
+    if quant.scale_block and not wide and quant.compute_dtype in chip.device.flop_per_s:
+        vector = chip.device.peak_flop_per_s("fp32") * chip.sharing
+        compute_s += products / quant.scale_block * chip.calibration.scale_flops / vector
+        plain = chip.calibration.for_quant(quant.wide_dtype, quant.wide_dtype).flop_per_joule
+        flop_per_joule = plain and plain * _INTEGERS_PER_JOULE
+    if flop_per_joule and chip.device.tdp_w:
+        compute_s += 2 * products / (chip.device.tdp_w * chip.sharing * flop_per_joule)
     return StageTime(weights_s=read_s, compute_s=beyond_s(read_s, compute_s))
 
 
