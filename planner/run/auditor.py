@@ -17,11 +17,13 @@ from planner.run.frames import Seat
 from planner.run.model import Stage
 from planner.run.notary import Evidence
 from planner.run.reexecution import DISTANCE_LIMIT, GAP_LIMIT, Deviation, Passage, reexecute
+from planner.run.wire import INT8, narrow, row_bytes, widen
 
 WIRE: dict[str, torch.dtype] = {
     "int32": torch.int32,
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
+    INT8: torch.uint8,
 }
 """Number formats of rows on the wire."""
 
@@ -41,20 +43,23 @@ def examine(stage: Stage, receipt: Receipt, evidence: Evidence, answer: Answer) 
 
     Evidence with other roots than the receipt's, or of another size, is as far off as can be.
     """
-    columns = stage.config.hidden_size
+    columns, into = stage.config.hidden_size, evidence.entered_dtype
     forged = Deviation(DISTANCE_LIMIT, GAP_LIMIT if stage.last else None)
-    entered = _rows(evidence.entered, evidence.entered_dtype, 1 if stage.first else columns)
+    entered = _rows(evidence.entered, into, 1 if stage.first else columns)
     hidden = _rows(evidence.hidden, evidence.hidden_dtype, columns)
     if entered is None or hidden is None or not len(entered) == len(hidden) == receipt.count:
         return forged
     boundary, signed = receipt.stage + 1, receipt.root_out
-    before = evidence.before_out
+    before, out = evidence.before_out, evidence.hidden_dtype
+    sent = hidden
     if stage.last:  # its tokens are the coordinator's to compare
         signed, before = receipt.root_hidden or "", None
+    elif evidence.sent_dtype == INT8:  # what went on follows from the hidden states
+        sent, out = narrow(hidden), INT8
     try:
         roots = (
-            _root(receipt.session, receipt.stage, entered, evidence.before_in),
-            _root(receipt.session, boundary, hidden, before),
+            _root(receipt.session, receipt.stage, entered, into, evidence.before_in),
+            _root(receipt.session, boundary, sent, out, before),
         )
     except ValueError:
         return forged
@@ -62,6 +67,8 @@ def examine(stage: Stage, receipt: Receipt, evidence: Evidence, answer: Answer) 
         return forged
     tokens = torch.tensor(answer.tokens) if stage.last else None
     x = entered[:, 0] if stage.first else entered
+    if into == INT8:
+        x = widen(entered, columns, stage.dtype)
     passage = Passage(x, hidden, answer.prompt_tokens, tokens, answer.seat)
     return reexecute(stage, passage, receipt.first)
 
@@ -96,17 +103,18 @@ def _rows(payload: bytes, dtype: str, columns: int) -> Tensor | None:
     """Rows [positions, columns] of a payload; None where it does not hold whole rows."""
     if dtype not in WIRE or not payload:
         return None
+    if dtype == INT8:
+        columns = row_bytes(columns)
     if len(payload) % (columns * WIRE[dtype].itemsize):
         return None
     return torch.frombuffer(bytearray(payload), dtype=WIRE[dtype]).view(-1, columns)
 
 
-def _root(session: str, boundary: int, rows: Tensor, before: State | None) -> str:
+def _root(session: str, boundary: int, rows: Tensor, dtype: str, before: State | None) -> str:
     """Root over all rows, those ``before`` another node took over being known by their tree."""
     witness = Witness(session, boundary)
     if before is not None:
         witness = Witness.restored(session, boundary, before)
-    dtype = next(name for name, known in WIRE.items() if known == rows.dtype)
     for position, payload in enumerate(_payloads(rows)):
         witness.see(position, dtype, (rows.shape[1],), payload)
     return witness.tree.root.hex()

@@ -95,7 +95,8 @@ class Bench:
         finally:
             listener.close()
         parts = (bytes(entered.payload), entered.dtype, bytes(hidden.payload), hidden.dtype)
-        return Evidence(*parts, _state(before.get("in")), _state(before.get("out")))
+        wire, states = str(before.get("wire", "")), (before.get("in"), before.get("out"))
+        return Evidence(*parts, wire, *map(_state, states))
 
 
 def give_way() -> None:

@@ -138,11 +138,6 @@ def stages(plan: Plan) -> list[Stage]:
 
 def refuse_unverifiable(problem: Problem) -> None:
     """Raises RunError where receipts cannot say what happened."""
-    if "int8" in wires(problem).values():
-        raise RunError(
-            "hidden states that travel as int8 cannot be verified",
-            "plan with a scheme of wire_bits 16, or without serving.verification",
-        )
     if problem.serving.speculation is not None:
         raise RunError(
             "steps that check drafts cannot be verified",

@@ -58,6 +58,8 @@ class Evidence:
     entered_dtype: str
     hidden: bytes
     hidden_dtype: str
+    sent_dtype: str = ""
+    """How the hidden states went on; as they are where it is empty."""
     before_in: State | None = None
     """Tree over what another node received before this one took over, and sent; None where it
     served the session from its start."""
@@ -77,6 +79,7 @@ class _Case:
     hidden_rows: list[bytes] = field(default_factory=list)
     entered_dtype: str = ""
     hidden_dtype: str = ""
+    sent_dtype: str = ""
     prompt_tokens: int = 0
     """0 until all of the prompt was seen."""
     signed: int = 0
@@ -160,6 +163,7 @@ class Notary:
             case.entered_dtype,
             b"".join(case.hidden_rows),
             case.hidden_dtype,
+            case.sent_dtype,
             *(case.before or (None, None)),
         )
 
@@ -185,7 +189,7 @@ class Notary:
 
     def _send(self, session: str, case: _Case, end: int, sent: Rows, mine: slice) -> None:
         """Notes what goes on for the positions up to ``end``."""
-        first = end - (mine.stop - mine.start)
+        first, case.sent_dtype = end - (mine.stop - mine.start), sent.dtype
         if case.sent is None:
             case.sent = Witness(session, self._office.stage + 1, first)
         for place, z in enumerate(sent.each(mine), start=first):

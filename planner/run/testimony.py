@@ -16,8 +16,10 @@ from planner.receipts.record import NumericClass
 from planner.run.frames import Frame, Kind, PeerLostError, control, encode, send_all
 from planner.run.notary import Notary, Office, Rows
 from planner.run.transport import connect
+from planner.run.wire import INT8
 
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+_ITEM_BYTES = {"int32": 4, "float32": 4, "bfloat16": 2, INT8: 1}
 
 
 class Testimony:
@@ -112,8 +114,12 @@ class Testimony:
         with contextlib.suppress(PeerLostError):
             sock = connect(order["port"], order["secret"], order["name"])
             with sock:
-                before = {"in": evidence.before_in, "out": evidence.before_out}
+                before = {
+                    "in": evidence.before_in,
+                    "out": evidence.before_out,
+                    "wire": evidence.sent_dtype,
+                }
                 send_all(sock, encode(control(before)))
                 for payload, dtype in parts:
-                    items = len(payload) // (2 if dtype == "bfloat16" else 4)
+                    items = len(payload) // _ITEM_BYTES[dtype]
                     send_all(sock, encode(Frame(Kind.CHUNK, 0, (), dtype, 1, items, payload)))

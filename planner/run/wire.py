@@ -27,6 +27,11 @@ def narrow(y: Tensor) -> Tensor:
     return torch.cat((flat.view(torch.uint8), scales.view(torch.uint8)), 1)
 
 
+def row_bytes(columns: int) -> int:
+    """Bytes of a row of so many hidden states."""
+    return columns + 2 * -(-columns // GROUP)
+
+
 def widen(data: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
     """Hidden states [rows, H] of what ``narrow`` made of them; ``columns`` is H."""
     groups = -(-columns // GROUP)

@@ -89,11 +89,12 @@ def verified(
     chosen: Plan,
     *losses: Loss,
     share: float = 1.0,
+    wire: str = "plain",
     **cheats: str,
 ) -> tuple[Verified, Checked, dict[int, list[int]]]:
     """A run with receipts; nodes named in ``cheats`` cheat that way."""
     asked = world()
-    settings = Settings(folder, slot_tokens=64, threads=1)
+    settings = Settings(folder, slot_tokens=64, threads=1, wires={"bf16": wire})
     places = {node: CheatingPlace(how) for node, how in cheats.items()}
     oversight = Oversight(log, MANIFEST, share, thresholds)
     prompts = [
@@ -117,10 +118,11 @@ def spares() -> Plan:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("wire", ["plain", "int8"])
 def test_honest_runs_are_accepted_and_their_log_stands(
-    folder: Path, thresholds: Thresholds, tmp_path: Path
+    wire: str, folder: Path, thresholds: Thresholds, tmp_path: Path
 ) -> None:
-    found, checked, outputs = verified(folder, thresholds, tmp_path / "log", spares())
+    found, checked, outputs = verified(folder, thresholds, tmp_path / "log", spares(), wire=wire)
     assert checked.findings == []
     assert (found.tally.sampled, found.tally.accepted) == (2 * SESSIONS, 2 * SESSIONS)
     assert (found.tally.accused, found.tally.unverified) == ([], [])
@@ -132,11 +134,12 @@ def test_honest_runs_are_accepted_and_their_log_stands(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("wire", ["plain", "int8"])
 def test_who_takes_over_signs_from_there_on(
-    folder: Path, thresholds: Thresholds, tmp_path: Path
+    wire: str, folder: Path, thresholds: Thresholds, tmp_path: Path
 ) -> None:
-    losses = (Loss("w0", 0.4), Loss("w1", 0.6))
-    found, checked, outputs = verified(folder, thresholds, tmp_path / "log", spares(), *losses)
+    losses, log = (Loss("w0", 0.4), Loss("w1", 0.6)), tmp_path / "log"
+    found, checked, outputs = verified(folder, thresholds, log, spares(), *losses, wire=wire)
     assert checked.findings == []
     assert found.tally.accused == []
     assert found.tally.accepted + found.tally.unanswered == found.tally.sampled > 0
@@ -145,14 +148,18 @@ def test_who_takes_over_signs_from_there_on(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["int4-g32", "dropped"])
+@pytest.mark.parametrize(
+    ("node", "how", "wire"),
+    [("w1", "int4-g32", "plain"), ("w1", "dropped", "plain"), ("w0", "int4-g32", "int8")],
+)
 def test_a_cheat_is_excluded_and_its_standby_goes_on(
-    how: str, folder: Path, thresholds: Thresholds, tmp_path: Path
+    node: str, how: str, wire: str, folder: Path, thresholds: Thresholds, tmp_path: Path
 ) -> None:
-    found, checked, outputs = verified(folder, thresholds, tmp_path / "log", spares(), w1=how)
+    log, cheats = tmp_path / "log", {node: how}
+    found, checked, outputs = verified(folder, thresholds, log, spares(), wire=wire, **cheats)
     assert checked.findings == []
-    assert found.tally.accused == ["w1"]
-    assert checked.excluded == ("w1",)
+    assert found.tally.accused == [node]
+    assert checked.excluded == (node,)
     assert found.tally.unverified
     assert all(len(tokens) == OUTPUT for tokens in outputs.values())
 
