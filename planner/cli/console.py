@@ -239,3 +239,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (datetime.date, Path)):
         return str(value)
     return value
+
+
+def quantity(option: str, text: str, dimension: str) -> float:
+    """The value of an option as people write it, with its unit; raises UsageError."""
+    from planner.core.errors import UsageError
+    from planner.core.units import parse
+
+    try:
+        return parse(text, dimension)
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: {error}") from None

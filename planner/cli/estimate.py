@@ -96,7 +96,7 @@ def estimate(
     wanted_quant = scheme_of(known, wanted_quant, chosen_model.id, chosen_engine.id) or wanted_quant
     chosen_quant = card(known, "quants", wanted_quant, QuantScheme)
     load = cost.Load(prompt, output, batch, cached)
-    kv_bytes = _bytes(kv_memory)
+    kv_bytes = None if kv_memory is None else console.quantity("--kv-memory", kv_memory, "bytes")
     drafts = None
     if draft_tokens:
         drafts = Speculation(
@@ -137,19 +137,6 @@ def _quant(engine: Engine, model: ModelSpec) -> str:
     if model.id.startswith("gpt-oss"):
         return "mxfp4"
     return "q4_k_m" if engine.id.startswith(_GGUF_ENGINES) else "bf16"
-
-
-def _bytes(text: str | None) -> float | None:
-    """A size as people write it; raises UsageError."""
-    from planner.core.errors import UsageError
-    from planner.core.units import parse
-
-    if text is None:
-        return None
-    try:
-        return parse(text, "bytes")
-    except ValueError as error:
-        raise UsageError(f"--kv-memory {text}: {error}", "write it as 8 GiB") from None
 
 
 def _ways_out(known: Catalogue, engine: Engine, device: Device, quant: QuantScheme) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from planner.files.manifest import Manifest
     from planner.files.runsection import RunSection
     from planner.files.scenario import Scenario
+    from planner.plan.replan import Most
     from planner.plan.solution import Solution
     from planner.report.plan import PlanReport
 
@@ -62,6 +64,14 @@ def plan(
             min=0.0, metavar="PCT", help="Gain for which --from moves weights, in percent."
         ),
     ] = 5.0,
+    max_moved: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Most weights that --from moves, such as '20 GB'."),
+    ] = None,
+    max_downtime: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Longest that nodes load for --from, such as '90 s'."),
+    ] = None,
     time_limit: Annotated[
         float | None,
         typer.Option(
@@ -88,6 +98,8 @@ def plan(
 
     After a node joined, left or slowed down, `--from` starts with the plan that runs: it says what
     moves and what that costs, and keeps what runs unless a plan is better by `--min-gain`.
+    `--max-moved` and `--max-downtime` limit what is loaded, and how long; exit code 4 if that
+    leaves no plan.
 
     A search counts its work and no clock, so that the same inputs give the same plan; only
     `--time-limit` ends it earlier, and the manifest says so.
@@ -96,10 +108,8 @@ def plan(
 
     Example: `planner plan scenario.yaml --out manifest.yaml`
     """
-    from planner.advice.distance import too_far
     from planner.cli.page import planned_facts, require_plotly, write_page
     from planner.core.choice import decided
-    from planner.core.errors import InfeasibleError
     from planner.files.manifest import read_manifest, write_manifest
     from planner.files.scenario import load_scenario
     from planner.plan.solve import solve, solve_simply
@@ -108,25 +118,23 @@ def plan(
         require_plotly()
     loaded = load_scenario(scenario, profiles or [], overrides or [])
     running = _running(read_manifest(before)) if before else None
-    began_s = time.perf_counter()
-    try:
-        with console.progress(f"planning {loaded.name}"):
-            chosen = _simulation(seed) if judge == "simulation" else None
-            gain = min_gain / 100
-            halt = _halt(time_limit)
-            solution = (
-                solve(loaded.problem, before=running, least_gain=gain, judge=chosen, halt=halt)
-                if algorithm == "auto"
-                else solve_simply(loaded.problem, algorithm)
+    most, began_s = _most(max_moved, max_downtime), time.perf_counter()
+    with _refusing(loaded, format):
+        if algorithm == "auto":
+            solution = solve(
+                loaded.problem,
+                before=running,
+                least_gain=min_gain / 100,
+                most=most,
+                judge=_simulation(seed) if judge == "simulation" else None,
+                halt=_halt(time_limit),
             )
-    except InfeasibleError as error:
-        _refuse(loaded.problem, error, format)
-        raise
+        else:
+            solution = solve_simply(loaded.problem, algorithm)
     seconds = time.perf_counter() - began_s
-    notes = (*loaded.warnings, *too_far(loaded.problem), *_egress(loaded, solution, profiles))
     front = _front(loaded, solution) if pareto else ()
     settled = replace(loaded, problem=decided(loaded.problem, solution.plan))
-    report = _report(settled, solution, seconds, notes, front, profiles)
+    report = _report(settled, solution, seconds, front, profiles)
     if html is not None:
         facts = planned_facts(loaded, solution, seed, report.warnings, profiles or [])
         write_page(html, facts)
@@ -141,6 +149,30 @@ def plan(
         console.note(f"manifest written to {out}")
     else:
         console.note(f"no manifest written; planner plan {scenario} --out manifest.yaml writes one")
+
+
+@contextmanager
+def _refusing(scenario: Scenario, format: Format) -> Iterator[None]:
+    """Planning, with what is said where there is no plan."""
+    from planner.core.errors import InfeasibleError
+
+    try:
+        with console.progress(f"planning {scenario.name}"):
+            yield
+    except InfeasibleError as error:
+        _refuse(scenario.problem, error, format)
+        raise
+
+
+def _most(moved: str | None, downtime: str | None) -> Most:
+    """What may move at most; raises UsageError."""
+    from planner.cli.console import quantity
+    from planner.plan.replan import ANY, Most
+
+    return Most(
+        ANY.bytes if moved is None else quantity("--max-moved", moved, "bytes"),
+        ANY.seconds if downtime is None else quantity("--max-downtime", downtime, "s"),
+    )
 
 
 def _running(manifest: Manifest) -> Plan:
@@ -181,16 +213,17 @@ def _report(
     scenario: Scenario,
     solution: Solution,
     seconds: float,
-    notes: tuple[str, ...],
     front: tuple[ParetoPoint, ...],
     profiles: list[Path] | None,
 ) -> PlanReport:
     """The solution with what else the scenario asks to be told about it."""
+    from planner.advice.distance import too_far
     from planner.advice.finetune import fine_tuned
     from planner.advice.prefix import prefix_saving
     from planner.report.plan import PlanReport
 
     problem, trained, cached = scenario.problem, scenario.finetune, scenario.prefix_cache
+    notes = (*scenario.warnings, *too_far(problem), *_egress(scenario, solution, profiles))
     api = _cheapest(scenario, profiles) if cached else None
     return PlanReport(
         problem,

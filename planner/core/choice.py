@@ -26,8 +26,10 @@ def is_open(problem: Problem) -> bool:
     return seat_open(problem) or drafts_open(problem)
 
 
-def trusted_seats(nodes: Sequence[Node], must: MustHave) -> tuple[str, ...]:
-    """The nodes at which a coordinator may sit that nobody named.
+def trusted_seats(
+    nodes: Sequence[Node], must: MustHave, computing: bool = False
+) -> tuple[str, ...]:
+    """The nodes at which a coordinator may sit that nobody named; with a device if it computes.
 
     It sees prompts and samples tokens: machines of unknown people are none, and layers' owners and
     regions are the least that is asked. Nodes that stay come before those that come and go: a
@@ -38,6 +40,7 @@ def trusted_seats(nodes: Sequence[Node], must: MustHave) -> tuple[str, ...]:
         node
         for node in nodes
         if TRUST.index(node.trust) >= least
+        and (node.device is not None or not computing)
         and (must.regions is None or node.region in must.regions)
         and node.region not in must.forbid_regions
     ]

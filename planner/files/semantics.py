@@ -67,7 +67,9 @@ def _seats(
     """Where the coordinator may sit: a node, the nodes of a list, or all that may see prompts."""
     named = given.coordinator
     if named == AUTO and AUTO not in ids:
-        return trusted_seats(nodes, given.must_have)
+        drafts = given.serving.speculation
+        computing = given.draft is not None and drafts is not None and not drafts.draft_token_s
+        return trusted_seats(nodes, given.must_have, computing)
     if named is None or isinstance(named, str):
         return (named or nodes[0].id,)
     return tuple(dict.fromkeys(one for name in named for one in ids.get(name, (name,))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from planner.core.choice import decided
+from planner.core.choice import chosen, decided
 from planner.core.cost.ledger import hidden
 from planner.core.problem import Problem
 from planner.core.units import show
@@ -118,7 +118,7 @@ def _fallback(
     fallback = without[worst]
     assert fallback is not None
     nodes = " and ".join(" -> ".join(one.nodes) for one in fallback.plan.pipelines)
-    return fallback, f"if {worst} leaves: {nodes}"
+    return fallback, f"if {worst} leaves: {nodes}{chosen(fallback.plan)}"
 
 
 def _flips(problem: Problem, candidates: tuple[Candidate, ...]) -> tuple[Flip, ...]:

@@ -8,7 +8,7 @@ fewest bytes wins among those that come close enough to the best.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from planner.core.choice import decided, seat_open, stamped
@@ -16,8 +16,10 @@ from planner.core.cost import stage_memory, transfer_time
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
+from planner.core.units import show
 from planner.plan.branches import by_drafts, every_seat
 from planner.plan.classes import allowed_nodes
+from planner.plan.infeasible import NoPlanError
 from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
 from planner.plan.room import capacity_bytes, stage_needs
@@ -36,6 +38,41 @@ class _Choice:
     prediction: Prediction
     value: float
     cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Most:
+    """What may move at most to get to the next plan."""
+
+    bytes: float = math.inf
+    seconds: float = math.inf
+    """Until the last node has loaded."""
+
+    def allows(self, moved: Moves) -> bool:
+        """Whether so much may move."""
+        slack = 1 + 1e-9
+        return moved.bytes <= self.bytes * slack and moved.seconds <= self.seconds * slack
+
+
+ANY = Most()
+
+
+def _too_much(most: Most, found: Sequence[Moves]) -> NoPlanError:
+    """No plan keeps to what may move; says which comes nearest."""
+
+    def over(moved: Moves) -> float:
+        pairs = ((moved.bytes, most.bytes), (moved.seconds, most.seconds))
+        return max(value / max(bound, 1e-9) for value, bound in pairs)
+
+    least = min(found, key=over)
+    allowed = [show(most.bytes, "bytes")] if math.isfinite(most.bytes) else []
+    allowed += [show(most.seconds, "s")] if math.isfinite(most.seconds) else []
+    needed = f"{show(least.bytes, 'bytes')} in {show(least.seconds, 's')}"
+    return NoPlanError(
+        "moves",
+        f"no plan moves at most {' in '.join(allowed)}",
+        f"the one that comes nearest moves {needed}; raise --max-moved or --max-downtime",
+    )
 
 
 def moves(problem: Problem, before: Plan, after: Plan) -> Moves:
@@ -68,15 +105,21 @@ def moves(problem: Problem, before: Plan, after: Plan) -> Moves:
     )
 
 
-def kept(problem: Problem, before: Plan, searched: Solution, least_gain: float) -> Solution:
+def kept(
+    problem: Problem, before: Plan, searched: Solution, least_gain: float, most: Most = ANY
+) -> Solution:
     """The searched solution, or one that moves less and is at most ``least_gain`` worse.
 
-    ``least_gain`` is a share of the objective. The bound stays that of the search.
+    ``least_gain`` is a share of the objective. What moves more than ``most`` is no choice. The
+    bound stays that of the search. Raises NoPlanError where every plan moves too much.
     """
     best = _Choice(
         searched.plan, searched.prediction, searched.value, as_cost(problem, searched.value)
     )
-    choices = [best, *_repaired(problem, before)]
+    every = [best, *_repaired(problem, before)]
+    choices = [one for one in every if most.allows(moves(problem, before, one.plan))]
+    if not choices:
+        raise _too_much(most, [moves(problem, before, one.plan) for one in every])
     lead = min(choice.cost for choice in choices)
     close = [choice for choice in choices if choice.cost <= lead + least_gain * abs(lead)]
     ranked = [

@@ -11,11 +11,11 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from planner.core.choice import chosen, decided, stamped
-from planner.core.plan import Plan
+from planner.core.choice import chosen, decided, seat_open, seated, stamped
+from planner.core.plan import Pipeline, Plan
 from planner.core.problem import Problem
 from planner.plan.baselines import Baseline, baseline
-from planner.plan.branches import leaves
+from planner.plan.branches import distinct_seats, leaves
 from planner.plan.choices import good_enough, most_replicas, seats_to_try, structure_name
 from planner.plan.classes import allowed_nodes, without_nodes
 from planner.plan.columns import Known
@@ -35,13 +35,16 @@ from planner.plan.large import Large
 from planner.plan.mend import cheapest_mend
 from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
-from planner.plan.replan import kept
+from planner.plan.replan import ANY, Most, kept
 from planner.plan.solution import Candidate, Solution
 from planner.plan.standby import protected, steadier, unprotected
 from planner.plan.structure import Structure
 from planner.plan.survey import LOOKS, bounded, never, surveyed
 from planner.plan.trial import Judge, tried
 from planner.plan.widen import widened
+
+_SEATS = 4
+"""Other seats of the coordinator that are looked at where its node leaves."""
 
 
 def solve(
@@ -50,6 +53,7 @@ def solve(
     expansions: int = 200_000,
     before: Plan | None = None,
     least_gain: float = 0.05,
+    most: Most = ANY,
     judge: Judge | None = None,
     halt: Callable[[], bool] | None = None,
 ) -> Solution:
@@ -58,9 +62,10 @@ def solve(
     ``expansions`` limits the labels of each structure's search; where it ends a search, the gap
     says how far from the optimum the answer can be. With a plan that runs ``before``, the search
     on a large cluster is a short one, and what runs stays or is mended unless a plan is better by
-    ``least_gain``, a share of the objective. A ``judge``, such as a simulation, has the last word
-    on which of the best candidates is chosen. A search ends early where ``halt`` says so, a time
-    limit for example, with what was found by then. Raises NoPlanError.
+    ``least_gain``, a share of the objective; nothing moves more than ``most`` allows. A ``judge``,
+    such as a simulation, has the last word on which of the best candidates is chosen. A search ends
+    early where ``halt`` says so, a time limit for example, with what was found by then. Raises
+    NoPlanError.
     """
     looks, halted = LOOKS if before is None else 0, False
 
@@ -94,7 +99,7 @@ def solve(
         warnings=best.prediction.warnings,
     )
     if before is not None:
-        solution = kept(problem, before, solution, least_gain)
+        solution = kept(problem, before, solution, least_gain, most)
     return explained(problem, solution, _without(problem, solution, expansions))
 
 
@@ -241,7 +246,8 @@ def _nearest(problem: Problem, limit: int) -> Solution:
 
 def _without(problem: Problem, solution: Solution, limit: int) -> dict[str, Candidate | None]:
     """By node whose loss is looked at: the best plan of the same kind without it."""
-    problem, first = decided(problem, solution.plan), solution.plan.pipelines[0]
+    asked, first = problem, solution.plan.pipelines[0]
+    problem = decided(problem, solution.plan)
     layers = {
         stage.node: stage.stop - stage.start
         for pipeline in solution.plan.pipelines
@@ -251,21 +257,35 @@ def _without(problem: Problem, solution: Solution, limit: int) -> dict[str, Cand
     looked_at = sorted(layers, key=lambda node: (-layers[node], node))[:most]
     found: dict[str, Candidate | None] = {}
     for name in looked_at:
+        homes = [problem]
         if name == problem.cluster.coordinator:
-            continue
-        smaller = unprotected(without_nodes(problem, {name}))
-        found[name] = _best_alone(smaller, first.stages[0].quant, limit)
+            homes = [seated(problem, (seat,)) for seat in _seats_without(asked, name)]
+        each = [
+            _best_alone(unprotected(without_nodes(home, {name})), asked, limit, first)
+            for home in homes
+        ]
+        able = [one for one in each if one is not None]
+        if homes:
+            found[name] = min(able, key=lambda one: as_cost(problem, one.value), default=None)
     return found
 
 
-def _best_alone(problem: Problem, quant_id: str, limit: int) -> Candidate | None:
-    """The best plan with one pipeline and one quantization; None where there is none.
+def _seats_without(problem: Problem, gone: str) -> list[str]:
+    """Where the coordinator may sit once a node has left; a few of them, none where it may not."""
+    if not seat_open(problem):
+        return []
+    left = [name for name in problem.cluster.seats if name != gone]
+    return list(distinct_seats(seated(problem, tuple(left))).cluster.seats)[:_SEATS]
 
-    The coordinator's seat is settled.
+
+def _best_alone(problem: Problem, asked: Problem, limit: int, like: Pipeline) -> Candidate | None:
+    """The best single pipeline in one quantization, that of ``like``; None where there is none.
+
+    The coordinator's seat is settled, though ``asked`` may have left it open.
     """
     if not allowed_nodes(problem):
         return None
-    pool, quants = pool_of(problem), (problem.quant(quant_id),)
+    pool, quants = pool_of(problem), (problem.quant(like.stages[0].quant),)
     between = None if pool.whole else lines(problem, pool.classes)
     for seats in seats_to_try(problem, 1):
         if between is None:
@@ -273,8 +293,6 @@ def _best_alone(problem: Problem, quant_id: str, limit: int) -> Candidate | None
         else:
             best = Large(problem, pool.classes, 1, quants, seats, between, Known()).first()
         if best.plan is not None and best.prediction is not None:
-            value = as_cost(problem, best.cost)
-            return Candidate(
-                name="fallback", plan=best.plan, prediction=best.prediction, value=value
-            )
+            value, plan = as_cost(problem, best.cost), stamped(best.plan, asked, problem)
+            return Candidate(name="fallback", plan=plan, prediction=best.prediction, value=value)
     return None

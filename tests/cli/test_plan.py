@@ -247,3 +247,19 @@ def test_a_weighted_sum_is_told_term_by_term(scene: Scene) -> None:
     refused = scene.planner("plan", ratio)
     assert refused.code == 3
     assert "weighted cannot weigh usd_per_million_output_tokens" in refused.stderr
+
+
+def test_what_from_moves_may_be_limited(scene: Scene) -> None:
+    running = scene.manifest()
+    path = scene.scenario()
+    held = read_manifest(running).plan.nodes
+    text = path.read_text()
+    path.write_text(text.replace(f"id: {held[0]}\n", f"id: {held[0]}\n    memory: 1 kB\n"))
+    moved = scene.planner("plan", path, "--from", running, "--format", "json").document["moves"]
+    assert moved["bytes"] > 0
+    refused = scene.planner("plan", path, "--from", running, "--max-moved", "1 B")
+    assert refused.code == 4
+    assert "no plan moves at most 1 B" in refused.stderr
+    wrong = scene.planner("plan", path, "--from", running, "--max-downtime", "90")
+    assert wrong.code == 2
+    assert "--max-downtime 90: '90' has no unit" in wrong.stderr

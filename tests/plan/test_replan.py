@@ -10,7 +10,8 @@ from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.requirements import Requirements
 from planner.plan.classes import without_nodes
-from planner.plan.replan import kept, moves
+from planner.plan.infeasible import NoPlanError
+from planner.plan.replan import Most, kept, moves
 from planner.plan.solve import solve
 from tests.core.world import device, link, problem
 
@@ -48,6 +49,24 @@ def test_a_lost_node_is_replaced_and_only_its_layers_move() -> None:
     ).weights_bytes
     assert 0 < again.moves.bytes <= whole
     assert again.moves.seconds > 0.01
+
+
+def test_what_may_move_is_limited_and_the_nearest_is_named_where_that_leaves_nothing() -> None:
+    before = solve(without_nodes(world(), {"n3"})).plan
+    better = world(fast=1000e9)
+    free = solve(better, before=before, least_gain=0.0)
+    assert free.moves is not None
+    assert free.moves.bytes > 0
+    kept_bytes = solve(better, before=before, least_gain=0.0, most=Most(bytes=free.moves.bytes / 2))
+    assert kept_bytes.plan == before
+    in_time = solve(better, before=before, least_gain=0.0, most=Most(seconds=free.moves.seconds))
+    assert in_time.plan == free.plan
+    lost = without_nodes(better, {before.pipelines[0].stages[0].node})
+    with pytest.raises(NoPlanError) as refused:
+        solve(lost, before=before, most=Most(seconds=1e-6))
+    assert refused.value.constraint == "moves"
+    assert "no plan moves at most 1 us" in refused.value.message
+    assert "the one that comes nearest moves" in refused.value.hint
 
 
 def test_small_gains_do_not_move_and_large_ones_do() -> None:

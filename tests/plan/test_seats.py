@@ -167,6 +167,19 @@ def test_prompts_are_shown_to_no_stranger_and_to_those_who_stay() -> None:
     assert trusted_seats(nodes, MustHave(forbid_regions=("us",))) == ("spot",)
     assert trusted_seats(nodes, MustHave(regions=("home",), trust="own")) == ()
     assert trusted_seats(nodes, MustHave(trust="unknown")) == ("own",)
+    door = Node(id="door")
+    assert trusted_seats([door, *nodes], MustHave()) == ("door", "own")
+    assert trusted_seats([door, *nodes], MustHave(), computing=True) == ("own",)
+
+
+def test_where_the_coordinators_node_leaves_another_seat_goes_on() -> None:
+    world = seated(star(), ("door", "a", "b", "far"))
+    solution = solve(world)
+    assert solution.fallback is not None
+    assert solution.fallback.value == solution.seats[0].value
+    assert solution.fallback_text == "if far leaves: a, coordinator a"
+    alone = solve(seated(star(), ("far",)))
+    assert alone.fallback_text.startswith("every layer sits with the coordinator")
 
 
 def test_a_draft_takes_its_time_and_room_where_the_coordinator_sits() -> None:
