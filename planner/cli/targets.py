@@ -81,6 +81,7 @@ def target_of(contestant: Contestant, run: Replications) -> Target:
         kind=contestant.kind,
         metrics=run.metrics,
         confidence=run.confidence,
+        each=tuple(result.metrics for result in run.results),
         cost=_mean([result.cost for result in run.results]),
         events={name: sum(result.events.get(name, 0) for result in run.results) for name in EVENTS},
         prefix_tokens=(

@@ -21,11 +21,12 @@ from planner.report.advice import (
 )
 from planner.report.audits import audits_text
 from planner.report.capacity import capacity_document, capacity_text
+from planner.report.paired import paired, paired_text
+from planner.report.spent import spent_text
 from planner.report.tables import (
     LABELS,
     bar,
     cost_rows,
-    duration,
     figure,
     grid,
     missed_text,
@@ -62,13 +63,6 @@ _RATES = (
     "availability",
 )
 _BUSIEST = 6
-_SPENT = {
-    "tokenising": "tokenising",
-    "waiting": "waiting for its first job",
-    "prompt": "until the first token",
-    "answer": "until the last token",
-    "lost nodes": "standing still for lost nodes",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +75,8 @@ class Target:
     metrics: Metrics
     confidence: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Interval of each metric over the replications."""
+    each: tuple[Metrics, ...] = ()
+    """Metrics of every replication; those of other targets had the same random numbers."""
     cost: Mapping[str, float] = field(default_factory=dict)
     """USD per hour by part."""
     events: Mapping[str, int] = field(default_factory=dict)
@@ -165,7 +161,10 @@ class SimulateReport:
         """The JSON document."""
         return {
             "targets": [target.document() for target in self.targets],
-            "comparison": [_compared(target) for target in self.targets],
+            "comparison": [
+                _compared(self.targets[0]),
+                *(_compared(target, self.targets[0]) for target in self.targets[1:]),
+            ],
             "left_out": [{"name": name, "reason": why} for name, why in self.left_out],
             **(advice_document(self.advice) if self.advice else {}),
             "prices": [dict(price) for price in self.prices],
@@ -191,6 +190,8 @@ class SimulateReport:
         elif len(self.targets) > 1:
             yield "Compared, on the same random numbers"
             yield _side_by_side(self.targets)
+        if not able:
+            yield from paired_text([(one.name, one.each) for one in self.targets])
         for name, why in self.left_out:
             yield f"  {name} is left out: {why}"
         if self.advice is not None or self.left_out or len(self.targets) > 1 or able:
@@ -254,10 +255,13 @@ def api_target(found: Alternative) -> Target:
     )
 
 
-def _compared(target: Target) -> dict[str, Any]:
+def _compared(target: Target, first: Target | None = None) -> dict[str, Any]:
     values = {name: getattr(target.metrics, name) for name in _COMPARED}
     missed = [miss.model_dump(mode="json") for miss in target.missed]
-    return {"name": target.name, "kind": target.kind, **values, "missed": missed}
+    said = {"name": target.name, "kind": target.kind, **values, "missed": missed}
+    if first and (moved := paired(first.each, target.each, _COMPARED)):
+        said["difference"] = moved
+    return said
 
 
 def _side_by_side(targets: Sequence[Target]) -> Table:
@@ -305,7 +309,7 @@ def _felt(target: Target, replications: int) -> Iterator[RenderableType]:
         )
         if latency:
             yield f"  95 % intervals of the means: {latency}"
-    yield from _spent(target)
+    yield from spent_text(target.spent_s)
     yield ""
     yield "Cost"
     if target.lines:
@@ -315,21 +319,6 @@ def _felt(target: Target, replications: int) -> Iterator[RenderableType]:
     for name, value in cost_rows(target.cost):
         costs.add_row(f"  {name}", value)
     yield costs
-
-
-def _spent(target: Target) -> Iterator[RenderableType]:
-    """Where the time of a request went, from its arrival to its last token."""
-    whole_s = sum(target.spent_s.values())
-    if not whole_s:
-        return
-    yield ""
-    yield f"Where the {duration(whole_s)} of a request went"
-    rows = grid("<", ">", ">", "<")
-    for name, time_s in target.spent_s.items():
-        if time_s > 0:
-            share = time_s / whole_s
-            rows.add_row(f"  {_SPENT[name]}", duration(time_s), f"{share:.1%}", bar(share))
-    yield rows
 
 
 def _interval(target: Target, metric: str) -> str:

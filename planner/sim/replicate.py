@@ -66,6 +66,25 @@ def summary(results: list[SimResult]) -> Replications:
     return Replications(results, Metrics.model_validate(means | whole), confidence)
 
 
+def differences(
+    one: Sequence[Metrics], other: Sequence[Metrics]
+) -> dict[str, tuple[float, float, float]]:
+    """By metric the mean of ``other`` less ``one`` under the same seeds, and its 95 % interval.
+
+    What seeds have in common (common random numbers) is in both and drops out.
+    """
+    found = {}
+    for name in Metrics.model_fields:
+        pairs = [(getattr(a, name), getattr(b, name)) for a, b in zip(one, other, strict=True)]
+        moved = [b - a for a, b in pairs if a is not None and b is not None]
+        if len(moved) < max(2, len(pairs)):
+            continue
+        mean = statistics.fmean(moved)
+        half = t_quantile(len(moved) - 1) * statistics.stdev(moved) / math.sqrt(len(moved))
+        found[name] = mean, mean - half, mean + half
+    return found
+
+
 def t_quantile(degrees: int) -> float:
     """97.5 % point of Student's t; beyond the table by Cornish and Fisher's expansion (1938)."""
     if degrees <= len(_T95):
