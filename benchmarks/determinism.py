@@ -53,7 +53,9 @@ def main() -> None:
             continue
         made = {manifest(path, seed) for seed in given.seeds}
         digest = hashlib.sha256(min(made)).hexdigest()[:12]
-        print(f"{path.stem:24} {len(made)} of {len(given.seeds)} different, {digest}", flush=True)
+        print(
+            f"{path.stem:24} {len(given.seeds)} seeds, {len(made)} manifest: {digest}", flush=True
+        )
         same &= len(made) == 1
     if not given.only or LIMITED in given.only:
         path = ROOT / "scenarios" / f"{LIMITED}.yaml"

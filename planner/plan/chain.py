@@ -198,7 +198,7 @@ def distinct(
     """
     layers, ways, classes = len(given.table) - 1, len(given.owners), len(prices)
     owners, hops = given.owners, given.hops
-    limits, paid = counts.astype(np.uint8), prices[owners]
+    limits, paid = counts.astype(np.uint8)[owners][:, None], prices[owners]
     # labels that wait at a way for their next stage: [layers placed, way, label]
     cost = np.full((layers + 1, ways, width), np.inf)
     used = np.zeros((layers + 1, ways, width, classes), dtype=np.uint8)
@@ -231,7 +231,7 @@ def distinct(
         taken = sets.reshape(-1, classes)
         via = (into_group[:, :, None] + here).reshape(len(into_group), -1)
         wanted = _least(via, far)[hops.groups]
-        barred = taken[wanted, owners[:, None]] >= limits[owners][:, None]
+        barred = taken[wanted, owners[:, None]] >= limits
         choice = np.argsort(barred, axis=1, kind="stable")[:, :width]
         way = wanted[rows, choice]
         cost[stop] = np.where(barred[rows, choice], np.inf, via[hops.groups[:, None], way])

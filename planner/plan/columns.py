@@ -61,13 +61,20 @@ class Columns:
     replicas: int
     known: dict[tuple[int, ...], tuple[float, tuple[Cut, ...]]] = field(default_factory=dict)
 
-    def add(self, cuts: tuple[Cut, ...], cost: float) -> bool:
+    def wants(self, cuts: tuple[Cut, ...], cost: float) -> bool:
         """Whether the pipeline is new and worth keeping."""
-        nodes = tuple(sorted(int(self.owners[way]) for way, _, _ in cuts))
-        if not math.isfinite(cost) or (nodes in self.known and self.known[nodes][0] <= cost):
-            return False
-        self.known[nodes] = cost, cuts
-        return True
+        known = self.known.get(self._nodes(cuts))
+        return math.isfinite(cost) and (known is None or cost < known[0])
+
+    def add(self, cuts: tuple[Cut, ...], cost: float) -> bool:
+        """The same; it is kept then."""
+        wanted = self.wants(cuts, cost)
+        if wanted:
+            self.known[self._nodes(cuts)] = cost, cuts
+        return wanted
+
+    def _nodes(self, cuts: tuple[Cut, ...]) -> tuple[int, ...]:
+        return tuple(sorted(self.owners[[way for way, _, _ in cuts]].tolist()))
 
     def drop(self, forbidden: Callable[[tuple[Cut, ...]], bool]) -> None:
         """Forgets the pipelines that are no longer allowed."""

@@ -116,11 +116,12 @@ class Coupled:
 
     def seed(self, cuts: tuple[Cut, ...]) -> bool:
         """Whether a pipeline is new and admissible; it joins the columns."""
-        if self.memory.forbids(cuts):
-            return False
         if cuts not in self.costs:
             self.costs[cuts] = self.cost(self._vector(cuts))
-        return self.columns.add(cuts, self.costs[cuts])
+        cost = self.costs[cuts]
+        if not self.columns.wants(cuts, cost) or self.memory.forbids(cuts):
+            return False
+        return self.columns.add(cuts, cost)
 
     def tighten(self, turns: int, aim: float) -> float:
         """The bound on the sum of all pipelines' costs after some more turns; columns gather.
