@@ -75,7 +75,7 @@ def test_the_seat_is_what_brute_force_finds_and_so_is_the_next_best(world: Probl
 
 
 @pytest.mark.slow
-@settings(RELAXED, max_examples=60)
+@settings(RELAXED, max_examples=20)
 @given(open_worlds(bounds=True))
 def test_the_seat_is_what_brute_force_finds_under_must_haves(world: Problem) -> None:
     check_against_brute_force(world)
