@@ -25,8 +25,9 @@ from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
 from planner.core.workload import Closed, Fixed, Workload
 from planner.run.checkpoint import open_checkpoint
+from planner.run.contest import settled
 from planner.run.execute import execute
-from planner.run.linear import race
+from planner.run.linear import Kernels, race
 from planner.run.model import CacheShape
 from planner.run.model import Stage as Layers
 from planner.run.seeded import make_checkpoint
@@ -58,10 +59,12 @@ def spec() -> ModelSpec:
 
 def loaded(folder: Path, quant: str, slots: int) -> Layers:
     """The whole model as one stage, its slots holding a prompt."""
-    kernels = race(quant, "cpu", slots)
-    stage = Layers(
-        open_checkpoint(folder), 0, LAYERS, quant, CacheShape(slots, 256), kernels=kernels
-    )
+    opened, cache = open_checkpoint(folder), CacheShape(slots, 256)
+
+    def make(kernels: Kernels) -> Layers:
+        return Layers(opened, 0, LAYERS, quant, cache, kernels=kernels)
+
+    stage = settled(make, race(quant, "cpu", slots))
     for slot in range(slots):
         stage.prefill(torch.arange(PROMPT), slot)
     return stage
@@ -191,7 +194,7 @@ def two_stages(folder: Path, rounds: int) -> None:
     plan = Plan(pipelines=(Pipeline(stages=stages),))
     ratios = []
     for _ in range(rounds):
-        run = execute(world, plan, world.workload.sample(0), folder, threads=1)
+        run = execute(world, plan, world.workload.sample(0), folder, threads=1, compiled=True)
         tpot_s = statistics.mean(
             (one.token_s[-1] - one.token_s[0]) / (len(one.token_s) - 1) for one in run.records
         )

@@ -64,6 +64,7 @@ def serve_at(
     places: Mapping[str, Place] | None = None,
     draft: Path | None = None,
     oversight: Oversight | None = None,
+    compiled: bool = False,
 ) -> None:
     """Serves until interrupted; says on stderr when requests are taken.
 
@@ -97,5 +98,6 @@ def serve_at(
             draft=draft,
             oversight=oversight,
             verified=told,
+            compiled=compiled,
             ready=ready,
         )

@@ -100,6 +100,14 @@ GaugeOption = Annotated[
         "predict with that.",
     ),
 ]
+CompileOption = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Let stages compile their steps of one sequence with the host's C++ compiler, which "
+        "takes about a minute once, and keep what came of it where it is faster.",
+    ),
+]
 DeterministicOption = Annotated[
     bool,
     typer.Option(

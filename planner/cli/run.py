@@ -15,6 +15,7 @@ from planner.cli.console import Format, FormatOption, ProfilesOption
 from planner.cli.feedback import Feedback, feed_back
 from planner.cli.options import (
     ApiKeyOption,
+    CompileOption,
     DeterministicOption,
     DraftOption,
     EngineOption,
@@ -77,6 +78,7 @@ def run(
     hang: HangOption = None,
     deterministic: DeterministicOption = False,
     gauge: GaugeOption = True,
+    compiled: CompileOption = False,
     calibrate: FeedbackOption = None,
     receipts: ReceiptsOption = None,
     audit: AuditOption = None,
@@ -152,7 +154,7 @@ def run(
     if serve is not None:
         from planner.cli.endpoint import serve_at
 
-        door = (api_key, queue, job.seed, threads, places, guesser, oversight)
+        door = (api_key, queue, job.seed, threads, places, guesser, oversight, compiled)
         serve_at(serve, job.problem, job.plan, model, *door)
         return
     with console.progress(f"running {len(job.requests)} requests"):
@@ -170,6 +172,7 @@ def run(
             losses=losses,
             oversight=oversight,
             gauge=gauge and _is_probed(job.problem, job.plan),
+            compiled=compiled,
             draft=guesser,
         )
     beside = put_beside(job, measurement)

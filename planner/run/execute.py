@@ -66,6 +66,7 @@ def execute(
     losses: Sequence[Loss] = (),
     oversight: Oversight | None = None,
     gauge: bool = False,
+    compiled: bool = False,
     draft: Path | None = None,
 ) -> Measurement:
     """Runs ``requests`` through workers that hold the plan's stages, here or at ``places``.
@@ -76,7 +77,8 @@ def execute(
     ``losses`` are struck while it runs. ``deterministic`` has a node that takes over compute in
     the original shapes what it lacks, where rounding depends on them. ``oversight`` has stages
     sign what they do, and audits it. ``gauge`` has every host read
-    first what it reaches now. ``draft`` is the checkpoint of the plan's draft model, where it has
+    first what it reaches now. ``compiled`` lets stages compile their single rows.
+    ``draft`` is the checkpoint of the plan's draft model, where it has
     one. Raises RunError, InvalidFileError.
     """
     require_packages()
@@ -88,7 +90,7 @@ def execute(
     tokenizer = opened.tokenizer()
     prompts = _prompts(requests, texts, opened.config, temperature, top_p, seed)
     settings = settings_of(problem, plan, checkpoint, threads, device, seed, places is None)
-    settings = replace(settings, gauge=gauge and device == "cpu")
+    settings = replace(settings, gauge=gauge and device == "cpu", compiled=compiled)
 
     with Fleet(problem.cluster, plan, settings, places) as fleet:
         warm_up(fleet, plan, tokenizer)

@@ -192,6 +192,7 @@ class Fleet:
             "threads": settings.threads,
             "device": settings.device,
             "kernels": self.kernels.get((worker.place.host, stage.quant)),
+            "compiled": settings.compiled and not self.holders,  # a takeover cannot wait for it
             "secret": self.secret,
         }
         worker.tell({"load": order})

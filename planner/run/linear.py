@@ -39,7 +39,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.bfloat16}
 _RACE_SHAPE = (3072, 1024)
 _RACE_COPIES = 24
 _RACE_ROUNDS = 12
-_MOST_ROWS = {"native": 4}
+_MOST_ROWS = {"native": 3}
 """Beyond so many rows a kernel is hopeless, and slow to find out."""
 
 
@@ -52,6 +52,8 @@ class Kernels:
     int8: tuple[str, ...] = ("cast",) * len(ROWS)
     packed: bool = False
     """Whether bf16 weights are packed, which leaves no choice."""
+    compiled: bool = False
+    """Whether single rows go through compiled programs, which read plain weights."""
 
 
 class Linear:
@@ -60,20 +62,32 @@ class Linear:
     def __init__(
         self, weight: Tensor, bias: Tensor | None, quant: str, kernels: Kernels, pack: bool = True
     ) -> None:
-        bias = None if bias is None else bias.to(DTYPES[quant])
+        self.bias = bias = None if bias is None else bias.to(DTYPES[quant])
+        self.weight: Tensor | None = None
+        """What compiled programs read: plain bf16, or signed bytes; None where it is packed."""
+        self.scale: Tensor | None = None
+        """Of each output, where the weight is in signed bytes."""
         if quant == "int8":
-            self._products, self.weight_bytes = _int8(weight, bias)
+            self.weight, self.scale = quantise(weight)
+            self._products, self.weight_bytes = _int8(self.weight, self.scale, bias)
             self._names = kernels.int8
         else:
             packed = pack and kernels.packed and quant == "bf16"
-            self._products, self.weight_bytes = _floating(weight.to(DTYPES[quant]), bias, packed)
+            narrow = weight.to(DTYPES[quant])
+            self.weight = None if packed else narrow
+            self._products, self.weight_bytes = _floating(narrow, bias, packed)
             self._names = kernels.bf16 if quant == "bf16" else Kernels().bf16
             if packed:
                 self._names = ("packed",) * len(ROWS)
 
     def __call__(self, x: Tensor) -> Tensor:
         """The product, ``[rows, outputs]``."""
-        return self._products[self._names[bisect_right(ROWS, x.shape[0]) - 1]](x)
+        return self._products[self._names[_entry(x.shape[0])]](x)
+
+
+def _entry(rows: int) -> int:
+    """Which entry of ROWS serves so many rows."""
+    return bisect_right(ROWS, rows) - 1
 
 
 def _floating(weight: Tensor, bias: Tensor | None, packed: bool) -> tuple[dict[str, Product], int]:
@@ -103,9 +117,8 @@ def _native(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         torch._C._set_mkldnn_enabled(True)
 
 
-def _int8(weight: Tensor, bias: Tensor | None) -> tuple[dict[str, Product], int]:
+def _int8(quantised: Tensor, scale: Tensor, bias: Tensor | None) -> tuple[dict[str, Product], int]:
     """Products by kernel name for one int8 copy of a weight, and the bytes it takes."""
-    quantised, scale = quantise(weight)
     scale_bf16 = scale.to(torch.bfloat16)
     products: dict[str, Product] = {
         "exact": lambda x: _exact(x, quantised, scale),
@@ -142,7 +155,7 @@ def race(quant: str, device: str, rows: int) -> Kernels:
     """The fastest kernels for decode batches of up to ``rows`` sequences.
 
     Weights are cold in cache, as they are in a model. A weight is held in one form, so for bf16
-    the decode steps decide between all plain and all packed.
+    the decode steps decide between all plain and all packed, that of all ``rows`` among them.
     """
     if quant == "fp32" or device != "cpu":
         return Kernels()
@@ -150,19 +163,21 @@ def race(quant: str, device: str, rows: int) -> Kernels:
     weights = [torch.randn(_RACE_SHAPE, generator=generator) for _ in range(_RACE_COPIES)]
     narrow = [weight.to(torch.bfloat16) for weight in weights]
     plain = [_floating(weight, None, packed=False)[0] for weight in narrow]
-    plain_s = _times(plain, ("default", "native", "widened"), weights[0])
+    most = min(rows, ROWS[-1])
+    counts = tuple(sorted({*ROWS, most}))
+    plain_s = _times(plain, ("default", "native", "widened"), weights[0], counts)
     bf16 = choose(plain_s)
     packed = False
     if _works(lambda x: _floating(narrow[0], None, packed=True)[0]["packed"](x), weights[0]):
         blocks = [_floating(weight, None, packed=True)[0] for weight in narrow]
-        packed_s = _times(blocks, ("packed",), weights[0])
-        decode = [pair for pair in zip(ROWS, bf16, strict=True) if pair[0] <= rows]
+        packed_s = _times(blocks, ("packed",), weights[0], counts)
+        decode = [(count, bf16[_entry(count)]) for count in counts if count <= most]
         packed = sum(packed_s[c]["packed"] for c, _ in decode) < sum(
             plain_s[c][name] for c, name in decode
         )
     if quant == "bf16":
         return Kernels(bf16, packed=packed)
-    integer = [_int8(weight, None)[0] for weight in weights]
+    integer = [_int8(*quantise(weight), None)[0] for weight in weights]
     int8_s = _times(integer, ("exact", "weight_only", "cast", "widened"), weights[0])
     return Kernels(bf16, choose(int8_s), packed)
 
@@ -171,7 +186,9 @@ def as_told(told: Mapping[str, Any] | None, quant: str, device: str, rows: int) 
     """The kernels that an order names; those that win a race where it names none."""
     if told is None:
         return race(quant, device, rows)
-    return Kernels(tuple(told["bf16"]), tuple(told["int8"]), told["packed"])
+    return Kernels(
+        tuple(told["bf16"]), tuple(told["int8"]), told["packed"], told.get("compiled", False)
+    )
 
 
 def choose(times_s: Mapping[int, Mapping[str, float]]) -> tuple[str, ...]:
@@ -187,13 +204,16 @@ def choose(times_s: Mapping[int, Mapping[str, float]]) -> tuple[str, ...]:
 
 
 def _times(
-    made: list[dict[str, Product]], names: tuple[str, ...], weight: Tensor
+    made: list[dict[str, Product]],
+    names: tuple[str, ...],
+    weight: Tensor,
+    counts: tuple[int, ...] = ROWS,
 ) -> dict[int, dict[str, float]]:
-    """Lower-quartile seconds by entry of ROWS and kernel; ``made[0]`` was made of ``weight``."""
+    """Lower-quartile seconds by rows and kernel; ``made[0]`` was made of ``weight``."""
     able = [name for name in names if _works(made[0][name], weight)]
     return {
         rows: _time(made, [n for n in able if rows <= _MOST_ROWS.get(n, rows)], rows)
-        for rows in ROWS
+        for rows in counts
     }
 
 

@@ -19,6 +19,7 @@ from planner.run.checkpoint import EMBEDDING, FINAL_NORM, HEAD, Checkpoint
 from planner.run.config import Rope
 from planner.run.linear import DTYPES, Kernels, Linear
 from planner.run.mlp import Dense, Experts
+from planner.run.row import Row, row_of
 
 Attend = Callable[["Layer", Tensor, Tensor, Tensor], Tensor]
 
@@ -90,6 +91,8 @@ class Stage:
             self.embedding = self._load(EMBEDDING).to(self.dtype) if self.first else None
             self.norm = self._load(FINAL_NORM).to(self.dtype) if self.last else None
             self.head = self._load_head() if self.last else None
+            chosen = self.kernels.compiled
+            self.row = row_of(config, self.layers, self.norm, self.head) if chosen else None
 
     @property
     def weight_bytes(self) -> int:
@@ -142,6 +145,8 @@ class Stage:
         leaves when done once. Sequences attend one by one: on a CPU that is as fast as one
         padded product, reads no padding and gives each the result it has alone.
         """
+        if self.row is not None and x.shape[0] == 1 and len(spans) == 1:
+            return self._alone(self.row, self.residual(x), spans[0][0], spans[0][1])
         slots = [slot for slot, _, tokens in spans for _ in range(tokens)]
         places = [at + step for _, at, tokens in spans for step in range(tokens)]
         where = torch.tensor(slots, device=self.device)
@@ -162,6 +167,18 @@ class Stage:
             x = self._step(layer, x, cos, sin, attend)
         return x
 
+    def _alone(self, row: Row, x: Tensor, slot: int, at: int) -> Tensor:
+        """As ``hidden`` for one token at a position, by compiled programs."""
+        if x.shape != (1, self.config.hidden_size) or not self.cache.has(slot, at + 1):
+            raise ValueError(f"no row of this model for position {at} of slot {slot}: {x.shape}")
+        cos, sin = self._cos[at : at + 1, None], self._sin[at : at + 1, None]
+        for layer, step in zip(self.layers, row.steps, strict=True):
+            q, k, v = step.before(x, cos, sin)
+            layer.keys[slot, :, at] = k[0]
+            layer.values[slot, :, at] = v[0]
+            x = step.after(x, _attend(layer, q, slot, at))
+        return x
+
     def residual(self, x: Tensor) -> Tensor:
         """What enters the first layer [rows, H]: embedded token ids, or the hidden states."""
         if self.embedding is not None:
@@ -172,6 +189,8 @@ class Stage:
     def logits(self, y: Tensor) -> Tensor:
         """Logits [rows, vocabulary] of hidden states [rows, H]; only the last stage has a head."""
         assert self.head is not None
+        if self.row is not None and y.shape == (1, self.config.hidden_size):
+            return self.row.logits(y)
         return self.head(
             F.rms_norm(y, (self.config.hidden_size,), self.norm, self.config.rms_norm_eps)
         )

@@ -32,6 +32,7 @@ class Load(Message):
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:[0-9]{1,3})?)$")]
     wire: Literal["plain", "int8"] = "plain"
     kernels: dict[Annotated[str, Field(max_length=64)], JsonValue] | None
+    compiled: bool = False
     secret: _Secret
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvicorn
@@ -61,14 +61,15 @@ def serve(
     draft: Path | None = None,
     oversight: Oversight | None = None,
     verified: Callable[[Verified], None] = lambda _: None,
+    compiled: bool = False,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves a plan until SIGINT or SIGTERM; ``ready`` is called once requests are taken.
 
     Without ``places`` the stages run on this host and the links are imitated. ``draft`` is the
     checkpoint of the plan's draft model, where it has one. ``oversight`` has stages sign what they
-    do, and audits it; ``verified`` hears at the end what came of that. Raises RunError,
-    InvalidFileError.
+    do, and audits it; ``verified`` hears at the end what came of that. ``compiled`` lets stages
+    compile their single rows. Raises RunError, InvalidFileError.
     """
     require_packages()
     opened = open_checkpoint(checkpoint)
@@ -79,6 +80,7 @@ def serve(
     inspections: list[Inspection] = []
     tokenizer, template = opened.tokenizer(), chat_template(checkpoint)
     settings = settings_of(problem, plan, checkpoint, threads, device, seed, places is None)
+    settings = replace(settings, compiled=compiled)
     seats = sum(pipeline.max_num_seqs for pipeline in plan.pipelines)
     waiting = _QUEUE_PER_SEAT * seats if door.most_waiting is None else door.most_waiting
     stops = frozenset(opened.config.stop_ids)

@@ -28,5 +28,7 @@ class Settings:
     """Checks of guesses under way at once."""
     gauge: bool = False
     """Whether hosts are asked what they reach now, before anything else runs on them."""
+    compiled: bool = False
+    """Whether stages may compile their single rows, which takes a while at the first start."""
     prefill_chunk: int | None = None
     """Tokens of a prompt that go down a pipeline at a time; None for all of them."""

@@ -36,6 +36,7 @@ from planner.run.bench import Bench
 from planner.run.checkpoint import Checkpoint, open_checkpoint
 from planner.run.clock import own_s
 from planner.run.compute import hidden, result_of
+from planner.run.contest import settled
 from planner.run.frames import (
     Frame,
     FrameError,
@@ -49,7 +50,7 @@ from planner.run.frames import (
 )
 from planner.run.gauge import gauge
 from planner.run.haul import receive
-from planner.run.linear import as_told
+from planner.run.linear import Kernels, as_told
 from planner.run.model import CacheShape, Stage
 from planner.run.outlet import Observer, Outlet
 from planner.run.pace import step_s
@@ -133,15 +134,21 @@ class Worker:
             raise RunError(f"torch does not keep to {order['threads']} threads")
         kernels = as_told(order["kernels"], order["quant"], order["device"], order["slots"])
         self._stage = None  # before the next one takes its memory
-        self._stage = stage = Stage(
-            self._open(order),
-            order["start"],
-            order["stop"],
-            order["quant"],
-            CacheShape(order["slots"], order["slot_tokens"]),
-            device=order["device"],
-            kernels=kernels,
-        )
+        opened = self._open(order)
+
+        def make(chosen: Kernels) -> Stage:
+            return Stage(
+                opened,
+                order["start"],
+                order["stop"],
+                order["quant"],
+                CacheShape(order["slots"], order["slot_tokens"]),
+                device=order["device"],
+                kernels=chosen,
+            )
+
+        race = order["kernels"] is None and order.get("compiled", False)
+        self._stage = stage = settled(make, kernels) if race else make(kernels)
         self._held.clear()
         self._wire = order.get("wire", "plain")
         _warm_up(stage)
