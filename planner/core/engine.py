@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from planner.core.device import Device
 from planner.core.spec import Card, Spec
 from planner.core.speculation import Drafting
-from planner.core.trust import Bands, ErrorBand, Measured, New, Trust, narrower
+from planner.core.trust import Bands, ErrorBand, Measured, New, Trust, at_least, narrower
 from planner.core.units import Bytes, BytesPerSecond, Count, Fraction, Positive, Seconds
 
 Split = Literal["tensor", "layer"]
@@ -277,7 +277,9 @@ class Engine(Card):
         foreign = bool(entry.measured_in) and quant_id not in entry.measured_in
         tier = 0 if foreign else entry.tier
         if foreign or not (entry.error_band or entry.error_bands):
-            return Trust(tier, "class", known.elsewhere) if known else Trust(tier)
+            if known is None:
+                return Trust(tier)
+            return Trust(tier, "class", at_least(known.elsewhere, self._of_measured("both")))
         if entry.measured_of and model_id not in entry.measured_of:
             return Trust(tier, "model", self._of_models)
         if known is None or not entry.error_bands:
@@ -286,7 +288,17 @@ class Engine(Card):
         if has_device and has_model:
             return Trust(tier, None, narrower(entry.error_bands))
         new: New = "model" if has_device else "device" if has_model else "both"
-        return Trust(tier, new, entry.error_bands.get(new, {}))
+        bands = entry.error_bands.get(new, {})
+        return Trust(tier, new, bands if tier else at_least(bands, self._of_measured(new)))
+
+    def _of_measured(self, new: New) -> list[Bands]:
+        """The bands of each class of devices with rows under this engine."""
+        found = {
+            entry.device_class: entry.error_bands[new]
+            for entry in self.calibrations
+            if entry.tier and new in entry.error_bands
+        }
+        return list(found.values())
 
     @property
     def _of_models(self) -> Bands:

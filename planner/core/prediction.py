@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from planner.core.cost.ledger import CostLine
 from planner.core.cost.verification import VerificationCost
 from planner.core.metrics import Metrics
 from planner.core.spec import Spec
+from planner.core.trust import New, Regime
 
 
 class StagePrediction(Spec):
@@ -68,5 +71,10 @@ class Prediction(Spec):
     tier: int
     """Lowest calibration tier of any stage: 0 datasheet, 1 whole steps, 2 kernel points."""
     error_band: dict[str, float] | None = None
-    """Median and p90 error of such predictions on data they were not fitted to."""
+    """Median and p90 error of such predictions on data they were not fitted to: the wider one of
+    ``error_bands``, where there are any."""
+    new: New | None = None
+    """What was not measured of the stage that is the furthest off; None as in Trust."""
+    error_bands: dict[Regime, dict[str, float]] = Field(default_factory=dict)
+    """The same of prompts and of later tokens: of each the widest band of any stage."""
     warnings: tuple[str, ...] = ()

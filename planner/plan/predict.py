@@ -17,7 +17,7 @@ from planner.core.metrics import Metrics, usd_per_million
 from planner.core.plan import Pipeline, Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
-from planner.core.trust import Trust
+from planner.core.trust import Trust, together
 from planner.plan.activity import merged, pipeline_activity
 from planner.plan.breakdown import Served, broken_down
 from planner.plan.quality import plan_quality
@@ -54,9 +54,7 @@ def predicted(problem: Problem, plan: Plan, served: list[Served]) -> Prediction:
     )
     lines = ledger(problem, plan, replace(activity, audit=load.busy, audit_bytes=load.sent_bytes))
     audits_usd = hidden(lines).get("verification", 0.0)
-    trusted = _trusted(problem, plan)
-    bands = [stage.band for stage in trusted if stage.band is not None]
-    worst = max(bands, key=lambda band: band.p90, default=None)
+    trusted = together(_trusted(problem, plan))
     return Prediction(
         metrics=_metrics(problem, plan, served, shares, lines),
         pipelines=tuple(broken_down(problem, one) for one in served),
@@ -66,8 +64,10 @@ def predicted(problem: Problem, plan: Plan, served: list[Served]) -> Prediction:
             problem, plan, load, sum(activity.busy.values()), audits_usd
         ),
         quality=plan_quality(problem, plan),
-        tier=min(stage.tier for stage in trusted),
-        error_band={"median": worst.median, "p90": worst.p90} if worst else None,
+        tier=trusted.tier,
+        error_band=trusted.band.figures if trusted.band else None,
+        new=trusted.new,
+        error_bands=trusted.bands_figures,
         warnings=tuple(_warnings(problem, plan, served)),
     )
 

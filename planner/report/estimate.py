@@ -13,8 +13,9 @@ from planner.core.device import Device
 from planner.core.engine import Engine
 from planner.core.model import ModelSpec
 from planner.core.quant import QuantScheme
-from planner.core.trust import New, Regime, Trust
+from planner.core.trust import Trust
 from planner.core.units import show
+from planner.report.tables import trust
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,15 +41,6 @@ _MEMORY_MEANING = {
     "reserve": "the runtime itself",
     "free": "left for more KV cache",
 }
-_REGIMES: Mapping[Regime, str] = {"prompt": "prompts", "token": "later tokens"}
-_TIERS = ("datasheet and defaults", "fitted to published timings", "fitted to kernels timed on it")
-_NEW: Mapping[New | None, str] = {
-    None: "device and model were measured",
-    "model": "the device was measured, the model was not",
-    "device": "the device was not measured, others of its class were",
-    "both": "neither device nor model was measured",
-    "class": "no device of its class was measured",
-}
 _NOTHING_S = 1e-12
 """Below this a part is what rounding leaves."""
 
@@ -67,8 +59,8 @@ class EstimateReport:
     def document(self) -> dict[str, Any]:
         """The JSON document."""
         values = self.values
-        trust = self._trusted
-        band = trust.band
+        said = self._trusted
+        band = said.band
         return {
             "model": self.model.id,
             "device": self.device.id,
@@ -93,13 +85,10 @@ class EstimateReport:
             "memory_breakdown_gib": {
                 name: size / GIB for name, size in _parts(values.memory, "_bytes").items()
             },
-            "tier": trust.tier,
-            "new": trust.new,
-            "error_band": {"median": band.median, "p90": band.p90} if band else None,
-            "error_bands": {
-                regime: {"median": one.median, "p90": one.p90}
-                for regime, one in trust.bands.items()
-            },
+            "tier": said.tier,
+            "new": said.new,
+            "error_band": band.figures if band else None,
+            "error_bands": said.bands_figures,
         }
 
     def text(self) -> Iterator[RenderableType]:
@@ -162,18 +151,9 @@ class EstimateReport:
         return self.engine.trust(self.device, self.model.id, self.quant.id)
 
     def _trust(self) -> str:
-        trust = self._trusted
-        told = f"Calibration tier {trust.tier}: {_TIERS[trust.tier]}"
-        if trust.whole is not None:
-            whole = trust.whole
-            return f"{told}; off by {whole.median:.0%} in the median, {whole.p90:.0%} at p90"
-        if not trust.bands:
-            return f"{told}; nothing was measured to tell its error"
-        apart = ", ".join(
-            f"{_REGIMES[regime]} by {one.median:.0%} in the median and {one.p90:.0%} at p90"
-            for regime, one in trust.bands.items()
-        )
-        return f"{told}; {_NEW[trust.new]}. Such predictions were off: {apart}"
+        said = self._trusted
+        band = said.band.figures if said.band else None
+        return trust(said.tier, band, said.new, said.bands_figures)
 
     def _step(self, stage: StageTime) -> dict[str, float]:
         """Seconds of a step by cause, the coordinator's included."""

@@ -190,7 +190,8 @@ class PlanReport:
         yield f"Predicted {label(metric)}: {figure(metric, solution.value)}, {self._proof(metric)}."
         if problem.requirements.objective == "weighted":
             yield f"Of that, {self._points()}."
-        yield f"{trust(solution.prediction.tier, solution.prediction.error_band)}."
+        said = solution.prediction
+        yield f"{trust(said.tier, said.error_band, said.new, said.error_bands)}."
 
     def _points(self) -> str:
         """The terms of a weighted sum, each with its weight and what it adds."""
@@ -273,7 +274,9 @@ def prediction_document(prediction: Prediction) -> dict[str, Any]:
     return {
         **plain_metrics(prediction.metrics),
         "tier": prediction.tier,
+        "new": prediction.new,
         "error_band": prediction.error_band,
+        "error_bands": prediction.error_bands,
         "quality": prediction.quality,
         "cost_usd_per_hour": prediction.cost_usd_per_hour,
         "verification": (

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from planner.core.metrics import Metrics
 from planner.core.requirements import Miss
+from planner.core.trust import New, Regime
 from planner.core.units import show
 
 if TYPE_CHECKING:
@@ -17,6 +19,15 @@ BAR = 24
 
 TIERS = ("datasheet and defaults", "fitted to published timings", "fitted to kernels timed on it")
 """What each calibration tier rests on."""
+
+_REGIMES: Mapping[Regime, str] = {"prompt": "prompts", "token": "later tokens"}
+_NEW: Mapping[New | None, str] = {
+    None: "device and model were measured",
+    "model": "the device was measured, the model was not",
+    "device": "the device was not measured, others of its class were",
+    "both": "neither device nor model was measured",
+    "class": "no device of its class was measured",
+}
 
 LABELS: Mapping[str, str] = {
     "ttft": "time to first token",
@@ -128,9 +139,20 @@ def plain_metrics(metrics: Metrics) -> dict[str, Any]:
     return metrics.model_dump(mode="json")
 
 
-def trust(tier: int, error_band: Mapping[str, float] | None) -> str:
+def trust(
+    tier: int,
+    error_band: Mapping[str, float] | None,
+    new: New | None = None,
+    error_bands: Mapping[Regime, Mapping[str, float]] = MappingProxyType({}),
+) -> str:
     """How far a prediction can be trusted: what it rests on, and its error on other data."""
     told = f"Calibration tier {tier}: {TIERS[tier]}"
+    if error_bands:
+        apart = ", ".join(
+            f"{_REGIMES[regime]} by {band['median']:.0%} in the median and {band['p90']:.0%} at p90"
+            for regime, band in error_bands.items()
+        )
+        return f"{told}; {_NEW[new]}. Such predictions were off: {apart}"
     if not error_band:
         return f"{told}; nothing was measured to tell its error"
     return (

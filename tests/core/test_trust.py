@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from planner.core.engine import Engine
-from planner.core.trust import ErrorBand, Measured, New, Trust
+from planner.core.trust import ErrorBand, Measured, New, Trust, together
 from tests.core.world import device, engine
 
 
@@ -80,3 +80,33 @@ def test_kernels_that_were_timed_of_one_model_say_less_of_another() -> None:
     assert timed.trust(device(id="seen"), "m", "q") == Trust(2, whole=entry.error_band)
     other = timed.trust(device(id="seen"), "other", "q")
     assert (other.tier, other.new, other.bands["prompt"].p90) == (2, "model", 0.3)
+
+
+def test_a_class_that_only_other_engines_have_rows_of_is_no_surer_than_a_measured_one() -> None:
+    known = measured_engine()
+    narrow: dict[New, dict[str, ErrorBand]] = {
+        "both": {"prompt": band(0.4, 0.45), "token": band(0.01, 0.7)}
+    }
+    changes = {"device_class": "elsewhere", "tier": 0, "error_bands": narrow}
+    entry = known.calibrations[0].model_copy(update=changes)
+    known = known.model_copy(update={"calibrations": (*known.calibrations, entry)})
+    trust = known.trust(
+        device(id="chip").model_copy(update={"device_class": "elsewhere"}), "m", "q"
+    )
+    assert (trust.tier, trust.new) == (0, "both")
+    assert trust.bands_figures == {
+        "prompt": {"median": 0.4, "p90": 0.5},
+        "token": {"median": 0.06, "p90": 0.7},
+    }
+
+
+def test_a_plan_has_of_each_regime_the_widest_band_of_its_stages() -> None:
+    sure = Trust(1, "model", {"prompt": band(0.1, 0.2), "token": band(0.1, 0.9)})
+    wide = Trust(1, "device", {"prompt": band(0.3, 0.5), "token": band(0.01, 0.02)})
+    timed, unknown = Trust(2, whole=band(0.3, 0.6)), Trust(0)
+    plan = together([sure, wide])
+    assert (plan.tier, plan.new) == (1, "model")
+    assert plan.bands == {"prompt": band(0.3, 0.5), "token": band(0.1, 0.9)}
+    assert together([timed, wide]).bands == {"prompt": band(0.3, 0.6), "token": band(0.3, 0.6)}
+    assert together([timed, unknown]) == Trust(0, whole=band(0.3, 0.6))
+    assert together([unknown]) == unknown

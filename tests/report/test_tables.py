@@ -6,6 +6,7 @@ import pytest
 
 from planner.core.metrics import Metrics
 from planner.core.requirements import Miss
+from planner.core.trust import Regime
 from planner.report.tables import bar, cost_rows, figure, gauge, label, missed_text, trust
 
 
@@ -54,3 +55,10 @@ def test_costs_leave_out_zeros_and_add_up() -> None:
 def test_trust_says_the_error_only_where_it_is_known() -> None:
     assert trust(0, None).endswith("nothing was measured to tell its error")
     assert "off by 12% in the median, 31% at p90" in trust(1, {"median": 0.12, "p90": 0.31})
+    bands: dict[Regime, dict[str, float]] = {
+        "prompt": {"median": 0.12, "p90": 0.31},
+        "token": {"median": 0.06, "p90": 0.12},
+    }
+    told = trust(1, bands["prompt"], "device", bands)
+    assert "the device was not measured, others of its class were" in told
+    assert "prompts by 12% in the median and 31% at p90, later tokens by 6%" in told

@@ -27,10 +27,8 @@ def assumptions(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "answers", _lengths(load.output)
     yield "model", f"{problem.model.id}, {problem.model.total_params / 1e9:.3g} billion weights"
     yield "engine", f"{problem.engine.name} {problem.engine.version}"
-    yield (
-        "predictions",
-        trust(facts.prediction.tier, facts.prediction.error_band),
-    )
+    said = facts.prediction
+    yield "predictions", trust(said.tier, said.error_band, said.new, said.error_bands)
     serving = problem.serving
     yield "a node counts as lost after", f"{serving.detect_s:g} s without an answer"
     if serving.speculation is not None:
