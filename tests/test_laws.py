@@ -111,9 +111,7 @@ def test_one_request_alone_takes_what_the_cost_model_says(made: tuple[Problem, P
     assert record.ttft_s == pytest.approx(first_s, rel=1e-9)
     assert record.e2el_s == pytest.approx(first_s + steps_s, rel=1e-9)
     predicted = predict(world, plan).metrics
-    later = ("mean_tpot_ms", "mean_e2el_ms", "output_throughput")
-    # With fewer users than groups a decode step is predicted for a share of a user.
-    for name in ("mean_ttft_ms", *(later if pipeline.micro_batches == 1 else ())):
+    for name in ("mean_ttft_ms", "mean_tpot_ms", "mean_e2el_ms", "output_throughput"):
         simulated = getattr(result.metrics, name)
         assert getattr(predicted, name) == (
             simulated if simulated is None else pytest.approx(simulated, rel=1e-9)

@@ -78,10 +78,20 @@ class Load:
         return max(0.0, self.workload.output.mean_tokens - 1)
 
     @cached_property
+    def active(self) -> float:
+        """Users of a closed loop that have a seat; all seats where arrivals are open."""
+        return float(self.seats) if self.users is None else min(self.users, float(self.seats))
+
+    @cached_property
+    def busy_groups(self) -> float:
+        """Groups that anybody is in: no more than there are users, who spread over them."""
+        return min(float(self.groups), self.active)
+
+    @cached_property
     def batches(self) -> tuple[float, ...]:
-        """Sequences per decode step at which step times are needed, rising."""
+        """Sequences per decode step at which step times are needed, rising; one at least."""
         if self.users is not None:
-            return (min(self.users, float(self.seats)) / self.groups,)
+            return (max(1.0, self.active / self.groups),)
         most = max(1.0, self.seats / self.groups)
         doubling = [2.0**power for power in range(math.ceil(math.log2(most)) + 1)]
         return tuple(sorted({*(b for b in doubling if b < most), most}))
@@ -121,10 +131,10 @@ def _waves(load: Load, steps: Steps, users: float, wanted: Statistics) -> Felt:
     The k-th of identical jobs leaves a line of first-come-first-served servers k - 1 times the
     longest service after the first. More users than seats wait for whole waves.
     """
-    active = min(users, float(load.seats))
+    active = load.active
     decode_s = _rounds_s(load, steps, 0)
     behind = [float(k) for k in range(max(1, round(active)))]
-    last_s = (active - 1) * steps.prefill_gap_s
+    last_s = max(0.0, active - 1) * steps.prefill_gap_s
     wave_s = load.request_s + steps.prefill_s + last_s + decode_s
     waited_s = max(0.0, users - active) / active * wave_s
     first_s = load.request_s + steps.prefill_s + waited_s
@@ -141,9 +151,9 @@ def _staggered(load: Load, steps: Steps, users: float, wanted: Statistics) -> Fe
 
     One completed request takes its prompt's way through and its share of the decode rounds.
     """
-    active = min(users, float(load.seats))
+    active = load.active
     rounds_s = _rounds_s(load, steps, 0)
-    each_s = steps.prefill_s / load.groups + rounds_s / active
+    each_s = steps.prefill_s / load.busy_groups + rounds_s / active
     rate = 1 / each_s
     halt_s = rounds_s / max(1.0, load.steps) / 2 if active > 1 else 0.0
     waited_s = max(0.0, users - active) * each_s
@@ -239,7 +249,7 @@ def _full(seats: int, running: float) -> float:
 
 def _rounds_s(load: Load, steps: Steps, index: int) -> float:
     """All decode steps of a request, other groups being in the way (s)."""
-    return max(steps.decode_s[index], load.groups * steps.decode_gap_s[index])
+    return max(steps.decode_s[index], load.busy_groups * steps.decode_gap_s[index])
 
 
 def _between(batches: Sequence[float], values_s: Sequence[float], batch: float) -> float:
