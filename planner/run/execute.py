@@ -86,7 +86,7 @@ def execute(
     check(problem, plan, opened.config)
     drafting = open_draft(problem, draft)
     if oversight is not None:
-        refuse_unverifiable(problem)
+        refuse_unverifiable(problem, compiled)
     tokenizer = opened.tokenizer()
     prompts = _prompts(requests, texts, opened.config, temperature, top_p, seed)
     settings = settings_of(problem, plan, checkpoint, threads, device, seed, places is None)
@@ -138,8 +138,13 @@ def stages(plan: Plan) -> list[Stage]:
     return [stage for pipeline in plan.pipelines for stage in pipeline.stages]
 
 
-def refuse_unverifiable(problem: Problem) -> None:
-    """Raises RunError where receipts cannot say what happened."""
+def refuse_unverifiable(problem: Problem, compiled: bool) -> None:
+    """Raises RunError where receipts cannot say what happened, or nobody knows its honest noise."""
+    if compiled:
+        raise RunError(
+            "compiled steps cannot be verified: how far they round from others is not calibrated",
+            "run without --compile, or without receipts",
+        )
     if problem.serving.speculation is not None:
         raise RunError(
             "steps that check drafts cannot be verified",

@@ -76,7 +76,7 @@ def serve(
     check(problem, plan, opened.config)
     drafting = open_draft(problem, draft)
     if oversight is not None:
-        refuse_unverifiable(problem)
+        refuse_unverifiable(problem, compiled)
     inspections: list[Inspection] = []
     tokenizer, template = opened.tokenizer(), chat_template(checkpoint)
     settings = settings_of(problem, plan, checkpoint, threads, device, seed, places is None)

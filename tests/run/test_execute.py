@@ -16,9 +16,10 @@ import pytest
 from planner.core.cluster import Link, Node
 from planner.core.errors import InvalidFileError, RunError
 from planner.core.metrics import summarise
+from planner.core.speculation import Speculation
 from planner.core.workload import Closed, Constant, Fixed, Request, Workload
 from planner.run.checkpoint import open_checkpoint
-from planner.run.execute import check, execute
+from planner.run.execute import check, execute, refuse_unverifiable
 from planner.run.nursery import nursery
 from planner.run.seeded import make_checkpoint
 from tests.core import world as core
@@ -207,6 +208,17 @@ def test_what_the_runtime_cannot_execute_is_refused(
     world = core.problem(nodes=nodes, model=spec(**planned), quants=(core.quant(quant),))
     with pytest.raises(RunError, match=said):
         check(world, plan(pipeline(["w0"], 4, quant)), open_checkpoint(folder).config)
+
+
+def test_what_receipts_cannot_tell_is_refused() -> None:
+    plain = problem(2, MODEL, [])
+    refuse_unverifiable(plain, compiled=False)
+    with pytest.raises(RunError, match="compiled steps cannot be verified"):
+        refuse_unverifiable(plain, compiled=True)
+    said = Speculation(draft_tokens=2, acceptance=0.5, draft_token_s=1e-3)
+    drafting = plain.serving.model_copy(update={"speculation": said})
+    with pytest.raises(RunError, match="drafts cannot be verified"):
+        refuse_unverifiable(core.problem(serving=drafting), compiled=False)
 
 
 def test_the_driver_side_imports_no_torch() -> None:
