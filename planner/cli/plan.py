@@ -110,14 +110,14 @@ def plan(
     """
     from planner.cli.page import planned_facts, require_plotly, write_page
     from planner.core.choice import decided
-    from planner.files.manifest import read_manifest, write_manifest
+    from planner.files.manifest import read_running, write_manifest
     from planner.files.scenario import load_scenario
     from planner.plan.solve import solve, solve_simply
 
     if html is not None:
         require_plotly()
     loaded = load_scenario(scenario, profiles or [], overrides or [])
-    running = _running(read_manifest(before)) if before else None
+    running = read_running(before) if before else None
     most, began_s = _most(max_moved, max_downtime), time.perf_counter()
     with _refusing(loaded, format):
         if algorithm == "auto":
@@ -173,12 +173,6 @@ def _most(moved: str | None, downtime: str | None) -> Most:
         ANY.bytes if moved is None else quantity("--max-moved", moved, "bytes"),
         ANY.seconds if downtime is None else quantity("--max-downtime", downtime, "s"),
     )
-
-
-def _running(manifest: Manifest) -> Plan:
-    """The plan of a manifest, with where its coordinator sits."""
-    seat = manifest.problem.cluster.coordinator
-    return manifest.plan.model_copy(update={"coordinator": seat})
 
 
 def _refuse(problem: Problem, error: InfeasibleError, format: Format) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from planner.core.cluster import Churn, Network
 from planner.core.device import Device
@@ -16,7 +16,9 @@ from planner.core.preset import Preset
 from planner.core.prices import PriceList
 from planner.core.quant import QuantScheme
 from planner.core.spec import Card
+from planner.core.trust import Regime
 from planner.files.bundled import bundled
+from planner.files.document import Document
 from planner.files.hfconfig import read_hf_config
 from planner.files.keys import did_you_mean
 from planner.files.validate import build
@@ -46,6 +48,9 @@ _SINGULAR: Mapping[Kind, str] = {
     "workloads": "workload",
 }
 _SUFFIX = ".yaml"
+_CALIBRATE = (
+    "calibrate again: planner calibrate DATA.csv --engine NAME --out FOLDER, or leave this card out"
+)
 
 
 def user_profiles(environ: Mapping[str, str] = os.environ) -> Path:
@@ -129,7 +134,20 @@ class Catalogue:
         if stated not in (None, path.stem):
             message = f"the file's name is the id; rename the file or write {path.stem}"
             raise InvalidFileError([document.problem(("id",), message)])
+        if kind == "engines":
+            _refuse_earlier(document)
         return build(CARDS[kind], document, extra={"id": path.stem})
+
+
+def _refuse_earlier(document: Document) -> None:
+    """Raises InvalidFileError where error bands do not say yet what was new, in one line."""
+    entries = document.value.get("calibrations")
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        bands = entry.get("error_bands") if isinstance(entry, dict) else None
+        if isinstance(bands, dict) and bands.keys() & set(get_args(Regime)):
+            message = "are those of an earlier planner, from before they said what was new"
+            place = ("calibrations", index, "error_bands")
+            raise InvalidFileError([document.problem(place, message, key=True)], _CALIBRATE)
 
 
 def is_path(name: str) -> bool:

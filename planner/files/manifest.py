@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from planner.core.spec import Spec
 from planner.files.atomic import write_text
 from planner.files.document import Document, KeyPath, holds, refuse
 from planner.files.runsection import RunSection
-from planner.files.validate import explain
+from planner.files.validate import M, explain
 from planner.files.yamlfile import read_yaml
 from planner.files.yamltext import to_yaml
 from planner.plan.reasons import Reasons
@@ -95,6 +96,40 @@ def read_manifest(path: Path) -> Manifest:
 
 def manifest_from(document: Document) -> Manifest:
     """The manifest in a document; raises as read_manifest does."""
+    _check_version(document)
+    if digest_of(document.value.get("problem")) != document.value["problem_digest"]:
+        raise StaleManifestError(
+            f"the problem in {document.file} was changed after it was planned",
+            "change the scenario and plan again, or change single values with --set",
+        )
+    manifest = _build(document)
+    refuse(list(_misfits(manifest, document)))
+    return manifest
+
+
+def read_running(path: Path) -> Plan:
+    """The plan of the manifest at ``path``, with where its coordinator sits.
+
+    Raises InvalidFileError, and StaleManifestError for one of another format. What runs is
+    moved or mended for another problem: of its own one nothing but that seat is read, so that
+    another version of planner may have written it.
+    """
+    document = read_yaml(path)
+    _check_version(document)
+    if "plan" not in document.value:
+        raise InvalidFileError([document.problem(("plan",), "is missing")], _MADE_BY)
+    plan = _tolerant(Plan, document, ("plan",))
+    if not isinstance(plan, Plan):
+        refuse(plan)
+        raise InvalidFileError([FileProblem(document.file, "has no plan")], _MADE_BY)
+    seat: Any = document.value.get("problem")
+    for key in ("cluster", "coordinator"):
+        seat = seat[key] if holds(seat, key) else None
+    return plan.model_copy(update={"coordinator": seat}) if isinstance(seat, str) else plan
+
+
+def _check_version(document: Document) -> None:
+    """Raises InvalidFileError for no manifest, StaleManifestError for one of another format."""
     stated = str(document.value.get("schema_version", ""))
     if "problem_digest" not in document.value or not stated:
         message = "is no manifest: it lacks schema_version or problem_digest"
@@ -105,14 +140,6 @@ def manifest_from(document: Document) -> Manifest:
             "plan again with this planner, or use the version that wrote it: "
             f"{document.value.get('tool_version', 'unknown')}",
         )
-    if digest_of(document.value.get("problem")) != document.value["problem_digest"]:
-        raise StaleManifestError(
-            f"the problem in {document.file} was changed after it was planned",
-            "change the scenario and plan again, or change single values with --set",
-        )
-    manifest = _build(document)
-    refuse(list(_misfits(manifest, document)))
-    return manifest
 
 
 def check_digest(manifest: Manifest, problem: Problem) -> None:
@@ -141,23 +168,32 @@ def _build(document: Document) -> Manifest:
     Raises StaleManifestError where the problem, which nobody changed since it was planned, is not
     written as this planner writes one.
     """
+    made = _tolerant(Manifest, document)
+    if isinstance(made, Manifest):
+        return made
+    foreign = next((one for one in made if one.path.startswith("problem.")), None)
+    if foreign is not None:
+        said = f"{foreign.message} (another version of planner wrote it)"
+        raise StaleManifestError(
+            str(replace(foreign, message=said)),
+            "plan the scenario again: planner plan SCENARIO --out MANIFEST",
+        )
+    refuse(made)
+    raise InvalidFileError([FileProblem(document.file, "is no manifest")], _MADE_BY)
+
+
+def _tolerant(model: type[M], document: Document, path: KeyPath = ()) -> M | list[FileProblem]:
+    """The value at ``path`` without the keys that nobody knows here, or what is wrong with it."""
+    given = document.at(path)
     for _ in range(2):
         try:
-            return Manifest.model_validate(document.value)
+            return model.model_validate(given)
         except ValidationError as error:
             failure = error
             for one in error.errors(include_url=False):
                 if one["type"] == "extra_forbidden":
-                    _drop(document.value, one["loc"])
-    problems = explain(failure, Manifest, document, (), document.value)
-    foreign = next((one for one in problems if one.path.startswith("problem.")), None)
-    if foreign is not None:
-        raise StaleManifestError(
-            f"{document.file} was written by another version of planner: {foreign}",
-            "plan the scenario again: planner plan SCENARIO --out MANIFEST",
-        )
-    refuse(problems)
-    raise InvalidFileError([FileProblem(document.file, "is no manifest")], _MADE_BY)
+                    _drop(given, one["loc"])
+    return explain(failure, model, document, path, given)
 
 
 def _drop(values: Any, location: tuple[int | str, ...]) -> None:

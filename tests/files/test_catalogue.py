@@ -115,3 +115,17 @@ def test_every_bundled_card_is_read(kind: str) -> None:
     for name in catalogue.names(kind):  # type: ignore[arg-type]
         card, _ = catalogue.get(kind, name)  # type: ignore[arg-type]
         assert card.id == name
+
+
+def test_an_engine_card_with_bands_of_an_earlier_planner_is_refused_in_a_line(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "engines" / "mine.yaml"
+    path.parent.mkdir()
+    band = "{median: 0.1, p90: 0.4, source: here}"
+    entry = f"  - error_bands: {{prompt: {band}, token: {band}}}\n"
+    path.write_text(f"name: mine\ncalibrations:\n{entry}{entry}")
+    with pytest.raises(InvalidFileError, match=r"mine\.yaml:3:5: .*earlier planner") as caught:
+        Catalogue(tmp_path, [tmp_path]).get("engines", "mine")
+    assert len(str(caught.value).splitlines()) == 1
+    assert "calibrate again" in caught.value.hint

@@ -19,6 +19,7 @@ from planner.files.manifest import (
     manifest_from,
     manifest_text,
     read_manifest,
+    read_running,
     write_manifest,
 )
 from planner.files.scenario import Scenario
@@ -135,7 +136,15 @@ def test_a_problem_that_another_version_wrote_is_stale_in_a_line(tmp_path: Path)
     with pytest.raises(StaleManifestError, match="another version of planner") as caught:
         read_manifest(path)
     assert len(str(caught.value).splitlines()) == 1
+    assert str(caught.value).count(path.name) == 1
     assert "problem.workload" in str(caught.value)
+    running = read_running(path)
+    assert running.pipelines == manifest().plan.pipelines
+    assert running.coordinator == manifest().problem.cluster.coordinator
+    values["plan"]["pipelines"] = []
+    path.write_text(to_yaml(values))
+    with pytest.raises(InvalidFileError, match=r"plan\.pipelines"):
+        read_running(path)
     assert "plan SCENARIO" in caught.value.hint
 
 
