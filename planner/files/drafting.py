@@ -5,10 +5,12 @@ from __future__ import annotations
 from planner.core.engine import Engine
 from planner.core.errors import FileProblem
 from planner.core.model import ModelSpec
+from planner.core.problem import Problem
 from planner.files.document import Document
 from planner.files.references import References
 from planner.files.semantics import Expanded
 from planner.files.surface import ScenarioFile
+from planner.plan.room import draft_without_room
 
 _HINT = "planner run --calibrate DIR measures how often drafts are right; --profiles DIR takes it"
 
@@ -61,3 +63,9 @@ def check_draft(
             f"{draft.max_position_embeddings} tokens"
         )
     return [document.problem(("draft",), message) for message in said]
+
+
+def draft_warnings(problem: Problem) -> list[str]:
+    """What deserves a warning: a draft model that no seat of the coordinator has memory for."""
+    lacking = draft_without_room(problem)
+    return [f"draft: {lacking}"] if lacking else []

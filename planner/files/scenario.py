@@ -22,7 +22,7 @@ from planner.core.requirements import Requirements
 from planner.files.alternatives import Api, api_of_package
 from planner.files.catalogue import Catalogue
 from planner.files.document import Document, KeyPath, refuse
-from planner.files.drafting import check_draft, fill_in_acceptance
+from planner.files.drafting import check_draft, draft_warnings, fill_in_acceptance
 from planner.files.keys import did_you_mean
 from planner.files.links import Links, missing_pairs
 from planner.files.offers import Offer, Unavailable
@@ -204,7 +204,8 @@ def _problem(
     if problems:
         return None, problems, warnings
     try:
-        return _assemble(given, expanded, cards, links), [], warnings
+        made = _assemble(given, expanded, cards, links)
+        return made, [], [*warnings, *draft_warnings(made)]
     except ValidationError as error:
         said = [one["msg"].removeprefix("Value error, ") for one in error.errors()]
         return None, [document.problem((), message) for message in said], warnings

@@ -1,9 +1,10 @@
 """Branches: the narrower problems into which one with choices beside its stages falls.
 
 A problem may leave open how many tokens are drafted for a check, and is then one problem for each
-number; and where its coordinator sits. Bounds of an open problem hold over all its
-seats: hops to and from the coordinator take what they take at the best seat for each node. Seats
-that could be swapped count once; the others fall apart by region, then one by one.
+number; and where its coordinator sits, which is nowhere that has no room for its draft. Bounds of
+an open problem hold over all its seats: hops to and from the coordinator take what they take at the
+best seat for each node. Seats that could be swapped count once; the others fall apart by region,
+then one by one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from planner.core.cost.traversal import route
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.plan.classes import node_classes
+from planner.plan.room import draft_missing_bytes
 
 _TRIED = 4
 """Seats that are tried for a plan whose stages are given, the nearest first."""
@@ -43,10 +45,23 @@ def distinct_seats(problem: Problem) -> Problem:
 
 
 def by_drafts(problem: Problem) -> list[Problem]:
-    """One problem for every number of drafts, the fewest first; itself where that is settled."""
-    if not drafts_open(problem):
+    """One problem for every number of drafts, the fewest first; itself where that is settled.
+
+    Each has the seats of the coordinator at which its draft fits; one that fits at none is no part.
+    """
+    each = [problem]
+    if drafts_open(problem):
+        each = [drafting(problem, count) for count in range(problem.serving.draft_tokens + 1)]
+    return [one for drafted in each for one in _roomy(drafted)]
+
+
+def _roomy(problem: Problem) -> list[Problem]:
+    """The problem without the seats at which its draft does not fit; nothing if that is all."""
+    seats = problem.cluster.seats
+    able = tuple(name for name in seats if not draft_missing_bytes(problem, name))
+    if able == seats:
         return [problem]
-    return [drafting(problem, count) for count in range(problem.serving.draft_tokens + 1)]
+    return [seated(problem, able)] if able else []
 
 
 def leaves(problem: Problem) -> list[Problem]:

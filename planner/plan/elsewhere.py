@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from planner.core.choice import decided
 from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
+from planner.plan.room import overfull
 from planner.plan.solution import Solution
 
 Known = tuple[float, Plan, Prediction]
@@ -35,6 +37,8 @@ def best_with(
 
 
 def _known(problem: Problem, plan: Plan) -> Known | None:
+    if overfull(decided(problem, plan), plan):
+        return None
     try:
         prediction = predict(problem, plan)
     except LookupError:

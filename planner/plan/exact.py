@@ -68,7 +68,7 @@ def exactly(problem: Problem, limit: int, over: Halt) -> list[Solved] | None:
     found: list[Solved] = []
     for pool in pools:
         for quants in mixes(problem):
-            for replicas in range(1, most_replicas(problem, quants) + 1):
+            for replicas in range(1, most_replicas(pool.problem, quants) + 1):
                 if over():
                     return found
                 found += _rungs(pool, quants, replicas, limit, _enough(pools, found), over)

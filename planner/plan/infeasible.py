@@ -9,7 +9,7 @@ from planner.core.problem import Problem
 from planner.core.requirements import OBJECTIVES, MustHave
 from planner.core.units import show
 from planner.plan.classes import allowed_nodes
-from planner.plan.room import capacity_bytes, needs
+from planner.plan.room import capacity_bytes, draft_without_room, needs
 from planner.plan.solution import Solution
 
 if TYPE_CHECKING:
@@ -64,6 +64,12 @@ def no_quality(problem: Problem) -> NoPlanError:
     if best is not None:
         mend += f", or lower must_have.quality to {best:.4g}"
     return NoPlanError("quality", f"no quantization keeps {floor:.4g} of the quality: {said}", mend)
+
+
+def no_draft(problem: Problem) -> NoPlanError:
+    """The draft model fits at no seat of the coordinator."""
+    hint = "draft with a smaller model, or have a coordinator with more memory or fewer users"
+    return NoPlanError("draft", draft_without_room(problem), hint)
 
 
 def no_room(problem: Problem) -> NoPlanError:

@@ -22,7 +22,7 @@ from planner.plan.classes import allowed_nodes
 from planner.plan.infeasible import NoPlanError
 from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
-from planner.plan.room import capacity_bytes, stage_needs
+from planner.plan.room import capacity_bytes, overfull, stage_needs
 from planner.plan.solution import Candidate, Move, Moves, Solution
 from planner.plan.standby import protected
 
@@ -234,6 +234,8 @@ def _choice(problem: Problem, plan: Plan) -> Iterator[_Choice]:
 
 def _settled_choice(problem: Problem, plan: Plan) -> Iterator[_Choice]:
     try:
+        if overfull(decided(problem, plan), plan):
+            return
         plan = plan if plan.standbys else protected(problem, plan)
         prediction = predict(problem, plan)
     except LookupError:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from planner.core.cost import StageMemory, stage_memory
-from planner.core.cost.room import capacity_bytes
+from planner.core.cost.drafting import draft_bytes
+from planner.core.cost.room import capacity_bytes, draft_missing_bytes
 from planner.core.engine import Split
 from planner.core.plan import Plan, Stage
 from planner.core.problem import Problem
+from planner.core.units import show
 
-__all__ = ["capacity_bytes", "needs", "overfull", "stage_needs"]
+__all__ = [
+    "capacity_bytes",
+    "draft_missing_bytes",
+    "draft_without_room",
+    "needs",
+    "overfull",
+    "stage_needs",
+]
 
 
 def needs(
@@ -47,11 +56,30 @@ def stage_needs(problem: Problem, stage: Stage, seats: int, node: str | None = N
 
 
 def overfull(problem: Problem, plan: Plan) -> list[str]:
-    """The nodes whose stage does not fit."""
-    return [
+    """The nodes whose stage does not fit, and the coordinator's seat where the draft does not."""
+    home = problem.cluster.coordinator
+    return [home] * (draft_missing_bytes(problem, home) > 0) + [
         stage.node
         for pipeline in plan.pipelines
         for stage in pipeline.stages
         if stage_needs(problem, stage, pipeline.max_num_seqs).total_bytes
         > capacity_bytes(problem, stage.node)
     ]
+
+
+def draft_without_room(problem: Problem) -> str:
+    """What the draft model lacks where most of it would fit; empty where it fits at some seat."""
+    seats = problem.cluster.seats
+    missing_bytes, at = min(
+        (draft_missing_bytes(problem, name), index) for index, name in enumerate(seats)
+    )
+    if problem.draft is None or not missing_bytes:
+        return ""
+    where = f"at {seats[at]}, where the coordinator sits"
+    if len(seats) > 1:
+        where = f"even at {seats[at]}, the coordinator's seat with the most room"
+    need = show(draft_bytes(problem), "bytes")
+    return (
+        f"the draft {problem.draft.id} in {problem.quants[0].id} needs {need}: "
+        f"{show(missing_bytes, 'bytes')} are missing {where}"
+    )

@@ -15,7 +15,7 @@ from planner.core.choice import chosen, decided, seat_open, seated, stamped
 from planner.core.plan import Pipeline, Plan
 from planner.core.problem import Problem
 from planner.plan.baselines import Baseline, baseline
-from planner.plan.branches import distinct_seats, leaves
+from planner.plan.branches import by_drafts, distinct_seats, leaves
 from planner.plan.choices import good_enough, most_replicas, seats_to_try, structure_name
 from planner.plan.classes import allowed_nodes, without_nodes
 from planner.plan.columns import Known
@@ -25,6 +25,7 @@ from planner.plan.explain import explained
 from planner.plan.infeasible import (
     NoPlanError,
     missed_bounds,
+    no_draft,
     no_nodes,
     no_room,
     nothing_simple,
@@ -118,6 +119,8 @@ def solve_simply(problem: Problem, name: Baseline) -> Solution:
     """
     if not allowed_nodes(problem):
         raise no_nodes(problem)
+    if not by_drafts(problem):
+        raise no_draft(problem)
     found = [one for leaf in leaves(problem) for one in _simple(problem, leaf, name)]
     if not found:
         raise nothing_simple(name)
@@ -198,6 +201,8 @@ def _searched(
     """
     if not allowed_nodes(problem):
         raise no_nodes(problem)
+    if not by_drafts(problem):
+        raise no_draft(problem)
     exact = exactly(problem, limit, over)
     solved, every = exact or [], exact is not None and not over()
     bound = min((one.best.bound for one in solved), default=math.inf) if every else -math.inf
@@ -208,7 +213,7 @@ def _searched(
         bound = max(bound, min((one.best.bound for one in further), default=math.inf))
         solved = [*solved, *further]
     if not any(one.holds for one in solved):
-        raise no_room(problem)
+        raise no_room(by_drafts(problem)[0])
     found: dict[tuple[str, Plan], tuple[float, int, str, Candidate]] = {}
     for one in solved:
         best = one.best
@@ -227,7 +232,7 @@ def _nearest(problem: Problem, limit: int) -> Solution:
     free = relaxed_problem(problem)
     found, _, _ = _candidates(free, limit)
     if not found:
-        raise no_room(problem)
+        raise no_room(by_drafts(problem)[0])
     misses = problem.requirements.must_have.missed(found[0].prediction.metrics)
     if misses:
         better, _, _ = _candidates(with_objective(free, misses[0].metric), limit)
@@ -283,7 +288,7 @@ def _best_alone(problem: Problem, asked: Problem, limit: int, like: Pipeline) ->
 
     The coordinator's seat is settled, though ``asked`` may have left it open.
     """
-    if not allowed_nodes(problem):
+    if not allowed_nodes(problem) or not by_drafts(problem):
         return None
     pool, quants = pool_of(problem), (problem.quant(like.stages[0].quant),)
     between = None if pool.whole else lines(problem, pool.classes)

@@ -114,7 +114,7 @@ def surveyed(problem: Problem, looks: int = LOOKS, over: Halt = never) -> list[L
     found = list[Looked]()
     for field in map(_Field, by_drafts(distinct_seats(problem))):
         for quants in mixes(problem):
-            for replicas in range(1, most_replicas(problem, quants) + 1):
+            for replicas in range(1, most_replicas(field.problem, quants) + 1):
                 found += field.started(quants, replicas, seats_to_try(problem, replicas))
     fields: dict[tuple[object, ...], _Field] = {}
     bounds = [(one.best.bound, index) for index, one in enumerate(found)]

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from planner.core.choice import drafting
 from planner.core.cluster import Link, Node
 from planner.core.problem import Problem
 from planner.core.requirements import TRUST
+from planner.plan.branches import by_drafts
 from planner.plan.classes import allowed_nodes, node_classes
 from planner.plan.infeasible import NoPlanError
 from planner.plan.mend import Mend, Search, bounded, outward, with_must
@@ -51,6 +53,10 @@ def _solution(problem: Problem, best: Candidate) -> Solution:
 
 
 def _changes(problem: Problem) -> Iterator[Mend]:
+    if not by_drafts(problem):
+        text = "draft nothing: leave draft and serving.speculation out"
+        yield Mend("draft", problem.draft and problem.draft.id, None, text, drafting(problem, 0))
+        return
     yield from _quality(problem)
     yield from _regions(problem)
     yield from _trust(problem)
@@ -100,11 +106,14 @@ def _copies(problem: Problem) -> Iterator[Mend]:
     nodes, layers = allowed_nodes(problem), problem.model.num_hidden_layers
     if not nodes:
         return
-    room = sum(capacity_bytes(problem, node.id) for node in nodes)
+    least_drafts = by_drafts(problem)[0]
+    room = sum(capacity_bytes(least_drafts, node.id) for node in nodes)
     need = min(needs(problem, 0, layers, quant.id, 1).total_bytes for quant in problem.quants)
     lots = []
     for entry in node_classes(problem):
-        each = capacity_bytes(problem, entry.example)
+        each = capacity_bytes(least_drafts, entry.example)
+        if each <= 0:
+            continue
         least = max(1, math.ceil((need - room) / each))
         usd = problem.cluster.node(entry.example).usd_per_hour
         lots += [((least + more) * usd, least + more, entry.example) for more in range(_MORE)]

@@ -54,6 +54,17 @@ def test_what_keeps_a_draft_from_drafting_is_told_at_its_name(tmp_path: Path) ->
     assert said.startswith("draft: ")
 
 
+def test_a_draft_that_no_seat_has_memory_for_deserves_a_warning(tmp_path: Path) -> None:
+    text = SCENARIO + "draft: half\nserving:\n  speculation: {draft_tokens: 3, acceptance: 0.6}\n"
+    assert not load_scenario(with_half(tmp_path, text), [tmp_path / "profiles"]).warnings
+    path = with_half(
+        tmp_path, text.replace("device: chip\n", "device: chip\n    memory: 50 kB\n", 1)
+    )
+    (said,) = load_scenario(path, [tmp_path / "profiles"]).warnings
+    assert said.startswith("draft: the draft half in bf16 needs ")
+    assert "are missing at a, where the coordinator sits" in said
+
+
 def test_what_a_run_found_of_drafts_is_planned_with_where_a_scenario_does_not_say(
     tmp_path: Path,
 ) -> None:

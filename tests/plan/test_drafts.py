@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from planner.core.choice import decided, drafting, seated
 from planner.core.cluster import Node
 from planner.core.cost import Batch, traverse
+from planner.core.cost.drafting import draft_bytes
+from planner.core.cost.room import draft_missing_bytes
 from planner.core.problem import Problem, Serving
 from planner.core.requirements import Requirements
 from planner.core.speculation import Speculation
@@ -22,7 +24,7 @@ from planner.plan.promise import as_cost
 from planner.plan.solve import solve, solve_simply
 from planner.plan.survey import bounded, surveyed
 from planner.sim.simulate import simulate
-from tests.core.world import device, link, model, problem
+from tests.core.world import device, engine, link, model, problem
 from tests.plan.test_solve import brute_force
 from tests.plan.worlds import problems
 
@@ -173,3 +175,53 @@ def test_what_runs_drafts_as_many_as_is_best_now() -> None:
     assert after.moves is not None
     assert after.moves.bytes == 0
     assert after.plan.draft_tokens == 0
+
+
+def heavy(at_most: bool, *roomy: str) -> Problem:
+    """Two nodes and a draft of some 540 kB, which only the ``roomy`` ones have memory for."""
+    nodes = [Node(id=name, device="big" if name in roomy else "chip") for name in "ab"]
+    drafts = Speculation(draft_tokens=2, at_most=at_most, acceptance=0.9, draft_token=1e-6)
+    return problem(
+        nodes,
+        [link(one_way_latency=0.0)],
+        [device(memory=4.2e5), device("big", memory=1.2e6)],
+        draft=model(id="heavy", num_hidden_layers=5),
+        engine=engine(memory_reserve=5e4),
+        serving=Serving(speculation=drafts),
+        requirements=Requirements(objective="tpot"),
+    )
+
+
+def test_a_draft_that_fits_at_no_seat_is_refused_by_name_and_with_what_mends_it() -> None:
+    for world in (heavy(False), seated(heavy(False), ("a", "b"))):
+        with pytest.raises(NoPlanError) as caught:
+            solve(world)
+        assert caught.value.constraint == "draft"
+        assert "the draft heavy in bf16 needs" in str(caught.value)
+        assert "leave draft and serving.speculation out" in caught.value.hint
+        assert caught.value.nearest is not None
+        with pytest.raises(NoPlanError, match="heavy"):
+            solve_simply(world, "even")
+
+
+def test_the_reserve_of_the_engine_counts_beside_the_draft() -> None:
+    world = heavy(False)
+    missing = draft_bytes(world) + 5e4 - 4.2e5
+    assert draft_missing_bytes(world, "a") == pytest.approx(missing)
+    assert draft_missing_bytes(heavy(False, "a"), "a") == 0
+
+
+def test_without_room_for_the_draft_there_are_no_drafts_and_no_rows_of_them() -> None:
+    solution = solve(heavy(True))
+    assert solution.plan.draft_tokens == 0
+    assert [one.draft_tokens for one in solution.drafts] == [0]
+    assert solve(heavy(True, "a")).plan.draft_tokens == 2
+
+
+def test_the_coordinator_sits_where_its_draft_fits() -> None:
+    world = seated(heavy(False, "b"), ("a", "b"))
+    solution = solve(world)
+    assert solution.plan.coordinator == "b"
+    assert not solution.seats
+    assert bounded(world) <= as_cost(world, solution.value)
+    assert all(one.problem.cluster.coordinator == "b" for one in surveyed(world))

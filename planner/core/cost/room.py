@@ -12,13 +12,28 @@ from planner.core.problem import Problem
 
 def capacity_bytes(problem: Problem, node_id: str) -> float:
     """Memory of a node that the engine may use for stages; the coordinator's holds the draft."""
+    held_bytes = draft_bytes(problem) if problem.cluster.seats == (node_id,) else 0.0
+    return _usable_bytes(problem, node_id) - held_bytes
+
+
+def draft_missing_bytes(problem: Problem, seat: str) -> float:
+    """What a seat of the coordinator lacks to hold the draft beside the engine's reserve.
+
+    0 where it fits, where there is none, and where a machine without a device holds it.
+    """
+    node = problem.cluster.node(seat)
+    needed_bytes = draft_bytes(problem)
+    if not needed_bytes or node.device is None:
+        return 0.0
+    reserve_bytes = problem.engine.memory_reserve_bytes * node.count
+    return max(0.0, needed_bytes + reserve_bytes - _usable_bytes(problem, seat))
+
+
+def _usable_bytes(problem: Problem, node_id: str) -> float:
     node = problem.cluster.node(node_id)
     device_bytes = problem.cluster.device(node_id).memory_bytes
     each_bytes = device_bytes if node.memory_bytes is None else min(node.memory_bytes, device_bytes)
-    usable_bytes = problem.engine.memory_fraction * each_bytes * node.count
-    if problem.cluster.seats == (node_id,):
-        usable_bytes -= draft_bytes(problem)
-    return usable_bytes
+    return problem.engine.memory_fraction * each_bytes * node.count
 
 
 def kv_blocks(problem: Problem, pipeline: Pipeline) -> int:
