@@ -183,6 +183,44 @@ def test_equal_users_in_waves_are_predicted_exactly(made: tuple[Problem, Plan], 
         )
 
 
+def drafting_users(acceptance: float, users: int, requests: int) -> tuple[Problem, Plan]:
+    """Equal requests of 120 tokens after the first, two drafts for a check."""
+    drafts = Speculation(draft_tokens=2, acceptance=acceptance, draft_token=1e-3)
+    world = problem(
+        [Node(id="a", device="chip")],
+        devices=[device(memory_bandwidth=1e8, compute={"bf16": 1e10})],
+        serving=Serving(speculation=drafts),
+        workload=Workload(
+            arrivals=Closed(kind="closed", concurrency=users),
+            prompt=Fixed(tokens=400),
+            output=Fixed(tokens=121),
+            requests=requests,
+        ),
+    )
+    return world, split(world, [], seats=users)
+
+
+@pytest.mark.parametrize("acceptance", [0.0, 1.0])
+def test_users_whose_drafts_are_certain_stay_in_waves(acceptance: float) -> None:
+    world, plan = drafting_users(acceptance, users=4, requests=4)
+    simulated, predicted = simulate(world, plan).metrics, predict(world, plan).metrics
+    assert predicted.mean_ttft_ms == pytest.approx(simulated.mean_ttft_ms, rel=1e-9)
+    assert predicted.mean_tpot_ms == pytest.approx(simulated.mean_tpot_ms, rel=5e-3)
+
+
+@pytest.mark.parametrize("users", [1, 4, 16])
+def test_users_whose_drafts_are_right_by_chance_drift_apart(users: int) -> None:
+    """Once apart, a prompt waits for a step, no longer for the prompts of all.
+
+    That it waits for one that came just before, too, is left out: more of it the more users.
+    """
+    world, plan = drafting_users(0.7, users, requests=40 * users)
+    simulated, predicted = simulate(world, plan).metrics, predict(world, plan).metrics
+    for name in ("mean_tpot_ms", "mean_e2el_ms", "output_throughput"):
+        assert getattr(predicted, name) == pytest.approx(getattr(simulated, name), rel=0.02)
+    assert predicted.mean_ttft_ms == pytest.approx(simulated.mean_ttft_ms, rel=0.35)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.85])
 def test_a_single_server_with_poisson_arrivals_is_m_d_1(load: float) -> None:

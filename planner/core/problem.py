@@ -54,6 +54,11 @@ class Serving(Spec):
         return self.speculation.tokens_per_round if self.speculation else 1.0
 
     @property
+    def luck(self) -> bool:
+        """Whether chance decides how many tokens a decode step brings."""
+        return self.speculation is not None and 0 < self.speculation.acceptance < 1
+
+    @property
     def draft_tokens(self) -> int:
         """Tokens drafted for one check; 0 where every token takes a traversal."""
         return self.speculation.draft_tokens if self.speculation else 0

@@ -105,6 +105,7 @@ def load_of(problem: Problem, seats: int, groups: int, share: float) -> Load:
         problem.serving.checked_tokens,
         kept.found_tokens if kept else None,
         0.0 if kept else problem.workload.prompts.unevenness,
+        problem.serving.luck,
     )
 
 

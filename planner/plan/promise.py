@@ -11,7 +11,6 @@ from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave, Wish, scale
-from planner.core.workload import Fixed
 from planner.plan.activity import home_usd_per_hour
 from planner.plan.prompt import Prompt
 from planner.plan.queueing import STATISTICS, Felt, Load, Steps, felt
@@ -75,9 +74,8 @@ def straight(problem: Problem, load: Load) -> bool:
     inverse, and a price a rent times such a sum; times, rents and rates that are taken off make up
     concave sums. Bounds on latencies cut that off.
     """
-    fixed = isinstance(load.workload.prompts, Fixed) and isinstance(load.workload.output, Fixed)
     bounded = _bounds_s(problem.requirements.must_have)
-    return load.users is not None and fixed and load.groups == 1 and not bounded
+    return load.in_waves and load.groups == 1 and not bounded
 
 
 def additive(problem: Problem) -> bool:

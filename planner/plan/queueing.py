@@ -1,7 +1,8 @@
 """From the times of single steps to what users feel, by the serving rules all of planner shares.
 
 The rules are in ``docs/life-of-a-request.md``. A closed loop of fixed lengths moves in waves,
-which are followed step by step; everything else is a mean-field picture of the same loop.
+which are followed step by step; everything else, drafts of uncertain luck included, is a mean-field
+picture of the same loop.
 """
 
 from __future__ import annotations
@@ -50,6 +51,16 @@ class Load:
     """Expected tokens of a prompt that are in a cache already; None where none has a prefix."""
     prompt_unevenness: float = 0.0
     """Squared coefficient of variation of what is computed of a prompt."""
+    luck: bool = False
+    """Whether the number of decode steps is drawn: drafts are right by chance."""
+
+    @cached_property
+    def in_waves(self) -> bool:
+        """Whether its requests start and end together: all alike, or none beside another."""
+        if self.users is None or not isinstance(self.workload.prompts, Fixed):
+            return False
+        alone = min(self.users, float(self.seats)) <= 1
+        return isinstance(self.workload.output, Fixed) and (alone or not self.luck)
 
     @cached_property
     def prompt_tokens(self) -> float:
@@ -120,7 +131,7 @@ def felt(load: Load, steps: Steps, wanted: Statistics = STATISTICS) -> Felt:
     """What users of a pipeline feel, given its step times."""
     if load.users is None:
         return _open(load, steps, wanted)
-    if isinstance(load.workload.prompts, Fixed) and isinstance(load.workload.output, Fixed):
+    if load.in_waves:
         return _waves(load, steps, load.users, wanted)
     return _staggered(load, steps, load.users, wanted)
 
