@@ -132,6 +132,7 @@ def plan(
         else:
             solution = solve_simply(loaded.problem, algorithm)
     seconds = time.perf_counter() - began_s
+    solution = _seated(loaded, solution)
     front = _front(loaded, solution) if pareto else ()
     settled = replace(loaded, problem=decided(loaded.problem, solution.plan))
     report = _report(settled, solution, seconds, front, profiles)
@@ -162,6 +163,15 @@ def _refusing(scenario: Scenario, format: Format) -> Iterator[None]:
     except InfeasibleError as error:
         _refuse(scenario.problem, error, format)
         raise
+
+
+def _seated(scenario: Scenario, solution: Solution) -> Solution:
+    """The solution with the coordinator's seat in its plan, where the scenario named none."""
+    plan = solution.plan
+    if scenario.seats_out is None or plan.coordinator is not None:
+        return solution
+    home = scenario.problem.cluster.coordinator
+    return solution.model_copy(update={"plan": plan.model_copy(update={"coordinator": home})})
 
 
 def _most(moved: str | None, downtime: str | None) -> Most:
@@ -225,6 +235,7 @@ def _report(
         seconds,
         notes,
         front=front,
+        seats_out=scenario.seats_out or {},
         finetune=(trained, fine_tuned(problem, solution.plan, trained)) if trained else None,
         prefix=(
             (cached, prefix_saving(problem, solution.plan, cached, api.price if api else None))

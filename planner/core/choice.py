@@ -35,17 +35,30 @@ def trusted_seats(
     regions are the least that is asked. Nodes that stay come before those that come and go: a
     coordinator that leaves takes every session with it.
     """
-    least = max(TRUST.index("rented"), TRUST.index(must.trust or "rented"))
-    able = [
-        node
-        for node in nodes
-        if TRUST.index(node.trust) >= least
-        and (node.device is not None or not computing)
-        and (must.regions is None or node.region in must.regions)
-        and node.region not in must.forbid_regions
-    ]
-    steady = [node for node in able if node.churn is None]
-    return tuple(node.id for node in steady or able)
+    out = seats_out(nodes, must, computing)
+    return tuple(node.id for node in nodes if node.id not in out)
+
+
+def seats_out(nodes: Sequence[Node], must: MustHave, computing: bool = False) -> dict[str, str]:
+    """Why a coordinator that nobody placed may not sit at a node, of each that is no seat."""
+    out = {node.id: why for node in nodes if (why := _unfit(node, must, computing))}
+    able = [node for node in nodes if node.id not in out]
+    if any(node.churn is None for node in able):
+        out |= {node.id: "comes and goes, others stay" for node in able if node.churn is not None}
+    return out
+
+
+def _unfit(node: Node, must: MustHave, computing: bool) -> str:
+    """What forbids a node to see prompts or to draft; empty where nothing does."""
+    least = max("rented", must.trust or "rented", key=TRUST.index)
+    if TRUST.index(node.trust) < TRUST.index(least):
+        return f"trust is {node.trust}, asked is {least}"
+    allowed = must.regions is None or node.region in must.regions
+    if not allowed or node.region in must.forbid_regions:
+        return f"region {node.region} is not allowed"
+    if node.device is None and computing:
+        return "no device for the draft"
+    return ""
 
 
 def decided(problem: Problem, plan: Plan) -> Problem:

@@ -64,6 +64,8 @@ class Scenario:
     sources: Mapping[str, Path]
     """File that each ``KIND/NAME`` came from."""
     warnings: tuple[str, ...] = ()
+    seats_out: Mapping[str, str] | None = None
+    """Why the coordinator may not sit at a node, where the scenario leaves its seat to planner."""
 
 
 def load_scenario(
@@ -105,7 +107,8 @@ class _Loader:
         problems += _other_version(document)
         _refuse(document, problems + cards.problems, cards.hints)
         assert given is not None
-        problem, problems, warnings = _problem(given, document, cards)
+        expanded = Expanded.of(given, cards)
+        problem, problems, warnings = _problem(given, document, cards, expanded)
         _refuse(document, problems)
         assert problem is not None
         found: list[Scenario | Api | Offer | Unavailable] = []
@@ -133,6 +136,7 @@ class _Loader:
             run=given.run,
             sources=dict(sorted(cards.sources.items())),
             warnings=tuple(warnings),
+            seats_out=expanded.seats_out,
         )
 
     def _other(
@@ -190,10 +194,9 @@ def _other_version(document: Document) -> list[FileProblem]:
 
 
 def _problem(
-    given: ScenarioFile, document: Document, cards: References
+    given: ScenarioFile, document: Document, cards: References, expanded: Expanded
 ) -> tuple[Problem | None, list[FileProblem], list[str]]:
     """The problem, or what keeps the scenario from being one; and warnings."""
-    expanded = Expanded.of(given, cards)
     links = Links(document, lambda name: cards.card("networks", name, Network))
     links.add_network(given.network, (node.region for node in expanded.nodes))
     links.add_links(given.links, expanded.ids)

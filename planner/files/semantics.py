@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from planner.core.choice import trusted_seats
+from planner.core.choice import seats_out, trusted_seats
 from planner.core.cluster import Churn, Node
 from planner.core.device import Device
 from planner.core.engine import Engine
@@ -38,6 +38,8 @@ class Expanded:
     devices: dict[str, Device]
     """By id, in order of first use."""
     churn: dict[str, Churn]
+    seats_out: dict[str, str] | None
+    """Why the others are no seats, where the scenario does not name them."""
 
     @classmethod
     def of(cls, given: ScenarioFile, cards: References) -> Expanded:
@@ -58,21 +60,27 @@ class Expanded:
                 churn.setdefault(profile.id, profile)
             nodes += [Node.model_construct(**(values | {"id": name})) for name in entry.ids]
             ids |= {entry.id: entry.ids} | {name: (name,) for name in entry.ids}
-        return cls(tuple(nodes), ids, _seats(given, nodes, ids), devices, churn)
+        seats, out = _seats(given, nodes, ids)
+        return cls(tuple(nodes), ids, seats, devices, churn, out)
 
 
 def _seats(
     given: ScenarioFile, nodes: Sequence[Node], ids: Mapping[str, tuple[str, ...]]
-) -> tuple[str, ...]:
-    """Where the coordinator may sit: a node, the nodes of a list, or all that may see prompts."""
+) -> tuple[tuple[str, ...], dict[str, str] | None]:
+    """Where the coordinator may sit: a node, the nodes of a list, or all that may see prompts.
+
+    Of these, too, why the others may not; None where the scenario names its seats.
+    """
     named = given.coordinator
     if named == AUTO and AUTO not in ids:
         drafts = given.serving.speculation
         computing = given.draft is not None and drafts is not None and not drafts.draft_token_s
-        return trusted_seats(nodes, given.must_have, computing)
+        return trusted_seats(nodes, given.must_have, computing), seats_out(
+            nodes, given.must_have, computing
+        )
     if named is None or isinstance(named, str):
-        return (named or nodes[0].id,)
-    return tuple(dict.fromkeys(one for name in named for one in ids.get(name, (name,))))
+        return (named or nodes[0].id,), None
+    return tuple(dict.fromkeys(one for name in named for one in ids.get(name, (name,)))), None
 
 
 def check(

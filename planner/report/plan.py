@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.requirements import scale
-from planner.plan.solution import Candidate, Solution
+from planner.plan.solution import Solution
 from planner.report import placement
 from planner.report.advice import lines_table, pareto_text
 from planner.report.audits import audits_text
+from planner.report.candidates import candidate_document, candidates_text
 from planner.report.finetune import finetune_text
 from planner.report.prefix import prefix_text
 from planner.report.running import drafts_table, moves_text, pipeline_title, running_text
 from planner.report.standbys import standbys_document, standbys_text
-from planner.report.tables import cost_rows, figure, grid, label, plain_metrics, table, trust
+from planner.report.tables import cost_rows, figure, grid, label, plain_metrics, trust
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,6 +52,8 @@ class PlanReport:
     """Training over the plan, as asked and as found."""
     prefix: tuple[PrefixCache, PrefixSaving] | None = None
     """A cache of common beginnings, as asked and what it saves."""
+    seats_out: Mapping[str, str] = field(default_factory=dict)
+    """Why the coordinator may not sit at a node, where its seat was planner's to choose."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -96,6 +99,7 @@ class PlanReport:
                 "node": self.problem.cluster.coordinator,
                 "chosen": solution.plan.coordinator is not None,
                 "others": [one.model_dump(mode="json") for one in solution.seats],
+                "out": [{"nodes": list(names), "why": why} for names, why in self._seats_out()],
             },
             "drafts": [one.model_dump(mode="json") for one in solution.drafts],
             "warnings": list(self.warnings),
@@ -132,7 +136,7 @@ class PlanReport:
             yield ""
             tried = any(one.trial for one in solution.candidates)
             yield "Candidates" + (", the best ones as simulated" if tried else "")
-            yield self._candidates()
+            yield from candidates_text(self.problem, solution.candidates)
         if self.front:
             yield ""
             yield "Price against speed, availability and quality, each found by a search of its own"
@@ -162,10 +166,11 @@ class PlanReport:
             yield ""
             yield "Left out"
             yield from (f"  {_few(one.nodes)}: {one.why}" for one in solution.left_out)
-        if solution.seats:
+        if solution.seats or self.seats_out:
             yield ""
             yield "Other seats of the coordinator"
             yield from (f"  {one.node}: {one.text}" for one in solution.seats)
+            yield from (f"  {_few(names)}: no seat, {why}" for names, why in self._seats_out())
         if solution.drafts:
             yield ""
             yield "Tokens drafted for one check"
@@ -174,6 +179,11 @@ class PlanReport:
             yield ""
             yield "What would change the choice"
             yield from (f"  {flip.text}" for flip in solution.flips)
+
+    def _seats_out(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Nodes at which the coordinator may not sit, by what speaks against them."""
+        for why in dict.fromkeys(self.seats_out.values()):
+            yield tuple(name for name, said in self.seats_out.items() if said == why), why
 
     def _choice(self) -> Iterator[RenderableType]:
         problem, solution = self.problem, self.solution
@@ -224,26 +234,6 @@ class PlanReport:
             rows.add_row(f"  {name}", bound, value)
         yield rows
 
-    def _candidates(self) -> Table:
-        wanted = self.problem.requirements
-        metric = scale(wanted.objective)[0]
-        shown = {"mean_ttft_ms": ">TTFT", "mean_tpot_ms": ">TPOT", "usd_per_hour": ">USD/h"}
-        if metric not in shown:
-            shown = {metric: f">{label(metric)}"} | shown
-        rows = table("", "plan", *shown.values(), "trade")
-        for one in self.solution.candidates:
-            said = one.trial or one.prediction.metrics
-            figures = (
-                figure(
-                    name,
-                    wanted.value(said) if name == metric else getattr(said, name),
-                    name.endswith("_ms"),
-                )
-                for name in shown
-            )
-            rows.add_row("chosen" if one.chosen else "", one.name, *figures, one.trade)
-        return rows
-
     def _costs(self) -> Iterator[RenderableType]:
         solution = self.solution
         per_million = "usd_per_million_output_tokens"
@@ -283,19 +273,6 @@ def prediction_document(prediction: Prediction) -> dict[str, Any]:
             prediction.verification.model_dump(mode="json") if prediction.verification else None
         ),
         "breakdown": [one.model_dump(mode="json") for one in prediction.pipelines],
-    }
-
-
-def candidate_document(candidate: Candidate) -> dict[str, Any]:
-    """A candidate with its plan and its metrics."""
-    return {
-        "name": candidate.name,
-        "chosen": candidate.chosen,
-        "value": candidate.value,
-        "trade": candidate.trade,
-        "trial": plain_metrics(candidate.trial) if candidate.trial else None,
-        "plan": plan_document(candidate.plan),
-        "prediction": plain_metrics(candidate.prediction.metrics),
     }
 
 

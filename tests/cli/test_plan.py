@@ -193,7 +193,7 @@ def test_what_runs_without_its_coordinator_gets_another(scene: Scene) -> None:
     left = auto.replace("  - id: a\n    device: chip\n    region: eu\n", "")
     path.write_text(left.replace("0.40", "0.41"))
     moved = scene.planner("plan", path, "--from", running, "--format", "json").document
-    assert moved["coordinator"]["node"] == "b"
+    assert moved["coordinator"]["node"] == moved["plan"]["coordinator"] == "b"
 
 
 def test_the_number_of_drafts_is_told_and_goes_all_the_way(scene: Scene) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from planner.core.choice import decided, seated, trusted_seats
+from planner.core.choice import decided, seated, seats_out, trusted_seats
 from planner.core.cluster import Node
 from planner.core.problem import Problem, Serving
 from planner.core.requirements import MustHave, Requirements
@@ -170,6 +170,12 @@ def test_prompts_are_shown_to_no_stranger_and_to_those_who_stay() -> None:
     door = Node(id="door")
     assert trusted_seats([door, *nodes], MustHave()) == ("door", "own")
     assert trusted_seats([door, *nodes], MustHave(), computing=True) == ("own",)
+    assert seats_out([door, *nodes], MustHave(forbid_regions=("us",)), computing=True) == {
+        "door": "no device for the draft",
+        "stranger": "trust is unknown, asked is rented",
+        "own": "region us is not allowed",
+    }
+    assert seats_out(nodes, MustHave())["spot"] == "comes and goes, others stay"
 
 
 def test_where_the_coordinators_node_leaves_another_seat_goes_on() -> None:

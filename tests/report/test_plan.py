@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -102,6 +103,30 @@ def test_how_long_the_solver_took_is_not_in_the_text() -> None:
         "seconds": 99.0,
         "stopped": "proven",
     }
+
+
+def test_the_table_has_the_best_of_each_structure_and_the_document_all() -> None:
+    (only,) = report(world()).solution.candidates
+    far, near = (PLAN.model_copy(update={"coordinator": name}) for name in "ab")
+    other = only.model_copy(update={"name": "both, coordinator b", "plan": near, "chosen": False})
+    more = [other.model_copy(update={"name": f"{n} copies"}) for n in range(9)]
+    chosen = only.model_copy(update={"name": "both, coordinator a", "plan": far})
+    shown = report(world(), candidates=(other, chosen, *more))
+    text = read(shown)
+    assert "chosen  both, coordinator a" in text
+    assert "coordinator b" not in text
+    assert ("6 copies" in text, "7 copies" in text) == (True, False)
+    assert "and 3 more" in text
+    assert len(shown.document()["candidates"]) == 11
+
+
+def test_where_the_coordinator_may_not_sit_is_said_with_the_reason() -> None:
+    out = {"b": "comes and goes, others stay", "c": "comes and goes, others stay"}
+    shown = replace(report(world()), seats_out=out)
+    assert "  b, c: no seat, comes and goes, others stay" in read(shown)
+    assert shown.document()["coordinator"]["out"] == [
+        {"nodes": ["b", "c"], "why": "comes and goes, others stay"}
+    ]
 
 
 def test_must_haves_stand_beside_what_is_predicted() -> None:
