@@ -66,6 +66,18 @@ def check_draft(
 
 
 def draft_warnings(problem: Problem) -> list[str]:
-    """What deserves a warning: a draft model that no seat of the coordinator has memory for."""
-    lacking = draft_without_room(problem)
-    return [f"draft: {lacking}"] if lacking else []
+    """What deserves a warning: no room for the draft model at any seat, an engine's rules lost."""
+    lacking, speculation = draft_without_room(problem), problem.serving.speculation
+    said = [f"draft: {lacking}"] if lacking else []
+    if speculation is not None and problem.engine.scheduler != "runtime":
+        cached = problem.engine.prefix_cache and problem.workload.sessions is not None
+        own = f"those of {problem.engine.id}" + (", whose prefix cache is lost" if cached else "")
+        said.append(
+            "serving.speculation: drafts are checked under the rules of planner's runtime, not "
+            f"under {own}"
+            + (
+                "; with none the engine's own hold: two schedulers are compared"
+                * speculation.at_most
+            )
+        )
+    return said

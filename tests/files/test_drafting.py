@@ -65,6 +65,20 @@ def test_a_draft_that_no_seat_has_memory_for_deserves_a_warning(tmp_path: Path) 
     assert "are missing at a, where the coordinator sits" in said
 
 
+def test_drafts_that_lose_the_rules_of_the_engine_deserve_a_warning(tmp_path: Path) -> None:
+    text = SCENARIO + "serving:\n  speculation: {draft_tokens: 3, acceptance: 0.6}\n"
+    assert not load(tmp_path / "runtime", text).warnings
+    path = write_scenario(tmp_path, text)
+    card = tmp_path / "profiles" / "engines" / "soft.yaml"
+    card.write_text(card.read_text() + "scheduler: vllm\n")
+    (said,) = load_scenario(path, [tmp_path / "profiles"]).warnings
+    assert "not under those of soft" in said
+    assert "two schedulers" not in said
+    chosen = ["serving.speculation.at_most=true"]
+    (said,) = load_scenario(path, [tmp_path / "profiles"], chosen).warnings
+    assert said.endswith("two schedulers are compared")
+
+
 def test_what_a_run_found_of_drafts_is_planned_with_where_a_scenario_does_not_say(
     tmp_path: Path,
 ) -> None:
