@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from planner.files.catalogue import Catalogue
 
 _PROBED = ("this-host", "this-gpu")
+_ACCEPTANCE = 0.7
 _GGUF_ENGINE, _SERVER = "llama.cpp", "vllm"
 _GGUF_ENGINES = (_GGUF_ENGINE, "ollama")
 _SERVER_CLASSES = ("nvidia_datacenter", "nvidia_datacenter_gddr", "amd_instinct")
@@ -51,12 +52,18 @@ def estimate(
         int, typer.Option("--draft-tokens", min=0, help="Tokens a draft model proposes per step.")
     ] = 0,
     acceptance: Annotated[
-        float,
-        typer.Option("--acceptance", min=0, max=1, help="Chance that a drafted token is right."),
-    ] = 0.7,
+        float | None,
+        typer.Option(
+            "--acceptance",
+            min=0,
+            max=1,
+            help="Chance that a drafted token is right.  [default: 0.7]",
+        ),
+    ] = None,
     draft_ms: Annotated[
-        float, typer.Option("--draft-ms", min=0, help="Milliseconds to draft one token.")
-    ] = 0.0,
+        float | None,
+        typer.Option("--draft-ms", min=0, help="Milliseconds to draft one token.  [default: 0]"),
+    ] = None,
     cached: Annotated[
         int, typer.Option("--cached", min=0, help="Tokens that are in the KV cache already.")
     ] = 0,
@@ -100,7 +107,18 @@ def estimate(
     drafts = None
     if draft_tokens:
         drafts = Speculation(
-            draft_tokens=draft_tokens, acceptance=acceptance, draft_token_s=draft_ms / 1e3
+            draft_tokens=draft_tokens,
+            acceptance=_ACCEPTANCE if acceptance is None else acceptance,
+            draft_token_s=(draft_ms or 0.0) / 1e3,
+        )
+    elif given := [
+        name
+        for name, value in (("--acceptance", acceptance), ("--draft-ms", draft_ms))
+        if value is not None
+    ]:
+        raise UsageError(
+            f"{' and '.join(given)} without --draft-tokens: nothing is drafted",
+            "add --draft-tokens, such as --draft-tokens 4",
         )
     try:
         values = cost.estimate(

@@ -120,9 +120,13 @@ def _nodes(given: ScenarioFile, document: Document, expanded: Expanded) -> list[
     for name in expanded.seats:
         if name not in counts:
             replicas = expanded.ids.get(name, ())
-            guess = f"; did you mean {replicas[0]}?" if replicas else did_you_mean(name, counts)
+            known = (*counts, AUTO)
+            guess = f"; did you mean {replicas[0]}?" if replicas else did_you_mean(name, known)
             problems.append(document.problem(("coordinator",), f"{name!r} is no node{guess}"))
-    if not expanded.seats:
+    if not expanded.seats and given.coordinator != AUTO:
+        message = "an empty list; name nodes in it, or say auto"
+        problems.append(document.problem(("coordinator",), message))
+    elif not expanded.seats:
         message = (
             "no node may see the prompts: a coordinator's is rented or one's own, at least as "
             "trusted as must_have.trust asks, and in an allowed region; or name nodes in a list"

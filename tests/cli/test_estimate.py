@@ -51,6 +51,15 @@ def test_other_engines_default_to_bf16_and_a_large_model_does_not_fit(planner: T
     assert shared["capacity_gib"] == pytest.approx(2 * planner(*LLAMA).document["capacity_gib"])
 
 
+def test_what_is_said_of_drafts_without_any_is_no_use(planner: Terminal) -> None:
+    done = planner(*LLAMA, "--acceptance", 0.7, "--draft-ms", 5)
+    assert done.code == 2
+    assert "--acceptance and --draft-ms without --draft-tokens" in done.stderr
+    assert "add --draft-tokens" in done.stderr
+    some = planner(*LLAMA, "--draft-tokens", 2).document
+    assert some == planner(*LLAMA, "--draft-tokens", 2, "--acceptance", 0.7).document
+
+
 def test_text_tells_the_same(planner: Terminal) -> None:
     done = planner(*LLAMA[:-2])
     assert done.code == 0

@@ -143,6 +143,8 @@ def test_cards_may_lie_beside_the_scenario(tmp_path: Path) -> None:
         ("[bf16]", "[]", ":5:9: quants: must not be empty"),
         ("default: lan", "default: wan", ":16:12: network.default: there is no network 'wan'"),
         ("coordinator: a", "coordinator: c", ":6:14: coordinator: 'c' is no node"),
+        ("coordinator: a", "coordinator: AUTO", "'AUTO' is no node; did you mean auto?"),
+        ("coordinator: a", "coordinator: []", "coordinator: an empty list; name nodes in it"),
         ("- id: b", "- id: a", ":11:9: nodes[1].id: the id a is used twice"),
         ("- id: b", "- id: b c", ":11:9: nodes[1].id: 'b c' must be letters"),
         ("price:", "prise:", ":14:5: nodes[1].prise: unknown key; did you mean price?"),
