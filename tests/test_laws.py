@@ -165,6 +165,99 @@ def test_drawn_acceptance_comes_to_what_is_predicted() -> None:
     assert not violations(result, plan, 40)
 
 
+def side_by_side(
+    replicas: int,
+    arrivals: Closed | Poisson,
+    draft_s: float,
+    *,
+    scheduler: str = "runtime",
+    output: int = 200,
+    seats: int = 4,
+) -> tuple[Problem, Plan]:
+    """Equal pipelines of one stage whose drafts are made at one coordinator."""
+    nodes = [Node(id="home"), *(Node(id=f"n{index}", device="chip") for index in range(replicas))]
+    world = problem(
+        nodes=nodes,
+        engine=engine(scheduler=scheduler),
+        serving=Serving(
+            speculation=Speculation(draft_tokens=4, acceptance=0.7, draft_token=draft_s)
+        ),
+        workload=Workload(
+            arrivals=arrivals,
+            prompt=Fixed(tokens=20),
+            output=Fixed(tokens=output),
+            requests=30 * replicas,
+        ),
+    )
+    pipelines = tuple(
+        Pipeline(stages=(Stage(node=node.id, start=0, stop=4, quant="bf16"),), max_num_seqs=seats)
+        for node in nodes[1:]
+    )
+    return world, Plan(pipelines=pipelines)
+
+
+@pytest.mark.parametrize("scheduler", ["runtime", "vllm"])
+@pytest.mark.parametrize("draft_s", [1e-3, 4e-3, 20e-3])
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_pipelines_wait_for_each_other_s_drafts(
+    replicas: int, draft_s: float, scheduler: str
+) -> None:
+    """From a draft that is nearly free to one that all four wait for most of the time."""
+    users = Closed(kind="closed", concurrency=replicas)
+    world, plan = side_by_side(replicas, users, draft_s, scheduler=scheduler)
+    result, predicted = simulate(world, plan), predict(world, plan)
+    for name in ("mean_ttft_ms", "mean_tpot_ms", "mean_e2el_ms", "output_throughput"):
+        simulated = getattr(result.metrics, name)
+        assert getattr(predicted.metrics, name) == pytest.approx(simulated, rel=0.05)
+
+
+@pytest.mark.parametrize("used", [0.2, 0.5, 0.9])
+def test_pipelines_with_requests_of_their_own_meet_at_the_draft(used: float) -> None:
+    rate = used / (100 / Speculation(draft_tokens=4, acceptance=0.7).tokens_per_round * 0.08)
+    arrivals = Poisson(kind="poisson", rate=rate)
+    world, plan = side_by_side(3, arrivals, 20e-3, output=100, seats=8)
+    world = Problem.model_validate(
+        dict(world) | {"workload": world.workload.model_copy(update={"requests": 400})}
+    )
+    result, predicted = simulate(world, plan), predict(world, plan)
+    for name in ("mean_tpot_ms", "mean_e2el_ms"):
+        simulated = getattr(result.metrics, name)
+        assert getattr(predicted.metrics, name) == pytest.approx(simulated, rel=0.2)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.integers(2, 5),
+    st.floats(0, 0.1),
+    st.sampled_from(["runtime", "vllm"]),
+    st.one_of(
+        st.builds(Closed, kind=st.just("closed"), concurrency=st.integers(1, 30)),
+        st.builds(Poisson, kind=st.just("poisson"), rate=st.floats(0.01, 50)),
+    ),
+    st.lists(st.floats(0.2, 3), min_size=5, max_size=5),
+)
+def test_no_more_drafts_are_promised_than_one_coordinator_makes(
+    replicas: int,
+    draft_s: float,
+    scheduler: str,
+    arrivals: Closed | Poisson,
+    weights: list[float],
+) -> None:
+    world, plan = side_by_side(replicas, arrivals, draft_s, scheduler=scheduler, output=50)
+    shared = zip(plan.pipelines, weights, strict=False)
+    uneven = [one.model_copy(update={"weight": weight}) for one, weight in shared]
+    plan = Plan(pipelines=tuple(uneven))
+    predicted = predict(world, plan)
+    rounds = 49 / world.serving.tokens_per_round
+    own_s = world.engine.coordinator_step_s
+    taken = sum(
+        (one.metrics.request_throughput or 0)
+        * (own_s + rounds * (own_s + 4 * draft_s) / max(1.0, one.batch))
+        for one in predicted.pipelines
+    )
+    assert taken <= 1 + 1e-6
+
+
 @settings(max_examples=50, deadline=None)
 @given(worlds(), st.integers(2, 5))
 def test_equal_users_in_waves_are_predicted_exactly(made: tuple[Problem, Plan], users: int) -> None:

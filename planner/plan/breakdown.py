@@ -28,6 +28,14 @@ class Served:
     egress_usd_per_hour: tuple[float, ...]
     """By hop."""
 
+    @property
+    def coordinator_share(self) -> float:
+        """Share of the time in which the coordinator works for it."""
+        batch = max(1.0, self.felt.batch / self.load.groups)
+        request_s = self.prefill.coordinator_s
+        request_s += self.load.steps * self.decode.coordinator_s / batch
+        return self.felt.requests_per_s * request_s
+
 
 def broken_down(problem: Problem, one: Served) -> PipelinePrediction:
     """One pipeline's steps, memory and metrics, stage by stage and hop by hop."""

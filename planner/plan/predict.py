@@ -20,6 +20,7 @@ from planner.core.problem import Problem
 from planner.core.trust import Trust, together
 from planner.plan.activity import merged, pipeline_activity
 from planner.plan.breakdown import Served, broken_down
+from planner.plan.coordinator import at_one_coordinator
 from planner.plan.quality import plan_quality
 from planner.plan.queueing import Felt, Load, Steps, felt
 from planner.plan.reuse import reuse
@@ -33,12 +34,12 @@ _TURNS, _SETTLED_TOKENS = 30, 1e-3
 def predict(problem: Problem, plan: Plan) -> Prediction:
     """What the cost model says about ``plan``; raises LookupError where a hop has no link."""
     problem = decided(problem, plan)
-    shares = pipeline_shares(plan)
-    served = [
-        serve(problem, pipeline, share)
-        for pipeline, share in zip(plan.pipelines, shares, strict=True)
-    ]
-    return predicted(problem, plan, served)
+    pairs = list(zip(plan.pipelines, pipeline_shares(plan), strict=True))
+
+    def served(waits_s: float) -> list[Served]:
+        return [serve(problem, pipeline, share, waits_s) for pipeline, share in pairs]
+
+    return predicted(problem, plan, at_one_coordinator(problem, served))
 
 
 def predicted(problem: Problem, plan: Plan, served: list[Served]) -> Prediction:
@@ -109,8 +110,8 @@ def load_of(problem: Problem, seats: int, groups: int, share: float) -> Load:
     )
 
 
-def serve(problem: Problem, pipeline: Pipeline, share: float) -> Served:
-    """One pipeline under its share of the load."""
+def serve(problem: Problem, pipeline: Pipeline, share: float, waits_s: float = 0.0) -> Served:
+    """One pipeline under its share of the load, each job of it waiting so long to be sent."""
     load = load_of(problem, pipeline.max_num_seqs, pipeline.micro_batches, share)
 
     def over_request_s(time_s: Callable[[Traversal], float], batch: float) -> float:
@@ -119,11 +120,13 @@ def serve(problem: Problem, pipeline: Pipeline, share: float) -> Served:
 
         return over_steps(step_s, load.steps)
 
-    sums = [over_request_s(lambda way: way.total_s, batch) for batch in load.batches]
+    sums = [over_request_s(lambda way: waits_s + way.total_s, batch) for batch in load.batches]
     gaps = [0.0] * len(sums)
     if load.groups > 1:
         gaps = [over_request_s(gap_s, batch) for batch in load.batches]
-    load, prefill, result = _settled(problem, pipeline, share, load, tuple(sums), tuple(gaps))
+    load, prefill, result = _settled(
+        problem, pipeline, share, load, tuple(sums), tuple(gaps), waits_s
+    )
     batch = max(1.0, result.batch / load.groups)
     decode = traverse(problem, pipeline, decode_batch(load, batch, (load.steps + 1) / 2))
     activity = pipeline_activity(problem, pipeline, load, result, prefill, decode)
@@ -138,6 +141,7 @@ def _settled(
     load: Load,
     sums_s: tuple[float, ...],
     gaps_s: tuple[float, ...],
+    waits_s: float,
 ) -> tuple[Load, Traversal, Felt]:
     """The load with what prompts find in the cache at the rate that this leads to.
 
@@ -148,7 +152,7 @@ def _settled(
         if kept is not None and load.found_tokens is not None:
             load = replace(load, prompt_unevenness=kept.unevenness(load.found_tokens))
         prefill = traverse(problem, pipeline, load.prompt)
-        result = felt(load, Steps(prefill.total_s, gap_s(prefill), sums_s, gaps_s))
+        result = felt(load, Steps(waits_s + prefill.total_s, gap_s(prefill), sums_s, gaps_s))
         if kept is None or load.found_tokens is None:
             break
         free = kv_blocks(problem, pipeline) - result.batch * kept.running_blocks

@@ -140,10 +140,10 @@ class Structure:
                     found = as_cost(self.problem, value)
                     return Best(plan, prediction, found, min(bound, found), expanded)
                 refused.add(tuple(parts))
-                continue
+                expanded += 1
             if expanded >= limit or over():
                 return Best(None, None, math.inf, bound, expanded)
-            expanded += self._solve(open_sets[0], limit - expanded)
+            expanded += self._solve(open_sets[0], limit - expanded) if open_sets else 0
 
     def _solve(self, state: State, limit: int) -> int:
         """Makes one set exact; returns the labels it took."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from planner.core.continuous import ContinuousSchedule
 from planner.core.cost.room import kv_blocks
+from planner.core.cost.traversal import one_coordinator
 from planner.core.kvpool import KvPool
 from planner.core.plan import Pipeline
 from planner.core.problem import Problem
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 def lanes_of(run: Run) -> Sequence[Lane]:
     """A lane for every pipeline of a run's plan."""
     shared = run.network.coordinator
-    own = run.problem.engine.scheduler == "vllm"
+    own = not one_coordinator(run.problem)
     visits = run.visits if run.keep_visits else None
     schedules = [_schedule(run.problem, pipeline) for pipeline in run.plan.pipelines]
     if run.exact_steps:

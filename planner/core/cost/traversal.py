@@ -76,6 +76,14 @@ def coordinator_s(problem: Problem, batch: Batch) -> float:
     return problem.engine.coordinator_step_s + drafting_s(problem, batch)
 
 
+def one_coordinator(problem: Problem) -> bool:
+    """Whether the jobs of all pipelines wait for each other at the coordinator.
+
+    vLLM's replicas have a scheduler each; a draft model is on one device for all of them.
+    """
+    return problem.engine.scheduler != "vllm" or problem.serving.speculation is not None
+
+
 def route(problem: Problem, nodes: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """The hops of a step by their ends: to every stage, then home as the engine answers."""
     home = problem.cluster.coordinator
