@@ -78,7 +78,7 @@ def test_it_loads_and_explains_itself(path: Path, tmp_path: Path) -> None:
 
 def test_the_set_is_complete() -> None:
     names = {path.stem for path in SCENARIOS}
-    assert {"demo", "two-homes", "cloud-baseline", *TEMPLATES} <= names
+    assert {"demo", "two-homes", "cloud-baseline", "drafting-homes", *TEMPLATES} <= names
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -135,6 +135,17 @@ def test_two_homes_share_what_neither_can_hold() -> None:
     weights = problem.model.total_params * 2
     memory = [problem.cluster.device(node.id).memory_bytes for node in problem.cluster.workers]
     assert max(memory) * problem.engine.memory_fraction < weights * 1.05 < sum(memory)
+
+
+@pytest.mark.slow
+def test_homes_that_draft_leave_the_seat_and_the_number_of_drafts_to_the_plan() -> None:
+    problem = load_scenario(named("drafting-homes")).problem
+    assert problem.draft is not None
+    solution = solve(problem)
+    assert solution.plan.coordinator in {node.id for node in problem.cluster.nodes}
+    assert solution.plan.draft_tokens
+    assert [one.draft_tokens for one in solution.drafts] == list(range(7))
+    assert {one.node for one in solution.seats} < {node.id for node in problem.cluster.nodes}
 
 
 def test_the_marketplace_is_compared_with_everything_that_could_serve() -> None:
