@@ -77,6 +77,12 @@ def _kind(word: str) -> str | None:
     return next((kind for one, kind in _KINDS.items() if plain in (one, kind)), None)
 
 
+def _near(path: Path) -> str:
+    """A path as one would type it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def _kind_of(name: str, profiles: list[Path] | None) -> str | None:
     """The kind of the only profile a name means; None where it is a path.
 
@@ -84,8 +90,9 @@ def _kind_of(name: str, profiles: list[Path] | None) -> str | None:
     """
     from planner.cli.cards import catalogue
     from planner.core.errors import UsageError
+    from planner.files.bundled import bundled
     from planner.files.catalogue import CARDS, is_path
-    from planner.files.keys import did_you_mean
+    from planner.files.keys import nearest
     from planner.files.names import resolve
 
     if is_path(name):
@@ -93,9 +100,12 @@ def _kind_of(name: str, profiles: list[Path] | None) -> str | None:
     known = catalogue(profiles)
     kinds = [kind for kind in CARDS if resolve(known, kind, name) is not None]
     if not kinds:
-        names = {one for kind in CARDS for one in known.names(kind)}
+        meant = {path.stem: _near(path) for path in bundled("scenarios").glob("*.yaml")}
+        meant |= {one: one for kind in CARDS for one in known.names(kind)}
+        near = nearest(name, meant)
         raise UsageError(
-            f"there is no file and no profile {name!r}{did_you_mean(name, names)}",
+            f"there is no file and no profile {name!r}"
+            + (f"; did you mean {meant[near]}?" if near else ""),
             "name a file, a profile, or a kind of profile: " + ", ".join(_KINDS),
         )
     if len(kinds) > 1:

@@ -74,6 +74,7 @@ def target_of(contestant: Contestant, run: Replications) -> Target:
     from planner.core.cost.verification import averaged
     from planner.plan.quality import plan_quality
     from planner.report.simulate import Target
+    from planner.sim.failures import failures
     from planner.sim.result import EVENTS
 
     return Target(
@@ -83,6 +84,11 @@ def target_of(contestant: Contestant, run: Replications) -> Target:
         confidence=run.confidence,
         each=tuple(result.metrics for result in run.results),
         cost=_mean([result.cost for result in run.results]),
+        failures=failures(
+            record
+            for result in run.results
+            for record in result.records[contestant.problem.workload.warmup_requests :]
+        ),
         events={name: sum(result.events.get(name, 0) for result in run.results) for name in EVENTS},
         prefix_tokens=(
             sum(result.prefix_tokens[0] for result in run.results),

@@ -98,19 +98,26 @@ def parse(text: str, dimension: str) -> float:
 
 
 def show(value: float, dimension: str, digits: int = 4) -> str:
-    """``value`` written with the largest decimal or binary unit that keeps it at least 1."""
+    """``value`` with the largest decimal or binary unit that, rounded, keeps it at least 1."""
     spellings = UNITS[dimension]
     if dimension == "bytes":
         spellings = {unit: size for unit, size in spellings.items() if "i" in unit or unit == "B"}
     if dimension == "bytes_per_s":
         spellings = {unit: size for unit, size in spellings.items() if "i" not in unit}
-    fitting = [(size, unit) for unit, size in spellings.items() if abs(value) >= size]
+    fitting = [
+        (size, unit)
+        for unit, size in spellings.items()
+        if abs(float(f"{value / size:.{digits}g}")) >= 1
+    ]
     size, unit = (
         max(fitting, key=lambda entry: entry[0])
         if fitting
         else min((s, u) for u, s in spellings.items())
     )
-    return f"{value / size:.{digits}g} {unit}"
+    number = f"{value / size:.{digits}g}"
+    if "e+0" in number:
+        number = f"{float(number):.0f}"
+    return f"{number} {unit}"
 
 
 def _reader(dimension: str) -> Callable[[object, ValidationInfo], float]:

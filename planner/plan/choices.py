@@ -62,4 +62,4 @@ def structure_name(replicas: int, quants: Sequence[QuantScheme], seats: int) -> 
     """What a structure is called in tables of candidates."""
     quant_id = " or ".join(quant.id for quant in quants)
     count = f"{replicas} replicas" if replicas > 1 else "1 pipeline"
-    return f"{count}, {quant_id}, {seats} seats"
+    return f"{count}, {quant_id}, {seats} seat{'s' * (seats != 1)}"

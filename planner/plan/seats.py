@@ -38,5 +38,5 @@ def _told(problem: Problem, solution: Solution, name: str, best: Known) -> Seat:
     value, same = as_cost(problem, cost), plan.pipelines == solution.plan.pipelines
     ways = " and ".join(" -> ".join(one.nodes) for one in plan.pipelines)
     text = f"{value:.4g} instead of {solution.value:.4g} {unit}, "
-    text += "with the same stages" if same else ways
+    text += "with the same stages" if same else f"with layers on {ways}"
     return Seat(node=name, value=value, same_stages=same, text=text)

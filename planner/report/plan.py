@@ -210,7 +210,8 @@ class PlanReport:
         for name, points in wanted.points(metrics).items():
             metric = scale(name)[0]
             value = figure(metric, getattr(metrics, metric))
-            told.append(f"{figure('weighted', points)} for {value} of {label(metric)}")
+            of = "" if metric.startswith("usd_") else f" of {label(metric)}"
+            told.append(f"{figure('weighted', points)} for {value}{of}")
         return ", ".join(told)
 
     def _proof(self, metric: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from planner.core.cost.ledger import CostLine
@@ -34,6 +34,7 @@ from planner.report.tables import (
     table,
 )
 from planner.sim.capacity import Capacity
+from planner.sim.failures import Failure
 from planner.sim.result import Recovery
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class Target:
     """Metrics of every replication; those of other targets had the same random numbers."""
     cost: Mapping[str, float] = field(default_factory=dict)
     """USD per hour by part."""
+    failures: Sequence[Failure] = ()
+    """Why requests failed, over all replications."""
     events: Mapping[str, int] = field(default_factory=dict)
     prefix_tokens: tuple[int, int] = (0, 0)
     """Tokens looked up in prefix caches and found there, over all replications."""
@@ -117,6 +120,7 @@ class Target:
             "quality": self.quality,
             "machines": list(self.machines),
             "unknown": list(self.unknown),
+            "failures": [asdict(failure) for failure in self.failures],
             "events": dict(self.events),
             "prefix_cache": dict(
                 zip(("asked_tokens", "found_tokens"), self.prefix_tokens, strict=True)
@@ -301,6 +305,9 @@ def _felt(target: Target, replications: int) -> Iterator[RenderableType]:
         if count:
             rates.add_row(f"  {name}", str(count), "")
     yield rates
+    for failure in target.failures:
+        yield f"  {failure.requests} failed: {failure.reason}"
+        yield f"    mend: {failure.mend}"
     if target.confidence:
         latency = ", ".join(
             f"{LABELS[name]} {_interval(target, f'mean_{name}_ms')}"

@@ -18,6 +18,7 @@ from planner.core.problem import Problem
 from planner.core.schedule import Router
 from planner.core.workload import Request
 from planner.sim.failover import Failover
+from planner.sim.failures import too_long
 from planner.sim.lane import Lane
 from planner.sim.lanes import hang_together, lanes_of
 from planner.sim.network import Network, build
@@ -233,7 +234,7 @@ class Run:
         self.presence_s -= now_s
         room = self.lanes[index].schedule.most_tokens or self.problem.tokens_per_request
         if prompt + output > room:
-            self._fail(record, f"{prompt + output} tokens do not fit a seat of {room}")
+            self._fail(record, too_long(prompt + output, room))
             return False
         sequence = Served(record, prompt, output, counts, request.session, request.shared_tokens)
         self.preparing.append((now_s + self.request_s, sequence))

@@ -240,7 +240,7 @@ def test_a_weighted_sum_is_told_term_by_term(scene: Scene) -> None:
     assert document["bound"]["gap"] == 0
     said = scene.planner("plan", path).stdout
     assert said.splitlines()[1].startswith("Predicted weighted sum: ")
-    assert "for 0 USD/h of USD per hour" in said
+    assert " points for 0 USD/h." in said
     ratio = scene.scenario(
         "objective: weighted\nnice_to_have: {usd_per_million_output_tokens: 1}\n"
     )

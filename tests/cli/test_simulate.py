@@ -110,4 +110,9 @@ def test_a_trace_is_replayed_and_checked(scene: Scene) -> None:
     done = scene.planner("simulate", path, "--trace", trace, "--check", "--format", "json")
     (target,) = done.document["targets"]
     assert (target["metrics"]["completed"], target["metrics"]["failed"]) == (2, 1)
+    (failure,) = target["failures"]
+    assert failure["requests"] == 1
+    assert failure["reason"].startswith("up to 5100 tokens do not fit a seat of ")
+    told = scene.planner("simulate", path, "--trace", trace).stdout
+    assert f"1 failed: {failure['reason']}\n    mend: plan again" in told
     assert "1 rows without prompt or answer are left out" in done.stderr

@@ -66,3 +66,17 @@ def test_impossible_sizes_are_refused(value: object) -> None:
 @given(st.floats(1e-9, 1e15), st.sampled_from(sorted(UNITS)))
 def test_what_is_shown_can_be_read_back(value: float, dimension: str) -> None:
     assert parse(show(value, dimension, digits=17), dimension) == pytest.approx(value, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("value", "dimension", "said"),
+    [
+        (0.9999e-3, "s", "1 ms"),
+        (0.994e-3, "s", "994 us"),
+        (59.99, "s", "1 min"),
+        (1010 * 2.0**20, "bytes", "1010 MiB"),
+        (1023.9 * 2.0**20, "bytes", "1 GiB"),
+    ],
+)
+def test_the_unit_is_that_of_the_rounded_value(value: float, dimension: str, said: str) -> None:
+    assert show(value, dimension, 3) == said
