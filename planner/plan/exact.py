@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from planner.core.choice import seated
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.plan.branches import leaves
@@ -60,19 +61,52 @@ def pool_of(problem: Problem) -> Pool:
     return Pool(problem, classes, states(counts), whole=True)
 
 
-def exactly(problem: Problem, limit: int, over: Halt) -> list[Solved] | None:
-    """Every structure with its best plan; None where there are too many multisets."""
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Structures of a problem that differ by their seats for users only."""
+
+    problem: Problem
+    quants: tuple[QuantScheme, ...]
+    replicas: int
+
+
+def exactly(problem: Problem, limit: int, over: Halt) -> tuple[list[Solved], list[Kind]] | None:
+    """Every structure with its best plan, and what was not looked at when the search was over.
+
+    None where there are too many multisets.
+    """
     pools = [pool_of(one) for one in leaves(problem)]
     if not all(one.whole for one in pools) or sum(len(one.every) for one in pools) > ALL_STATES:
         return None
-    found: list[Solved] = []
+    found, left = list[Solved](), list[Kind]()
     for pool in pools:
         for quants in mixes(problem):
             for replicas in range(1, most_replicas(pool.problem, quants) + 1):
-                if over():
-                    return found
-                found += _rungs(pool, quants, replicas, limit, _enough(pools, found), over)
-    return found
+                rungs = list[Solved]()
+                if not over():
+                    enough = _enough(pools, found)
+                    rungs = list(_rungs(pool, quants, replicas, limit, enough, over))
+                if over() and (not rungs or any(one.best.open for one in rungs)):
+                    left.append(Kind(pool.problem, quants, replicas))
+                else:
+                    found += rungs
+    return found, _over_seats(left)
+
+
+def _over_seats(left: Sequence[Kind]) -> list[Kind]:
+    """The same with one problem for all seats of the coordinator that are left of a kind."""
+    groups: dict[tuple[object, ...], list[Kind]] = {}
+    for one in left:
+        key = _drafts(one.problem), tuple(quant.id for quant in one.quants), one.replicas
+        groups.setdefault(key, []).append(one)
+    joined = list[Kind]()
+    for first, *others in groups.values():
+        problem = first.problem
+        if others:
+            seats = (one.problem.cluster.coordinator for one in (first, *others))
+            problem = seated(problem, tuple(seats))
+        joined.append(Kind(problem, first.quants, first.replicas))
+    return joined
 
 
 def _rungs(
@@ -94,6 +128,8 @@ def _rungs(
 
     aside = math.isfinite(enough) and all(structure(seats).floor >= enough for seats in ladder)
     for seats in ladder:
+        if over() and not aside:
+            return
         one, name = structure(seats), structure_name(replicas, quants, seats)
         best = Best(None, None, math.inf, one.floor, 0) if aside else one.best(limit, over=over)
         yield Solved(problem, name, best, one.holds)

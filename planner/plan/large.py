@@ -17,6 +17,7 @@ import numpy as np
 
 from planner.core.cost.ledger import standing_usd_per_hour
 from planner.core.plan import Plan
+from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.plan.activity import home_usd_per_hour
@@ -82,7 +83,8 @@ class Large:
         self.counts = np.array([float(len(entry.nodes)) for entry in self.classes])
         self.low = tuple(relaxed(one, self.groups, self.owners) for one in self.criteria)
         self.incumbent = self.found = math.inf
-        self.plan: Plan | None = None
+        self.best_so_far: tuple[Plan | None, Prediction | None] = None, None
+        self.brief = False
         self.coupled: Coupled | None = None
         self.solved = 0
 
@@ -125,18 +127,16 @@ class Large:
             return self.quick_bound
         return max(self.quick_bound, self._started(self._weights(self.low)).least())
 
-    def first(self) -> Best:
-        """A plan and a bound without much ado."""
-        if math.isfinite(self._cost(self.low)):
+    def first(self, *, brief: bool = False) -> Best:
+        """A plan and a bound without much ado; ``brief``: no plan that nothing hangs on."""
+        self.brief, ladder = brief, self.problem.workload.concurrency is not None
+        if math.isfinite(self._cost(self.low)) and (ladder or not brief):
             given = self._lengths(self._weights(self.low), math.inf)
             self._build(given, np.zeros(len(self.classes)))
         return self._answer(self.quick_bound)
 
     def _answer(self, bound: float) -> Best:
-        if self.plan is None:
-            return Best(None, None, math.inf, bound, self.solved)
-        prediction = predict(self.problem, self.plan)
-        return Best(self.plan, prediction, self.found, min(bound, self.found), self.solved)
+        return Best(*self.best_so_far, self.found, min(bound, self.found), self.solved)
 
     def _side_by_side(self, weights: list[float], turns: int) -> float:
         """A bound over replicas that compete for nodes; looks for a plan first."""
@@ -321,7 +321,7 @@ class Large:
     def _width(self) -> int:
         """Labels that are kept at each point."""
         few = 50 if self.replicas > 1 else 120
-        return 16 if len(self.classes) <= few else 4
+        return 1 if self.brief else 16 if len(self.classes) <= few else 4
 
     @property
     def _remembered(self) -> int:
@@ -334,7 +334,7 @@ class Large:
 
     def _offer(self, pipelines: list[tuple[Cut, ...]]) -> None:
         plan = assembled(self.classes, self.ways, pipelines, self.load)
-        for one in every_seat(self.problem, plan):
+        for one in every_seat(self.problem, plan)[: 1 if self.brief else None]:
             self._weigh(one)
 
     def _weigh(self, plan: Plan) -> None:
@@ -345,4 +345,4 @@ class Large:
             return
         cost = as_cost(self.problem, value)
         if cost < self.found:
-            self.plan, self.found = plan, cost
+            self.best_so_far, self.found = (plan, prediction), cost

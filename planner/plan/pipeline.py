@@ -66,10 +66,11 @@ def best_pipeline(
     exact: Callable[[tuple[Cut, ...]], float],
     prune: bool,
     limit: int,
+    over: Callable[[], bool] = lambda: False,
 ) -> Found:
     """The cheapest pipeline over exactly ``nodes``; ``exact`` prices one, infinite if refused.
 
-    After ``limit`` labels the search ends with the bound it has reached.
+    After ``limit`` labels, or where it is ``over``, the search ends with the bound it has reached.
     """
     queue: list[_Label] = []
     seen: dict[tuple[State, int, int], list[Vector]] = {}
@@ -91,7 +92,7 @@ def best_pipeline(
             if math.isfinite(label.cost):
                 heapq.heappush(queue, label)
             continue
-        if expanded >= limit:
+        if expanded >= limit or over():
             return Found(None, math.inf, label.cost, expanded)
         expanded += 1
         for state, last, stop, vector, cut in _extensions(criteria, owners, label):

@@ -8,7 +8,7 @@ has; and where the coordinator sits, if the problem leaves that open.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from planner.core.choice import chosen, decided, seat_open, seated, stamped
@@ -20,7 +20,7 @@ from planner.plan.choices import good_enough, most_replicas, seats_to_try, struc
 from planner.plan.classes import allowed_nodes, without_nodes
 from planner.plan.columns import Known
 from planner.plan.costs import lines
-from planner.plan.exact import Halt, exactly, pool_of
+from planner.plan.exact import Halt, Solved, exactly, pool_of
 from planner.plan.explain import explained
 from planner.plan.infeasible import (
     NoPlanError,
@@ -77,6 +77,8 @@ def solve(
 
     try:
         candidates, bound, whole = _candidates(problem, expansions, looks, over)
+        if halted and not candidates:  # no limit makes a problem one without a plan
+            candidates, bound, whole = _candidates(problem, expansions, looks)
     except NoPlanError as error:
         raise widened(problem, error, lambda one: _candidates(one, expansions, 0)[0]) from None
     if not candidates:
@@ -170,19 +172,21 @@ def _candidates(
         return _searched(problem, limit, looks, over)
     free = unprotected(problem)
     found, bound, whole = _searched(free, limit, looks, over)
-    kept = _with_standbys(problem, found)
+    kept = _with_standbys(problem, found, over)
     for smaller in steadier(free):
         if kept:
             break
         with suppress(NoPlanError):
-            kept = _with_standbys(problem, _searched(smaller, limit, looks, over)[0])
+            kept = _with_standbys(problem, _searched(smaller, limit, looks, over)[0], over)
     return kept, bound, whole
 
 
-def _with_standbys(problem: Problem, found: list[Candidate]) -> list[Candidate]:
-    """The candidates that can be kept available as asked, best first."""
+def _with_standbys(problem: Problem, found: list[Candidate], over: Halt) -> list[Candidate]:
+    """The candidates that can be kept available as asked, best first; one where it is over."""
     kept: list[tuple[float, int, Candidate]] = []
     for rank, one in enumerate(found):
+        if kept and over():
+            break
         plan = protected(problem, one.plan)
         prediction = predict(problem, plan)
         value = objective_value(problem, prediction.metrics)
@@ -204,14 +208,17 @@ def _searched(
     if not by_drafts(problem):
         raise no_draft(problem)
     exact = exactly(problem, limit, over)
-    solved, every = exact or [], exact is not None and not over()
-    bound = min((one.best.bound for one in solved), default=math.inf) if every else -math.inf
+    solved, left = exact or ([], None)
+    bound = -math.inf if left is None else _least_bound(solved)
     least = min((one.best.cost for one in solved), default=math.inf)
-    whole = every and not any(one.best.open and one.best.bound < least for one in solved)
-    if not whole:
+    whole = left == [] and not any(one.best.open and one.best.bound < least for one in solved)
+    if left:
+        known = math.isfinite(least)
+        further = [one.solved for one in surveyed(problem, looks, over, left, known)]
+        bound, solved = min(bound, _least_bound(further)), [*solved, *further]
+    elif not whole:
         further = [one.solved for one in surveyed(problem, looks, over)]
-        bound = max(bound, min((one.best.bound for one in further), default=math.inf))
-        solved = [*solved, *further]
+        bound, solved = max(bound, _least_bound(further)), [*solved, *further]
     if not any(one.holds for one in solved):
         raise no_room(by_drafts(problem)[0])
     found: dict[tuple[str, Plan], tuple[float, int, str, Candidate]] = {}
@@ -225,6 +232,10 @@ def _searched(
             found[name, plan] = best.cost, len(plan.nodes), name, candidate
     ranked = sorted(found.values(), key=lambda entry: entry[:3])
     return [candidate for *_, candidate in ranked], bound, whole
+
+
+def _least_bound(solved: Sequence[Solved]) -> float:
+    return min((one.best.bound for one in solved), default=math.inf)
 
 
 def _nearest(problem: Problem, limit: int) -> Solution:

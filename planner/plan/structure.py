@@ -143,9 +143,9 @@ class Structure:
                 expanded += 1
             if expanded >= limit or over():
                 return Best(None, None, math.inf, bound, expanded)
-            expanded += self._solve(open_sets[0], limit - expanded) if open_sets else 0
+            expanded += self._solve(open_sets[0], limit - expanded, over) if open_sets else 0
 
-    def _solve(self, state: State, limit: int) -> int:
+    def _solve(self, state: State, limit: int, over: Callable[[], bool]) -> int:
         """Makes one set exact; returns the labels it took."""
         entry = self.sets[state]
         found = best_pipeline(
@@ -157,6 +157,7 @@ class Structure:
             self._exact_cost,
             prune=not (self._variable_costs or self._shared_hosts or self._optimistic),
             limit=limit,
+            over=over,
         )
         if found.cuts is None and math.isfinite(found.bound):
             return max(1, found.expanded)
@@ -232,9 +233,8 @@ class Structure:
         ]
 
     def _small_enough(self, state: State) -> bool:
-        must = self.problem.requirements.must_have
+        must, home = self.problem.requirements.must_have, self.problem.cluster.coordinator
         few = must.max_nodes is None or sum(state) <= must.max_nodes
-        home = self.problem.cluster.coordinator
         rent = self._home_usd
         rent += sum(self._standing(node) for node in self._nodes(state) if node.id != home)
         return few and (must.usd_per_hour is None or rent <= must.usd_per_hour * (1 + _SLACK))

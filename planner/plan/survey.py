@@ -15,7 +15,7 @@ from planner.plan.choices import mixes, most_replicas, seats_to_try, structure_n
 from planner.plan.classes import few_apart, node_classes
 from planner.plan.columns import Known
 from planner.plan.costs import lines
-from planner.plan.exact import Halt, Solved
+from planner.plan.exact import Halt, Kind, Solved
 from planner.plan.large import Large
 from planner.plan.structure import Best
 
@@ -90,12 +90,16 @@ class _Field:
         return Large(self.problem, self.classes, replicas, quants, seats, self.between, self.known)
 
     def started(
-        self, quants: tuple[QuantScheme, ...], replicas: int, ladder: Sequence[int]
+        self,
+        quants: tuple[QuantScheme, ...],
+        replicas: int,
+        ladder: Sequence[int],
+        brief: Halt = never,
     ) -> Iterator[Looked]:
         """One structure with a plan; with fewer seats, too, where users find no place in more."""
         for seats in ladder:
             one = self.large(quants, replicas, seats)
-            best = one.first()
+            best = one.first(brief=brief())
             found = Looked(self.problem, quants, replicas, seats, self, best, one.holds, one.enough)
             if len(self.classes) <= _KEPT:
                 found.search = one
@@ -104,39 +108,61 @@ class _Field:
                 break
 
 
-def surveyed(problem: Problem, looks: int = LOOKS, over: Halt = never) -> list[Looked]:
+def every(problem: Problem) -> Iterator[Kind]:
+    """Every structure over all seats of the coordinator."""
+    for one in by_drafts(distinct_seats(problem)):
+        for quants in mixes(problem):
+            for replicas in range(1, most_replicas(one, quants) + 1):
+                yield Kind(one, quants, replicas)
+
+
+def surveyed(
+    problem: Problem,
+    looks: int = LOOKS,
+    over: Halt = never,
+    left: Sequence[Kind] | None = None,
+    known: bool = False,
+) -> list[Looked]:
     """Every structure with a good plan and a bound; fewer seats than users if more do not fit.
 
     All get a plan; then, again and again, the one with the least bound is looked at closely, until
     that is one that was looked at before or the search is over. What was looked at over several
-    seats of the coordinator is then looked at over fewer of them.
+    seats of the coordinator is then looked at over fewer of them. Once it is over and a plan is
+    ``known``, what is ``left`` (every structure, unless told) gets little more than its bound.
     """
     found = list[Looked]()
-    for field in map(_Field, by_drafts(distinct_seats(problem))):
-        for quants in mixes(problem):
-            for replicas in range(1, most_replicas(field.problem, quants) + 1):
-                found += field.started(quants, replicas, seats_to_try(problem, replicas))
+
+    def brief() -> bool:
+        return over() and (known or any(one.best.plan is not None for one in found))
+
+    starts: dict[tuple[object, ...], _Field] = {}
+    for one in left if left is not None else every(problem):
+        key = one.problem.cluster.seats, one.problem.serving.draft_tokens
+        if key not in starts:
+            starts[key] = _Field(one.problem)
+        ladder = seats_to_try(problem, one.replicas)
+        for looked in starts[key].started(one.quants, one.replicas, ladder, brief):
+            found.append(looked)
     fields: dict[tuple[object, ...], _Field] = {}
-    bounds = [(one.best.bound, index) for index, one in enumerate(found)]
+    bounds = [(each.best.bound, index) for index, each in enumerate(found)]
     heapq.heapify(bounds)
-    incumbent, left = min(one.best.cost for one in found), looks
-    if is_open(problem):
-        left *= _OPEN
-    while bounds and left and not over():
+    incumbent = min(each.best.cost for each in found)
+    turns = looks * _OPEN if is_open(problem) else looks
+    while bounds and turns and not over():
         before, index = bounds[0]
-        one = found[index]
-        if before >= incumbent - one.slack * abs(incumbent):
+        looked = found[index]
+        if before >= incumbent - looked.slack * abs(incumbent):
             break
-        if not one.done:
-            left -= 1
-            one.look(incumbent)
-            heapq.heapreplace(bounds, (one.best.bound, index))
-        elif seat_open(one.problem):
+        if not looked.done:
+            turns -= 1
+            looked.look(incumbent)
+            heapq.heapreplace(bounds, (looked.best.bound, index))
+        elif seat_open(looked.problem):
             heapq.heappop(bounds)
-            for part in _parts(one, fields):
+            for part in _parts(looked, fields):
                 heapq.heappush(bounds, (part.best.bound, len(found)))
                 found.append(part)
-            one.best = replace(one.best, bound=math.inf)
+            looked.best = replace(looked.best, bound=math.inf)
         else:
             break
         incumbent = min(incumbent, *(each.best.cost for each in found))

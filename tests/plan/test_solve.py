@@ -12,11 +12,13 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from planner.core.choice import decided, seated
 from planner.core.cluster import Node
 from planner.core.cost.traversal import route
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem, Serving
 from planner.core.requirements import OBJECTIVES, MustHave, Requirements
+from planner.core.speculation import Speculation
 from planner.core.workload import Closed, Fixed, Poisson, Workload
 from planner.plan.infeasible import NoPlanError
 from planner.plan.predict import predict
@@ -229,6 +231,49 @@ def test_a_search_that_is_halted_still_has_a_plan_and_a_bound_and_says_so() -> N
         assert halted.value >= whole.value * (1 - 1e-9)
         assert halted.bound <= whole.value * (1 + 1e-9)
     assert solve(world, halt=lambda: False) == whole
+
+
+@pytest.mark.parametrize("users", [None, 3])
+def test_what_was_solved_before_a_halt_stays_exact_and_the_rest_has_a_bound(
+    users: int | None,
+) -> None:
+    """Wherever the clock stops it: seats, drafts, replicas; bounds hold and plans can be run."""
+    world = halves(users)
+    whole, gaps = solve(world), list[float]()
+    assert whole.stopped == "proven"
+    calls = itertools.count()
+    assert solve(world, halt=lambda: bool(next(calls) < 0)) == whole
+    for share in (0.0, 0.3, 0.9):
+        asked, most = itertools.count(), share * next(calls)
+        cut = solve(world, halt=lambda: next(asked) >= most)  # noqa: B023
+        assert cut.stopped in ("proven", "time limit")
+        assert as_cost(world, cut.value) >= as_cost(world, whole.value) - 1e-9
+        assert as_cost(world, cut.bound) <= as_cost(world, whole.value) + 1e-9
+        settled = decided(world, cut.plan)
+        assert predict(settled, cut.plan) == cut.prediction
+        assert not overfull(settled, cut.plan)
+        gaps.append(cut.gap)
+    assert gaps[-1] < gaps[0]
+
+
+def halves(users: int | None) -> Problem:
+    """Two nodes that hold the model together and one that holds it alone; seats and drafts open."""
+    nodes = [Node(id=name, device="chip") for name in "ab"] + [Node(id="c", device="large")]
+    drafts = Speculation(draft_tokens=2, at_most=True, acceptance=0.6, draft_token=1e-3)
+    arrivals = Poisson(kind="poisson", rate=1.0)
+    world = problem(
+        nodes,
+        [link(one_way_latency=0.02)],
+        [device(memory=6e5), device("large", memory=2e6, memory_bandwidth=2e10)],
+        requirements=Requirements(objective="e2el"),
+        serving=Serving(speculation=drafts, max_num_seqs=4),
+        workload=Workload(
+            arrivals=arrivals if users is None else Closed(kind="closed", concurrency=users),
+            prompt=Fixed(tokens=20),
+            output=Fixed(tokens=10),
+        ),
+    )
+    return seated(world, ("a", "b", "c"))
 
 
 def test_equal_nodes_are_searched_as_one_class() -> None:
