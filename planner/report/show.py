@@ -10,6 +10,7 @@ from planner.core.cluster import Churn, Link, Node
 from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
+from planner.core.speculation import Speculation
 from planner.core.units import show
 from planner.core.workload import Lengths, Workload
 from planner.report.churn import churn_text
@@ -77,6 +78,8 @@ class ShowReport:
         table.add_row("Quantizations", ", ".join(quant.id for quant in problem.quants))
         table.add_row("Engine", f"{problem.engine.name} ({problem.engine.version})")
         table.add_row("Coordinator", " or ".join(problem.cluster.seats))
+        if problem.serving.speculation is not None:
+            table.add_row("Drafts", _drafts(problem, problem.serving.speculation))
         table.add_row("Requests", _arrivals(problem.workload))
         table.add_row("Prompt", _length(problem.workload.prompt))
         table.add_row("Output", _length(problem.workload.output))
@@ -205,6 +208,19 @@ def _price(node: Node) -> str:
 def _bits(bytes_per_s: float) -> str:
     megabits = bytes_per_s * 8 / 1e6
     return f"{megabits / 1e3:.4g} Gbit/s" if megabits >= 1e3 else f"{megabits:.4g} Mbit/s"
+
+
+def _drafts(problem: Problem, speculation: Speculation) -> str:
+    """How many tokens are drafted for a check, by what, and how often they are right."""
+    most = "at most " if speculation.at_most else ""
+    by = problem.draft.id if problem.draft else "looking up"
+    said = f"{most}{speculation.draft_tokens} for a check by {by}, "
+    said += f"{speculation.acceptance:.3g} of them right"
+    if speculation.draft_token_s:
+        said += f", {show(speculation.draft_token_s, 's')} each"
+    if speculation.checks_in_flight > 1:
+        said += f", {speculation.checks_in_flight} checks in flight"
+    return said
 
 
 def _arrivals(workload: Workload) -> str:

@@ -63,6 +63,25 @@ def test_a_scenario_is_shown_resolved(planner: Terminal, tmp_path: Path) -> None
     assert values["sources"]["devices/chip"] == str(tmp_path / "profiles/devices/chip.yaml")
 
 
+def test_drafts_are_shown_with_their_model_number_and_acceptance(
+    planner: Terminal, tmp_path: Path
+) -> None:
+    path = write_scenario(tmp_path)
+    options = ("--profiles", tmp_path / "profiles")
+    assert "Drafts" not in planner("show", path, *options).stdout
+    said = "serving:\n  speculation: {draft_tokens: 3, at_most: true, acceptance: 0.6}\n"
+    path.write_text(path.read_text() + said)
+    assert "at most 3 for a check by looking up, 0.6 of them right" in (
+        planner("show", path, *options).stdout
+    )
+    path.write_text(
+        path.read_text().replace("at_most: true", "draft_token: 2 ms") + "draft: tiny\n"
+    )
+    assert "3 for a check by tiny, 0.6 of them right, 2 ms each" in (
+        planner("show", path, *options).stdout
+    )
+
+
 def test_rates_keep_their_unit(planner: Terminal, tmp_path: Path) -> None:
     path = write_scenario(tmp_path)
     text = path.read_text().replace(

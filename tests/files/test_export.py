@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from planner.core.plan import Pipeline, Plan, Stage, Standby
+from planner.core.speculation import Speculation
 from planner.files.export import ENGINES, Export
 from planner.files.manifest import Bound, Manifest, ObjectiveValue
 from planner.files.scenario import load_scenario
@@ -197,6 +198,18 @@ def test_nothing_of_the_plan_is_dropped_silently() -> None:
         told = " ".join(ENGINES[engine](manifest(plan=plan)).warnings)
         assert "standby c" in told
         assert "micro-batches" in told
+
+
+def test_the_draft_model_that_is_left_out_is_named() -> None:
+    plain = manifest()
+    drafts = Speculation(draft_tokens=3, acceptance=0.6)
+    serving = plain.problem.serving.model_copy(update={"speculation": drafts})
+    for draft, by in ((None, "by looking up"), (plain.problem.model, "with tiny")):
+        changes = {"serving": serving, "draft": draft}
+        asked = plain.model_copy(update={"problem": plain.problem.model_copy(update=changes)})
+        for make in ENGINES.values():
+            told = " ".join(make(asked).warnings)
+            assert f"drafting 3 tokens at a time {by} is not expressed" in told
 
 
 def test_ray_takes_the_lines_that_join_it(planned: Manifest) -> None:

@@ -57,8 +57,10 @@ def started(engine: str, manifest: Manifest) -> Export:
         made.warn("the number of micro-batches is left to the engine")
     speculation = manifest.problem.serving.speculation
     if speculation is not None:
+        draft = manifest.problem.draft
+        by = f"with {draft.id}" if draft else "by looking up"
         made.warn(
-            f"drafting {speculation.draft_tokens} tokens at a time is not expressed; "
+            f"drafting {speculation.draft_tokens} tokens at a time {by} is not expressed; "
             "see the engine's own options for speculative decoding"
         )
     if manifest.problem.serving.return_path != "direct":
