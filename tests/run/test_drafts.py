@@ -120,16 +120,9 @@ def run(tmp_path: Path, asked: Problem, losses: tuple[Loss, ...] = ()) -> Measur
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("model", "checks", "losses"),
-    [
-        pytest.param(False, 1, (), id="looked up"),
-        pytest.param(False, 1, (STRUCK,), id="looked up, struck"),
-        pytest.param(False, 4, (), id="looked up, in flight"),
-        pytest.param(True, 1, (), id="model"),
-        pytest.param(True, 4, (STRUCK,), id="model, in flight, struck"),
-    ],
-)
+@pytest.mark.parametrize("model", [False, True], ids=["looked up", "model"])
+@pytest.mark.parametrize("checks", [1, 4])
+@pytest.mark.parametrize("losses", [(), (STRUCK,)], ids=["calm", "struck"])
 def test_greedy_answers_are_the_same(
     tmp_path: Path, model: bool, checks: int, losses: tuple[Loss, ...]
 ) -> None:
