@@ -211,6 +211,31 @@ def test_pipelines_wait_for_each_other_s_drafts(
         assert getattr(predicted.metrics, name) == pytest.approx(simulated, rel=0.05)
 
 
+def test_drafts_cost_the_energy_of_their_device_and_limit_what_they_limit() -> None:
+    """A device that drafts nearly all the time takes nearly all of its power, idle time less."""
+    world, plan = side_by_side(3, Closed(kind="closed", concurrency=3), 20e-3)
+    chip = device("drafter", tdp=200, idle=20)
+    home = world.cluster.node("home").model_copy(
+        update={"device": "drafter", "usd_per_joule": 1e-7}
+    )
+    changes = {
+        "devices": (*world.cluster.devices, chip),
+        "nodes": (home, *world.cluster.nodes[1:]),
+    }
+    cluster = type(world.cluster)(**(dict(world.cluster) | changes))
+    world = Problem.model_validate(dict(world) | {"cluster": cluster})
+    result, predicted = simulate(world, plan), predict(world, plan)
+    charged = [
+        sum(one.usd_per_hour for one in lines if one.kind == "electricity")
+        for lines in (predicted.cost_lines, result.cost_lines)
+    ]
+    assert charged[0] == pytest.approx(charged[1], rel=0.05)
+    most = 200 * 3600 * 1e-7
+    assert 0.9 * most < charged[0] <= most * (1 + 1e-9)
+    assert result.draft_busy["home"] == pytest.approx(0.99, abs=0.02)
+    assert predicted.pipelines[0].limited_by == "drafting on home"
+
+
 @pytest.mark.parametrize("used", [0.2, 0.5, 0.9])
 def test_pipelines_with_requests_of_their_own_meet_at_the_draft(used: float) -> None:
     rate = used / (100 / Speculation(draft_tokens=4, acceptance=0.7).tokens_per_round * 0.08)

@@ -99,6 +99,7 @@ def target_of(contestant: Contestant, run: Replications) -> Target:
         verification=averaged([result.verification for result in run.results]),
         stage_busy=_mean([result.stage_busy for result in run.results]),
         link_busy=_mean([result.link_busy for result in run.results]),
+        draft_busy=_mean([result.draft_busy for result in run.results]),
         missed=tuple(contestant.problem.requirements.must_have.missed(run.metrics)),
         quality=plan_quality(contestant.problem, contestant.plan),
         machines=contestant.plan.nodes,

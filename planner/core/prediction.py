@@ -53,6 +53,8 @@ class PipelinePrediction(Spec):
     """Share of a prompt that is expected in the cache; None where no prompt has a prefix."""
     prefill_overlap_s: float = 0.0
     """What a prompt saves because places are busy with different chunks of it at once."""
+    waits_s: float = 0.0
+    """What each job waits at the coordinator for those of other pipelines."""
 
 
 class Prediction(Spec):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from planner.core.cost import Activity, Traversal
+from planner.core.cost.drafting import drafting_s
 from planner.core.cost.ledger import returns_per_hour, standing_usd_per_hour
 from planner.core.cost.loading import weights_bytes
 from planner.core.cost.traversal import payloads_bytes, route
@@ -44,6 +46,8 @@ def pipeline_activity(
         again[stage.node] = min(again[stage.node], busy[stage.node])
         if losses and node.trust == "rented" and problem.cluster.connected(home, stage.node):
             loaded[home, stage.node] = losses * weights_bytes(problem, stage)
+    steps_per_s = result.requests_per_s * load.steps / batch
+    drafting = steps_per_s * drafting_s(problem, decode_batch(load, batch, (load.steps + 1) / 2))
     sent: dict[Ends, float] = {}
     for ends, each_bytes in zip(
         route(problem, pipeline.nodes), request_bytes(problem, pipeline, load, batch), strict=True
@@ -55,6 +59,7 @@ def pipeline_activity(
         sent_bytes=sent,
         repeated={name: share for name, share in again.items() if share},
         weights_bytes=loaded,
+        drafting=min(1.0, drafting),
     )
 
 
@@ -76,6 +81,7 @@ def merged(activities: Sequence[Activity]) -> Activity:
         sent_bytes=summed("sent_bytes"),
         repeated=joined("repeated"),
         weights_bytes=summed("weights_bytes"),
+        drafting=min(1.0, math.fsum(one.drafting for one in activities)),
     )
 
 

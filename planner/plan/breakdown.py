@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from planner.core.cost import Activity, Batch, StageTime, Transfer, Traversal
-from planner.core.cost.traversal import coordinator_s, route
+from planner.core.cost.drafting import drafting_s
+from planner.core.cost.traversal import route
 from planner.core.metrics import Metrics
 from planner.core.plan import Pipeline
 from planner.core.prediction import HopPrediction, PipelinePrediction, StagePrediction
@@ -27,6 +29,8 @@ class Served:
     activity: Activity
     egress_usd_per_hour: tuple[float, ...]
     """By hop."""
+    waits_s: float = 0.0
+    """What each job waits at the coordinator for those of other pipelines."""
 
     @property
     def coordinator_share(self) -> float:
@@ -86,9 +90,15 @@ def broken_down(problem: Problem, one: Served) -> PipelinePrediction:
         hops=hops,
         batch=one.felt.batch,
         metrics=Metrics.model_validate(metrics),
-        limited_by=limiting_parts(stages, hops, one.decode.coordinator_s)[0][1],
+        limited_by=limiting_parts(
+            stages,
+            hops,
+            coordinator_parts(problem, one.felt.batch, one.waits_s),
+            problem.cluster.coordinator,
+        )[0][1],
         prefix_found=one.load.prefix_found,
         prefill_overlap_s=one.prefill.overlap_s,
+        waits_s=one.waits_s,
     )
 
 
@@ -99,7 +109,20 @@ def parts(time: StageTime | Transfer) -> dict[str, float]:
     }
 
 
+def coordinator_parts(problem: Problem, batch: float, waits_s: float) -> dict[str, float]:
+    """Seconds of one expected decode step of ``batch`` sequences at the coordinator, by cause."""
+    workload = problem.workload
+    cached = workload.prompts.mean_tokens + workload.output.mean_tokens / 2
+    return {
+        "schedule": problem.engine.coordinator_step_s,
+        "draft": drafting_s(problem, Batch.decode(batch, batch * cached)),
+        "wait": waits_s,
+    }
+
+
 _CAUSES = {
+    "schedule": "scheduling on {where}",
+    "draft": "drafting on {where}",
     "weights": "reading weights on {where}",
     "compute": "matrix products on {where}",
     "kv": "reading the KV cache on {where}",
@@ -114,10 +137,21 @@ _CAUSES = {
 
 
 def limiting_parts(
-    stages: list[StagePrediction], hops: tuple[HopPrediction, ...], coordinator_s: float
+    stages: list[StagePrediction],
+    hops: tuple[HopPrediction, ...],
+    own_s: Mapping[str, float],
+    home: str,
 ) -> list[tuple[float, str, str]]:
-    """Parts of a decode step, largest first: share of the step, in words, where."""
-    found = [(coordinator_s, "scheduling at the coordinator", "coordinator")]
+    """Parts of a decode step, largest first: share of the step, in words, where.
+
+    What waits at the coordinator waits for what others have done there: drafts, or schedules.
+    """
+    busy_s = own_s["schedule"] + own_s["draft"]
+    longer = 1 + own_s["wait"] / busy_s if busy_s else 1.0
+    found = [
+        (longer * own_s[name], _CAUSES[name].format(where=home), home)
+        for name in ("schedule", "draft")
+    ]
     for stage in stages:
         found += [
             (s, _CAUSES[n].format(where=stage.node), stage.node) for n, s in stage.decode_s.items()
@@ -131,7 +165,8 @@ def limiting_parts(
 
 
 def round_s(problem: Problem, predicted: PipelinePrediction) -> float:
-    """Seconds of one expected decode step, nothing being in its way."""
+    """Seconds of one expected decode step, waits for other pipelines' jobs included."""
     stages = sum(sum(stage.decode_s.values()) for stage in predicted.stages)
     hops = sum(sum(hop.decode_s.values()) for hop in predicted.hops)
-    return stages + hops + coordinator_s(problem, Batch.decode(predicted.batch, 0))
+    own_s = coordinator_parts(problem, predicted.batch, predicted.waits_s)
+    return stages + hops + sum(own_s.values())

@@ -10,7 +10,7 @@ from planner.core.cost.ledger import hidden
 from planner.core.problem import Problem
 from planner.core.units import show
 from planner.core.workload import Closed
-from planner.plan.breakdown import limiting_parts
+from planner.plan.breakdown import coordinator_parts, limiting_parts
 from planner.plan.drafts import numbers_of_drafts
 from planner.plan.leftout import left_out
 from planner.plan.predict import predict
@@ -39,7 +39,7 @@ def explained(
     return solution.model_copy(
         update={
             "candidates": _traded(problem, solution.candidates),
-            "limits": _limits(solution),
+            "limits": _limits(settled, solution),
             "hidden_costs": _hidden_costs(solution),
             "flips": _flips(problem, compared),
             "fallback": fallback,
@@ -71,12 +71,14 @@ def _traded(problem: Problem, candidates: tuple[Candidate, ...]) -> tuple[Candid
     return tuple(told)
 
 
-def _limits(solution: Solution) -> tuple[Limit, ...]:
+def _limits(problem: Problem, solution: Solution) -> tuple[Limit, ...]:
     """The largest parts of a token of the slowest pipeline, and memory that is nearly full."""
     slowest = max(solution.prediction.pipelines, key=lambda one: one.metrics.mean_tpot_ms or 0.0)
+    own_s = coordinator_parts(problem, slowest.batch, slowest.waits_s)
+    parts = limiting_parts(list(slowest.stages), slowest.hops, own_s, problem.cluster.coordinator)
     limits = [
         Limit(what="time", where=where, share=share, text=f"{text}: {share:.0%} of a token")
-        for share, text, where in limiting_parts(list(slowest.stages), slowest.hops, 0.0)[:3]
+        for share, text, where in parts[:3]
         if share >= _FELT
     ]
     for pipeline in solution.prediction.pipelines:

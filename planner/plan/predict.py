@@ -131,7 +131,7 @@ def serve(problem: Problem, pipeline: Pipeline, share: float, waits_s: float = 0
     decode = traverse(problem, pipeline, decode_batch(load, batch, (load.steps + 1) / 2))
     activity = pipeline_activity(problem, pipeline, load, result, prefill, decode)
     by_hop = _egress_usd_per_hour(problem, pipeline, activity)
-    return Served(pipeline, load, result, prefill, decode, activity, by_hop)
+    return Served(pipeline, load, result, prefill, decode, activity, by_hop, waits_s)
 
 
 def _settled(

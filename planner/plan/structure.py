@@ -196,7 +196,7 @@ class Structure:
         money = money or must.usd_per_hour is not None
         money = money or must.usd_per_million_output_tokens is not None
         metered = any(link.usd_per_byte for link in cluster.links)
-        return money and (metered or any(node.usd_per_joule for node in cluster.workers))
+        return money and (metered or any(node.usd_per_joule for node in cluster.nodes))
 
     def _exact(self, cuts: tuple[Cut, ...]) -> Promise:
         """What a pipeline really brings, its energy and egress included."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from planner.core.cost import Batch
-from planner.core.cost.traversal import coordinator_s
 from planner.core.prediction import PipelinePrediction, Prediction, StagePrediction
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave
-from planner.plan.breakdown import round_s
+from planner.plan.breakdown import coordinator_parts, round_s
 from planner.report.tables import GIB, bar, duration, figure, gauge, grid, label, table
 
 if TYPE_CHECKING:
@@ -30,6 +28,11 @@ _HOP_CAUSES = {
     "propagate": "latency",
     "relay": "software of the hop",
     "ramp": "slow start",
+}
+COORDINATOR_CAUSES = {
+    "schedule": "scheduling and sampling",
+    "draft": "drafting",
+    "wait": "waiting for other pipelines' jobs",
 }
 _SMALLEST = 0.005
 
@@ -115,8 +118,9 @@ def _stage_row(problem: Problem, stage: StagePrediction, step_s: float) -> tuple
 
 def _parts(problem: Problem, predicted: PipelinePrediction, step_s: float) -> Table:
     """Parts of a decode step that matter, largest first; the rest in one line."""
-    own_s = coordinator_s(problem, Batch.decode(predicted.batch, 0))
-    found = [(own_s, "scheduling and sampling", "coordinator")]
+    own_s = coordinator_parts(problem, predicted.batch, predicted.waits_s)
+    home = problem.cluster.coordinator
+    found = [(seconds, COORDINATOR_CAUSES[name], home) for name, seconds in own_s.items()]
     for stage in predicted.stages:
         found += [
             (s, _STAGE_CAUSES.get(name, name), stage.node) for name, s in stage.decode_s.items()

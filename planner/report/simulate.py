@@ -20,12 +20,12 @@ from planner.report.advice import (
     verdict_text,
 )
 from planner.report.audits import audits_text
+from planner.report.busy import busy_table
 from planner.report.capacity import capacity_document, capacity_text
 from planner.report.paired import paired, paired_text
 from planner.report.spent import spent_text
 from planner.report.tables import (
     LABELS,
-    bar,
     cost_rows,
     figure,
     grid,
@@ -63,7 +63,6 @@ _RATES = (
     "failed",
     "availability",
 )
-_BUSIEST = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +92,7 @@ class Target:
     """What audits come to; None where nodes are taken at their word."""
     stage_busy: Mapping[str, float] = field(default_factory=dict)
     link_busy: Mapping[str, float] = field(default_factory=dict)
+    draft_busy: Mapping[str, float] = field(default_factory=dict)
     missed: tuple[Miss, ...] = ()
     """Must-haves that do not hold."""
     unknown: tuple[str, ...] = ()
@@ -137,7 +137,11 @@ class Target:
             "verification": (
                 self.verification.model_dump(mode="json") if self.verification else None
             ),
-            "utilisation": {"nodes": dict(self.stage_busy), "links": dict(self.link_busy)},
+            "utilisation": {
+                "nodes": dict(self.stage_busy),
+                "links": dict(self.link_busy),
+                "drafting": dict(self.draft_busy),
+            },
             "source": self.source,
             **({"capacity": capacity_document(self.capacity)} if self.capacity else {}),
         }
@@ -207,7 +211,7 @@ class SimulateReport:
         if first.stage_busy or first.link_busy:
             yield ""
             yield "Busy"
-            yield _busy(first)
+            yield busy_table(first.stage_busy, first.draft_busy, first.link_busy)
         yield from self._advised()
 
     def _advised(self) -> Iterator[RenderableType]:
@@ -334,13 +338,3 @@ def _interval(target: Target, metric: str) -> str:
         return ""
     low, high = (figure(metric, end, unit=False) for end in ends)
     return f"[{low}, {high}]"
-
-
-def _busy(target: Target) -> Table:
-    rows = grid("<", ">", "<")
-    for found in (target.stage_busy, target.link_busy):
-        ranked = sorted(found.items(), key=lambda one: (-one[1], one[0]))
-        for name, share in ranked[:_BUSIEST]:
-            if share:
-                rows.add_row(f"  {name}", f"{share:.1%}", bar(share))
-    return rows

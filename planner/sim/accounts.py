@@ -45,7 +45,16 @@ def activity(
             for ends, wire in network.wires.items()
             if wire.weights_bytes
         },
+        drafting=drafting(network, lasted_s),
     )
+
+
+def drafting(network: Network, lasted_s: float) -> float:
+    """Share of the time in which the coordinator drafted."""
+    home = network.coordinator
+    if not network.drafted_s:
+        return 0.0
+    return home.busy_s(lasted_s) / lasted_s * network.drafted_s / home.promised_s
 
 
 def busy_shares(network: Network, lasted_s: float) -> tuple[dict[str, float], dict[str, float]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from planner.core.cost import Batch, traverse
+from planner.core.cost.drafting import drafting_s
 from planner.core.cost.traversal import coordinator_s, jobs_of
 from planner.core.plan import Pipeline
 from planner.core.rng import stream
@@ -85,6 +86,7 @@ class HopLane:
         self.flying[ways[-1].number] = job
         own_s = coordinator_s(self.run.problem, ways[0].batches[0])
         _, ready_s = self.coordinator.serve(self.now(), own_s)
+        self.network.drafted_s += drafting_s(self.run.problem, ways[0].batches[0])
         ready_s += self._stalled_s(ways[0].batches[0])
         for way in ways:
             self.at(ready_s, way.next_hop)

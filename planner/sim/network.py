@@ -221,6 +221,8 @@ class Network:
     pipelines: list[list[Worker]] = field(default_factory=list)
     repeated_s: dict[str, float] = field(default_factory=dict)
     """How long each node computed what it had computed before."""
+    drafted_s: float = 0.0
+    """Of what the coordinator took on, drafts."""
     routes: list[list[Wire]] = field(default_factory=list)
     """By pipeline: coordinator to first stage, between stages, back to the coordinator."""
     straights: dict[Hashable, Straight] = field(default_factory=dict)

@@ -53,6 +53,7 @@ def outcome(run: Run) -> SimResult:
         spent_s=spent_s(counted, run.failover.recoveries, run.problem.engine.request_s),
         stage_busy=stages,
         link_busy=links,
+        draft_busy={run.problem.cluster.coordinator: done.drafting} if done.drafting else {},
         most_seated=tuple(lane.most_seats for lane in run.lanes),
         prefix_tokens=(
             sum(lane.schedule.asked_tokens for lane in run.lanes),

@@ -67,6 +67,8 @@ class SimResult:
     """Share of the time each link was sending."""
     most_seated: tuple[int, ...]
     """Most sequences that were in each pipeline at once."""
+    draft_busy: dict[str, float] = field(default_factory=dict)
+    """Share of the time the coordinator drafted; empty where it does not."""
     broken: tuple[str, ...] = ()
     """Invariants that the run itself saw broken, in words; none in a correct simulator."""
     presence_s: float = 0.0

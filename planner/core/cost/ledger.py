@@ -88,6 +88,8 @@ class Activity:
     """Weights that are loaded again because a node came back or another took over."""
     audit: Mapping[str, float] = field(default_factory=dict)
     """Share of the hour in which it computes audits."""
+    drafting: float = 0.0
+    """Share of the hour in which a device of the coordinator drafts."""
     audit_bytes: Mapping[Ends, float] = field(default_factory=dict)
 
 
@@ -172,7 +174,9 @@ def _machines(
         yield CostLine(kind="verification", where=name, usd_per_hour=rent * audit * in_use)
         yield from _fixed(problem, node, first_s.get(name, 0.0), starting)
         if node.usd_per_joule and node.device is not None:
-            joule = hourly_joule(problem, node, busy + audit, there)
+            drafts = activity.drafting if name == problem.cluster.coordinator else 0.0
+            drafts = min(drafts / node.count, max(0.0, there - busy - audit))
+            joule = hourly_joule(problem, node, busy + audit + drafts, there)
             yield CostLine(kind="electricity", where=name, usd_per_hour=joule * node.usd_per_joule)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from planner.core.cost import Batch
-from planner.core.cost.traversal import coordinator_s
 from planner.core.prediction import PipelinePrediction
 from planner.core.problem import Problem
+from planner.plan.breakdown import coordinator_parts
 from planner.report.page import draw
 from planner.report.page.draw import Figure, Json
+from planner.report.placement import COORDINATOR_CAUSES
 from planner.report.tables import duration
 
 _CAUSES = {
@@ -97,9 +97,10 @@ def token_figure(problem: Problem, predicted: PipelinePrediction, number: int | 
 
 def _rows(problem: Problem, predicted: PipelinePrediction) -> Iterator[_Row]:
     """Coordinator, hop, stage, hop, ..., hop, in the order in which a token passes them."""
-    own_s = coordinator_s(problem, Batch.decode(predicted.batch, 0))
-    if own_s:
-        yield _Row("scheduling and sampling", {"coordinator": own_s})
+    own_s = coordinator_parts(problem, predicted.batch, predicted.waits_s)
+    for name, seconds in own_s.items():
+        if seconds:
+            yield _Row(COORDINATOR_CAUSES[name], {"coordinator": seconds})
     for number, hop in enumerate(predicted.hops):
         if hop.src != hop.dst or any(hop.decode_s.values()):
             yield _Row(f"{hop.src} → {hop.dst}", hop.decode_s)
