@@ -35,7 +35,7 @@ def test_more_is_refused_than_there_is_sense_in(planner: Terminal, tmp_path: Pat
 
 @pytest.mark.slow
 def test_what_it_writes_can_be_named(planner: Terminal, tmp_path: Path) -> None:
-    done = planner("probe", "--out", tmp_path, "--format", "json")
+    done = planner("probe", "--quant", "bf16", "--out", tmp_path, "--format", "json")
     values = done.document
     assert done.code == 0
     assert values["memory_bytes_per_s"] > 1e8

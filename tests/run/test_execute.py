@@ -114,7 +114,7 @@ def test_one_to_four_processes_write_the_same(tmp_path: Path, family: str) -> No
 
 @pytest.mark.slow
 def test_two_pipelines_share_by_weight_and_groups_overlap(folder: Path) -> None:
-    arrivals = Constant(kind="constant", rate=50)
+    arrivals = Constant(kind="constant", rate=1e6)
     world = problem(3, MODEL, workload=workload(arrivals=arrivals, requests=9))
     chosen = plan(
         pipeline(["w0"], 4, weight=1.0),
@@ -126,7 +126,7 @@ def test_two_pipelines_share_by_weight_and_groups_overlap(folder: Path) -> None:
     for key, prompt in measured.prompts.items():
         assert measured.outputs[key] == greedy(stages, prompt, 6)
     assert [record.arrival_s for record in measured.records] == pytest.approx(
-        [index / 50 for index in range(9)]
+        [index / 1e6 for index in range(9)]
     )
 
 
