@@ -29,7 +29,7 @@ test: $(READY)  ## the tests that answer in a few minutes
 test-slow: $(READY)  ## the long tests, bounded
 	PLANNER_TEST_DATA=$(DATA) timeout 1000 $(BIN)/pytest -m 'slow and not long' --timeout 300
 
-test-long: $(READY)  ## those of the long tests that take half a minute each and that CI leaves out
+test-long: $(READY)  ## those of the long tests that take half a minute or more and that CI leaves out
 	PLANNER_TEST_DATA=$(DATA) $(BIN)/pytest -m long --timeout 300
 
 engines: $(READY)  ## refit the shipped engine profiles to DATA, and the error table in docs/model.md
