@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 DEMO := build/demo
 DATA ?= ../shared/data
 
-.PHONY: help demo test test-slow test-long engines check lint clean
+.PHONY: help demo test test-slow engines check lint clean
 
 help:  ## what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,10 +27,7 @@ test: $(READY)  ## the tests that answer in a few minutes
 	PLANNER_TEST_DATA=$(DATA) $(BIN)/pytest -m 'not slow'
 
 test-slow: $(READY)  ## the long tests, bounded
-	PLANNER_TEST_DATA=$(DATA) timeout 1000 $(BIN)/pytest -m 'slow and not long' --timeout 300
-
-test-long: $(READY)  ## those of the long tests that take half a minute or more and that CI leaves out
-	PLANNER_TEST_DATA=$(DATA) $(BIN)/pytest -m long --timeout 300
+	PLANNER_TEST_DATA=$(DATA) timeout 1000 $(BIN)/pytest -m slow --timeout 300
 
 engines: $(READY)  ## refit the shipped engine profiles to DATA, and the error table in docs/model.md
 	$(BIN)/python benchmarks/calibration.py $(DATA) --write

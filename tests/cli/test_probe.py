@@ -34,7 +34,6 @@ def test_more_is_refused_than_there_is_sense_in(planner: Terminal, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_what_it_writes_can_be_named(planner: Terminal, tmp_path: Path) -> None:
     done = planner("probe", "--quant", "bf16", "--out", tmp_path, "--format", "json")
     values = done.document

@@ -56,7 +56,7 @@ def test_bounds_hold_and_plans_do_not_beat_the_optimum(world: Problem) -> None:
 
 
 @pytest.mark.slow
-@settings(RELAXED, max_examples=75)
+@settings(RELAXED, max_examples=150)
 @given(problems(bounds=True))
 def test_bounds_hold_under_must_haves_many_times(world: Problem) -> None:
     check_against_exact(world)

@@ -50,7 +50,7 @@ def test_the_least_sum_is_what_brute_force_finds(world: Problem, wishes: dict[Wi
 
 
 @pytest.mark.slow
-@settings(RELAXED, max_examples=30)
+@settings(RELAXED, max_examples=60)
 @given(problems(bounds=True), weights())
 def test_the_least_sum_is_what_brute_force_finds_many_times(
     world: Problem, wishes: dict[Wish, float]

@@ -136,7 +136,6 @@ def check_whole(folder: Path, measured: Measurement) -> None:
         assert measured.outputs[key] == greedy(stages, prompt, LONG)
 
 
-@pytest.mark.long
 def test_ray_starts_an_actor_anew_that_was_killed(cluster: RayCluster, folder: Path) -> None:
     import ray
 
@@ -155,7 +154,6 @@ def test_ray_starts_an_actor_anew_that_was_killed(cluster: RayCluster, folder: P
     assert [(one.node, one.replacement) for one in measured.recoveries] == [("w1", "w1")]
 
 
-@pytest.mark.long
 def test_a_run_survives_the_loss_of_a_ray_node(cluster: RayCluster, folder: Path) -> None:
     chosen = Plan(
         pipelines=(pipeline(["w0", "w1"], 4, max_num_seqs=2),),

@@ -146,7 +146,6 @@ def test_another_text_of_programs_is_another_program(
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_what_is_compiled_equals_the_operations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -194,7 +194,7 @@ def test_coalesced_steps_equal_exact_ones_in_a_few_scenes(
 
 
 @pytest.mark.slow
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(scenes())
 def test_coalesced_steps_equal_exact_ones(scene: tuple[Problem, Plan, int]) -> None:
     world, plan, seed = scene
