@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner.core.cluster import Churn, Cluster
+from planner.core.cluster import Churn
 
 if TYPE_CHECKING:
     from planner.core.problem import Problem
@@ -49,5 +49,5 @@ def struck(problem: Problem, measurement: Measurement) -> Problem:
     if found_s:
         serving = serving.model_copy(update={"detect_s": sum(found_s) / len(found_s)})
     update = {"nodes": tuple(nodes), "churn": tuple(profiles)}
-    cluster = Cluster(**(dict(problem.cluster) | update))
+    cluster = problem.cluster.model_copy(update=update)
     return problem.model_copy(update={"cluster": cluster, "serving": serving})

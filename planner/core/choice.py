@@ -92,7 +92,7 @@ def chosen(plan: Plan) -> str:
 def seated(problem: Problem, names: tuple[str, ...]) -> Problem:
     """The problem whose coordinator sits at one of ``names``: a single one is settled."""
     seats = {"coordinator": names[0], "coordinators": names if len(names) > 1 else ()}
-    return _with(problem, cluster=problem.cluster.model_copy(update=seats))
+    return problem.model_copy(update={"cluster": problem.cluster.model_copy(update=seats)})
 
 
 def drafting(problem: Problem, draft_tokens: int) -> Problem:
@@ -100,11 +100,7 @@ def drafting(problem: Problem, draft_tokens: int) -> Problem:
     speculation = problem.serving.speculation
     if speculation is None or not draft_tokens:
         serving = problem.serving.model_copy(update={"speculation": None})
-        return _with(problem, serving=serving, draft=None)
+        return problem.model_copy(update={"serving": serving, "draft": None})
     settled = speculation.model_copy(update={"draft_tokens": draft_tokens, "at_most": False})
-    return _with(problem, serving=problem.serving.model_copy(update={"speculation": settled}))
-
-
-def _with(problem: Problem, **changes: object) -> Problem:
-    """The problem with other parts, which are known to be right; what was cached is left behind."""
-    return Problem.model_construct(**(dict(problem) | changes))
+    serving = problem.serving.model_copy(update={"speculation": settled})
+    return problem.model_copy(update={"serving": serving})

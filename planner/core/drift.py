@@ -74,12 +74,10 @@ def as_found(
     changes = {name: value * beside for name, value in scaled.items() if value is not None}
     return problem.model_copy(
         update={
-            "cluster": type(cluster)(
-                **(dict(cluster) | {"devices": tuple(devices), "nodes": tuple(nodes)})
+            "cluster": cluster.model_copy(
+                update={"devices": tuple(devices), "nodes": tuple(nodes)}
             ),
-            "engine": type(engine)(
-                **(dict(engine) | changes | {"calibrations": tuple(calibrations)})
-            ),
+            "engine": engine.model_copy(update=changes | {"calibrations": tuple(calibrations)}),
         }
     )
 

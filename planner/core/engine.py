@@ -251,15 +251,15 @@ class Engine(Card):
     def calibration(self, device: Device) -> Calibration:
         """The closest calibration for a device; raises ValueError where none fits."""
         known = self._found.get(device.id)
-        if known is not None and known[0] is device and known[1] is self.calibrations:
-            return known[2]
+        if known is not None and known[0] is device:
+            return known[1]
         best = max(self.calibrations, key=lambda entry: entry.match(device))
         if best.match(device) == 0:
             raise ValueError(
                 f"engine {self.id} has no calibration for {device.id} "
                 f"(class {device.device_class or 'none'})"
             )
-        self._found[device.id] = device, self.calibrations, best
+        self._found[device.id] = device, best
         return best
 
     @property
@@ -307,6 +307,6 @@ class Engine(Card):
         return max(known, key=lambda bands: max(one.p90 for one in bands.values()), default={})
 
     @cached_property
-    def _found(self) -> dict[str, tuple[Device, tuple[Calibration, ...], Calibration]]:
-        """What was asked for, and the answer; copies of an engine share it."""
+    def _found(self) -> dict[str, tuple[Device, Calibration]]:
+        """What was asked for, and the answer."""
         return {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +23,18 @@ class Spec(BaseModel):
         allow_inf_nan=False,
         defer_build=True,
     )
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values in some fields, which are not checked.
+
+        What was computed of the old ones (``cached_property``) is left behind.
+        """
+        made = super().model_copy(update=update, deep=deep)
+        if update:
+            kept = type(self).model_fields
+            for name in [name for name in made.__dict__ if name not in kept]:
+                del made.__dict__[name]
+        return made
 
 
 class Card(Spec):
