@@ -63,12 +63,13 @@ def llama_cpp(folder: Path) -> dict[str, Any]:
     """Options of llama-server and rpc-server, from where their sources read them."""
     arg = next(folder.rglob("common/arg.cpp")).read_text()
     options = {}
-    for flags, value in re.findall(r'\{\s*((?:"--?[\w-]+",?\s*)+)\},\s*("[^"]*")?', arg):
+    found = re.findall(r'\{\s*((?:"--?[\w-]+",?\s*)+)\},\s*("[^"]*"|\w+\(\))?,?\s*("[^"]*")?', arg)
+    for flags, value, told in found:
+        if "the argument has been removed" in told:
+            continue
         for flag in re.findall(r'"(--[\w-]+)"', flags):
             kind = "int" if value == '"N"' else ""
-            options[flag] = {"nargs": 1 if value.strip('"').isupper() or value else 0} | (
-                {"type": kind} if kind else {}
-            )
+            options[flag] = {"nargs": 1 if value else 0} | ({"type": kind} if kind else {})
     rpc = next(folder.rglob("tools/rpc/rpc-server.cpp")).read_text()
     served = {}
     for flag, body in re.findall(r'arg == "(--[\w-]+)"\) \{(.*?)\n        \}', rpc, re.DOTALL):

@@ -28,6 +28,8 @@ from tests.test_scenarios import SCENARIOS, probed
 GRAMMARS = Path(__file__).parent / "grammars"
 VALUES = {
     "MODEL": "org/model",
+    "DRAFT": "org/draft",
+    "DRAFT_DEVICE": "none",
     "ADDRESS": "10.0.0.2",
     "HEAD": "10.0.0.1",
     "PEER": "/ip4/10.0.0.1/tcp/31337/p2p/Qm",
@@ -200,16 +202,44 @@ def test_nothing_of_the_plan_is_dropped_silently() -> None:
         assert "micro-batches" in told
 
 
-def test_the_draft_model_that_is_left_out_is_named() -> None:
+def drafting(draft: bool, **how: Any) -> Manifest:
+    """A plan that drafts three tokens, by looking up or with a model."""
     plain = manifest()
-    drafts = Speculation(draft_tokens=3, acceptance=0.6)
-    serving = plain.problem.serving.model_copy(update={"speculation": drafts})
-    for draft, by in ((None, "by looking up"), (plain.problem.model, "with tiny")):
-        changes = {"serving": serving, "draft": draft}
-        asked = plain.model_copy(update={"problem": plain.problem.model_copy(update=changes)})
-        for make in ENGINES.values():
-            told = " ".join(make(asked).warnings)
-            assert f"drafting 3 tokens at a time {by} is not expressed" in told
+    speculation = Speculation(draft_tokens=3, acceptance=0.6, **how)
+    serving = plain.problem.serving.model_copy(update={"speculation": speculation})
+    changes = {"serving": serving, "draft": plain.problem.model if draft else None}
+    return plain.model_copy(update={"problem": plain.problem.model_copy(update=changes)})
+
+
+def test_the_draft_model_that_is_left_out_is_named() -> None:
+    for draft, by in ((False, "by looking up"), (True, "with tiny")):
+        for engine, make in ENGINES.items():
+            told = " ".join(make(drafting(draft)).warnings)
+            left_out = f"drafting 3 tokens at a time {by} is not expressed"
+            assert (left_out in told) == (engine != "llama.cpp")
+
+
+def served(made: Export) -> argparse.Namespace:
+    """What llama-server is asked for."""
+    (words,) = (words for _, words in commands(made) if words[0] == "llama-server")
+    return parsed(words[1:], grammar("llama.cpp")["llama-server"])
+
+
+def test_llama_cpp_drafts_as_the_plan_does() -> None:
+    make = ENGINES["llama.cpp"]
+    given = served(make(drafting(True)))
+    assert (given.spec_type, given.spec_draft_model) == ("draft-simple", VALUES["DRAFT"])
+    assert (given.spec_draft_n_max, given.spec_ngram_simple_size_m) == (3, None)
+    assert given.spec_draft_device == "none"
+    given = served(make(drafting(False)))
+    assert (given.spec_type, given.spec_draft_model) == ("ngram-simple", None)
+    assert (given.spec_ngram_simple_size_n, given.spec_ngram_simple_size_m) == (2, 3)
+    assert served(make(manifest())).spec_type is None
+    page = make(drafting(True)).files["README.md"]
+    assert "DRAFT that of tiny" in page
+    assert "MODEL=... DRAFT=... HOST_0=" in page
+    several = " ".join(make(drafting(True, checks_in_flight=4)).warnings)
+    assert "one check under way at a time, the plan 4" in several
 
 
 def test_ray_takes_the_lines_that_join_it(planned: Manifest) -> None:

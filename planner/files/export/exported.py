@@ -45,8 +45,11 @@ class Export:
         return self
 
 
-def started(engine: str, manifest: Manifest) -> Export:
-    """An export with the warnings that hold for every engine but our own."""
+def started(engine: str, manifest: Manifest, drafts: bool = False) -> Export:
+    """An export with the warnings that hold for every engine but our own.
+
+    ``drafts`` says that the files have the engine draft as the plan does.
+    """
     made, plan = Export(engine), manifest.plan
     if len(plan.pipelines) > 1:
         weights = ", ".join(f"{pipeline.weight:g}" for pipeline in plan.pipelines)
@@ -56,7 +59,7 @@ def started(engine: str, manifest: Manifest) -> Export:
     if any(pipeline.micro_batches > 1 for pipeline in plan.pipelines):
         made.warn("the number of micro-batches is left to the engine")
     speculation = manifest.problem.serving.speculation
-    if speculation is not None:
+    if speculation is not None and not drafts:
         draft = manifest.problem.draft
         by = f"with {draft.id}" if draft else "by looking up"
         made.warn(
