@@ -18,6 +18,7 @@ from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
     from planner.advice.pareto import ParetoPoint
+    from planner.cli.since import Since
     from planner.core.errors import InfeasibleError
     from planner.core.metrics import Metrics
     from planner.core.plan import Plan
@@ -97,7 +98,7 @@ def plan(
     printed and no manifest is written.
 
     After a node joined, left or slowed down, `--from` starts with the plan that runs: it says what
-    moves and what that costs, and keeps what runs unless a plan is better by `--min-gain`.
+    changed, what moves and what that costs, and keeps what runs unless `--min-gain` is gained.
     `--max-moved` and `--max-downtime` limit what is loaded, and how long; exit code 4 if that
     leaves no plan.
 
@@ -109,21 +110,22 @@ def plan(
     Example: `planner plan scenario.yaml --out manifest.yaml`
     """
     from planner.cli.page import planned_facts, require_plotly, write_page
+    from planner.cli.since import since_then
     from planner.core.choice import decided
-    from planner.files.manifest import read_running, write_manifest
+    from planner.files.manifest import write_manifest
     from planner.files.scenario import load_scenario
     from planner.plan.solve import solve, solve_simply
 
     if html is not None:
         require_plotly()
     loaded = load_scenario(scenario, profiles or [], overrides or [])
-    running = read_running(before) if before else None
+    since = since_then(before, loaded.problem) if before else None
     most, began_s = _most(max_moved, max_downtime), time.perf_counter()
     with _refusing(loaded, format):
         if algorithm == "auto":
             solution = solve(
                 loaded.problem,
-                before=running,
+                before=since.runs if since else None,
                 least_gain=min_gain / 100,
                 most=most,
                 judge=_simulation(seed) if judge == "simulation" else None,
@@ -135,7 +137,7 @@ def plan(
     solution = _seated(loaded, solution)
     front = _front(loaded, solution) if pareto else ()
     settled = replace(loaded, problem=decided(loaded.problem, solution.plan))
-    report = _report(settled, solution, seconds, front, profiles)
+    report = _report(settled, solution, seconds, front, profiles, since)
     if html is not None:
         facts = planned_facts(loaded, solution, seed, report.warnings, profiles or [])
         write_page(html, facts)
@@ -146,10 +148,8 @@ def plan(
     else:
         console.emit(*report.text())
     console.note(f"planned in {seconds:.2f} s")
-    if out is not None:
-        console.note(f"manifest written to {out}")
-    else:
-        console.note(f"no manifest written; planner plan {scenario} --out manifest.yaml writes one")
+    missing = f"no manifest written; planner plan {scenario} --out manifest.yaml writes one"
+    console.note(missing if out is None else f"manifest written to {out}")
 
 
 @contextmanager
@@ -219,6 +219,7 @@ def _report(
     seconds: float,
     front: tuple[ParetoPoint, ...],
     profiles: list[Path] | None,
+    since: Since | None,
 ) -> PlanReport:
     """The solution with what else the scenario asks to be told about it."""
     from planner.advice.distance import too_far
@@ -228,6 +229,7 @@ def _report(
 
     problem, trained, cached = scenario.problem, scenario.finetune, scenario.prefix_cache
     notes = (*scenario.warnings, *too_far(problem), *_egress(scenario, solution, profiles))
+    notes += since.warnings if since else ()
     api = _cheapest(scenario, profiles) if cached else None
     return PlanReport(
         problem,
@@ -236,6 +238,7 @@ def _report(
         notes,
         front=front,
         seats_out=scenario.seats_out or {},
+        drift=since.drift if since else None,
         finetune=(trained, fine_tuned(problem, solution.plan, trained)) if trained else None,
         prefix=(
             (cached, prefix_saving(problem, solution.plan, cached, api.price if api else None))

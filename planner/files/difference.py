@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from planner.core.metrics import Metrics
 from planner.core.plan import Plan
+from planner.core.problem import Problem
 from planner.core.spec import Spec
 from planner.files.manifest import Manifest
 
@@ -85,13 +87,15 @@ def difference(before: Manifest, after: Manifest) -> Difference:
         cost_usd_per_hour=_deltas(
             before.prediction.cost_usd_per_hour, after.prediction.cost_usd_per_hour
         ),
-        problem=tuple(
-            Change(path=path, before=one, after=other)
-            for path, one, other in _changes(
-                before.problem.model_dump(mode="json"), after.problem.model_dump(mode="json"), ""
-            )
-        )[:MOST_CHANGES],
+        problem=changes(before.problem, after.problem),
     )
+
+
+def changes(before: Problem, after: Problem) -> tuple[Change, ...]:
+    """The values of a problem that differ from another's, in a fixed order, the first ones only."""
+    pair = (before.model_dump(mode="json"), after.model_dump(mode="json"))
+    found = (Change(path=path, before=one, after=other) for path, one, other in _changes(*pair, ""))
+    return tuple(islice(found, MOST_CHANGES))
 
 
 def _shares(plan: Plan) -> dict[str, Share]:
@@ -114,9 +118,9 @@ def _deltas(before: dict[str, float], after: dict[str, float]) -> tuple[Delta, .
 
 
 def _changes(before: Any, after: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
-    """Leaves that differ; list entries with an id are compared by it."""
+    """Leaves that differ; list entries are compared by what names them."""
     if isinstance(before, list) and isinstance(after, list):
-        before, after = _by_id(before), _by_id(after)
+        before, after = _by_name(before), _by_name(after)
     if isinstance(before, dict) and isinstance(after, dict):
         for key in {**before, **after}:
             inner = f"{path}.{key}" if path else str(key)
@@ -125,7 +129,11 @@ def _changes(before: Any, after: Any, path: str) -> Iterator[tuple[str, Any, Any
         yield path, before, after
 
 
-def _by_id(entries: list[Any]) -> dict[str, Any]:
-    if all(isinstance(entry, dict) and "id" in entry for entry in entries):
-        return {str(entry["id"]): entry for entry in entries}
+def _by_name(entries: list[Any]) -> dict[str, Any]:
+    """Entries by their id or their ends, and by their number where that names several."""
+    for names in (("id",), ("src", "dst")):
+        if all(isinstance(entry, dict) and entry.keys() >= set(names) for entry in entries):
+            found = {" -> ".join(str(entry[name]) for name in names): entry for entry in entries}
+            if len(found) == len(entries):
+                return found
     return {str(index): entry for index, entry in enumerate(entries)}

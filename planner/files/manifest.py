@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,12 +107,22 @@ def manifest_from(document: Document) -> Manifest:
     return manifest
 
 
-def read_running(path: Path) -> Plan:
-    """The plan of the manifest at ``path``, with where its coordinator sits.
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What runs, and what it was planned for."""
 
-    Raises InvalidFileError, and StaleManifestError for one of another format. What runs is
-    moved or mended for another problem: of its own one nothing but that seat is read, so that
-    another version of planner may have written it.
+    plan: Plan
+    """With where its coordinator sits."""
+    problem: Problem | None
+    """None where another version of planner wrote it in words that this one does not know."""
+    edited: bool
+    """Whether somebody changed the problem after it was planned."""
+
+
+def read_running(path: Path) -> Running:
+    """What the manifest at ``path`` says that runs; another version may have written it.
+
+    Raises InvalidFileError, and StaleManifestError for one of another format.
     """
     document = read_yaml(path)
     _check_version(document)
@@ -122,10 +132,15 @@ def read_running(path: Path) -> Plan:
     if not isinstance(plan, Plan):
         refuse(plan)
         raise InvalidFileError([FileProblem(document.file, "has no plan")], _MADE_BY)
-    seat: Any = document.value.get("problem")
+    written: Any = document.value.get("problem")
+    edited = digest_of(written) != document.value["problem_digest"]
+    seat = written
     for key in ("cluster", "coordinator"):
         seat = seat[key] if holds(seat, key) else None
-    return plan.model_copy(update={"coordinator": seat}) if isinstance(seat, str) else plan
+    if plan.coordinator is None and isinstance(seat, str):
+        plan = plan.model_copy(update={"coordinator": seat})
+    problem = _tolerant(Problem, document, ("problem",)) if isinstance(written, dict) else None
+    return Running(plan, problem if isinstance(problem, Problem) else None, edited)
 
 
 def _check_version(document: Document) -> None:

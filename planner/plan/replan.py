@@ -75,6 +75,40 @@ def _too_much(most: Most, found: Sequence[Moves]) -> NoPlanError:
     )
 
 
+def as_held(before: Plan, planned: Problem, now: Problem) -> Plan:
+    """A plan that runs as it looks ``now``: weights of no use any more are in an unknown scheme.
+
+    They are of another model than is asked for, or in another format of the same name.
+    """
+
+    def held(stage: Stage) -> Stage:
+        weights = _weights(planned, stage.quant)
+        if weights is not None and weights == _weights(now, stage.quant):
+            return stage
+        return stage.model_copy(update={"quant": f"{stage.quant} of {planned.model.id}, outdated"})
+
+    pipelines = (
+        pipeline.model_copy(update={"stages": tuple(map(held, pipeline.stages))})
+        for pipeline in before.pipelines
+    )
+    return before.model_copy(update={"pipelines": tuple(pipelines)})
+
+
+def _weights(problem: Problem, quant_id: str) -> tuple[object, ...] | None:
+    """What tells weights apart; None for a scheme that the problem does not have."""
+    quant = next((one for one in problem.quants if one.id == quant_id), None)
+    if quant is None:
+        return None
+    model = (problem.model.id, problem.model.total_params)
+    return (
+        *model,
+        quant.weight_bits,
+        quant.beside_experts_bits,
+        quant.embedding_bits,
+        quant.head_bits,
+    )
+
+
 def moves(problem: Problem, before: Plan, after: Plan) -> Moves:
     """What each node loads to get from one plan to the other, from the new coordinator's host."""
     problem = decided(problem, after)

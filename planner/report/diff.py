@@ -50,15 +50,20 @@ def text(
             table.add_row(name, _number(before), _number(after), percent)
         parts.append(("Predicted", table))
     if changes:
-        table = _table("path", "before", "after")
-        for path, old, new in changes:
-            table.add_row(path, _value(old), _value(new))
-        parts.append(("Problem", table))
+        parts.append(("Problem", changes_table(changes)))
     for index, (title, table) in enumerate(parts):
         if index:
             yield ""
         yield title
         yield table
+
+
+def changes_table(changes: Sequence[tuple[str, Any, Any]]) -> Table:
+    """Values that changed, one a row: path, before and after."""
+    table = _table("path", "before", "after")
+    for path, old, new in changes:
+        table.add_row(path, _value(old), _value(new))
+    return table
 
 
 def _headline(

@@ -15,6 +15,7 @@ from planner.report import placement
 from planner.report.advice import lines_table, pareto_text
 from planner.report.audits import audits_text
 from planner.report.candidates import candidate_document, candidates_text
+from planner.report.diff import changes_table
 from planner.report.finetune import finetune_text
 from planner.report.prefix import prefix_text
 from planner.report.running import drafts_table, moves_text, pipeline_title, running_text
@@ -32,6 +33,8 @@ from planner.core.errors import InfeasibleError
 from planner.core.finetune import FineTune
 from planner.core.prefix import PrefixCache
 
+_CHANGES = 12
+"""Rows of what changed since a plan that runs was made; JSON has more."""
 _NAMED = 6
 """Nodes that are named where many are left out for one reason."""
 
@@ -52,6 +55,8 @@ class PlanReport:
     """Training over the plan, as asked and as found."""
     prefix: tuple[PrefixCache, PrefixSaving] | None = None
     """A cache of common beginnings, as asked and what it saves."""
+    drift: Sequence[tuple[str, Any, Any]] | None = None
+    """Values that changed since the plan that runs was made: path, before and now."""
     seats_out: Mapping[str, str] = field(default_factory=dict)
     """Why the coordinator may not sit at a node, where its seat was planner's to choose."""
 
@@ -103,6 +108,11 @@ class PlanReport:
             },
             "drafts": [one.model_dump(mode="json") for one in solution.drafts],
             "warnings": list(self.warnings),
+            "drift": (
+                None
+                if self.drift is None
+                else [{"path": path, "before": old, "now": new} for path, old, new in self.drift]
+            ),
             "moves": solution.moves.model_dump(mode="json") if solution.moves else None,
             "prefix_cache": self.prefix[1].model_dump(mode="json") if self.prefix else None,
             "finetune": self.finetune[1].model_dump(mode="json") if self.finetune else None,
@@ -119,6 +129,9 @@ class PlanReport:
                 self.problem, solution.prediction, index, pipeline_title(solution.plan, index)
             )
             yield from running_text(pipeline)
+        if self.drift is not None:
+            yield ""
+            yield from self._drift(self.drift)
         if solution.moves is not None:
             yield ""
             yield from moves_text(solution.moves)
@@ -155,6 +168,16 @@ class PlanReport:
             yield ""
             yield "Warnings"
             yield from (f"  {warning}" for warning in self.warnings)
+
+    def _drift(self, drift: Sequence[tuple[str, Any, Any]]) -> Iterator[RenderableType]:
+        """What changed since the plan that runs was made."""
+        if not drift:
+            yield "What changed since that plan was made: nothing"
+            return
+        yield "What changed since that plan was made"
+        yield changes_table(drift[:_CHANGES])
+        if len(drift) > _CHANGES:
+            yield f"  and {len(drift) - _CHANGES} more, in --format json"
 
     def _otherwise(self) -> Iterator[RenderableType]:
         """What if a node leaves, what else was to choose from, and what would change the choice."""

@@ -29,6 +29,7 @@ KEYS = [
     "coordinator",
     "drafts",
     "warnings",
+    "drift",
     "moves",
     "prefix_cache",
     "finetune",
@@ -263,3 +264,37 @@ def test_what_from_moves_may_be_limited(scene: Scene) -> None:
     wrong = scene.planner("plan", path, "--from", running, "--max-downtime", "90")
     assert wrong.code == 2
     assert "--max-downtime 90: '90' has no unit" in wrong.stderr
+
+
+def test_what_changed_since_a_plan_was_made_is_told(scene: Scene) -> None:
+    running, path = scene.manifest(), scene.scenario()
+    quiet = scene.planner("plan", path, "--from", running)
+    assert "What changed since that plan was made: nothing" in quiet.stdout
+    slower = ("--set", "serving.detect=7 s")
+    document = scene.planner("plan", path, "--from", running, *slower, "--format=json").document
+    assert document["drift"] == [{"path": "serving.detect_s", "before": 5.0, "now": 7.0}]
+    assert "serving.detect_s" in scene.planner("plan", path, "--from", running, *slower).stdout
+    assert document["moves"]["bytes"] == 0
+    assert scene.planner("plan", path, "--format", "json").document["drift"] is None
+
+
+def test_a_problem_that_somebody_changed_in_what_runs_is_noticed(scene: Scene) -> None:
+    running, path = scene.manifest(), scene.scenario()
+    edited = running.read_text().replace("    detect_s: 5.0\n", "    detect_s: 6.0\n")
+    assert edited != running.read_text()
+    running.write_text(edited)
+    said = scene.planner("plan", path, "--from", running, "--format", "json").document
+    assert any("was changed after it was planned" in one for one in said["warnings"])
+    assert said["drift"] == [{"path": "serving.detect_s", "before": 6.0, "now": 5.0}]
+
+
+def test_what_runs_another_model_is_of_no_use(scene: Scene) -> None:
+    running, path = scene.manifest(), scene.scenario()
+    held = read_manifest(running)
+    assert scene.planner("plan", path, "--from", running, "--max-moved", "1 B").code == 0
+    text = running.read_text().replace(f"id: {held.problem.model.id}\n", "id: another\n")
+    running.write_text(text)
+    said = scene.planner("plan", path, "--from", running, "--format", "json").document
+    assert sum(one["layers"] for one in said["moves"]["loads"]) == 4
+    assert any("runs another, not " in one for one in said["warnings"])
+    assert scene.planner("plan", path, "--from", running, "--max-moved", "1 B").code == 4

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from planner.core.cluster import Link
 from planner.core.plan import Pipeline, Plan, Stage
-from planner.files.difference import Share, difference
+from planner.files.difference import Share, changes, difference
 from tests.core.world import problem
 from tests.files.world import manifest
 
@@ -53,3 +54,18 @@ def test_moved_layers_numbers_and_causes_are_named() -> None:
         ("serving.micro_batches", 1, 2)
     ]
     assert not found.empty
+
+
+def test_links_are_told_apart_by_their_ends() -> None:
+    ends = [("a", "b"), ("b", "a"), ("*", "*")]
+    links = [Link(src=src, dst=dst, one_way_latency=0.01, bandwidth=1e6) for src, dst in ends]
+    before, after = (problem(links=made) for made in (links, links[1:]))
+    (gone,) = changes(before, after)
+    assert (gone.path, gone.after) == ("cluster.links.a -> b", None)
+    faster = [*links[:2], links[2].model_copy(update={"bytes_per_s": 2e6})]
+    (changed,) = changes(before, problem(links=faster))
+    assert (changed.path, changed.before, changed.after) == (
+        "cluster.links.* -> *.bytes_per_s",
+        1e6,
+        2e6,
+    )

@@ -139,8 +139,9 @@ def test_a_problem_that_another_version_wrote_is_stale_in_a_line(tmp_path: Path)
     assert str(caught.value).count(path.name) == 1
     assert "problem.workload" in str(caught.value)
     running = read_running(path)
-    assert running.pipelines == manifest().plan.pipelines
-    assert running.coordinator == manifest().problem.cluster.coordinator
+    assert running.plan.pipelines == manifest().plan.pipelines
+    assert running.plan.coordinator == manifest().problem.cluster.coordinator
+    assert (running.problem, running.edited) == (None, False)
     values["plan"]["pipelines"] = []
     path.write_text(to_yaml(values))
     with pytest.raises(InvalidFileError, match=r"plan\.pipelines"):
