@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.kept import demo, keep, kept, spread
 from planner.cli.struck import struck
-from planner.core.cluster import Cluster, Link
+from planner.core.cluster import Link
 from planner.core.cost.recovery import recovery
 from planner.core.drift import as_found
 from planner.core.plan import Plan, Readiness, Standby
@@ -41,7 +41,7 @@ def with_spare(base: Problem) -> Problem:
     line = {"one_way_latency_s": LATENCY_S, "bytes_per_s": BYTES_PER_S}
     ends = ((home, SPARE), (SPARE, home))
     links = (*base.cluster.links, *(Link(src=src, dst=dst, **line) for src, dst in ends))
-    cluster = Cluster(**(dict(base.cluster) | {"nodes": nodes, "links": links}))
+    cluster = base.cluster.model_copy(update={"nodes": nodes, "links": links})
     workload = base.workload.model_copy(update={"requests": 12})
     return base.model_copy(update={"cluster": cluster, "workload": workload})
 
@@ -71,6 +71,8 @@ def measure(folder: Path, stages: list[int] | None, states: list[Readiness], run
                 "planned_s": recovery(found, plan, standby, users).total_s,
                 "predicted_s": known.recovered_s - known.detected_s,
                 "measured_s": one.recovered_s - one.found_s,
+                "predicted_replay_s": known.replayed_s,
+                "measured_replay_s": sum(step.compute_s for step in one.replays),
             }
             keep(folder / "recoveries.jsonl", row)
 
@@ -88,7 +90,8 @@ def show(folder: Path) -> int:
             f"{row['state']:<4} stage {row['stage']}: noticed after {1e3 * row['noticed_s']:6.1f} "
             f"ms, planned {1e3 * row['planned_s']:7.1f} ms ({planned:+.0%}), simulated "
             f"{1e3 * row['predicted_s']:7.1f} ms ({simulated:+.0%}), measured "
-            f"{1e3 * measured_s:7.1f} ms"
+            f"{1e3 * measured_s:7.1f} ms, of it computing again "
+            f"{1e3 * row['predicted_replay_s']:5.1f} and {1e3 * row['measured_replay_s']:5.1f} ms"
         )
     for (state, stage), values in sorted(errors.items()):
         print(f"{state:<4} stage {stage}: {spread(values)}")

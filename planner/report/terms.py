@@ -72,6 +72,9 @@ class RecoveryTerm:
     recover_s: float
     """From its detection on."""
     predicted_s: float | None
+    replay_s: float = 0.0
+    """Of these, what the replacement computed again."""
+    predicted_replay_s: float | None = None
 
     @property
     def error(self) -> float | None:
@@ -91,6 +94,10 @@ class RecoveryTerm:
             "recover_ms": 1e3 * self.recover_s,
             "predicted_recover_ms": predicted_ms,
             "error": self.error,
+            "replay_ms": 1e3 * self.replay_s,
+            "predicted_replay_ms": (
+                None if self.predicted_replay_s is None else 1e3 * self.predicted_replay_s
+            ),
         }
 
 
@@ -171,12 +178,13 @@ def recovery_terms(
     measured: Sequence[Recovered], simulated: Sequence[Recovery]
 ) -> tuple[RecoveryTerm, ...]:
     """Every recovery beside the simulated one of the same stage, in their order."""
-    predicted_s: dict[tuple[int, int], list[float]] = defaultdict(list)
+    predicted: dict[tuple[int, int], list[Recovery]] = defaultdict(list)
     for known in simulated:
-        predicted_s[known.pipeline, known.stage].append(known.recovered_s - known.detected_s)
+        predicted[known.pipeline, known.stage].append(known)
     terms = []
     for one in measured:
-        queue = predicted_s[one.pipeline, one.stage]
+        queue = predicted[one.pipeline, one.stage]
+        alike = queue.pop(0) if queue else None
         terms.append(
             RecoveryTerm(
                 node=one.node,
@@ -186,7 +194,9 @@ def recovery_terms(
                 at_s=one.lost_s,
                 detect_s=one.found_s - one.lost_s,
                 recover_s=one.recovered_s - one.found_s,
-                predicted_s=queue.pop(0) if queue else None,
+                predicted_s=alike.recovered_s - alike.detected_s if alike else None,
+                replay_s=sum(step.compute_s for step in one.replays),
+                predicted_replay_s=alike.replayed_s if alike else None,
             )
         )
     return tuple(terms)
@@ -195,20 +205,24 @@ def recovery_terms(
 def recoveries_table(terms: Iterable[RecoveryTerm]) -> Table:
     """One row per recovery."""
     rows = table(
-        "lost", "taken over by", ">at", ">noticed after", ">predicted", ">measured", ">error"
+        "lost", "taken over by", ">at", ">noticed after", ">predicted", ">measured", ">error", ""
     )
     for one in terms:
-        predicted = "unknown" if one.predicted_s is None else f"{1e3 * one.predicted_s:.3g} ms"
         rows.add_row(
             one.node,
             one.replacement,
             f"{one.at_s:.2f} s",
-            f"{1e3 * one.detect_s:.3g} ms",
-            predicted,
-            f"{1e3 * one.recover_s:.3g} ms",
+            _ms(one.detect_s),
+            _ms(one.predicted_s),
+            _ms(one.recover_s),
             signed(one.error),
+            f"of it computing again {_ms(one.predicted_replay_s)} and {_ms(one.replay_s)}",
         )
     return rows
+
+
+def _ms(seconds: float | None) -> str:
+    return "unknown" if seconds is None else f"{1e3 * seconds:.3g} ms"
 
 
 def _term(

@@ -24,6 +24,7 @@ from planner.run.crew import Post, Worker, WorkerLostError
 from planner.run.fleet import Fleet
 from planner.run.history import Cached
 from planner.run.losses import Absence, Back, Care, Event, Loss, Recovered, Stranded, Whole
+from planner.run.steps import Step
 
 _BEATS = 10
 """Signs of life that are asked for within the detection deadline."""
@@ -43,6 +44,7 @@ class _Lost:
     found_s: float
     hot: bool = True
     """Whether nobody had to load weights for it."""
+    replays: tuple[Step, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -203,9 +205,9 @@ class Failover:
     def _note(self, index: int, now_s: float) -> None:
         """Writes down the recovery of the stages that were lost."""
         for post in sorted(post for post in self._lost if post[0] == index):
-            lost, holder = self._lost.pop(post), self.fleet.holders[post]
+            lost, taker = self._lost.pop(post), self.fleet.holders[post].node
             times = (lost.lost_s, lost.found_s, now_s)
-            self.recoveries.append(Recovered(*post, lost.node, holder.node, *times, lost.hot))
+            self.recoveries += [Recovered(*post, lost.node, taker, *times, lost.hot, lost.replays)]
 
     def _end(self, index: int, event: Event) -> None:
         for post, worker in self.fleet.holders.items():
@@ -255,13 +257,12 @@ class Failover:
             if stage == 0:
                 frames = self.fleet.lines[index].outlet.replay(live, self.as_sent)
             else:
-                order = {"live": live, "as_sent": self.as_sent}
+                order = {"replay": {"live": live, "as_sent": self.as_sent}}
                 before = self.fleet.holders[index, stage - 1]
-                said = before.ask({"replay": order}, "replaying", self._answer_s)
-                frames = said["replaying"]
+                frames = before.ask(order, "replaying", self._answer_s)["replaying"]
             limit_s = self._replay_limit_s(post, live)
-            for _ in range(frames):
-                worker.hear("replayed", limit_s)
+            heard = (worker.hear("replayed", limit_s)["replayed"] for _ in range(frames))
+            self._lost[post].replays = tuple(Step(*step) for step in heard)
             if self.fleet.inspection is not None:
                 self.fleet.inspection.hand_over(post, live)
             self._empty.discard(post)
@@ -295,8 +296,7 @@ class Failover:
     def _predicted_s(self, post: Post, batch: Batch) -> float:
         stage = self.fleet.stage(post)
         quant, device = self.problem.quant(stage.quant), chip(self.problem, stage.node)
-        times = stage_time(self.problem.model, stage.start, stage.stop, quant, device, batch)
-        return times.total_s
+        return stage_time(self.problem.model, stage.start, stage.stop, quant, device, batch).total_s
 
     def _strike(self, loss: Loss) -> None:
         """Has a node go, and come back when its time has come."""

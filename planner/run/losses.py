@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from planner.core.problem import Problem
 from planner.run.crew import Post
+from planner.run.steps import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Recovered(NamedTuple):
     recovered_s: float
     hot: bool
     """Whether the replacement had the weights."""
+    replays: tuple[Step, ...] = ()
+    """The stored inputs as the replacement computed them again, on the clock of its host."""
 
 
 class Absence(NamedTuple):

@@ -168,6 +168,7 @@ def recoveries(session: Session) -> list[Recovered]:
             lost_s=one.lost_s - origin_s,
             found_s=one.found_s - origin_s,
             recovered_s=one.recovered_s - origin_s,
+            replays=tuple(step.after(origin_s) for step in one.replays),
         )
         for one in session.failover.recoveries
     ]

@@ -22,7 +22,7 @@ from planner.core.quant import QuantScheme
 from planner.core.workload import Closed, Fixed, Workload
 from planner.run.execute import Measurement, execute
 from planner.run.fleet import Fleet
-from planner.run.losses import Loss
+from planner.run.losses import Loss, Recovered
 from planner.run.probe import SHAPES, SMALL, probe_model
 from planner.run.seeded import make_checkpoint
 from planner.run.settings import Settings
@@ -45,7 +45,7 @@ class MeasuredOverheads:
     hop_s: float
     coordinator_step_s: float
     takeover_s: float
-    """Of a stage that was lost, its replayed prompts left out."""
+    """Of a stage that was lost, the replay of what it had computed left out."""
     worker_steps: list[MeasuredStep]
     """One per stage and kind of batch: the median over its run."""
     loads: list[MeasuredLoad]
@@ -124,11 +124,13 @@ def _takeover_s(problem: Problem, quant: QuantScheme, path: Path, on: str) -> fl
         device=on,
         losses=[Loss("", at_s, 0.0, post=(0, 1)) for at_s in _LOSSES_S],
     )
-    # A replay stops before the head, as the stage does that was never lost.
-    again = [step.compute_s for step in run.stages[0].steps if step.phase == "prefill"]
-    replayed_s = _USERS * statistics.median(again)
-    took_s = [one.recovered_s - one.found_s - replayed_s for one in run.recoveries]
-    return max(0.0, statistics.median(took_s)) if took_s else 0.0
+    return max(0.0, statistics.median(map(_beside_replays_s, run.recoveries)))
+
+
+def _beside_replays_s(one: Recovered) -> float:
+    """What a recovery took besides its replays, as they are once a size has been computed."""
+    warm_s = min((step.compute_s for step in one.replays), default=0.0)
+    return one.recovered_s - one.found_s - len(one.replays) * warm_s
 
 
 def _threads(device: Device, workers: int) -> int | None:

@@ -276,23 +276,22 @@ class Worker:
                 self._outlet.send(result)
         for seat in frame.seats:
             self._held[seat.slot] = (seat.session, seat.position + seat.tokens)
-        if frame.replay:
-            self._tell({"replayed": frame.rows})
-            return
         phase: Phase = "decode" if frame.kind is Kind.DECODE else "prefill"
         context_tokens = sum(seat.position for seat in frame.seats)
-        self._steps.append(
-            Step(
-                frame.job,
-                phase,
-                len(frame.seats),
-                frame.rows,
-                context_tokens,
-                waited_s,
-                received_s,
-                computed_s,
-            )
+        step = Step(
+            frame.job,
+            phase,
+            len(frame.seats),
+            frame.rows,
+            context_tokens,
+            waited_s,
+            received_s,
+            computed_s,
         )
+        if frame.replay:
+            self._tell({"replayed": step})
+        else:
+            self._steps.append(step)
 
     def _check(self, frame: Frame) -> None:
         """Raises FrameError where a job counts on tokens that its slot does not hold or cannot."""

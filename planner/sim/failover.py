@@ -56,6 +56,8 @@ class Failover:
     recoveries: list[Recovery] = field(default_factory=list)
     moving: dict[Place, str] = field(default_factory=dict)
     """Stages of nodes that will go, and who is getting ready to take them."""
+    replayed_s: dict[Place, float] = field(default_factory=dict)
+    """How long the nodes that are taking over have computed stored inputs again."""
     handed: set[Place] = field(default_factory=set)
     """Stages that are being handed over before their node goes."""
     attempts: int = 0
@@ -262,6 +264,7 @@ class Failover:
         hop = arrivals(problem, self.plan.pipelines[index])[stage]
         wire = self.network.routes[index][hop]
         waiting = []
+        self.replayed_s[place] = 0.0
         for tokens in self.service.cached(index):
             sent_bytes = (
                 hidden_payload_bytes(problem.model, quant, tokens)
@@ -269,7 +272,7 @@ class Failover:
                 else token_payload_bytes(tokens)
             )
             _, arrives_s = wire.send(problem, self.service.now(), sent_bytes, "prefill")
-            waiting.append((arrives_s, Batch.prefill(tokens)))
+            waiting.append((arrives_s, Batch.prefill(tokens, silent=True)))
         self._recompute(place, attempt, waiting)
 
     def _recompute(
@@ -288,6 +291,7 @@ class Failover:
         def started(began_s: float, ends_s: float) -> None:
             repeated_s = self.network.repeated_s
             repeated_s[name] = repeated_s.get(name, 0.0) + ends_s - began_s
+            self.replayed_s[place] += ends_s - began_s
             self.service.at(ends_s, ended)
 
         def ended() -> None:
@@ -312,7 +316,8 @@ class Failover:
             self.counts["failovers"] += node != first
         lost_s, found_s = self.lost_s.pop(place), self.found_s.pop(place)
         del self.taking[place]
-        self.recoveries.append(Recovery(index, stage, node, lost_s, found_s, now_s))
+        replayed_s = self.replayed_s.pop(place, 0.0)
+        self.recoveries.append(Recovery(index, stage, node, lost_s, found_s, now_s, replayed_s))
         if self.stopped(index):
             return
         self.service.resume(index)

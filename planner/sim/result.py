@@ -46,6 +46,8 @@ class Recovery:
     lost_s: float
     detected_s: float
     recovered_s: float
+    replayed_s: float = 0.0
+    """How long the node computed the stored inputs again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from planner.core.cost import Batch, chip, stage_time, transfer_time
 from planner.core.metrics import Metrics
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.report.run import RunReport
-from planner.report.terms import Term, hop_terms, relative_error, stage_terms
+from planner.report.terms import Term, hop_terms, recovery_terms, relative_error, stage_terms
+from planner.run.losses import Recovered
 from planner.run.steps import Hop, Step
+from planner.sim.result import Recovery
 from tests.core.world import problem
 
 STAGES = (
@@ -126,3 +128,18 @@ def test_hops_are_judged_by_what_went_over_them() -> None:
     assert there.predicted_s == pytest.approx(transfer_time(link, hidden, world.engine).total_s)
     assert home.predicted_s == pytest.approx(world.engine.hop_s)
     assert (back.src, back.dst) == ("b", "a")
+
+
+def test_a_recovery_says_what_was_computed_again() -> None:
+    replays = tuple(Step(0, "prefill", 1, 80, 0, 0.0, at, at + 0.03) for at in (2.0, 2.03))
+    lost = Recovered(0, 1, "b", "c", 1.9, 1.95, 2.08, True, replays)
+    (one,) = recovery_terms([lost], [Recovery(0, 1, "c", 1.9, 1.96, 2.06, 0.066)])
+    told = one.document()
+    assert told["recover_ms"] == pytest.approx(130.0)
+    assert told["predicted_recover_ms"] == pytest.approx(100.0)
+    assert told["replay_ms"] == pytest.approx(60.0)
+    assert told["predicted_replay_ms"] == pytest.approx(66.0)
+    shown = report(Metrics(), Metrics(), recoveries=(one,))
+    assert "of it computing again 66 ms and 60 ms" in read(shown)
+    (unknown,) = recovery_terms([lost], [])
+    assert unknown.document()["predicted_replay_ms"] is None

@@ -87,6 +87,10 @@ def test_hot_standbys_take_over_from_the_first_and_the_last_stage(folder: Path) 
     for one in measured.recoveries:
         assert 0 <= one.found_s - one.lost_s < 1.0
         assert 0 < one.recovered_s - one.found_s < 2.0
+        assert [step.sequences for step in one.replays] == [1, 1]
+        assert all(9 <= step.new_tokens < 9 + OUTPUT for step in one.replays)
+        assert one.found_s < one.replays[0].received_s < one.replays[1].computed_s
+        assert one.replays[1].computed_s < one.recovered_s
 
 
 @pytest.mark.slow

@@ -120,6 +120,23 @@ def test_a_hot_standby_takes_over_after_detection_and_replay() -> None:
     assert result.metrics.availability == 1.0
 
 
+def test_a_recovery_is_a_takeover_and_a_replay_without_the_head() -> None:
+    """The lost stage is the last one: nobody asks it for a token while it computes again."""
+    world, plan = one_loss("hot")
+    world = world.model_copy(
+        update={"engine": world.engine.model_copy(update={"takeover_s": 0.25})}
+    )
+    huge = world.model.model_copy(update={"vocab_size": 1000 * world.model.vocab_size})
+    (one,) = simulate(world, plan).recoveries
+    planned = recovery(world, plan, plan.standbys[0], 2.0)
+    took_s = one.recovered_s - one.detected_s
+    assert planned.takeover_s == 0.25
+    assert took_s - 0.25 == pytest.approx(planned.replay_s, rel=0.05)
+    assert 0 < one.replayed_s < planned.replay_s
+    talkative = world.model_copy(update={"model": huge})
+    assert recovery(talkative, plan, plan.standbys[0], 2.0) == planned
+
+
 def test_a_cold_standby_downloads_the_weights_first() -> None:
     hot, cold = (simulate(*one_loss(state)).recoveries[0] for state in ("hot", "cold"))
     assert cold.recovered_s > hot.recovered_s + 1.0

@@ -50,7 +50,10 @@ class Batch:
         whole, rest = divmod(self.new_tokens, size)
         sizes = [float(size)] * int(whole) + ([rest] if rest else [])
         cached = self.context_tokens
-        return [Batch.prefill(tokens, cached + index * size) for index, tokens in enumerate(sizes)]
+        return [
+            Batch.prefill(tokens, cached + index * size, silent=self.silent)
+            for index, tokens in enumerate(sizes)
+        ]
 
     @property
     def sampled_tokens(self) -> float:

@@ -48,7 +48,7 @@ def recovery(problem: Problem, plan: Plan, standby: Standby, sequences: float) -
 
 
 def _replay_s(problem: Problem, plan: Plan, standby: Standby, sequences: float) -> float:
-    """Inputs go over the link one after the other and are computed as they come."""
+    """Inputs go over the link in turn and are computed as they come, without the head."""
     pipeline, cluster = plan.pipelines[standby.pipeline], problem.cluster
     workload, stage = problem.workload, pipeline.stages[standby.stage]
     tokens = workload.prompts.mean_tokens + workload.output.mean_tokens / 2
@@ -65,7 +65,7 @@ def _replay_s(problem: Problem, plan: Plan, standby: Standby, sequences: float) 
         stage.stop,
         problem.quant(stage.quant),
         chip(problem, standby.node, stage.split),
-        Batch.prefill(tokens),
+        Batch.prefill(tokens, silent=True),
     ).total_s
     rest_s = max(0.0, sequences - 1) * max(way.busy_s, computed_s)
     return way.total_s + computed_s + rest_s
