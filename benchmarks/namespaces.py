@@ -1,10 +1,10 @@
 """A plan on machines of its own: network namespaces with addresses and wires of a rate.
 
-python -m benchmarks.namespaces MANIFEST [--rate 100mbit] [--requests 8] [--cut NODE AFTER_S FOR_S]
+python -m benchmarks.namespaces MANIFEST [--rate 100mbit] [--cut NODE AFTER_S FOR_S] [OPTION ...]
 
 Needs root and iproute2. Makes keys and an inventory, signs the manifest, starts ``planner node`` in
 every namespace and ``planner run --nodes`` outside of them; ``--cut`` takes a node's wire away for
-a while after the run has begun to answer.
+a while after the run has begun to answer. Other options, such as ``--compile``, go to the run.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--rate", default="100mbit")
     parser.add_argument("--requests", default="8")
     parser.add_argument("--cut", nargs=3, metavar=("NODE", "AFTER_S", "FOR_S"))
-    options = parser.parse_args()
+    options, more = parser.parse_known_args()
     if why := missing():
         raise SystemExit(why)
     plan = read_manifest(options.manifest).plan
@@ -87,7 +87,7 @@ def main() -> None:
             waiting = (made[name], folder / f"{name}.log", float(after_s), float(for_s))
             threading.Thread(target=cut_later, args=waiting, daemon=True).start()
         run = ["run", str(manifest), "--nodes", str(keys / "inventory.yaml")]
-        subprocess.run([*PLANNER, *run, "--requests", options.requests], check=False)
+        subprocess.run([*PLANNER, *run, "--requests", options.requests, *more], check=False)
 
 
 if __name__ == "__main__":

@@ -97,6 +97,7 @@ def report_of(beside: Beside) -> RunReport:
     from planner.report.drafts import draft_findings
     from planner.report.hosts import host_speeds, step_speeds
     from planner.report.run import RunReport
+    from planner.report.starts import stage_starts
     from planner.report.terms import (
         coordinator_terms,
         draft_terms,
@@ -121,6 +122,7 @@ def report_of(beside: Beside) -> RunReport:
         analytic=beside.prediction.metrics,
         predicted=beside.simulated.metrics,
         measured=beside.measured,
+        starts=stage_starts(measurement.stages),
         stages=stage_terms(beside.as_found, measurement.stages),
         hops=hop_terms(beside.as_found, job.plan, measurement.hops),
         coordinator=coordinator_terms(beside.as_found, measurement),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from planner.core.metrics import LATENCIES, STATISTICS, Metrics
 from planner.report.drafts import DraftTerms
 from planner.report.hosts import HostSpeeds, StepSpeed, hosts_table
+from planner.report.starts import StageStart, starts_text
 from planner.report.tables import figure, label, plain_metrics, signed, table
 from planner.report.terms import (
     RecoveryTerm,
@@ -63,6 +64,8 @@ class RunReport:
     verification: VerificationTerms = field(default_factory=VerificationTerms)
     hosts: tuple[HostSpeeds, ...] = ()
     """What the hosts reached when the run began, where they were read."""
+    starts: tuple[StageStart, ...] = ()
+    """What it took to hold the stages."""
     rehearsed: tuple[StepSpeed, ...] = ()
     """Steps that the nodes made of their stages then."""
     planned: Metrics | None = None
@@ -100,6 +103,7 @@ class RunReport:
             "analytic": plain_metrics(self.analytic),
             "measured": plain_metrics(self.measured),
             "error": self.error,
+            "starts": [one.document() for one in self.starts],
             "hosts": [host.document() for host in self.hosts],
             "rehearsed": [step.document() for step in self.rehearsed],
             **self._planned(),
@@ -134,6 +138,9 @@ class RunReport:
         yield ""
         yield self._metrics()
         yield ""
+        if self.starts:
+            yield starts_text(self.starts)
+            yield ""
         if self.hosts:
             yield "The hosts when the run began; what is predicted counts on the speeds found"
             yield hosts_table(self.hosts, self.rehearsed)

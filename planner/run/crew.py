@@ -41,6 +41,8 @@ class Worker:
     weight_bytes: int = 0
     cache_bytes: int = 0
     kernels: dict[str, Any] = field(default_factory=dict)
+    load_s: float = 0.0
+    """What it took to hold its stage, the choice of kernels included."""
     lost: bool = False
     heard_s: float = 0.0
     """When it last said something."""

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from planner.core.cluster import Cluster
@@ -101,7 +101,7 @@ class Fleet:
         """Has a worker on every node of the plan, holding what it should.
 
         The first one of each quantization on a host lets the kernels race before the others
-        load, undisturbed; all others there take its choice.
+        load, undisturbed; all others there take its choice. Hosts do so side by side.
         """
         placed = {
             node: (index, stage)
@@ -116,21 +116,26 @@ class Fleet:
         self.workers = [self.spawn(node) for node in nodes]
         wanted = {worker.node: worker for worker in self.workers}
         posts = ready | placed
+        racing: dict[str, dict[str, Worker]] = {}
         later = []
         for node, post in posts.items():
-            worker = wanted[node]
-            if (worker.place.host, self.stage(post).quant) in self.kernels:
+            worker, quant = wanted[node], self.stage(post).quant
+            if racing.setdefault(worker.place.host, {}).setdefault(quant, worker) is not worker:
                 later.append(worker)
-            else:
-                self.load(worker, post)
-        for worker in later:
-            self._order(worker, posts[worker.node])
-        for worker in later:
-            self._loaded(worker, posts[worker.node])
+        for wave in zip_longest(*(each.values() for each in racing.values())):
+            self._load_all([worker for worker in wave if worker], posts)
+        self._load_all(later, posts)
         self.holders = {post: wanted[node] for node, post in placed.items()}
         if self.settings.gauge:
             self._gauge()
             self.rehearsed = in_turn([worker for worker in self.workers if worker.post])
+
+    def _load_all(self, workers: Sequence[Worker], posts: Mapping[str, Post]) -> None:
+        """Has workers load their stages side by side."""
+        for worker in workers:
+            self._order(worker, posts[worker.node])
+        for worker in workers:
+            self._loaded(worker, posts[worker.node])
 
     def _gauge(self) -> None:
         """Asks one worker of each host, one after the other, what its processor reaches."""
@@ -202,6 +207,7 @@ class Fleet:
         said = worker.hear("port", timeout_s)
         worker.post, worker.stage = post, self.stage(post)
         worker.port, worker.kernels = said["port"], said["kernels"]
+        worker.load_s = said["load_s"]
         worker.weight_bytes, worker.cache_bytes = said["weight_bytes"], said["cache_bytes"]
         self.kernels.setdefault((worker.place.host, self.stage(post).quant), worker.kernels)
         if self.inspection is not None:

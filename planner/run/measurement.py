@@ -32,6 +32,8 @@ class StageRun:
     cache_bytes: int
     kernels: dict[str, Any]
     """Matrix products chosen by the race, by number format."""
+    load_s: float
+    """What it took to hold the stage, the choice of kernels included."""
     steps: list[Step]
 
 
@@ -132,6 +134,7 @@ def stage_runs(fleet: Fleet, reports: Report, origin_s: float) -> list[StageRun]
             weight_bytes=worker.weight_bytes,
             cache_bytes=worker.cache_bytes,
             kernels=worker.kernels,
+            load_s=worker.load_s,
             steps=[
                 step.after(origin_s)
                 for step in reports.get((post, node), ())

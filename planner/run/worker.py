@@ -127,6 +127,7 @@ class Worker:
 
     def _load(self, order: dict[str, Any]) -> None:
         """Holds a stage from now on, its kernels chosen and warmed up, and lets callers in."""
+        begun_s = time.monotonic()
         torch.set_num_threads(order["threads"])
         if torch.get_num_interop_threads() != 1:
             torch.set_num_interop_threads(1)
@@ -155,7 +156,8 @@ class Worker:
         gc.freeze()  # a collection that walks all of torch would take longer than a step
         listener = Listener(order["secret"])
         threading.Thread(target=self._let_in, args=(listener,), daemon=True).start()
-        self._tell(_described(stage) | {"port": listener.port})
+        ready = {"port": listener.port, "load_s": time.monotonic() - begun_s}
+        self._tell(_described(stage) | ready)
 
     def _pace(self, phase: Phase) -> None:
         """Makes a step of its stage that no request asked for."""

@@ -71,6 +71,8 @@ def test_runs_what_was_planned_and_says_how_far_off_the_prediction_was(scene: Sc
     }
     assert all(row["measured_ms"] > 0 for row in document["stages"] + document["hops"])
     assert document["recoveries"] == []
+    assert [(one["node"], one["stop"]) for one in document["starts"]] == [("a", 2), ("b", 4)]
+    assert all(one["load_s"] > 0 for one in document["starts"])
     assert document["verification"]["accused"] == []
     made = list((scene.folder / "cache" / "planner" / "checkpoints").iterdir())
     assert [folder.name for folder in made] == ["tiny-3-fp32"]

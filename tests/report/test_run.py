@@ -12,6 +12,7 @@ from planner.core.cost import Batch, chip, stage_time, transfer_time
 from planner.core.metrics import Metrics
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.report.run import RunReport
+from planner.report.starts import StageStart
 from planner.report.terms import Term, hop_terms, recovery_terms, relative_error, stage_terms
 from planner.run.losses import Recovered
 from planner.run.steps import Hop, Step
@@ -143,3 +144,14 @@ def test_a_recovery_says_what_was_computed_again() -> None:
     assert "of it computing again 66 ms and 60 ms" in read(shown)
     (unknown,) = recovery_terms([lost], [])
     assert unknown.document()["predicted_replay_ms"] is None
+
+
+def test_how_stages_came_to_be_ready_is_told() -> None:
+    starts = (
+        StageStart("a", 0, 2, 2.34, {"packed": True, "compiled": False}),
+        StageStart("b", 2, 4, 51.2, {"packed": False, "compiled": True}),
+    )
+    shown = report(Metrics(), Metrics(), starts=starts)
+    assert "To hold its stage took a 2.3 s, b 51.2 s with compiled steps" in read(shown)
+    told = shown.document()["starts"]
+    assert [one["kernels"]["compiled"] for one in told] == [False, True]
