@@ -7,18 +7,27 @@ from dataclasses import dataclass
 from itertools import product
 
 from planner.core.cluster import Node
+from planner.core.cost.ledger import standing_usd_per_hour
 from planner.core.problem import Problem
 from planner.core.requirements import TRUST
 
 _COMPARED = 32
 """Nodes with links of their own are compared one by one, up to so many kinds."""
+_PRICES = (
+    "usd_per_hour",
+    "billed_by_s",
+    "purchase_usd",
+    "lifetime_s",
+    "usd_per_joule",
+)  # fmt: skip
+"""What a node costs, which is felt by nothing but prices."""
 _FEW = 3
 """Nodes of a class that are taken apart where each is to be remembered."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeClass:
-    """Nodes with the same device, prices and links to everybody else."""
+    """Nodes with the same device and links to everybody else, and prices where those matter."""
 
     nodes: tuple[str, ...]
     """Ids in order; the first ones are used first."""
@@ -32,23 +41,36 @@ class NodeClass:
 def node_classes(problem: Problem) -> tuple[NodeClass, ...]:
     """The workers that may be used, by class, in the order of the scenario.
 
-    Nodes that no link names are alike if everything about them but their name is.
+    Nodes that no link names are alike if everything about them but their name is, and their price
+    where nobody asks for it; the cheapest of a class come first.
     """
     cluster = problem.cluster
     named, seats = {end for link in cluster.links for end in (link.src, link.dst)}, cluster.seats
+    ignored = _ignored(problem)
     groups: dict[object, list[Node]] = {}
     with_links: list[list[Node]] = []
     for node in allowed_nodes(problem):
         if node.id not in named:
-            alike = node.model_copy(update={"id": ""}), node.id in seats
+            alike = node.model_copy(update=ignored), node.id in seats
             groups.setdefault(alike, []).append(node)
-        elif len(with_links) < _COMPARED and (same := _like(problem, node, with_links)):
+        elif len(with_links) < _COMPARED and (same := _like(problem, node, with_links, ignored)):
             same.append(node)
         else:
             alone = [node]
             groups[node.id] = alone
             with_links.append(alone)
+    for group in groups.values():
+        group.sort(key=lambda node: standing_usd_per_hour(problem, node))
     return tuple(NodeClass(tuple(node.id for node in group)) for group in groups.values())
+
+
+def _ignored(problem: Problem) -> dict[str, object]:
+    """What about a node changes nothing, with what stands for it: prices where nobody asks."""
+    asked, must = problem.requirements.terms, problem.requirements.must_have
+    budget = must.usd_per_hour is not None or must.usd_per_million_output_tokens is not None
+    if budget or any(name.startswith("usd") for name in asked):
+        return {"id": ""}
+    return {"id": ""} | {name: Node.model_fields[name].default for name in _PRICES}
 
 
 def few_apart(classes: tuple[NodeClass, ...]) -> tuple[NodeClass, ...]:
@@ -62,10 +84,12 @@ def few_apart(classes: tuple[NodeClass, ...]) -> tuple[NodeClass, ...]:
     )
 
 
-def _like(problem: Problem, node: Node, groups: list[list[Node]]) -> list[Node] | None:
+def _like(
+    problem: Problem, node: Node, groups: list[list[Node]], ignored: dict[str, object]
+) -> list[Node] | None:
     """The group whose every node can be swapped with ``node``."""
     for group in groups:
-        if all(_interchangeable(problem, node, other) for other in group):
+        if all(_interchangeable(problem, node, other, ignored) for other in group):
             return group
     return None
 
@@ -105,11 +129,11 @@ def states(counts: tuple[int, ...]) -> list[tuple[int, ...]]:
     return sorted(every, key=lambda used: (sum(used), used))
 
 
-def _interchangeable(problem: Problem, a: Node, b: Node) -> bool:
+def _interchangeable(problem: Problem, a: Node, b: Node, ignored: dict[str, object]) -> bool:
     cluster = problem.cluster
     if (a.id in cluster.seats) != (b.id in cluster.seats):
         return False
-    if a.model_copy(update={"id": ""}) != b.model_copy(update={"id": ""}):
+    if a.model_copy(update=ignored) != b.model_copy(update=ignored):
         return False
     pairs = [((a.id, b.id), (b.id, a.id))]
     for other in cluster.nodes:
