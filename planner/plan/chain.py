@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from planner.plan.costs import Array, Criterion, Kinds
+from planner.plan.halt import Halt, never
 from planner.plan.hops import Hops
 from planner.plan.memory import Memory, States
 from planner.plan.ways import Cut
@@ -189,12 +190,17 @@ def _traced(
 
 
 def distinct(
-    given: Lengths, prices: Array, counts: Array, width: int, most: int | None = None
+    given: Lengths,
+    prices: Array,
+    counts: Array,
+    width: int,
+    most: int | None = None,
+    over: Halt = never,
 ) -> list[tuple[Cut, ...]]:
     """Short pipelines that use no node twice and at most ``most`` nodes, shortest first.
 
     ``width`` labels are kept at each point; those that arrive are looked for among the
-    ``_WIDER * width`` cheapest of each group of lines.
+    ``_WIDER * width`` cheapest of each group of lines. None where the search is ``over``.
     """
     layers, ways, classes = len(given.table) - 1, len(given.owners), len(prices)
     owners, hops = given.owners, given.hops
@@ -210,6 +216,8 @@ def distinct(
     here, far = np.full((ways, width), np.inf), min(ways * width, _WIDER * width)
     into_group = np.ascontiguousarray(hops.between.T[:, hops.groups])
     for stop in range(1, layers + 1):
+        if over():
+            return []
         low = int(given.lows[stop])
         if low >= stop:
             here[:] = np.inf

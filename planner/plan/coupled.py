@@ -20,6 +20,7 @@ from planner.plan.columns import Columns
 from planner.plan.costs import Array, Criterion, Kinds
 from planner.plan.envelope import Corner, Envelope
 from planner.plan.floor import Cost, Floor
+from planner.plan.halt import Halt, never
 from planner.plan.memory import Memory
 from planner.plan.ways import Cut
 
@@ -86,6 +87,7 @@ class Coupled:
     """Of each class; those of the best bound once there is one."""
     memory: Memory
     """What chains remember of the nodes they used."""
+    over: Halt = never
     bound: float = -math.inf
     """No plan of this structure costs less."""
     mixed: bool = True
@@ -130,7 +132,7 @@ class Coupled:
         """
         counts, replicas = self.columns.counts, self.columns.replicas
         for _ in range(turns if self.levels else 0):
-            if self.bound >= aim:
+            if self.bound >= aim or self.over():
                 break
             told = self.columns.priced()
             value, prices = told.value, told.prices
@@ -174,12 +176,12 @@ class Coupled:
             told = self.columns.priced(real=True)
             since = since if told.value >= least - _CLOSE * abs(least) else turn
             least, prices = min(least, told.value), told.prices
-            if turn - since >= _IDLE * len(self.levels):
+            if turn - since >= _IDLE * len(self.levels) or self.over():
                 break
             prices = (prices + before) / 2 if turn % 2 else prices
             before, level = prices, self.levels[turn % len(self.levels)]
             for rate in self.rates:
-                for cuts in distinct(level.given, prices / rate, self.columns.counts, width):
+                for cuts in self._distinct(level, prices / rate, self.columns.counts, width):
                     self.seed(cuts)
 
     def complete(self, width: int) -> None:
@@ -191,12 +193,18 @@ class Coupled:
             level = min(self.levels, key=lambda one: (one.high_s < gap_s, one.high_s))
             for missing in range(replicas - 1, 0, -1):
                 prices = self.prices / rate if missing > 1 else np.zeros(len(counts))
-                found = distinct(level.given, prices, left, width) if left.min() >= 0 else []
+                found = self._distinct(level, prices, left, width) if left.min() >= 0 else []
                 for one in found:
                     self.seed(one)
                 if not found:
                     break
                 left = left - self.columns.used(found[0])
+
+    def _distinct(
+        self, level: Level, prices: Array, counts: Array, width: int
+    ) -> list[tuple[Cut, ...]]:
+        """Pipelines of a level that use no node twice."""
+        return distinct(level.given, prices, counts, width, over=self.over)
 
     def _split(self, level: Level) -> bool:
         """Whether the interval of a level's longest stage was wide, and is now halved."""
@@ -254,7 +262,7 @@ class Coupled:
                 value, asked = self._lowest(level, curves[number], enough)
                 if value < worst:
                     worst, index, rates = value, number, asked
-            if worst >= enough or not rates:
+            if worst >= enough or not rates or self.over():
                 return min(worst, reached), found, self.levels[index]
             look(index, rates)
 
@@ -283,7 +291,8 @@ class Coupled:
     def _along(self, level: Level, one: Corner, two: Corner, enough: float, halvings: int) -> float:
         """A bound on cost and prices between two corners, costs growing as they like."""
         value = self._least(level, one.length, enough - two.paid) + two.paid
-        if value >= enough or not halvings or two.length <= one.length * _FINE:
+        narrow = two.length <= one.length * _FINE
+        if value >= enough or not halvings or narrow or self.over():
             return value
         middle = Corner((one.length + two.length) / 2, (one.paid + two.paid) / 2, None)
         left = self._along(level, one, middle, enough, halvings - 1)

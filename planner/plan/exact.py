@@ -9,7 +9,7 @@ next best seat or number costs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from planner.core.choice import seated
@@ -18,6 +18,7 @@ from planner.core.quant import QuantScheme
 from planner.plan.branches import leaves
 from planner.plan.choices import mixes, most_replicas, seats_to_try, structure_name
 from planner.plan.classes import NodeClass, node_classes, states
+from planner.plan.halt import Halt
 from planner.plan.structure import Best, Structure
 from planner.plan.tables import State
 
@@ -25,9 +26,6 @@ STATES = 1024
 """Most multisets of nodes that are searched exactly; beyond, chains are."""
 ALL_STATES = 16384
 """The same over all seats of the coordinator and numbers of drafts."""
-
-Halt = Callable[[], bool]
-"""Whether the search is to end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from planner.core.units import show
 from planner.core.workload import Closed
 from planner.plan.breakdown import coordinator_parts, limiting_parts
 from planner.plan.drafts import numbers_of_drafts
+from planner.plan.halt import Halt, never
 from planner.plan.leftout import left_out
 from planner.plan.predict import predict
 from planner.plan.promise import as_cost, objective_value
@@ -26,12 +27,16 @@ _FELT = 0.005
 
 
 def explained(
-    problem: Problem, solution: Solution, without: dict[str, Candidate | None]
+    problem: Problem,
+    solution: Solution,
+    without: dict[str, Candidate | None] | None,
+    over: Halt = never,
 ) -> Solution:
     """The solution with its limits, hidden costs, flips and fallback filled in.
 
-    Where something runs already, what would change the choice and why nodes were left out are not
-    looked for: what moves counts.
+    ``without`` says what is left without a node; None where there was no time to look. Flips are
+    looked for until it is over. Where something runs already, what would change the choice and why
+    nodes were left out are not looked for: what moves counts.
     """
     compared = solution.candidates[: _COMPARED if solution.moves is None else 0]
     fallback, text = _fallback(problem, without)
@@ -41,7 +46,7 @@ def explained(
             "candidates": _traded(problem, solution.candidates),
             "limits": _limits(settled, solution),
             "hidden_costs": _hidden_costs(solution),
-            "flips": _flips(problem, compared),
+            "flips": _flips(problem, compared, over),
             "fallback": fallback,
             "fallback_text": text,
             "left_out": left_out(settled, solution) if solution.moves is None else (),
@@ -102,9 +107,11 @@ def _hidden_costs(solution: Solution) -> dict[str, float]:
 
 
 def _fallback(
-    problem: Problem, without: dict[str, Candidate | None]
+    problem: Problem, without: dict[str, Candidate | None] | None
 ) -> tuple[Candidate | None, str]:
     """What is left when the node goes whose loss hurts most."""
+    if without is None:
+        return None, "the time limit left no time to look for a plan without one of the nodes"
     if not without:
         return None, "every layer sits with the coordinator: nothing serves without that node"
     for name, candidate in without.items():
@@ -123,14 +130,14 @@ def _fallback(
     return fallback, f"if {worst} leaves: {nodes}{chosen(fallback.plan)}"
 
 
-def _flips(problem: Problem, candidates: tuple[Candidate, ...]) -> tuple[Flip, ...]:
+def _flips(problem: Problem, candidates: tuple[Candidate, ...], over: Halt) -> tuple[Flip, ...]:
     """Where, as an input grows or shrinks, another of the candidates becomes the best one."""
     if len(candidates) < 2:
         return ()
     flips = []
     for varied in _inputs(problem):
         for factors in (_FACTORS[2::-1], _FACTORS[3:]):
-            flip = _flip(varied, candidates, factors)
+            flip = None if over() else _flip(varied, candidates, factors, over)
             if flip is not None:
                 flips.append(flip)
     return tuple(flips)
@@ -193,9 +200,12 @@ def _with_cluster(problem: Problem, changes: dict[str, object]) -> Problem:
 
 
 def _flip(
-    varied: _Input, candidates: tuple[Candidate, ...], factors: tuple[float, ...]
+    varied: _Input, candidates: tuple[Candidate, ...], factors: tuple[float, ...], over: Halt
 ) -> Flip | None:
-    """The nearest value in one direction at which the winner changes, by bisection."""
+    """The nearest value in one direction at which the winner changes, by bisection.
+
+    None where it is over before that is known.
+    """
 
     def winner(factor: float) -> int:
         problem = varied.changed(factor)
@@ -208,10 +218,12 @@ def _flip(
         best = min(costs)
         return 0 if costs[0] <= best * (1 + 1e-9 if best > 0 else 1 - 1e-9) else costs.index(best)
 
-    inside, outside = 1.0, next((factor for factor in factors if winner(factor)), None)
-    if outside is None:
+    inside, outside = 1.0, next((one for one in factors if over() or winner(one)), None)
+    if outside is None or over():
         return None
     for _ in range(_STEPS):
+        if over():
+            return None
         middle = (inside + outside) / 2
         if winner(middle):
             outside = middle

@@ -28,6 +28,7 @@ from planner.plan.columns import Columns, Known
 from planner.plan.costs import Array, Lines, criteria, rent
 from planner.plan.coupled import Coupled
 from planner.plan.floor import floor
+from planner.plan.halt import Halt, never
 from planner.plan.hops import alike
 from planner.plan.memory import Memory
 from planner.plan.predict import load_of, predict
@@ -61,6 +62,7 @@ class Large:
     seats: int
     between: Lines
     known: Known
+    over: Halt = never
 
     def __post_init__(self) -> None:
         groups = min(self.problem.serving.micro_batches, self.seats)
@@ -156,7 +158,7 @@ class Large:
         if coupled.near or not self._additive:
             coupled.gather(_GATHERED, self._width)
             coupled.complete(self._width)
-        if coupled.near or first or not self._additive:
+        if not self.over() and (coupled.near or first or not self._additive):
             picked = coupled.columns.chosen(self._limits())
             if picked is not None:
                 self._offer(picked)
@@ -179,6 +181,7 @@ class Large:
                 self.groups,
                 np.zeros(len(self.counts)) if known is None else known,
                 Memory(self.owners, self.counts == 1, self._remembered),
+                self.over,
             )
         return self.coupled
 
@@ -215,12 +218,11 @@ class Large:
         """A bound over all pipelines: intervals of the longest stage, the worst one halved."""
         if not math.isfinite(self._cost(self.low)):
             return math.inf
-        gap = self.criteria[_GAP]
-        top = float(gap.values[-1])
+        top = float(self.criteria[_GAP].values[-1])
         sensitive = weights[_GAP] > 0
         first = self._interval(weights, self.low[_GAP], top)
         intervals = [(first, self.low[_GAP], top)]
-        while sensitive and self.solved < effort:
+        while sensitive and self.solved < effort and not self.over():
             best = min(self.found, self.incumbent)
             bound, low, high = intervals[0]
             if bound >= best - _ENOUGH * abs(best) or high <= low * 1.002:
@@ -254,7 +256,7 @@ class Large:
         theta, dual = 1.0, length
         for turn in range(_ITERATIONS):
             best = min(self.found, self.incumbent)
-            if bound >= best - _ENOUGH * abs(best):
+            if bound >= best - _ENOUGH * abs(best) or self.over():
                 break
             excess = chain.used - self.counts
             if not (excess > 0).any():
@@ -293,7 +295,7 @@ class Large:
         left, taken, most = self.counts.copy(), list[tuple[Cut, ...]](), self._most_nodes
         for _ in range(self.replicas):
             width = 1 if len(self.classes) > 400 or self.replicas > 8 else self._width
-            found = distinct(given, prices, left, width, most)
+            found = distinct(given, prices, left, width, most, self.over)
             if not found:
                 return math.inf
             if self.replicas == 1:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from planner.plan.costs import Array, Criterion
+from planner.plan.halt import Halt, never
 from planner.plan.promise import Promise
 from planner.plan.tables import State, without
 from planner.plan.ways import Cut
@@ -66,7 +67,7 @@ def best_pipeline(
     exact: Callable[[tuple[Cut, ...]], float],
     prune: bool,
     limit: int,
-    over: Callable[[], bool] = lambda: False,
+    over: Halt = never,
 ) -> Found:
     """The cheapest pipeline over exactly ``nodes``; ``exact`` prices one, infinite if refused.
 

@@ -8,7 +8,7 @@ has; and where the coordinator sits, if the problem leaves that open.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from planner.core.choice import chosen, decided, seat_open, seated, stamped
@@ -20,8 +20,9 @@ from planner.plan.choices import good_enough, most_replicas, seats_to_try, struc
 from planner.plan.classes import allowed_nodes, without_nodes
 from planner.plan.columns import Known
 from planner.plan.costs import lines
-from planner.plan.exact import Halt, Solved, exactly, pool_of
+from planner.plan.exact import Solved, exactly, pool_of
 from planner.plan.explain import explained
+from planner.plan.halt import Halt, never
 from planner.plan.infeasible import (
     NoPlanError,
     missed_bounds,
@@ -40,7 +41,7 @@ from planner.plan.replan import ANY, Most, kept
 from planner.plan.solution import Candidate, Solution
 from planner.plan.standby import protected, steadier, unprotected
 from planner.plan.structure import Structure
-from planner.plan.survey import LOOKS, bounded, never, surveyed
+from planner.plan.survey import LOOKS, bounded, surveyed
 from planner.plan.trial import Judge, tried
 from planner.plan.widen import widened
 
@@ -56,7 +57,7 @@ def solve(
     least_gain: float = 0.05,
     most: Most = ANY,
     judge: Judge | None = None,
-    halt: Callable[[], bool] | None = None,
+    halt: Halt | None = None,
 ) -> Solution:
     """The best plan, with a bound that no plan passes.
 
@@ -103,7 +104,8 @@ def solve(
     )
     if before is not None:
         solution = kept(problem, before, solution, least_gain, most)
-    return explained(problem, solution, _without(problem, solution, expansions))
+    left = _without(problem, solution, expansions, over)
+    return explained(problem, solution, left, over)
 
 
 def searched(problem: Problem, *, expansions: int = 200_000) -> tuple[Candidate, ...]:
@@ -260,8 +262,13 @@ def _nearest(problem: Problem, limit: int) -> Solution:
     )
 
 
-def _without(problem: Problem, solution: Solution, limit: int) -> dict[str, Candidate | None]:
-    """By node whose loss is looked at: the best plan of the same kind without it."""
+def _without(
+    problem: Problem, solution: Solution, limit: int, over: Halt = never
+) -> dict[str, Candidate | None] | None:
+    """By node whose loss is looked at: the best plan of the same kind without it.
+
+    Nodes are looked at until it is over; None where it was before the first.
+    """
     asked, first = problem, solution.plan.pipelines[0]
     problem = decided(problem, solution.plan)
     layers = {
@@ -273,14 +280,18 @@ def _without(problem: Problem, solution: Solution, limit: int) -> dict[str, Cand
     looked_at = sorted(layers, key=lambda node: (-layers[node], node))[:most]
     found: dict[str, Candidate | None] = {}
     for name in looked_at:
+        if over():
+            return found or None
         homes = [problem]
         if name == problem.cluster.coordinator:
             homes = [seated(problem, (seat,)) for seat in _seats_without(asked, name)]
         each = [
-            _best_alone(unprotected(without_nodes(home, {name})), asked, limit, first)
+            _best_alone(unprotected(without_nodes(home, {name})), asked, limit, first, over)
             for home in homes
         ]
         able = [one for one in each if one is not None]
+        if over() and not able:  # nobody knows, then
+            return found or None
         if homes:
             found[name] = min(able, key=lambda one: as_cost(problem, one.value), default=None)
     return found
@@ -294,7 +305,9 @@ def _seats_without(problem: Problem, gone: str) -> list[str]:
     return list(distinct_seats(seated(problem, tuple(left))).cluster.seats)[:_SEATS]
 
 
-def _best_alone(problem: Problem, asked: Problem, limit: int, like: Pipeline) -> Candidate | None:
+def _best_alone(
+    problem: Problem, asked: Problem, limit: int, like: Pipeline, over: Halt
+) -> Candidate | None:
     """The best single pipeline in one quantization, that of ``like``; None where there is none.
 
     The coordinator's seat is settled, though ``asked`` may have left it open.
@@ -305,9 +318,11 @@ def _best_alone(problem: Problem, asked: Problem, limit: int, like: Pipeline) ->
     between = None if pool.whole else lines(problem, pool.classes)
     for seats in seats_to_try(problem, 1):
         if between is None:
-            best = Structure(problem, pool.classes, pool.every, 1, quants, seats).best(limit)
+            best = Structure(problem, pool.classes, pool.every, 1, quants, seats).best(
+                limit, over=over
+            )
         else:
-            best = Large(problem, pool.classes, 1, quants, seats, between, Known()).first()
+            best = Large(problem, pool.classes, 1, quants, seats, between, Known(), over).first()
         if best.plan is not None and best.prediction is not None:
             value, plan = as_cost(problem, best.cost), stamped(best.plan, asked, problem)
             return Candidate(name="fallback", plan=plan, prediction=best.prediction, value=value)

@@ -13,7 +13,7 @@ the best partition uses exact values only. Nothing that was left unsolved can be
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -29,6 +29,7 @@ from planner.plan.activity import home_usd_per_hour
 from planner.plan.breakdown import Served
 from planner.plan.classes import NodeClass
 from planner.plan.costs import Array, criteria
+from planner.plan.halt import Halt, never
 from planner.plan.pipeline import best_pipeline
 from planner.plan.predict import load_of, predict, predicted, serve
 from planner.plan.promise import (
@@ -117,9 +118,7 @@ class Structure:
         """Most nodes of each class, plus one."""
         return tuple(len(entry.nodes) + 1 for entry in self.classes)
 
-    def best(
-        self, limit: int, incumbent: float = math.inf, over: Callable[[], bool] = lambda: False
-    ) -> Best:
+    def best(self, limit: int, incumbent: float = math.inf, over: Halt = never) -> Best:
         """The best plan of this structure, looked for while it can beat ``incumbent``.
 
         The search ends after ``limit`` labels or where it is ``over``: ``open``, then.
@@ -145,7 +144,7 @@ class Structure:
                 return Best(None, None, math.inf, bound, expanded)
             expanded += self._solve(open_sets[0], limit - expanded, over) if open_sets else 0
 
-    def _solve(self, state: State, limit: int, over: Callable[[], bool]) -> int:
+    def _solve(self, state: State, limit: int, over: Halt) -> int:
         """Makes one set exact; returns the labels it took."""
         entry = self.sets[state]
         found = best_pipeline(

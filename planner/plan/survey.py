@@ -15,7 +15,8 @@ from planner.plan.choices import mixes, most_replicas, seats_to_try, structure_n
 from planner.plan.classes import few_apart, node_classes
 from planner.plan.columns import Known
 from planner.plan.costs import lines
-from planner.plan.exact import Halt, Kind, Solved
+from planner.plan.exact import Kind, Solved
+from planner.plan.halt import Halt, never
 from planner.plan.large import Large
 from planner.plan.structure import Best
 
@@ -29,11 +30,6 @@ _TURNS = 10
 """Turns of column generation for replicas in one look."""
 _KEPT = 400
 """Classes of nodes up to which what a look has found is kept for the next."""
-
-
-def never() -> bool:
-    """Searches come to their end."""
-    return False
 
 
 @dataclass
@@ -80,6 +76,7 @@ class _Field:
     """A problem, and what all its structures share."""
 
     problem: Problem
+    over: Halt = never
 
     def __post_init__(self) -> None:
         self.classes = few_apart(node_classes(self.problem))
@@ -87,19 +84,27 @@ class _Field:
 
     def large(self, quants: tuple[QuantScheme, ...], replicas: int, seats: int) -> Large:
         """The search of one structure."""
-        return Large(self.problem, self.classes, replicas, quants, seats, self.between, self.known)
+        return Large(
+            self.problem,
+            self.classes,
+            replicas,
+            quants,
+            seats,
+            self.between,
+            self.known,
+            self.over,
+        )
 
     def started(
         self,
         quants: tuple[QuantScheme, ...],
         replicas: int,
         ladder: Sequence[int],
-        brief: Halt = never,
     ) -> Iterator[Looked]:
         """One structure with a plan; with fewer seats, too, where users find no place in more."""
         for seats in ladder:
             one = self.large(quants, replicas, seats)
-            best = one.first(brief=brief())
+            best = one.first(brief=self.over())
             found = Looked(self.problem, quants, replicas, seats, self, best, one.holds, one.enough)
             if len(self.classes) <= _KEPT:
                 found.search = one
@@ -139,9 +144,9 @@ def surveyed(
     for one in left if left is not None else every(problem):
         key = one.problem.cluster.seats, one.problem.serving.draft_tokens
         if key not in starts:
-            starts[key] = _Field(one.problem)
+            starts[key] = _Field(one.problem, brief)
         ladder = seats_to_try(problem, one.replicas)
-        for looked in starts[key].started(one.quants, one.replicas, ladder, brief):
+        for looked in starts[key].started(one.quants, one.replicas, ladder):
             found.append(looked)
     fields: dict[tuple[object, ...], _Field] = {}
     bounds = [(each.best.bound, index) for index, each in enumerate(found)]
@@ -159,23 +164,26 @@ def surveyed(
             heapq.heapreplace(bounds, (looked.best.bound, index))
         elif seat_open(looked.problem):
             heapq.heappop(bounds)
-            for part in _parts(looked, fields):
+            for part in _parts(looked, fields, brief):
                 heapq.heappush(bounds, (part.best.bound, len(found)))
                 found.append(part)
-            looked.best = replace(looked.best, bound=math.inf)
+                if over():
+                    break
+            else:
+                looked.best = replace(looked.best, bound=math.inf)
         else:
             break
         incumbent = min(incumbent, *(each.best.cost for each in found))
     return found
 
 
-def _parts(one: Looked, fields: dict[tuple[object, ...], _Field]) -> Iterator[Looked]:
+def _parts(one: Looked, fields: dict[tuple[object, ...], _Field], over: Halt) -> Iterator[Looked]:
     """The same structure over fewer seats of the coordinator; no bound is below the whole's."""
     rungs = seats_to_try(one.problem, one.replicas)
     for problem in narrower(one.problem):
         key = problem.cluster.seats, problem.serving.draft_tokens
         if key not in fields:
-            fields[key] = _Field(problem)
+            fields[key] = _Field(problem, over)
         field = fields[key]
         ladder = rungs[rungs.index(one.seats) :]
         for part in field.started(one.quants, one.replicas, ladder):

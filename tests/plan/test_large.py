@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import time
 
 import numpy as np
 import pytest
@@ -13,16 +15,20 @@ from benchmarks.worlds import world as random_cluster
 from planner.core.cluster import Node
 from planner.core.problem import Problem
 from planner.core.requirements import Requirements
-from planner.core.workload import Fixed, Poisson, Workload
+from planner.core.workload import Closed, Fixed, Poisson, Workload
 from planner.plan.chain import Lengths, _least, cheapest, cheapest_each, distinct
-from planner.plan.classes import allowed_nodes
+from planner.plan.classes import allowed_nodes, few_apart, node_classes
+from planner.plan.columns import Known
+from planner.plan.costs import lines
 from planner.plan.floor import floor
 from planner.plan.hops import Hops
 from planner.plan.infeasible import NoPlanError
+from planner.plan.large import Large
 from planner.plan.memory import Memory
 from planner.plan.promise import admissible, as_cost
 from planner.plan.room import overfull
 from planner.plan.solve import solve
+from planner.plan.structure import Best
 from planner.plan.survey import surveyed
 from tests.core.world import device, model, problem
 from tests.plan.worlds import problems
@@ -188,6 +194,60 @@ def test_replicas_that_all_bring_the_same_are_planned_as_well() -> None:
     found = [one.best for one in surveyed(world)]
     assert min(best.cost for best in found) == pytest.approx(-0.1)
     assert min(best.bound for best in found) <= -0.1 + 1e-9
+
+
+def rivals() -> Problem:
+    """Eleven unlike nodes that make up three pipelines or four."""
+    kinds = [device(f"c{at}", memory=0.5e6, memory_bandwidth=1e8 + 1e7 * at) for at in range(11)]
+    return problem(
+        nodes=[Node(id=f"n{at}", device=f"c{at}") for at in range(11)],
+        devices=kinds,
+        model=model(num_hidden_layers=6),
+        workload=Workload(
+            arrivals=Closed(kind="closed", concurrency=4),
+            prompt=Fixed(tokens=40),
+            output=Fixed(tokens=10),
+        ),
+        requirements=Requirements(objective="throughput"),
+    )
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_a_look_ends_soon_after_the_clock_says_so_and_what_it_proved_holds(replicas: int) -> None:
+    world = rivals()
+    classes = few_apart(node_classes(world))
+    between = lines(world, classes)
+
+    def looked(most: float) -> tuple[Best, int]:
+        """A look that is over once the clock was read so often, and how often it was read."""
+        read = itertools.count()
+        clock = Large(
+            world, classes, replicas, world.quants, 2, between, Known(), lambda: next(read) >= most
+        )
+        return clock.best(math.inf, 1), next(read)
+
+    whole, reads = looked(math.inf)
+    assert whole.plan is not None
+    bounds = list[float]()
+    for most in range(0, reads, max(1, reads // 4)):
+        cut, read = looked(most)
+        assert read - most <= 12
+        assert cut.expanded <= whole.expanded
+        bounds.append(cut.bound)
+    assert [*bounds, whole.bound] == sorted([*bounds, whole.bound])
+    assert replicas == 1 or bounds[0] < whole.bound
+
+
+@pytest.mark.slow
+def test_no_second_passes_between_two_looks_at_the_clock() -> None:
+    read_s = list[float]()
+
+    def clock() -> bool:
+        read_s.append(time.process_time())
+        return read_s[-1] - read_s[0] > 1.5
+
+    assert solve(random_cluster(100, 19, "throughput", 8), halt=clock).stopped == "time limit"
+    assert max(after - before for before, after in itertools.pairwise(read_s)) < 1
 
 
 @pytest.mark.slow

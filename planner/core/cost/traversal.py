@@ -142,18 +142,7 @@ def _way(
     problem: Problem, pipeline: Pipeline, batch: Batch, before_bytes: Sequence[float]
 ) -> Traversal:
     """One job's way, behind so many bytes on each hop; a silent one ends at the last stage."""
-    cluster = problem.cluster
-    stages = tuple(
-        stage_time(
-            problem.model,
-            stage.start,
-            stage.stop,
-            problem.quant(stage.quant),
-            chip(problem, stage.node, stage.split),
-            batch,
-        )
-        for stage in pipeline.stages
-    )
+    cluster, stages = problem.cluster, _stages(problem, pipeline, batch)
     hops = zip(
         route(problem, pipeline.nodes),
         payloads_bytes(problem, pipeline, batch),
@@ -170,6 +159,21 @@ def _way(
     way_s = sum(stage.total_s for stage in stages) + sum(hop.total_s for hop in transfers)
     late_s = stalled_s(problem, batch, way_s)
     return Traversal(stages, tuple(transfers), own_s, shared_s, stalled_s=late_s)
+
+
+def _stages(problem: Problem, pipeline: Pipeline, batch: Batch) -> tuple[StageTime, ...]:
+    """What each stage takes; equal layers on equal devices are worked out once."""
+    model, known, times = problem.model, dict[tuple[object, ...], StageTime](), list[StageTime]()
+    for stage in pipeline.stages:
+        node, start, stop = problem.cluster.node(stage.node), stage.start, stage.stop
+        layers = tuple((id(layer), count) for layer, count in model.runs(start, stop))
+        ends = start == 0, stop == model.num_hidden_layers
+        alike = node.device, node.count, stage.split, stage.quant, layers, ends
+        if alike not in known:
+            devices, quant = chip(problem, node.id, stage.split), problem.quant(stage.quant)
+            known[alike] = stage_time(model, start, stop, quant, devices, batch)
+        times.append(known[alike])
+    return tuple(times)
 
 
 def _joined(
