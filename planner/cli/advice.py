@@ -10,6 +10,7 @@ from planner.cli import console
 from planner.cli.contest import Contest
 from planner.cli.entrants import options as options_of
 from planner.cli.entrants import replanned
+from planner.core.outcomes import completed
 from planner.report.simulate import Target
 from planner.sim.replicate import Replications
 
@@ -20,10 +21,9 @@ def advice_on(
     """What to do, from what was simulated; APIs are asked for the tokens of the first target."""
     options = options_of(contest)
     served = [
-        (record.prompt_tokens, record.output_tokens)
-        for result in first.results
-        for record in result.records
-        if record.status == "completed"
+        tokens
+        for one in (completed(result.records) for result in first.results)
+        for tokens in zip(one.prompt_tokens.tolist(), one.output_tokens.tolist(), strict=True)
     ]
     rate = first.metrics.output_throughput
     found = [

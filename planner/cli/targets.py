@@ -72,6 +72,7 @@ def replications(
 def target_of(contestant: Contestant, run: Replications) -> Target:
     """A contestant with what its simulations say."""
     from planner.core.cost.verification import averaged
+    from planner.core.outcomes import failed
     from planner.plan.quality import plan_quality
     from planner.report.simulate import Target
     from planner.sim.failures import failures
@@ -87,7 +88,7 @@ def target_of(contestant: Contestant, run: Replications) -> Target:
         failures=failures(
             record
             for result in run.results
-            for record in result.records[contestant.problem.workload.warmup_requests :]
+            for record in failed(result.records[contestant.problem.workload.warmup_requests :])
         ),
         events={name: sum(result.events.get(name, 0) for result in run.results) for name in EVENTS},
         prefix_tokens=(

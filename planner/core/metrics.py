@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -82,11 +82,6 @@ class RequestRecord:
         """Tokens delivered so far."""
         return len(self.token_s) if self.delivered is None else self.delivered
 
-    def deliver(self, tokens: int, last_s: float) -> None:
-        """Notes that so many more tokens have come, the last of them at ``last_s``."""
-        self.delivered = tokens + (self.delivered or 0)
-        self.token_s[1:] = (last_s,)
-
     @property
     def ttft_s(self) -> float:
         """First token out minus request in (s)."""
@@ -103,21 +98,6 @@ class RequestRecord:
         later = self.output_tokens - 1
         return (self.token_s[-1] - self.token_s[0]) / later if later > 0 else None
 
-    @property
-    def gaps_s(self) -> Iterator[float]:
-        """Times between its tokens (s)."""
-        return (later - earlier for earlier, later in pairwise(self.token_s))
-
-    def meets(self, bounds_s: dict[str, float]) -> bool:
-        """Whether it was completed within every bound, by latency name (s)."""
-        if self.status != "completed":
-            return False
-        values = {"ttft": self.ttft_s, "tpot": self.tpot_s, "e2el": self.e2el_s}
-        return all(
-            (value := values.get(name)) is None or value <= bound
-            for name, bound in bounds_s.items()
-        )
-
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
     """Percentile of sorted values by linear interpolation, as ``numpy.percentile`` does."""
@@ -128,7 +108,7 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 
 def summarise(
-    records: Iterable[RequestRecord],
+    records: Sequence[RequestRecord],
     bounds_s: dict[str, float] | None = None,
     usd_per_hour: float | None = None,
     in_use: float = 1.0,
@@ -142,35 +122,46 @@ def summarise(
     enter the latencies; failed ones lower ``availability`` and ``request_goodput``. ``gaps`` are
     the gaps between tokens where the records do not hold every token.
     """
-    everyone = list(records)
-    done = [record for record in everyone if record.status == "completed"]
-    failed = sum(record.status == "failed" for record in everyone)
+    import numpy as np
+
+    from planner.core.outcomes import Outcomes
+
+    everyone = Outcomes.of(records)
+    done, failed = everyone.where("completed"), len(everyone.where("failed"))
     values: dict[str, float | int | None] = {"completed": len(done), "failed": failed}
-    if done or failed:
+    if len(done) or failed:
         values["availability"] = len(done) / (len(done) + failed)
     values["usd_per_hour"] = usd_per_hour
-    if not done:
+    if not len(done):
         return Metrics.model_validate(values)
+    several = done.output_tokens > 1
+    later = np.maximum(1, done.output_tokens - 1)
+    latencies_s = {
+        "ttft": done.first_s - done.arrival_s,
+        "tpot": (done.last_s - done.first_s) / later,
+        "e2el": done.last_s - done.arrival_s,
+    }
+    every = () if gaps else done.token_s or ()
     samples = {
-        "ttft": [record.token_s[0] - record.arrival_s for record in done],
-        "tpot": [tpot for record in done if (tpot := record.tpot_s) is not None],
-        "itl": [] if gaps else [gap for record in done for gap in record.gaps_s],
-        "e2el": [record.token_s[-1] - record.arrival_s for record in done],
+        **latencies_s,
+        "tpot": latencies_s["tpot"][several],
+        "itl": np.array([gap_s for token_s in every for gap_s in _gaps_s(token_s)]),
     }
     for name, sample in samples.items():
-        values.update(_statistics(name, sample))
+        values.update(_statistics(name, np.sort(sample).tolist()))
     if gaps and gaps.count:
         values.update(_counted("itl", gaps))
-    start_s = min(record.arrival_s for record in everyone)
-    duration_s = max(record.token_s[-1] for record in done) - start_s
+    duration_s = float(done.last_s.max() - everyone.arrival_s.min())
     if duration_s > 0:
-        output = sum(record.output_tokens for record in done)
-        prompt = sum(record.prompt_tokens for record in done)
-        good = sum(record.meets(bounds_s) for record in done) if bounds_s else len(done)
+        output, prompt = int(done.output_tokens.sum()), int(done.prompt_tokens.sum())
+        good = np.ones(len(done), bool)
+        for name, bound_s in (bounds_s or {}).items():
+            if name in latencies_s:
+                good &= (latencies_s[name] <= bound_s) | (~several if name == "tpot" else False)
         values["output_throughput"] = output / duration_s
         values["total_token_throughput"] = (output + prompt) / duration_s
         values["request_throughput"] = len(done) / duration_s
-        values["request_goodput"] = good / duration_s
+        values["request_goodput"] = int(good.sum()) / duration_s
         if usd_per_hour is not None and output:
             values["usd_per_million_output_tokens"] = usd_per_million(
                 usd_per_hour, output / duration_s * in_use
@@ -183,15 +174,19 @@ def usd_per_million(usd_per_hour: float, tokens_per_s: float) -> float:
     return usd_per_hour / 3600 / tokens_per_s * 1e6
 
 
-def _statistics(name: str, sample_s: list[float]) -> dict[str, float]:
-    if not sample_s:
+def _gaps_s(token_s: Sequence[float]) -> Iterator[float]:
+    """Times between tokens (s)."""
+    return (later_s - earlier_s for earlier_s, later_s in pairwise(token_s))
+
+
+def _statistics(name: str, ordered_s: Sequence[float]) -> dict[str, float]:
+    if not ordered_s:
         return {}
-    ordered = sorted(sample_s)
     return {
-        f"mean_{name}_ms": 1e3 * math.fsum(ordered) / len(ordered),
-        f"median_{name}_ms": 1e3 * percentile(ordered, 50),
-        f"p95_{name}_ms": 1e3 * percentile(ordered, 95),
-        f"p99_{name}_ms": 1e3 * percentile(ordered, 99),
+        f"mean_{name}_ms": 1e3 * math.fsum(ordered_s) / len(ordered_s),
+        f"median_{name}_ms": 1e3 * percentile(ordered_s, 50),
+        f"p95_{name}_ms": 1e3 * percentile(ordered_s, 95),
+        f"p99_{name}_ms": 1e3 * percentile(ordered_s, 99),
     }
 
 

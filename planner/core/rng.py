@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
+
+_RATIO = 4 * math.exp(-0.5) / math.sqrt(2)
 
 
 def stream(seed: int, *names: str | int) -> random.Random:
@@ -24,6 +28,34 @@ def generator(seed: int, *names: str | int) -> np.random.Generator:
     import numpy as np
 
     return np.random.default_rng(_seed(seed, *names))
+
+
+def normal(rng: random.Random) -> float:
+    """A standard normal number by a ratio of uniform ones (Kinderman and Monahan 1977)."""
+    while True:
+        first, second = rng.random(), 1 - rng.random()
+        z = _RATIO * (first - 0.5) / second
+        if z * z / 4 <= -math.log(second):
+            return z
+
+
+def normals(rng: random.Random, count: int) -> NDArray[np.float64]:
+    """The same as so many draws of ``normal``, and ``rng`` is left as after these.
+
+    As many pairs are tried at a time as numbers are missing, so none is drawn that is not needed.
+    """
+    import numpy as np
+
+    found, missing = [np.zeros(0)], count
+    while missing:
+        pairs = np.array([rng.random() for _ in range(2 * missing)])
+        first, second = pairs[::2], 1 - pairs[1::2]
+        z = _RATIO * (first - 0.5) / second
+        logs = np.fromiter(map(math.log, second.tolist()), float, missing)
+        kept = z[z * z / 4 <= -logs]
+        found.append(kept)
+        missing -= len(kept)
+    return np.concatenate(found)
 
 
 def _seed(seed: int, *names: str | int) -> int:

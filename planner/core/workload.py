@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from planner.core.arrivals import Diurnal, Gamma, OnOff, Weibull
 from planner.core.metrics import percentile
 from planner.core.request import Request as Request
-from planner.core.rng import stream
+from planner.core.rng import normal, normals, stream
 from planner.core.sessions import Sessions
 from planner.core.spec import Spec
 from planner.core.units import Count, Positive, RequestsPerSecond, Seconds
@@ -100,15 +100,16 @@ class Lognormal(Spec):
 
     def draw(self, rng: random.Random) -> int:
         """One length."""
-        (drawn,) = self.several(rng, 1)
-        return drawn
+        return self._length(math.log(self.median_tokens) + self.sigma * normal(rng))
 
     def several(self, rng: random.Random, count: int) -> list[int]:
         """The same as so many draws."""
-        mu, sigma, draw, exp = math.log(self.median_tokens), self.sigma, rng.normalvariate, math.exp
-        least, most = self.min_tokens, self.max_tokens
-        drawn = [round(exp(draw(mu, sigma))) for _ in range(count)]
-        return [most if one > most else max(least, one) for one in drawn]
+        drawn = math.log(self.median_tokens) + self.sigma * normals(rng, count)
+        return list(map(self._length, drawn.tolist()))
+
+    def _length(self, logarithm: float) -> int:
+        drawn = round(math.exp(logarithm))
+        return min(self.max_tokens, max(self.min_tokens, drawn))
 
 
 class Empirical(Spec):

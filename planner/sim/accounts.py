@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+
+import numpy as np
 
 from planner.core.cost import Activity
 from planner.core.cost.verification import AuditLoad, audit_load
-from planner.core.metrics import RequestRecord
+from planner.core.outcomes import Outcomes
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.sim.network import Network
@@ -70,16 +72,11 @@ def busy_shares(network: Network, lasted_s: float) -> tuple[dict[str, float], di
     return stages, links
 
 
-def audits(
-    problem: Problem, plan: Plan, records: Sequence[RequestRecord], lasted_s: float
-) -> AuditLoad:
+def audits(problem: Problem, plan: Plan, records: Outcomes, lasted_s: float) -> AuditLoad:
     """Audits of an hour of the run: of completed sessions, in the mean over who is drawn."""
-    done = [record for record in records if record.status == "completed"]
-    if problem.serving.verification is None or not done:
+    done = records.where("completed")
+    if problem.serving.verification is None or not len(done):
         return AuditLoad()
-    rates = [0.0] * len(plan.pipelines)
-    for record in done:
-        rates[record.pipeline] += 1 / lasted_s
-    prompt = sum(record.prompt_tokens for record in done) / len(done)
-    output = sum(record.output_tokens for record in done) / len(done)
-    return audit_load(problem, plan, rates, prompt, output)
+    rates = np.bincount(done.pipeline, minlength=len(plan.pipelines)) / lasted_s
+    prompt, output = float(done.prompt_tokens.mean()), float(done.output_tokens.mean())
+    return audit_load(problem, plan, rates.tolist(), prompt, output)

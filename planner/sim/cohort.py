@@ -48,7 +48,7 @@ class Cohort:
         self.size += 1
         self.counted += sequence.counts
         self.context += cached
-        sequence.joined, sequence.cohort = steps, self
+        sequence.joined, sequence.cohort, sequence.joins = steps, self, joins
         heapq.heappush(self.ends, (steps + sequence.left, joins, sequence))
         heapq.heappush(self.longest, (steps - cached, joins, sequence))
 
@@ -64,7 +64,7 @@ class Cohort:
         if self.fresh:
             for sequence in self.fresh:
                 if sequence.counts:
-                    self.gaps.add(first_s - sequence.record.token_s[-1])
+                    self.gaps.add(first_s - sequence.last_s)
                     old -= 1
             self.fresh.clear()
         if old:
@@ -113,12 +113,11 @@ class Cohort:
         self.counted -= sequence.counts
         self.context -= sequence.cached_tokens
         longest = self.longest
-        while longest and not self._lacks(*longest[0]):
+        while longest:
+            _, joins, first = longest[0]
+            if first.cohort is self and first.joins == joins:
+                break
             heapq.heappop(longest)
-
-    def _lacks(self, lacks: int, _: int, sequence: Served) -> bool:
-        """Whether a sequence is a member and lacks as much, or has left, perhaps to come again."""
-        return sequence.cohort is self and sequence.joined - sequence.cached_tokens == lacks
 
     def settle(self) -> None:
         """Writes down what every member has had so far."""
@@ -130,8 +129,7 @@ class Cohort:
         if tokens:
             sequence.cached_tokens += tokens
             sequence.joined = self.steps
-            sequence.deliver(tokens)
-            sequence.record.deliver(tokens, self.last_s)
+            sequence.deliver(tokens, self.last_s)
 
     def dissolve(self) -> None:
         """Lets everybody go, after what they have had is written down."""

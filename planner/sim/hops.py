@@ -130,8 +130,10 @@ class HopLane:
         self.decide(self.now())
 
     def _deliver(self, sequence: Served, tokens: int) -> None:
-        sequence.record.token_s.extend([self.now()] * tokens)
-        sequence.deliver(tokens)
+        if sequence.token_s is None:
+            sequence.token_s = []
+        sequence.token_s.extend([self.now()] * tokens)
+        sequence.deliver(tokens, self.now())
         if sequence.left == 0:
             self.schedule.leave(sequence)
             self.run.complete(sequence)
@@ -142,7 +144,7 @@ class HopLane:
         if speculation is None:
             return 1
         if sequence.luck is None:
-            sequence.luck = stream(self.network.seed, "speculation", str(sequence.record.id))
+            sequence.luck = stream(self.network.seed, "speculation", str(sequence.request.id))
         return min(sequence.left, speculation.draw(sequence.luck))
 
     def drop(self, now_s: float) -> None:

@@ -11,11 +11,13 @@ from planner.core.cost.traversal import one_coordinator
 from planner.core.kvpool import KvPool
 from planner.core.plan import Pipeline
 from planner.core.problem import Problem
+from planner.core.rng import generator
 from planner.core.schedule import PipelineSchedule
 from planner.sim.hops import HopLane
 from planner.sim.lane import Lane, Schedule
 from planner.sim.network import Network, Server
 from planner.sim.rounds import RoundLane
+from planner.sim.rows import RowLane, normals
 
 if TYPE_CHECKING:
     from planner.sim.simulate import Run
@@ -33,19 +35,18 @@ def lanes_of(run: Run) -> Sequence[Lane]:
             for index, schedule in enumerate(schedules)
         ]
     alone = own or len(schedules) == 1 or not run.problem.engine.coordinator_step_s
-    return [
-        RoundLane(
-            run,
-            index,
-            run.network,
-            schedule,
-            run.plan.pipelines[index].micro_batches,
-            run.gaps,
-            Server() if alone else shared,
-            alone,
-        )
-        for index, schedule in enumerate(schedules)
-    ]
+    return [_whole(run, index, schedule, alone) for index, schedule in enumerate(schedules)]
+
+
+def _whole(run: Run, index: int, schedule: Schedule, alone: bool) -> Lane:
+    """A lane whose jobs are computed whole; ``alone`` if the coordinator works for it only."""
+    groups, network = run.plan.pipelines[index].micro_batches, run.network
+    coordinator = Server() if alone else network.coordinator
+    given = run, index, network, schedule, groups, run.gaps, coordinator, alone
+    if alone and groups == 1:
+        draws = generator(network.seed, "jitter of rows", index)
+        return RowLane(*given, normals=normals(draws))
+    return RoundLane(*given)
 
 
 def hang_together(problem: Problem, network: Network) -> bool:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from planner.core.cost.ledger import hidden, ledger, parts, total_usd_per_hour
 from planner.core.cost.verification import verification_cost
 from planner.core.metrics import summarise
+from planner.core.outcomes import Outcomes
 from planner.sim.accounts import activity, audits, busy_shares
 from planner.sim.result import EVENTS, SimResult
+from planner.sim.served import outcomes
 from planner.sim.spent import spent_s
 
 if TYPE_CHECKING:
@@ -20,14 +22,17 @@ if TYPE_CHECKING:
 def outcome(run: Run) -> SimResult:
     """Metrics, costs and utilisation of what happened."""
     now_s = max(run.lasted_s, 1e-12)
+    records = outcomes(run.served, every_token=run.exact_steps)
     presence = run.failover.presence
     away_s, starting_s = presence.away(now_s), presence.starting(now_s)
-    done = activity(run.network, now_s, away_s, starting_s, _lost_share(run))
-    audited = audits(run.problem, run.plan, run.records, now_s)
+    done = activity(
+        run.network, now_s, away_s, starting_s, _lost_share(records, run.evicted_tokens)
+    )
+    audited = audits(run.problem, run.plan, records, now_s)
     done = replace(done, audit=audited.busy, audit_bytes=audited.sent_bytes)
     lines = ledger(run.problem, run.plan, done)
     audits_usd = hidden(lines).get("verification", 0.0)
-    counted = run.records[run.problem.workload.warmup_requests :]
+    counted = records[run.problem.workload.warmup_requests :]
     must = run.problem.requirements.must_have
     metrics = summarise(
         counted,
@@ -38,7 +43,7 @@ def outcome(run: Run) -> SimResult:
     )
     stages, links = busy_shares(run.network, now_s)
     return SimResult(
-        records=run.records,
+        records=records,
         metrics=metrics,
         cost=parts(lines),
         cost_lines=lines,
@@ -77,17 +82,13 @@ def _broken(run: Run) -> Iterator[str]:
         yield from run.watch.broken
 
 
-def _lost_share(run: Run) -> float:
+def _lost_share(records: Outcomes, evicted_tokens: int) -> float:
     """Share of the computed tokens that nobody got: of requests that failed or began anew."""
-    failed = sum(
-        record.prompt_tokens + record.output_tokens
-        for record in run.records
-        if record.status == "failed" and record.token_s
-    )
-    given = sum(
-        record.prompt_tokens + record.output_tokens
-        for record in run.records
-        if record.status != "failed" and record.token_s
-    )
-    lost = failed + run.evicted_tokens
-    return lost / (lost + given) if lost else 0.0
+    lost = _computed(records.where("failed")) + evicted_tokens
+    return lost / (_computed(records) + evicted_tokens) if lost else 0.0
+
+
+def _computed(records: Outcomes) -> int:
+    """Tokens of requests of which a prompt was computed."""
+    tokens = records.prompt_tokens + records.output_tokens
+    return int(tokens[records.output_tokens > 0].sum())

@@ -109,6 +109,9 @@ class Pace:
     """Which places are stages."""
     once_s: list[float] = field(init=False)
     """By place: time of jobs that are not among the pieces."""
+    messages_s: list[tuple[float, float, float]] = field(init=False)
+    """By place: how long a message of decoding sequences takes it, for itself, for every token that
+    is computed, and for every one that is sampled; nothing at stages."""
     fixed_s: float = field(init=False)
     """Everything on the way but the places, with the mean of what is drawn."""
     jitter_s: float = field(init=False)
@@ -136,6 +139,12 @@ class Pace:
             away_s = 0.0 if hop.wire.latency_s else carrier.propagate_s
             after_s[hop.place] = carrier.relay_s + away_s
         self.after_s, self.draws = tuple(after_s), tuple(draws)
+        self.messages_s = [(0.0, 0.0, 0.0)] * len(self.places)
+        for place, wire, new, sampled in self.hops:
+            carrier = wire.carriers["decode"]
+            alone_s = carrier.busy_s(0.0)
+            token_s, sampled_s = (carrier.busy_s(more) - alone_s for more in (new, sampled))
+            self.messages_s[place] = alone_s, token_s, sampled_s
         self.own_s = self.problem.engine.coordinator_step_s
         self.once_s = [0.0] * len(self.places)
         self.straights = [worker.straight for worker in self.workers]
@@ -187,7 +196,15 @@ class Pace:
                 line = straight.beside(sequences, context)
                 time_s += line.base_s + line.slope_s * context
             stages_s.append(time_s)
-        return self._load("decode" if sequences else "prefill", tokens, count, stages_s)
+        if not sequences:
+            return self._load("prefill", tokens, count, stages_s)
+        taken_s = [
+            alone_s + tokens * token_s + count * sampled_s
+            for alone_s, token_s, sampled_s in self.messages_s
+        ]
+        for index, time_s in zip(self.stops, stages_s):  # noqa: B905 (as many, once a step)
+            taken_s[index] = time_s
+        return Load(taken_s, tokens, count)
 
     def _load(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from planner.core.cost import CostLine
@@ -54,7 +55,7 @@ class Recovery:
 class SimResult:
     """Records of a run and what follows from them."""
 
-    records: list[RequestRecord]
+    records: Sequence[RequestRecord]
     """In order of arrival."""
     metrics: Metrics
     cost: dict[str, float]

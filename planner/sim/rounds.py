@@ -1,9 +1,7 @@
-"""Rounds: a pipeline whose jobs are computed whole, and whose equal decode steps in one go.
+"""Rounds: a pipeline whose jobs are computed whole.
 
 Nothing but the jobs of a pipeline uses its stages and wires, and they pass them in one order. So a
-job's whole way is known when it starts. Where a single group decodes and nothing changes, the times
-of its next steps are an arithmetic series, which ends with the first sequence to finish, with an
-arrival that can be admitted, or with a loss.
+job's whole way is known when it starts.
 """
 
 from __future__ import annotations
@@ -15,14 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from planner.core.gaps import Gaps
-from planner.core.rng import generator
 from planner.core.schedule import Job
 from planner.sim.cohort import Cohort
 from planner.sim.lane import Schedule
 from planner.sim.network import Latency, Network, Server
 from planner.sim.pace import Load, Pace
-from planner.sim.row import Row
-from planner.sim.rows import Rows
 from planner.sim.served import Served
 from planner.sim.spent import begin
 from planner.sim.track import Flight, Track
@@ -49,29 +44,19 @@ class RoundLane:
     paces: dict[tuple[str, ...], Pace] = field(default_factory=dict)
     """By the nodes that held the stages."""
     cohorts: list[Cohort] = field(init=False)
-    row: Row | None = None
-    """The steps that follow each other; nothing else is under way then."""
-    newcomers: bool = False
-    """Whether somebody has come who is likely to be admitted."""
     flights: deque[Flight] = field(default_factory=deque)
     """In the order in which they come back."""
     dropped: list[Job[Served]] = field(default_factory=list)
     """Jobs that were lost under way and will be sent again."""
-    rows: Rows = field(init=False)
     skew: float = field(init=False)
-    coalesces: bool = field(init=False)
-    """Whether steps follow each other with nothing that comes between."""
     decide_s: float = math.inf
     most_seats: int = 0
     next_s: float = math.inf
     """When something happens next."""
 
     def __post_init__(self) -> None:
-        self.coalesces = self.groups == 1 and self.alone
         self.skew = self.run.problem.engine.kv_skew
         self.cohorts = [Cohort(self.gaps) for _ in range(self.groups)]
-        draws = generator(self.network.seed, "jitter of rows", self.index)
-        self.rows = Rows(self.run, self.cohorts[0], self.schedule, self.coordinator, draws)
         self._settle_on_nodes()
 
     def _settle_on_nodes(self) -> None:
@@ -79,29 +64,19 @@ class RoundLane:
         nodes = tuple(worker.stage.node for worker in workers)
         if nodes not in self.paces:
             self.paces[nodes] = Pace(self.run.problem, workers, self.network.routes[self.index])
-        self.pace = self.rows.pace = self.paces[nodes]
+        self.pace = self.paces[nodes]
         self.track = Track(self.pace)
 
     def add(self, sequence: Served, now_s: float) -> None:
         """Puts a sequence in line, and has the schedule asked as soon as something can start."""
         self.schedule.add(sequence)
-        row = self.row
-        if row is not None:
-            if row.piece is not None and self.schedule.admits():
-                row.cut(now_s, self.rows.normal)
-                self.newcomers = True
-                self.next_s = row.ends_s
-        elif not self.flights or self.groups > 1:
+        if not self.flights or self.groups > 1:
             self.decide_s = now_s
             self._expect()
 
     def _expect(self) -> None:
-        if self.row is not None:
-            self.next_s = self.row.ends_s
-        elif self.flights and self.flights[0].ends_s < self.decide_s:
-            self.next_s = self.flights[0].ends_s
-        else:
-            self.next_s = self.decide_s
+        flights = self.flights
+        self.next_s = min(flights[0].ends_s, self.decide_s) if flights else self.decide_s
 
     def advance(self, until_s: float) -> None:
         """Lets happen what happens before then, or until a user's next request is to come."""
@@ -110,22 +85,12 @@ class RoundLane:
             now_s = run.clock_s = self.next_s
             if run.watch is not None:
                 run.watch.tick(self.index, now_s)
-            row = self.row
-            if row is not None:
-                self.row, self.decide_s = None, now_s
-                finished = self._end_row(row)
-            else:
-                finished = self._land(now_s)
-            if finished and run.closed:
+            if self._land(now_s) and run.closed:
                 self._expect()
                 return
             if self.decide_s <= now_s:
                 self._send(now_s)
-            row = self.row
-            if row is not None:
-                self.next_s = row.ends_s
-            else:
-                self._expect()
+            self._expect()
 
     def _land(self, now_s: float) -> bool:
         """Takes back what comes back now; whether somebody finished."""
@@ -171,27 +136,19 @@ class RoundLane:
         failover = self.run.failover
         if failover.lost_s and failover.stopped(self.index):
             return
-        if self.coalesces:
-            if not self.newcomers and not self.flights:
-                self.row = self.rows.steps(now_s)
-                if self.row is not None:
-                    return
-            self.newcomers = False
+        for job in self._next_jobs(now_s):
+            self._start(job, self._load(job), now_s)
+
+    def _next_jobs(self, now_s: float) -> list[Job[Served]]:
+        """What the schedule has start now."""
         schedule, jobs = self.schedule, self.schedule.next_jobs()
         if schedule.preempted:
             self._begin_anew(schedule.preempted)
-        if not jobs:
-            return
-        begin(jobs, now_s)
-        if schedule.occupied > self.most_seats:
-            self.most_seats = schedule.occupied
-        if len(jobs) == 1 and self.coalesces and not self.flights:
-            load = self._load(jobs[0])
-            if not load.ahead:
-                self.row = self.rows.single(jobs[0], load, now_s)
-                return
-        for job in jobs:
-            self._start(job, self._load(job), now_s)
+        if jobs:
+            begin(jobs, now_s)
+            if schedule.occupied > self.most_seats:
+                self.most_seats = schedule.occupied
+        return jobs
 
     def _begin_anew(self, preempted: Sequence[Served]) -> None:
         """Forgets what was computed of those who gave their blocks back."""
@@ -225,23 +182,6 @@ class RoundLane:
             return self.pace.beside(cohort.size, context, job.pieces)
         return self.pace.step(cohort.size, context)
 
-    def _end_row(self, row: Row) -> bool:
-        """Hands out the tokens of all steps of a row; whether somebody finished."""
-        job = row.job
-        if job is None:
-            self.rows.note(row, row.rounds)
-            cohort = self.cohorts[0]
-            if cohort.ends[0][0] != cohort.steps:
-                return False
-            return self._let_go(cohort.finished())
-        assert row.load is not None
-        self.pace.note(row.load)
-        self.coordinator.promised_s += self.pace.own_s
-        if self.run.watch is not None:
-            self.run.watch.see_row(self.pace, row.began_s, row.ends_s)
-        done = self._take_back(job, row.ends_s)
-        return self._let_go(done) if done else False
-
     def _take_back(self, job: Job[Served], now_s: float) -> list[Served]:
         """Hands out the tokens of a job; who had the last one."""
         self.schedule.back(job)
@@ -267,11 +207,9 @@ class RoundLane:
         self, sequence: Served, now_s: float, cohort: Cohort, finished: list[Served]
     ) -> None:
         """The token that a prompt brings, and those with whom the next ones come."""
-        record = sequence.record
-        if record.token_s and sequence.counts:
-            self.gaps.add(now_s - record.token_s[-1])
-        record.deliver(1, now_s)
-        sequence.deliver(1)
+        if sequence.counts and sequence.first_s != math.inf:
+            self.gaps.add(now_s - sequence.last_s)
+        sequence.deliver(1, now_s)
         if sequence.left:
             cohort.join(sequence, now_s)
         else:
@@ -286,9 +224,6 @@ class RoundLane:
 
     def drop(self, now_s: float) -> None:
         """Gives up what is under way; it is sent again when the pipeline resumes."""
-        if self.row is not None:
-            self.flights.append(self._broken(self.row, now_s))
-            self.row = None
         unused: list[tuple[Latency, float]] = []
         while self.flights:
             flight = self.flights.popleft()
@@ -301,21 +236,6 @@ class RoundLane:
             latency.give_back(drawn_s)
         self.decide_s = math.inf
         self._expect()
-
-    def _broken(self, row: Row, now_s: float) -> Flight:
-        """The step of a row that is under way, after those before it are taken back."""
-        cohort, began_s, job, load = self.cohorts[0], row.began_s, row.job, row.load
-        if job is None or load is None:
-            rounds = row.rounds_until(now_s) - 1
-            if rounds:
-                self.rows.note(row, rounds)
-                began_s = cohort.last_s
-            job = self.schedule.decode(0)
-            load = self._load(job)
-        _, ready_s = self.coordinator.serve(began_s, self.pace.own_s)
-        flight = Flight(job, load)
-        self.track.fly(flight, ready_s)
-        return flight
 
     def resume(self, now_s: float) -> None:
         """Sends again what was dropped, and goes on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from planner.core.schedule import Job
@@ -18,16 +18,17 @@ _SURELY = 6.0
 class Row:
     """Steps whose times are an arithmetic series, as each adds as many cached tokens.
 
-    Or a single step that decided who is in it, such as one with pieces of prompts.
+    Or a single step that decided who is in it, such as one with pieces of prompts. A lane has one,
+    which it uses again and again: with no rounds, nothing of the kind is under way.
     """
 
-    began_s: float
-    rounds: int
-    step_s: float
+    began_s: float = 0.0
+    rounds: int = 0
+    step_s: float = 0.0
     """Time of the first step, with the mean of what is drawn."""
-    growth_s: float
+    growth_s: float = 0.0
     """What every step takes more than the one before."""
-    jitter_s: float
+    jitter_s: float = 0.0
     """Standard deviation of a single step where latencies are drawn."""
     ends_s: float = 0.0
     piece: Piece | None = None
@@ -41,7 +42,7 @@ class Row:
         """When so many steps are over."""
         return self.began_s + rounds * self.step_s + self.growth_s * (rounds * (rounds - 1) // 2)
 
-    def cut(self, now_s: float, normal: Callable[[], float]) -> None:
+    def cut(self, now_s: float, normals: Iterator[float]) -> None:
         """Shortens it to the first step that ends now or later.
 
         Latencies that were drawn for the whole row become those of its first steps: a random walk
@@ -54,23 +55,25 @@ class Row:
             before, mean_s = self.rounds, at_s
             off_s = _SURELY * self.jitter_s * math.sqrt(before)
             if not earlier_s + off_s < now_s < at_s - off_s:
-                rounds, at_s = self._walked(now_s, rounds, normal)
+                rounds, at_s = self._walked(now_s, rounds, normals)
                 mean_s = self.after(rounds)
             elif rounds < before:
-                at_s += self.jitter_s * math.sqrt(rounds * (before - rounds) / before) * normal()
+                at_s += (
+                    self.jitter_s * math.sqrt(rounds * (before - rounds) / before) * next(normals)
+                )
             self.step_s += (at_s - mean_s) / rounds
         self.rounds = rounds
         self.ends_s = at_s if at_s > now_s else now_s
 
-    def _walked(self, now_s: float, rounds: int, normal: Callable[[], float]) -> tuple[int, float]:
+    def _walked(self, now_s: float, rounds: int, normals: Iterator[float]) -> tuple[int, float]:
         """The first step that ends now or later, and when it does, near the end of a step."""
         before, off_s = self.rounds, 2 * self.jitter_s * math.sqrt(self.rounds)
         steps = 1 + math.ceil(off_s / self.step_s) if self.step_s > 0 else before
         rounds = min(before, rounds + steps)
         bridge = math.sqrt(rounds * (before - rounds) / before)
-        at_s = self.after(rounds) + self.jitter_s * bridge * normal()
+        at_s = self.after(rounds) + self.jitter_s * bridge * next(normals)
         while rounds > 1:
-            earlier_s = at_s - self.single_s(rounds) - self.jitter_s * normal()
+            earlier_s = at_s - self.single_s(rounds) - self.jitter_s * next(normals)
             if earlier_s < now_s:
                 break
             at_s, rounds = earlier_s, rounds - 1

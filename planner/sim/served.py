@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from planner.core.cost import Batch
-from planner.core.metrics import RequestRecord
+from planner.core.metrics import Status
+from planner.core.outcomes import STATUSES, Outcomes
+from planner.core.request import Request
 from planner.core.schedule import Job
 
 if TYPE_CHECKING:
@@ -17,15 +23,17 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Served:
-    """A request on its way; ``left`` is known to the oracle only."""
+    """A request on its way, and what has become of it; ``left`` is known to the oracle only."""
 
-    record: RequestRecord
+    request: Request
+    pipeline: int
+    arrival_s: float
+    """When it came."""
     told_tokens: int
     """Tokens of its prompt and of its answer, up to when it joined its cohort."""
     left: int
     counts: bool = True
     """Whether it enters the metrics; warm-up requests do not."""
-    session: int | None = None
     shared_tokens: int = 0
     """Leading tokens that may still be in the cache from before."""
     cached_tokens: int = 0
@@ -36,38 +44,82 @@ class Served:
     ``cached_tokens`` are then those it had when it joined."""
     joined: int = 0
     """Steps of its cohort when it came."""
+    joins: int = 0
+    """How many had come to its cohort then, itself included."""
     luck: random.Random | None = None
     """Decides which drafts are accepted."""
+    status: Status = "running"
+    reason: str = ""
+    """Why it failed."""
+    begun_s: float = math.inf
+    """When its first job began."""
+    first_s: float = math.inf
+    """When its first token reached the client."""
+    last_s: float = math.inf
+    """When the latest one did, up to when it joined its cohort."""
+    token_s: list[float] | None = None
+    """When each did, where every step is an event."""
+
+    @property
+    def session(self) -> int | None:
+        """The conversation it is a turn of."""
+        return self.request.session
 
     @property
     def owner(self) -> Hashable:
         """Whose prefix it can use again."""
-        return ("session", self.session) if self.session is not None else self.record.id
-
-    @property
-    def pending_tokens(self) -> int:
-        """Tokens it had since it joined its cohort."""
-        return self.cohort.steps - self.joined if self.cohort is not None else 0
+        session = self.request.session
+        return ("session", session) if session is not None else self.request.id
 
     @property
     def known_tokens(self) -> int:
         """Tokens of its prompt and its answer so far."""
-        return self.told_tokens + (self.pending_tokens if self.cohort is not None else 0)
+        if self.cohort is None:
+            return self.told_tokens
+        return self.told_tokens + self.cohort.steps - self.joined
 
     @property
     def computed_tokens(self) -> int:
         """Of these, tokens that are in the cache."""
-        return self.cached_tokens + (self.pending_tokens if self.cohort is not None else 0)
+        if self.cohort is None:
+            return self.cached_tokens
+        return self.cached_tokens + self.cohort.steps - self.joined
 
-    def deliver(self, tokens: int) -> None:
-        """Counts tokens that it has had."""
+    def deliver(self, tokens: int, last_s: float) -> None:
+        """Notes that it has had more tokens, the last of them at ``last_s``."""
+        if self.first_s == math.inf:
+            self.first_s = last_s
         self.told_tokens += tokens
         self.left -= tokens
+        self.last_s = last_s
 
     def begin_anew(self) -> None:
         """Forgets what was computed, but not whose it was."""
         self.shared_tokens = max(self.shared_tokens, self.known_tokens)
         self.cached_tokens = 0
+
+
+def outcomes(everyone: Sequence[Served], *, every_token: bool) -> Outcomes:
+    """What has become of requests; with ``every_token`` their records hold when each came."""
+    count = len(everyone)
+
+    def column(name: str, kind: type = float) -> Any:
+        return np.fromiter(map(attrgetter(name), everyone), kind, count)
+
+    prompts = column("request.prompt_tokens", int)
+    return Outcomes(
+        id=column("request.id", int),
+        pipeline=column("pipeline", int),
+        prompt_tokens=prompts,
+        output_tokens=column("told_tokens", int) - prompts,
+        arrival_s=column("arrival_s"),
+        begun_s=column("begun_s"),
+        first_s=column("first_s"),
+        last_s=column("last_s"),
+        status=np.fromiter(map(STATUSES.index, map(attrgetter("status"), everyone)), int, count),
+        reasons={one.request.id: one.reason for one in everyone if one.reason},
+        token_s=[one.token_s or () for one in everyone] if every_token else None,
+    )
 
 
 def batches_of(job: Job[Served], checked_tokens: int, skew: float) -> tuple[Batch, ...]:

@@ -12,7 +12,6 @@ import simpy
 
 from planner.core.choice import decided
 from planner.core.gaps import Gaps
-from planner.core.metrics import RequestRecord
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.schedule import Router
@@ -74,7 +73,8 @@ class Run:
     watch: Watch | None = None
     env: simpy.Environment = field(default_factory=simpy.Environment)
     clock_s: float = 0.0
-    records: list[RequestRecord] = field(default_factory=list)
+    served: list[Served] = field(default_factory=list)
+    """Every request that came, in order of coming."""
     visits: list[Visit] = field(default_factory=list)
     happened: int = 0
     """Events, and jobs that took their place."""
@@ -95,7 +95,8 @@ class Run:
     """Tokens that completed requests have not had; none in a correct simulator."""
     unresolved: int = 0
     """Requests that have neither been completed nor failed."""
-
+    rooms: Sequence[int] = ()
+    """By pipeline: the longest request that fits, in tokens."""
     coming: deque[Request] = field(default_factory=deque)
     preparing: deque[tuple[float, Served]] = field(default_factory=deque)
     """Requests that are being tokenised, and when they are ready."""
@@ -109,13 +110,13 @@ class Run:
     lasted_s: float = 0.0
     """When the last request ended, or the horizon if something was still to happen."""
 
-    def __post_init__(self) -> None:
-        self.warmup = self.problem.workload.warmup_requests
-        self.request_s = self.problem.engine.request_s
-
     def replay(self, requests: Sequence[Request], concurrency: int | None) -> None:
         """Lets every request arrive and runs until nothing is left to happen."""
+        self.warmup = self.problem.workload.warmup_requests
+        self.request_s = self.problem.engine.request_s
         self.lanes = lanes_of(self)
+        most = self.problem.tokens_per_request
+        self.rooms = [lane.schedule.most_tokens or most for lane in self.lanes]
         self.router = Router(self.plan)
         self.turns = Turns(requests)
         self.coming.extend(one for one in requests if one.after is None)
@@ -137,11 +138,11 @@ class Run:
 
     def _go_on(self, end_s: float) -> bool:
         """Lets the lanes go on to the next event or arrival, and that happen; False at the end."""
-        queue = self.env._queue
+        queue, preparing = self.env._queue, self.preparing
         event_s = queue[0][0] if queue else math.inf
         first_s = self.coming[0].arrival_s if self.coming and not self.loop else math.inf
-        if self.preparing and self.preparing[0][0] <= first_s:
-            ready_s, sequence = self.preparing[0]
+        if preparing and preparing[0][0] <= first_s:
+            ready_s, sequence = preparing[0]
             if ready_s <= event_s and ready_s < end_s:
                 return self._line_up(ready_s, sequence)
         limit_s = min(event_s, first_s, end_s)
@@ -158,7 +159,7 @@ class Run:
 
     def _line_up(self, ready_s: float, sequence: Served) -> bool:
         """Puts a request in line that is tokenised now; other lanes may follow later."""
-        index = sequence.record.pipeline
+        index = sequence.pipeline
         if self.ordered or index not in self.failover.hopeful:
             if self._lanes_go_on(ready_s):
                 return True
@@ -228,38 +229,37 @@ class Run:
         """Routes a request and has it wait once it is tokenised; False if it can never fit."""
         now_s, prompt, output = self.clock_s, request.prompt_tokens, request.output_tokens
         index = self._route(request.session, self.failover.hopeful)
-        record = RequestRecord(request.id, index, prompt, now_s)
-        counts = len(self.records) >= self.warmup
-        self.records.append(record)
+        counts = len(self.served) >= self.warmup
+        sequence = Served(request, index, now_s, prompt, output, counts, request.shared_tokens)
+        self.served.append(sequence)
         self.presence_s -= now_s
-        room = self.lanes[index].schedule.most_tokens or self.problem.tokens_per_request
+        room = self.rooms[index]
         if prompt + output > room:
-            self._fail(record, too_long(prompt + output, room))
+            self._fail(sequence, too_long(prompt + output, room))
             return False
-        sequence = Served(record, prompt, output, counts, request.session, request.shared_tokens)
         self.preparing.append((now_s + self.request_s, sequence))
         return True
 
     def _wait(self, sequence: Served) -> None:
         """Puts a sequence in line; where no pipeline works, only until it loses patience."""
         failover = self.failover
-        if sequence.record.pipeline not in failover.hopeful:
+        if sequence.pipeline not in failover.hopeful:
             self._assign(sequence, failover.hopeful)
-        index = sequence.record.pipeline
+        index = sequence.pipeline
         self.lanes[index].add(sequence, self.clock_s)
         if index in failover.hopeless:
             patience_s = self.problem.serving.patience_s
             self.at(self.clock_s + patience_s, lambda: self._lose_patience(sequence))
 
     def _lose_patience(self, sequence: Served) -> None:
-        index = sequence.record.pipeline
+        index = sequence.pipeline
         if index in self.failover.hopeless and self.lanes[index].schedule.withdraw(sequence):
-            self._fail(sequence.record, "no pipeline has all its nodes")
+            self._fail(sequence, "no pipeline has all its nodes")
             self._next_if_closed()
 
     def _assign(self, sequence: Served, among: Sequence[int]) -> int:
-        self.router.leave(sequence.record.pipeline)
-        index = sequence.record.pipeline = self._route(sequence.session, among)
+        self.router.leave(sequence.pipeline)
+        index = sequence.pipeline = self._route(sequence.session, among)
         return index
 
     def _route(self, session: int | None, among: Sequence[int]) -> int:
@@ -273,12 +273,12 @@ class Run:
 
     def complete(self, sequence: Served) -> None:
         """Notes that a sequence has had its last token."""
-        sequence.record.status = "completed"
+        sequence.status = "completed"
         self.owed_tokens += sequence.left
-        self._end(sequence.record)
+        self._end(sequence)
         if not self.closed:
             return
-        following = self.turns.after(sequence.record.id)
+        following = self.turns.after(sequence.request.id)
         if following is None:
             self._next_if_closed()
         else:
@@ -289,15 +289,15 @@ class Run:
         if not self._arrive(request):
             self._next_if_closed()
 
-    def _fail(self, record: RequestRecord, reason: str) -> None:
-        record.status, record.reason = "failed", reason
-        self._end(record)
-        self.unresolved -= self.turns.give_up(record.id)
+    def _fail(self, sequence: Served, reason: str) -> None:
+        sequence.status, sequence.reason = "failed", reason
+        self._end(sequence)
+        self.unresolved -= self.turns.give_up(sequence.request.id)
 
-    def _end(self, record: RequestRecord) -> None:
+    def _end(self, sequence: Served) -> None:
         """Notes that a request is completed or has failed; lanes need not come in order of time."""
         self.unresolved -= 1
-        self.router.leave(record.pipeline)
+        self.router.leave(sequence.pipeline)
         self.presence_s += self.clock_s
         if self.clock_s > self.lasted_s:
             self.lasted_s = self.clock_s
@@ -341,7 +341,7 @@ class Run:
         """Fails all sequences of a pipeline."""
         everyone = self.lanes[index].evict()
         for sequence in everyone:
-            self._fail(sequence.record, reason)
+            self._fail(sequence, reason)
         for _ in everyone:
             self._next_if_closed()
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
 
 from planner.core.metrics import RequestRecord
+from planner.core.outcomes import completed
 from planner.core.schedule import Job
 from planner.sim.result import Recovery
 from planner.sim.served import Served
@@ -15,8 +19,6 @@ PHASES = ("tokenising", "waiting", "prompt", "answer")
 STOPPED = "lost nodes"
 """While its pipeline stood still until a lost stage was taken over, whatever the phase."""
 
-Stops = dict[int, list[tuple[float, float]]]
-
 
 def begin(jobs: Iterable[Job[Served]], now_s: float) -> None:
     """Notes when requests have their first job."""
@@ -24,42 +26,40 @@ def begin(jobs: Iterable[Job[Served]], now_s: float) -> None:
         if job.phase == "prefill":
             begun = [piece.sequence for piece in job.pieces] if job.pieces else job.sequences
             for sequence in begun:
-                if sequence.record.begun_s is None:
-                    sequence.record.begun_s = now_s
+                if sequence.begun_s == math.inf:
+                    sequence.begun_s = now_s
 
 
 def spent_s(
     records: Sequence[RequestRecord], recoveries: Sequence[Recovery], request_s: float
 ) -> dict[str, float]:
     """Mean seconds of completed requests by phase; they sum up to the mean of E2EL."""
-    stops: Stops = {}
-    for one in recoveries:
-        stops.setdefault(one.pipeline, []).append((one.lost_s, one.recovered_s))
-    sums = dict.fromkeys((*PHASES, STOPPED), 0.0)
-    count = 0
-    for record in records:
-        if record.status != "completed":
-            continue
-        count += 1
-        ready_s = record.arrival_s + request_s
-        begun_s = ready_s if record.begun_s is None else record.begun_s
-        at_s = (record.arrival_s, ready_s, begun_s, record.token_s[0], record.token_s[-1])
-        for index, phase in enumerate(PHASES):
-            sums[phase] += at_s[index + 1] - at_s[index]
-        if record.pipeline in stops:
-            for index, phase in enumerate(PHASES):
-                still_s = _overlap_s(stops[record.pipeline], at_s[index], at_s[index + 1])
-                sums[phase] -= still_s
-                sums[STOPPED] += still_s
-    return {name: total / count for name, total in sums.items()} if count else {}
+    done = completed(records)
+    if not len(done):
+        return {}
+    ready_s = done.arrival_s + request_s
+    begun_s = np.where(np.isinf(done.begun_s), ready_s, done.begun_s)
+    at_s = (done.arrival_s, ready_s, begun_s, done.first_s, done.last_s)
+    spent = {
+        phase: float((after_s - before_s).sum())
+        for phase, (before_s, after_s) in zip(PHASES, pairwise(at_s), strict=True)
+    }
+    spent[STOPPED] = 0.0
+    for pipeline, start_s, stop_s in _stops(recoveries):
+        here = done.pipeline == pipeline
+        for phase, (before_s, after_s) in zip(PHASES, pairwise(at_s), strict=True):
+            within_s = np.minimum(after_s[here], stop_s) - np.maximum(before_s[here], start_s)
+            still_s = float(np.maximum(0.0, within_s).sum())
+            spent[phase] -= still_s
+            spent[STOPPED] += still_s
+    return {name: total_s / len(done) for name, total_s in spent.items()}
 
 
-def _overlap_s(stops: Sequence[tuple[float, float]], start_s: float, stop_s: float) -> float:
-    """How long a pipeline stood still between two moments; stops of several stages may overlap."""
-    still_s, seen_s = 0.0, -math.inf
-    for low_s, high_s in sorted(stops):
-        low_s, high_s = max(low_s, start_s, seen_s), min(high_s, stop_s)
-        if high_s > low_s:
-            still_s += high_s - low_s
-            seen_s = high_s
-    return still_s
+def _stops(recoveries: Sequence[Recovery]) -> Iterator[tuple[int, float, float]]:
+    """Pipelines and when they stood still; stops of several stages that overlap are one."""
+    seen_s: dict[int, float] = {}
+    for one in sorted(recoveries, key=lambda one: (one.lost_s, one.recovered_s)):
+        start_s = max(one.lost_s, seen_s.get(one.pipeline, 0.0))
+        if one.recovered_s > start_s:
+            yield one.pipeline, start_s, one.recovered_s
+            seen_s[one.pipeline] = one.recovered_s

@@ -118,7 +118,7 @@ class Way:
         if watch is not None:
             watch.see(place, came_s, began_s, ended_s)
         if self.lane.visits is not None:
-            requests = tuple(sequence.record.id for sequence in self.job.sequences)
+            requests = tuple(sequence.request.id for sequence in self.job.sequences)
             times_s = (came_s, began_s, ended_s)
             self.lane.visits.append(
                 Visit(place, self.number, *times_s, phase=self.job.phase, requests=requests)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 
@@ -31,7 +32,7 @@ def test_a_row_is_cut_at_the_first_step_that_ends_no_sooner(
     made = row(rounds, step_s, growth * step_s)
     now_s = share * made.ends_s
     single_s = [step_s + number * growth * step_s for number in range(rounds)]
-    made.cut(now_s, lambda: 0.0)
+    made.cut(now_s, itertools.repeat(0.0))
     before_s = sum(single_s[: made.rounds - 1])
     assert before_s - 1e-9 * now_s <= now_s <= before_s + single_s[made.rounds - 1] * (1 + 1e-9)
 
@@ -44,7 +45,7 @@ def test_an_arrival_waits_as_long_for_the_end_of_a_varying_step_as_renewal_theor
     for _ in range(20_000):
         made = row(60, step_s + jitter_s * rng.gauss(0, 1) / 60**0.5, jitter_s=jitter_s)
         now_s = rng.uniform(20, 40)
-        made.cut(now_s, lambda: rng.gauss(0, 1))
+        made.cut(now_s, iter(lambda: rng.gauss(0, 1), None))
         waits_s.append(made.ends_s - now_s)
     expected_s = (step_s**2 + jitter_s**2) / (2 * step_s)
     error_s = statistics.stdev(waits_s) / len(waits_s) ** 0.5
