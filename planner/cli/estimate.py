@@ -42,7 +42,8 @@ def estimate(
     quant: Annotated[
         str | None,
         typer.Option(
-            "--quant", help="Quantization.  [default: q4_k_m for llama.cpp, bf16 for others]"
+            "--quant",
+            help="Quantization.  [default: of the model's name; q4_k_m for llama.cpp, else bf16]",
         ),
     ] = None,
     prompt: Annotated[int, typer.Option("--prompt", min=1, help="Prompt tokens.")] = 512,
@@ -92,16 +93,16 @@ def estimate(
     from planner.core.model import ModelSpec
     from planner.core.quant import QuantScheme
     from planner.core.speculation import Speculation
-    from planner.files.names import scheme_of
+    from planner.files.names import published_in
     from planner.report.estimate import EstimateReport
 
     known = catalogue(profiles)
     chosen_device = card(known, "devices", device, Device)
     chosen_model = card(known, "models", model, ModelSpec)
+    quant = quant or published_in(known, model)
     chosen_engine = card(known, "engines", engine or _engine(chosen_device, quant), Engine)
-    wanted_quant = quant or _quant(chosen_engine, chosen_model)
-    wanted_quant = scheme_of(known, wanted_quant, chosen_model.id, chosen_engine.id) or wanted_quant
-    chosen_quant = card(known, "quants", wanted_quant, QuantScheme)
+    wanted = _quant(known, quant, chosen_engine, chosen_model)
+    chosen_quant = card(known, "quants", wanted, QuantScheme)
     load = cost.Load(prompt, output, batch, cached)
     kv_bytes = None if kv_memory is None else console.quantity("--kv-memory", kv_memory, "bytes")
     drafts = None
@@ -150,11 +151,15 @@ def _engine(device: Device, quant: str | None) -> str:
     return _GGUF_ENGINE if gguf or not named or device.device_class not in _ALSO_SERVE else _SERVER
 
 
-def _quant(engine: Engine, model: ModelSpec) -> str:
-    """The scheme in which an engine's users mostly have a model."""
+def _quant(known: Catalogue, quant: str | None, engine: Engine, model: ModelSpec) -> str:
+    """The scheme that is meant, or in which an engine's users mostly have a model."""
+    from planner.files.names import scheme_of
+
+    usual = "q4_k_m" if engine.id.startswith(_GGUF_ENGINES) else "bf16"
     if model.id.startswith("gpt-oss"):
-        return "mxfp4"
-    return "q4_k_m" if engine.id.startswith(_GGUF_ENGINES) else "bf16"
+        usual = "mxfp4"
+    wanted = quant or usual
+    return scheme_of(known, wanted, model.id, engine.id) or wanted
 
 
 def _ways_out(known: Catalogue, engine: Engine, device: Device, quant: QuantScheme) -> str:

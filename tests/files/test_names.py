@@ -8,7 +8,7 @@ import yaml
 from planner.core.errors import InvalidFileError
 from planner.files.bundled import bundled
 from planner.files.catalogue import CARDS, Catalogue, Kind
-from planner.files.names import ALIASES, aliases, resolve, scheme_of
+from planner.files.names import ALIASES, aliases, published_in, resolve, scheme_of
 
 KNOWN = Catalogue(environ={})
 
@@ -28,14 +28,36 @@ KNOWN = Catalogue(environ={})
         ("models", "Qwen/Qwen3-32B", "qwen3-32b"),
         ("models", "deepseek-ai/DeepSeek-R1", "deepseek-r1"),
         ("models", "llama", None),
+        ("models", "nvidia/Llama-3.3-70B-Instruct-FP8", "llama-3.3-70b"),
+        ("models", "Qwen/Qwen3-235B-A22B-Thinking-2507", "qwen3-235b-a22b"),
+        ("models", "GLM 4.5 Air UD-Q4_K_XL", "glm-4.5-air"),
+        ("models", "Q4_K_M", None),
+        ("devices", "GeForce RTX 3060 12 GB", "rtx-3060"),
+        ("devices", "Apple M2 Max (30 GPU cores)", "apple-m2-max-30core"),
+        ("devices", "Apple M4 Max (14 GPU cores)", None),
         ("quants", "Q4_K_M", "q4_k_m"),
         ("quants", "F16", "fp16"),
         ("engines", "TensorRT-LLM", "tensorrt-llm"),
         ("engines", "trtllm", "tensorrt-llm"),
+        ("engines", "trtllm 1.2.0rc6.post2", "tensorrt-llm"),
+        ("engines", "sglang 0.5.10.post1", "sglang-0.5.10"),
+        ("engines", "sglang 0.5.1", "sglang"),
+        ("engines", "llama.cpp CUDA fa=1 2025-09", "llama.cpp"),
+        ("engines", "llama.cpp Metal 2024-05", "llama.cpp-2024"),
+        ("engines", "llama.cpp Vulkan RADV (no FA) 2026", "llama.cpp-vulkan"),
+        ("engines", "llama.cpp-vulcan", None),
+        ("engines", "2026", None),
     ],
 )
 def test_names_mean_a_card_or_none(kind: Kind, name: str, found: str | None) -> None:
     assert resolve(KNOWN, kind, name) == found
+
+
+def test_a_models_name_tells_the_scheme_of_its_files() -> None:
+    assert published_in(KNOWN, "nvidia/DeepSeek-R1-NVFP4") == "nvfp4"
+    assert published_in(KNOWN, "Qwen 3 30B-A3B UD-Q4_K_XL") == "ud_q4_k_xl"
+    assert published_in(KNOWN, "Qwen/Qwen3-32B") is None
+    assert published_in(KNOWN, "qwen3-32b") is None
 
 
 def test_models_published_in_four_bits_stay_in_them() -> None:
