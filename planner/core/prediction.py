@@ -55,6 +55,10 @@ class PipelinePrediction(Spec):
     """What a prompt saves because places are busy with different chunks of it at once."""
     waits_s: float = 0.0
     """What each job waits at the coordinator for those of other pipelines."""
+    lost_s: dict[str, float] = Field(default_factory=dict)
+    """Seconds of an hour in which it serves no good request, by cause: ``away`` while a stage has
+    no node, ``recovering`` while a loss is noticed and made good, ``late`` for requests under way
+    then, ``overloaded`` where more comes than it can serve when it is there."""
 
 
 class Prediction(Spec):

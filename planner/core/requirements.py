@@ -10,7 +10,16 @@ from pydantic import Field, model_validator
 
 from planner.core.metrics import Metrics
 from planner.core.spec import Spec
-from planner.core.units import Count, Fraction, Positive, Seconds, TokensPerSecond, Usd, UsdPerHour
+from planner.core.units import (
+    Count,
+    Fraction,
+    Positive,
+    RequestsPerSecond,
+    Seconds,
+    TokensPerSecond,
+    Usd,
+    UsdPerHour,
+)
 
 Wish = Literal[
     "tpot",
@@ -23,6 +32,7 @@ Wish = Literal[
     "p95_e2el",
     "p99_e2el",
     "throughput",
+    "goodput",
     "usd_per_hour",
     "usd_per_million_output_tokens",
 ]
@@ -43,6 +53,7 @@ OBJECTIVES: dict[Wish, tuple[str, str, Direction]] = {
     "p95_e2el": ("p95_e2el_ms", "ms", "min"),
     "p99_e2el": ("p99_e2el_ms", "ms", "min"),
     "throughput": ("output_throughput", "tok/s", "max"),
+    "goodput": ("request_goodput", "req/s", "max"),
     "usd_per_hour": ("usd_per_hour", "USD/h", "min"),
     "usd_per_million_output_tokens": ("usd_per_million_output_tokens", "USD/Mtok", "min"),
 }
@@ -86,6 +97,8 @@ class MustHave(Spec):
     p95_e2el_s: Seconds | None = Field(default=None, alias="p95_e2el")
     output_throughput: TokensPerSecond | None = None
     """Least output tokens per second."""
+    request_goodput: RequestsPerSecond | None = None
+    """Least requests per second that meet every bound on a latency, lost nodes included."""
     usd_per_hour: UsdPerHour | None = None
     """Budget."""
     usd_per_million_output_tokens: Usd | None = None
@@ -148,9 +161,16 @@ BOUNDED: dict[str, Literal[1, -1]] = {
     "usd_per_hour": 1,
     "usd_per_million_output_tokens": 1,
     "output_throughput": -1,
+    "request_goodput": -1,
     "availability": -1,
 }
 """Metrics that must-haves bound; 1 where the bound is the most, -1 where it is the least."""
+
+
+def at_least(name: str) -> bool:
+    """Whether a must-have about a number says the least of it."""
+    signs: dict[str, int] = dict(BOUNDED)
+    return name == "quality" or signs.get(name) == -1
 
 
 class Requirements(Spec):

@@ -41,8 +41,11 @@ class Served:
         return self.felt.requests_per_s * request_s
 
 
-def broken_down(problem: Problem, one: Served) -> PipelinePrediction:
-    """One pipeline's steps, memory and metrics, stage by stage and hop by hop."""
+def broken_down(problem: Problem, one: Served, lost_s: Mapping[str, float]) -> PipelinePrediction:
+    """One pipeline's steps, memory and metrics, stage by stage and hop by hop.
+
+    ``lost_s`` are the seconds of an hour that losses of nodes take from it.
+    """
     stages = []
     for stage, prompt, step in zip(
         one.pipeline.stages, one.prefill.stages, one.decode.stages, strict=True
@@ -75,21 +78,11 @@ def broken_down(problem: Problem, one: Served) -> PipelinePrediction:
         )
         for index, (src, dst) in enumerate(route(problem, one.pipeline.nodes))
     )
-    metrics = {
-        f"{statistic}_{name}_ms": 1e3 * value
-        for name in ("ttft", "tpot", "e2el")
-        for statistic, value in getattr(one.felt, f"{name}_s").items()
-    }
-    rate = one.felt.requests_per_s
-    metrics |= {
-        "request_throughput": rate,
-        "output_throughput": rate * problem.workload.output.mean_tokens,
-    }
     return PipelinePrediction(
         stages=tuple(stages),
         hops=hops,
         batch=one.felt.batch,
-        metrics=Metrics.model_validate(metrics),
+        metrics=_metrics(problem, one.felt),
         limited_by=limiting_parts(
             stages,
             hops,
@@ -99,7 +92,22 @@ def broken_down(problem: Problem, one: Served) -> PipelinePrediction:
         prefix_found=one.load.prefix_found,
         prefill_overlap_s=one.prefill.overlap_s,
         waits_s=one.waits_s,
+        lost_s=dict(lost_s),
     )
+
+
+def _metrics(problem: Problem, felt: Felt) -> Metrics:
+    """What users of one pipeline feel."""
+    metrics = {
+        f"{statistic}_{name}_ms": 1e3 * value
+        for name in ("ttft", "tpot", "e2el")
+        for statistic, value in getattr(felt, f"{name}_s").items()
+    }
+    metrics |= {
+        "request_throughput": felt.requests_per_s,
+        "output_throughput": felt.requests_per_s * problem.workload.output.mean_tokens,
+    }
+    return Metrics.model_validate(metrics)
 
 
 def parts(time: StageTime | Transfer) -> dict[str, float]:

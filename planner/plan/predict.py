@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from planner.core.choice import decided
 from planner.core.cost import Activity, CostLine, Traversal, ledger, traverse
-from planner.core.cost.availability import pipeline_availability
 from planner.core.cost.egress import egress
 from planner.core.cost.ledger import hidden, parts, total_usd_per_hour
+from planner.core.cost.outage import Outage
 from planner.core.cost.room import kv_blocks
 from planner.core.cost.traversal import route
-from planner.core.cost.verification import audit_load, verification_cost, verifier
+from planner.core.cost.verification import AuditLoad, audit_load, verification_cost, verifier
 from planner.core.metrics import Metrics, usd_per_million
 from planner.core.plan import Pipeline, Plan
 from planner.core.prediction import Prediction
@@ -21,6 +22,7 @@ from planner.core.trust import Trust, together
 from planner.plan.activity import merged, pipeline_activity
 from planner.plan.breakdown import Served, broken_down
 from planner.plan.coordinator import at_one_coordinator
+from planner.plan.goodput import goodput, lost_s, outages
 from planner.plan.quality import plan_quality
 from planner.plan.queueing import Felt, Load, Steps, felt
 from planner.plan.reuse import reuse
@@ -34,31 +36,29 @@ _TURNS, _SETTLED_TOKENS = 30, 1e-3
 def predict(problem: Problem, plan: Plan) -> Prediction:
     """What the cost model says about ``plan``; raises LookupError where a hop has no link."""
     problem = decided(problem, plan)
+    return predicted(problem, plan, served_by(problem, plan))
+
+
+def served_by(problem: Problem, plan: Plan) -> list[Served]:
+    """The pipelines under their shares of the load, whatever stands by."""
     pairs = list(zip(plan.pipelines, pipeline_shares(plan), strict=True))
 
     def served(waits_s: float) -> list[Served]:
         return [serve(problem, pipeline, share, waits_s) for pipeline, share in pairs]
 
-    return predicted(problem, plan, at_one_coordinator(problem, served))
+    return at_one_coordinator(problem, served)
 
 
 def predicted(problem: Problem, plan: Plan, served: list[Served]) -> Prediction:
     """The same of pipelines that are already known under their shares of the load."""
-    shares = pipeline_shares(plan)
-    activity = merged([one.activity for one in served])
-    load = audit_load(
-        problem,
-        plan,
-        [one.felt.requests_per_s for one in served],
-        problem.workload.prompts.mean_tokens,
-        problem.workload.output.mean_tokens,
-    )
-    lines = ledger(problem, plan, replace(activity, audit=load.busy, audit_bytes=load.sent_bytes))
+    activity, load, lines = _charged(problem, plan, served)
+    out = outages(problem, plan, served)
+    lost = [lost_s(problem, *pair) for pair in zip(served, out, strict=True)]
     audits_usd = hidden(lines).get("verification", 0.0)
     trusted = together(_trusted(problem, plan))
     return Prediction(
-        metrics=_metrics(problem, plan, served, shares, lines),
-        pipelines=tuple(broken_down(problem, one) for one in served),
+        metrics=_metrics(problem, plan, served, out, lines),
+        pipelines=tuple(broken_down(problem, *pair) for pair in zip(served, lost, strict=True)),
         cost_usd_per_hour=parts(lines),
         cost_lines=lines,
         verification=verification_cost(
@@ -71,6 +71,29 @@ def predicted(problem: Problem, plan: Plan, served: list[Served]) -> Prediction:
         error_bands=trusted.bands_figures,
         warnings=tuple(_warnings(problem, plan, served)),
     )
+
+
+def metrics_of(
+    problem: Problem, plan: Plan, served: list[Served], out: Sequence[Outage]
+) -> Metrics:
+    """The metrics of a prediction alone."""
+    return _metrics(problem, plan, served, out, _charged(problem, plan, served)[2])
+
+
+def _charged(
+    problem: Problem, plan: Plan, served: list[Served]
+) -> tuple[Activity, AuditLoad, tuple[CostLine, ...]]:
+    """What the nodes do, audits apart, and what all of it costs."""
+    activity = merged([one.activity for one in served])
+    load = audit_load(
+        problem,
+        plan,
+        [one.felt.requests_per_s for one in served],
+        problem.workload.prompts.mean_tokens,
+        problem.workload.output.mean_tokens,
+    )
+    audited = replace(activity, audit=load.busy, audit_bytes=load.sent_bytes)
+    return activity, load, ledger(problem, plan, audited)
 
 
 def _trusted(problem: Problem, plan: Plan) -> list[Trust]:
@@ -107,6 +130,7 @@ def load_of(problem: Problem, seats: int, groups: int, share: float) -> Load:
         kept.found_tokens if kept else None,
         0.0 if kept else problem.workload.prompts.unevenness,
         problem.serving.luck,
+        problem.requirements.must_have.latency_bounds_s(),
     )
 
 
@@ -184,10 +208,11 @@ def _metrics(
     problem: Problem,
     plan: Plan,
     served: list[Served],
-    shares: list[float],
+    out: Sequence[Outage],
     lines: tuple[CostLine, ...],
 ) -> Metrics:
     values: dict[str, float | None] = {}
+    shares = pipeline_shares(plan)
     for name in ("ttft", "tpot", "e2el"):
         by_pipeline = [getattr(one.felt, f"{name}_s") for one in served]
         for statistic in ("mean", "median", "p95", "p99"):
@@ -206,10 +231,10 @@ def _metrics(
         "request_throughput": rate,
         "output_throughput": output,
         "total_token_throughput": output + rate * problem.workload.prompts.mean_tokens,
-        "availability": sum(
-            share * pipeline_availability(problem.cluster, plan, index)
-            for index, share in enumerate(shares)
+        "request_goodput": math.fsum(
+            goodput(one, lost_s(problem, one, lost)) for one, lost in zip(served, out, strict=True)
         ),
+        "availability": sum(s * lost.availability for s, lost in zip(shares, out, strict=True)),
         "usd_per_hour": total_usd_per_hour(lines),
         "usd_per_million_output_tokens": usd_per_million(
             total_usd_per_hour(lines), output * problem.deployment.in_use

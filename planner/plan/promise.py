@@ -141,6 +141,8 @@ def _term(problem: Problem, term: Wish, result: Felt, share: float, usd_per_hour
     output = result.requests_per_s * problem.workload.output.mean_tokens
     if term == "throughput":
         return -output
+    if term == "goodput":
+        return -result.requests_per_s * result.good
     return usd_per_million(usd_per_hour, output * problem.deployment.in_use)
 
 

@@ -8,13 +8,17 @@ picture of the same loop.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 
 from planner.core.cost import Batch
 from planner.core.metrics import percentile
-from planner.core.workload import Fixed, Workload
+from planner.core.workload import Fixed, Lengths, Workload
+from planner.plan.within import sampled_within, waiting_within
+
+_ANSWERS = 64
+"""Lengths of answers that stand for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Load:
     """Squared coefficient of variation of what is computed of a prompt."""
     luck: bool = False
     """Whether the number of decode steps is drawn: drafts are right by chance."""
+    bounds_s: Mapping[str, float] = field(default_factory=dict)
+    """Bounds on the latencies of a request, by name: what it has to meet to be a good one."""
 
     @cached_property
     def in_waves(self) -> bool:
@@ -99,6 +105,12 @@ class Load:
         return min(float(self.groups), self.active)
 
     @cached_property
+    def answers(self) -> tuple[float, ...]:
+        """Output tokens of equally likely requests; the mean where nothing bounds the whole."""
+        output = self.workload.output
+        return _answers(output) if "e2el" in self.bounds_s else (output.mean_tokens,)
+
+    @cached_property
     def batches(self) -> tuple[float, ...]:
         """Sequences per decode step at which step times are needed, rising; one at least."""
         if self.users is not None:
@@ -106,6 +118,14 @@ class Load:
         most = max(1.0, self.seats / self.groups)
         doubling = [2.0**power for power in range(math.ceil(math.log2(most)) + 1)]
         return tuple(sorted({*(b for b in doubling if b < most), most}))
+
+
+@lru_cache(maxsize=64)
+def _answers(output: Lengths) -> tuple[float, ...]:
+    """Lengths of answers that stand for all, equally likely."""
+    if isinstance(output, Fixed):
+        return (output.mean_tokens,)
+    return tuple(output.quantile((k + 0.5) / _ANSWERS) for k in range(_ANSWERS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +139,10 @@ class Felt:
     batch: float
     """Sequences in an expected decode step."""
     overloaded: bool = False
+    good: float = 1.0
+    """Share of the requests that meet every bound on a latency, while all nodes are there."""
+    used: float = 1.0
+    """Rate of open arrivals as a share of what the pipeline could serve."""
 
 
 Statistics = dict[str, float | None]
@@ -154,7 +178,8 @@ def _waves(load: Load, steps: Steps, users: float, wanted: Statistics) -> Felt:
     tpot = [(ends_s - value) / count for value in ttft] if count else []
     e2el = [ends_s] if count else ttft
     ttft_s, tpot_s, e2el_s = (_statistics(sample, wanted) for sample in (ttft, tpot, e2el))
-    return Felt(ttft_s, tpot_s, e2el_s, active / wave_s, active)
+    good = sampled_within(load.bounds_s, ttft, tpot, e2el)
+    return Felt(ttft_s, tpot_s, e2el_s, active / wave_s, active, good=good)
 
 
 def _staggered(load: Load, steps: Steps, users: float, wanted: Statistics) -> Felt:
@@ -186,7 +211,8 @@ def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
     full_s = _rounds_s(load, steps, len(load.batches) - 1)
     capacity = 1 / (steps.prefill_s / load.groups + full_s / load.seats)
     if rate >= capacity or busy >= 1:
-        return Felt({}, {}, {}, capacity, float(load.seats), overloaded=True)
+        good = 0.0 if load.bounds_s else 1.0
+        return Felt({}, {}, {}, capacity, float(load.seats), overloaded=True, good=good)
     prompt_s = _prompts_before_s(load, steps, rate, busy)
     rounds_s = [_rounds_s(load, steps, index) for index in range(len(load.batches))]
 
@@ -208,7 +234,8 @@ def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
     inside_s = halt_s + prompt_s
     waits_s = max(inside_s, (1 - 1 / load.seats) * inside_s + seat_s)
     base_s = load.request_s + steps.prefill_s
-    return _spread(load, base_s, waits_s, token_s, rate, max(1.0, running), wanted)
+    given = _spread(load, base_s, waits_s, token_s, rate, max(1.0, running), wanted)
+    return replace(given, used=rate / capacity)
 
 
 def _prompts_before_s(load: Load, steps: Steps, rate: float, busy: float) -> float:
@@ -296,7 +323,8 @@ def _spread(
         e2el[name] = base_s + waits_s + (token_s or 0.0) * max(0.0, tokens - 1)
         if percent is not None and isinstance(load.workload.output, Fixed):
             e2el[name] += waits_s * (tail - 1)
-    return Felt(ttft, tpot, e2el, rate, batch)
+    good = waiting_within(load.bounds_s, base_s, waits_s, token_s, load.answers)
+    return Felt(ttft, tpot, e2el, rate, batch, good=good)
 
 
 def _statistics(sample_s: Sequence[float], wanted: Statistics) -> dict[str, float]:

@@ -39,7 +39,7 @@ from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
 from planner.plan.replan import ANY, Most, kept
 from planner.plan.solution import Candidate, Solution
-from planner.plan.standby import protected, steadier, unprotected
+from planner.plan.standby import protected, steadier, unprotected, weighed
 from planner.plan.structure import Structure
 from planner.plan.survey import LOOKS, bounded, surveyed
 from planner.plan.trial import Judge, tried
@@ -89,7 +89,7 @@ def solve(
         candidates = tried(problem, candidates, judge)
     best = candidates[0]
     cost = as_cost(problem, best.value)
-    gap = max(0.0, cost - bound) / abs(cost) if cost else 0.0
+    gap = max(0.0, cost - bound) / (abs(cost) or abs(bound) or 1.0)
     gap = 0.0 if gap < 1e-9 else gap
     solution = Solution(
         plan=best.plan,
@@ -167,20 +167,30 @@ def _candidates(
 ) -> tuple[list[Candidate], float, bool]:
     """The best plan of each structure, best first; a bound over all; whether it is proven.
 
-    Standbys are added afterwards, as availability asks for them; where that does not do, plans
-    without the least reliable nodes are tried. The bound is that of plans without standbys.
+    Standbys are added afterwards, where must-haves or the objective weigh lost nodes. Plans without
+    the least reliable nodes are tried where that does not do, and where goodput is the objective
+    and the search is quick. The bound is that of plans of which no node is ever lost.
     """
-    if problem.requirements.must_have.availability is None:
+    if not weighed(problem):
         return _searched(problem, limit, looks, over)
     free = unprotected(problem)
     found, bound, whole = _searched(free, limit, looks, over)
     kept = _with_standbys(problem, found, over)
     for smaller in steadier(free):
-        if kept:
+        if kept and (over() or not (whole and "goodput" in problem.requirements.terms)):
             break
         with suppress(NoPlanError):
-            kept = _with_standbys(problem, _searched(smaller, limit, looks, over)[0], over)
+            found = _searched(smaller, limit, looks, over)[0]
+            kept = _ranked(problem, [*kept, *_with_standbys(problem, found, over)])
     return kept, bound, whole
+
+
+def _ranked(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Each plan once, the best first."""
+    once: dict[Plan, Candidate] = {}
+    for one in candidates:
+        once.setdefault(one.plan, one)
+    return sorted(once.values(), key=lambda one: as_cost(problem, one.value))
 
 
 def _with_standbys(problem: Problem, found: list[Candidate], over: Halt) -> list[Candidate]:

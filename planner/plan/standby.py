@@ -1,53 +1,70 @@
-"""Standbys: nodes that a plan leaves out, kept ready so that it is there as often as asked.
+"""Standbys: which of the nodes that a plan leaves out stand by for which stage, and how ready.
 
-Each step takes the spare node that raises availability most for its price: hot for the stage where
-it helps most, whose weights it holds, and cold for the other stages that fit it.
+What is chosen: for each spare node a pipeline or none, and for each stage of it that the node can
+hold whether it is hot (one at most: a process holds one stage), warm, cold, or none of these.
+Compared is what the whole plan comes to with them and without: first how far must-haves are missed,
+availability and goodput among them, then the objective, in which goodput counts lost nodes and a
+price counts rent, then the rent of the nodes, then the good requests that are lost, then all of
+the bill. So a standby that the objective pays for is taken, one that only costs is not, and where
+must-haves ask for some the cheapest that do are, in the states that lose the fewest requests.
+
+How: spare nodes join one after another, while must-haves are missed the one that makes up most of
+it for its price, then the one that is best for the objective; then nodes leave again, and states
+change one by one, as long as that is better.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from planner.core.choice import decided
 from planner.core.cluster import Node
-from planner.core.cost.availability import fate, node_up_share, pipeline_availability
-from planner.core.plan import Plan, Standby
+from planner.core.cost.availability import fate, node_up_share
+from planner.core.cost.ledger import standing_usd_per_hour
+from planner.core.cost.outage import Outage, outage
+from planner.core.metrics import Metrics
+from planner.core.plan import Plan, Readiness, Standby
 from planner.core.problem import Problem
+from planner.plan.breakdown import Served
 from planner.plan.classes import allowed_nodes, without_nodes
+from planner.plan.goodput import lost_s
+from planner.plan.predict import metrics_of, served_by
+from planner.plan.promise import as_cost, objective_value
 from planner.plan.room import capacity_bytes, stage_needs
 
 _LEVELS = 4
 """Levels of reliability that are told apart."""
 MOST = 6
 """Standbys of one pipeline at most; the chances of all their states are summed."""
+_READY: tuple[Readiness, ...] = ("hot", "warm", "cold")
+_EXACT = 1e-12
+"""Gains below that, of the figure itself, are rounding."""
+
+Rank = tuple[float, ...]
 
 
-def protected(problem: Problem, plan: Plan) -> Plan:
-    """The plan with standbys, until it is there as often as asked or none helps any more."""
-    asked = problem.requirements.must_have.availability
-    if asked is None:
-        return plan
-    problem = decided(problem, plan)
-    weights = [pipeline.weight for pipeline in plan.pipelines]
-    while True:
-        shares = [
-            pipeline_availability(problem.cluster, plan, index)
-            for index in range(len(plan.pipelines))
-        ]
-        reached = sum(w * share for w, share in zip(weights, shares, strict=True)) / sum(weights)
-        if reached >= asked:
-            return plan
-        worst = min(range(len(shares)), key=lambda index: (shares[index], index))
-        better = _one_more(problem, plan, worst, shares[worst])
-        if better is None:
-            return plan
-        plan = better
+def weighed(problem: Problem) -> bool:
+    """Whether standbys can matter: nodes come and go, and something asks that they be there."""
+    must = problem.requirements.must_have
+    asked = must.availability is not None or must.request_goodput is not None
+    asked = asked or "goodput" in problem.requirements.terms
+    return asked and any(node.churn for node in allowed_nodes(problem))
 
 
 def unprotected(problem: Problem) -> Problem:
-    """The problem for a search that leaves standbys for later."""
-    must = problem.requirements.must_have.model_copy(update={"availability": None})
-    requirements = problem.requirements.model_copy(update={"must_have": must})
+    """The problem for a search that leaves standbys for later.
+
+    A plan that has the goodput asked for has the throughput at least.
+    """
+    must = problem.requirements.must_have
+    changes: dict[str, float | None] = {"availability": None, "request_goodput": None}
+    if must.request_goodput is not None:
+        least = must.request_goodput * problem.workload.output.mean_tokens
+        changes["output_throughput"] = max(least, must.output_throughput or 0.0)
+    kept = must.model_copy(update=changes)
+    requirements = problem.requirements.model_copy(update={"must_have": kept})
     return problem.model_copy(update={"requirements": requirements})
 
 
@@ -59,55 +76,186 @@ def steadier(problem: Problem) -> Iterator[Problem]:
         yield without_nodes(problem, {name for name, share in shares.items() if share < level})
 
 
-def _one_more(problem: Problem, plan: Plan, index: int, reached: float) -> Plan | None:
-    """The plan with one more standby for a pipeline; None where none helps."""
+def protected(problem: Problem, plan: Plan) -> Plan:
+    """The plan with the standbys that serve must-haves and objective best; it may have none."""
+    if not weighed(problem):
+        return plan
+    bare = plan.model_copy(update={"standbys": ()})
+    scales = Scales(decided(problem, plan), bare)
+    chosen, rank = bare, scales.rank(bare)
+    while (more := _one_more(scales, chosen, rank)) is not None:
+        chosen, rank = more, scales.rank(more)
+    return _settled(scales, chosen, rank)
+
+
+@dataclass
+class Scales:
+    """What standbys of a plan are weighed on; what does not change with them is known."""
+
+    problem: Problem
+    bare: Plan
+    served: list[Served] = field(init=False)
+    known: dict[tuple[int, tuple[Standby, ...]], Outage] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.served = served_by(self.problem, self.bare)
+
+    def outages(self, plan: Plan) -> list[Outage]:
+        """What losses take from each pipeline."""
+        found = []
+        for index, one in enumerate(self.served):
+            mine = tuple(standby for standby in plan.standbys if standby.pipeline == index)
+            if (index, mine) not in self.known:
+                self.known[index, mine] = outage(self.problem, plan, index, one.felt.batch)
+            found.append(self.known[index, mine])
+        return found
+
+    def metrics(self, plan: Plan) -> Metrics:
+        """What a plan with these pipelines comes to."""
+        return metrics_of(self.problem, plan, self.served, self.outages(plan))
+
+    def rank(self, plan: Plan) -> Rank:
+        """How good a plan is, the least being the best."""
+        metrics = self.metrics(plan)
+        short = 0.0
+        for miss in self.problem.requirements.must_have.missed(metrics):
+            far = math.inf if miss.value is None else abs(miss.value - miss.bound)
+            short += far / (miss.bound or 1.0)
+        value = objective_value(self.problem, metrics)
+        cost = math.inf if value is None else as_cost(self.problem, value)
+        nodes = {one.node for one in plan.standbys}
+        rent = math.fsum(self.standing_usd(name) for name in sorted(nodes))
+        return short, cost, rent, len(nodes), self.lost(plan), metrics.usd_per_hour or 0.0
+
+    def lost(self, plan: Plan) -> float:
+        """Good requests an hour that losses of nodes cost."""
+        return math.fsum(
+            one.felt.requests_per_s * one.felt.good * seconds
+            for one, out in zip(self.served, self.outages(plan), strict=True)
+            for seconds in lost_s(self.problem, one, out).values()
+        )
+
+    def standing_usd(self, name: str) -> float:
+        """What a node costs an hour that stands by."""
+        if name == self.problem.cluster.coordinator:
+            return 0.0
+        return standing_usd_per_hour(self.problem, self.problem.cluster.node(name))
+
+
+def _better(rank: Rank, other: Rank) -> bool:
+    """Whether a rank is better by more than rounding."""
+    for mine, theirs in zip(rank, other, strict=True):
+        if abs(mine - theirs) > _EXACT * max(1.0, abs(theirs)) or math.isinf(mine - theirs):
+            return mine < theirs
+    return False
+
+
+def _one_more(scales: Scales, plan: Plan, rank: Rank) -> Plan | None:
+    """The plan with one more node standing by, for the pipeline that loses most and can be helped.
+
+    None where that is not better.
+    """
+    outages = scales.outages(plan)
+    lost = [
+        (-one.felt.requests_per_s * (out.away_s + out.recovering_s), index)
+        for index, (one, out) in enumerate(zip(scales.served, outages, strict=True))
+    ]
+    for _, index in sorted(lost):
+        best: tuple[float, Rank, Plan] | None = None
+        for more in with_one_more(scales.problem, plan, index):
+            after = scales.rank(more)
+            if not _better(after, rank):
+                continue
+            worth = (after[0] - rank[0]) / (after[2] - rank[2] + 1e-3) if rank[0] else 0.0
+            if best is None or worth < best[0] or (worth == best[0] and _better(after, best[1])):
+                best = worth, after, more
+        if best is not None:
+            return best[2]
+    return None
+
+
+def _settled(scales: Scales, plan: Plan, rank: Rank) -> Plan:
+    """The plan with nodes and states changed one by one as long as that is better."""
+    changed = True
+    while changed:
+        changed = False
+        for other in _neighbours(scales.problem, plan):
+            after = scales.rank(other)
+            if _better(after, rank):
+                plan, rank, changed = other, after, True
+                break
+    return plan
+
+
+def _neighbours(problem: Problem, plan: Plan) -> Iterator[Plan]:
+    """The plan without one of its standby nodes, with another in its place, or in other states."""
+    for name in dict.fromkeys(one.node for one in plan.standbys):
+        rest = tuple(one for one in plan.standbys if one.node != name)
+        without = plan.model_copy(update={"standbys": rest})
+        yield without
+        index = next(one.pipeline for one in plan.standbys if one.node == name)
+        yield from with_one_more(problem, without, index)
+    for at, one in enumerate(plan.standbys):
+        rest = (*plan.standbys[:at], *plan.standbys[at + 1 :])
+        yield plan.model_copy(update={"standbys": rest})
+        for state in _READY:
+            if state == one.state:
+                continue
+            others = tuple(
+                other.model_copy(update={"state": "warm"})
+                if state == "hot" and other.node == one.node and other.state == "hot"
+                else other
+                for other in rest
+            )
+            yield _with(plan, (*others[:at], one.model_copy(update={"state": state}), *others[at:]))
+
+
+def with_one_more(problem: Problem, plan: Plan, index: int) -> Iterator[Plan]:
+    """The plan with one more node for a pipeline, hot for each stage in turn, warm for the rest."""
     must = problem.requirements.must_have
     taken = {*plan.nodes, *(standby.node for standby in plan.standbys)}
     mine = {standby.node for standby in plan.standbys if standby.pipeline == index}
     if len(mine) >= MOST or (must.max_nodes is not None and len(taken) >= must.max_nodes):
-        return None
-    best: tuple[float, str, Plan] | None = None
+        return
     tried: set[Node] = set()
     for node in allowed_nodes(problem):
         alike = node.model_copy(update={"id": ""})
         if node.id in taken or alike in tried:
             continue
-        more = _with(problem, plan, index, node.id)
-        if more is None:
-            continue
+        able = _able(problem, plan, index, node.id)
         if not any(node.id in (link.src, link.dst) for link in problem.cluster.links):
             tried.add(alike)
-        gain = pipeline_availability(problem.cluster, more, index) - reached
-        rank = (-gain / (node.usd_per_hour + 1e-3), node.id, more)
-        if gain > 1e-12 and (best is None or rank[:2] < best[:2]):
-            best = rank
-    return best[2] if best else None
+        for first in able:
+            ready = tuple(
+                Standby(
+                    node=node.id,
+                    pipeline=index,
+                    stage=stage,
+                    state="hot" if stage == first else "warm",
+                )
+                for stage in able
+            )
+            yield _with(plan, (*plan.standbys, *ready))
 
 
-def _with(problem: Problem, plan: Plan, index: int, name: str) -> Plan | None:
-    """The plan with a node standing by for the stages of a pipeline that it can hold."""
+def _with(plan: Plan, standbys: Sequence[Standby]) -> Plan:
+    """The plan with these standbys, the readiest first: they take over in this order."""
+    ordered = sorted(standbys, key=lambda one: _READY.index(one.state))
+    return plan.model_copy(update={"standbys": tuple(ordered)})
+
+
+def _able(problem: Problem, plan: Plan, index: int, name: str) -> list[int]:
+    """Stages of a pipeline that a node can hold and does not go together with."""
     pipeline = plan.pipelines[index]
     room, cluster = capacity_bytes(problem, name), problem.cluster
     ends = (cluster.coordinator, *pipeline.nodes, cluster.coordinator)
-    able = [
+    return [
         stage
         for stage, held in enumerate(pipeline.stages)
         if stage_needs(problem, held, pipeline.max_num_seqs, name).total_bytes <= room
         and cluster.connected(ends[stage], name)
         and cluster.connected(name, ends[stage + 2])
         and cluster.connected(cluster.coordinator, name)
+        and cluster.node(held.node).churn
         and fate(cluster, name) != fate(cluster, held.node)
     ]
-    if not able:
-        return None
-    backed = {one.stage for one in plan.standbys if one.pipeline == index and one.state == "hot"}
-
-    def order(stage: int) -> tuple[bool, float, int]:
-        return stage in backed, node_up_share(cluster, pipeline.stages[stage].node), stage
-
-    first = min(able, key=order)
-    ready = [
-        Standby(node=name, pipeline=index, stage=stage, state="hot" if stage == first else "cold")
-        for stage in able
-    ]
-    return plan.model_copy(update={"standbys": (*plan.standbys, *ready)})

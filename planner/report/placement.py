@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from planner.core.prediction import PipelinePrediction, Prediction, StagePrediction
 from planner.core.problem import Problem
-from planner.core.requirements import MustHave
+from planner.core.requirements import MustHave, at_least
 from planner.plan.breakdown import coordinator_parts, round_s
 from planner.report.tables import GIB, bar, duration, figure, gauge, grid, label, table
 
@@ -71,9 +71,7 @@ def must_have_rows(must: MustHave, prediction: Prediction) -> list[tuple[str, st
             continue
         metric = name.removesuffix("_s") + "_ms" if name.endswith("_s") else name
         scale = 1e3 if name.endswith("_s") else 1.0
-        least = (
-            "at least" if name in ("output_throughput", "availability", "quality") else "at most"
-        )
+        least = "at least" if at_least(name) else "at most"
         if name == "max_nodes":
             used = len([stage for one in prediction.pipelines for stage in one.stages])
             rows.append(("nodes", f"at most {bound}", f"{used} used"))

@@ -17,7 +17,7 @@ from planner.core.metrics import Metrics
 from planner.core.requirements import BOUNDED, Miss, MustHave
 from planner.sim.replicate import Replications
 
-_EASED = ("usd_per_million_output_tokens", "output_throughput")
+_EASED = ("usd_per_million_output_tokens", "output_throughput", "request_goodput")
 """Bounds that more load brings nearer; they cannot say how much is too much."""
 _NEAR = 1.01
 """Ratio of two loads between which nothing is looked for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from planner.core.metrics import Metrics
+from planner.core.requirements import at_least
 from planner.plan.reasons import Reasons
 from planner.report.page.course import losses
 from planner.report.page.facts import Facts, Rival
@@ -227,9 +228,8 @@ def must_haves(facts: Facts) -> Sequence[tuple[str, str, str, str]]:
             rows.append(("nodes", f"at most {bound}", str(len(facts.plan.nodes)), "met"))
             continue
         value = facts.prediction.quality if name == "quality" else getattr(metrics, metric, None)
-        least = name in ("output_throughput", "availability", "quality")
         scale = 1e3 if name.endswith("_s") else 1.0
-        asked = f"{'at least' if least else 'at most'} {figure(metric, bound * scale)}"
+        asked = f"{'at least' if at_least(name) else 'at most'} {figure(metric, bound * scale)}"
         state = "missed" if metric in missed else "met"
         rows.append((label(metric), asked, figure(metric, value), state))
     return rows
