@@ -18,6 +18,7 @@ from planner.plan.predict import predict
 from planner.plan.promise import as_cost, objective_value
 from planner.plan.seats import other_seats
 from planner.plan.solution import Candidate, Flip, Limit, Solution
+from planner.plan.worth import worths
 
 _FACTORS = (0.125, 0.25, 0.5, 2.0, 4.0, 8.0)
 _STEPS = 8
@@ -52,6 +53,7 @@ def explained(
             "left_out": left_out(settled, solution) if solution.moves is None else (),
             "seats": other_seats(problem, solution),
             "drafts": numbers_of_drafts(problem, solution),
+            "standbys": tuple(worths(problem, solution.plan)),
         }
     )
 

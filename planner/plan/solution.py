@@ -72,6 +72,23 @@ class Drafts(Spec):
     """Whether that plan has the stages of the chosen one."""
 
 
+class Worth(Spec):
+    """A node that stands by, or the next one that could, and what it makes of the plan."""
+
+    node: str
+    chosen: bool
+    """Whether it stands by."""
+    usd_per_hour: float
+    """What it costs."""
+    tokens_per_hour: float
+    """Output tokens of good requests that it saves."""
+    availability_otherwise: float
+    """Without it if it stands by, with it if it does not; so is the next one."""
+    goodput_otherwise: float
+    """Requests per second."""
+    text: str
+
+
 class LeftOut(Spec):
     """Nodes that hold no layers, all for the same reason."""
 
@@ -124,6 +141,8 @@ class Solution(Spec):
     left_out: tuple[LeftOut, ...] = ()
     seats: tuple[Seat, ...] = ()
     """The next best seats of the coordinator, where the plan chooses it."""
+    standbys: tuple[Worth, ...] = ()
+    """What each standby is worth, and the next one that does not stand by."""
     drafts: tuple[Drafts, ...] = ()
     """Every number of drafts, where the plan chooses it."""
     moves: Moves | None = None

@@ -106,6 +106,7 @@ class PlanReport:
                 "others": [one.model_dump(mode="json") for one in solution.seats],
                 "out": [{"nodes": list(names), "why": why} for names, why in self._seats_out()],
             },
+            "standbys": [one.model_dump(mode="json") for one in solution.standbys],
             "drafts": [one.model_dump(mode="json") for one in solution.drafts],
             "warnings": list(self.warnings),
             "drift": (
@@ -135,10 +136,11 @@ class PlanReport:
         if solution.moves is not None:
             yield ""
             yield from moves_text(solution.moves)
-        if solution.plan.standbys:
+        if solution.plan.standbys or solution.standbys:
             yield ""
             yield "Standbys"
             yield from standbys_text(self.problem, solution.plan, solution.prediction)
+            yield from (f"  {one.text}" for one in solution.standbys)
         if solution.limits:
             yield ""
             yield "What keeps it from being better"

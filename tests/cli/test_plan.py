@@ -27,6 +27,7 @@ KEYS = [
     "fallback",
     "left_out",
     "coordinator",
+    "standbys",
     "drafts",
     "warnings",
     "drift",

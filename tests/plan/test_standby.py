@@ -74,3 +74,33 @@ def test_what_cannot_be_reached_is_refused_and_the_nearest_miss_holds() -> None:
 def test_a_budget_that_standbys_would_break_is_kept() -> None:
     with pytest.raises(NoPlanError):
         solve(world(0.9, usd_per_hour=2.5))
+
+
+def test_what_a_standby_costs_and_saves_is_told_and_adds_up() -> None:
+    asked = world(0.9)
+    solution = solve(asked)
+    told = [one for one in solution.standbys if one.chosen]
+    assert {one.node for one in told} == {one.node for one in solution.plan.standbys}
+    for one in told:
+        rest = tuple(each for each in solution.plan.standbys if each.node != one.node)
+        without = predict(asked, solution.plan.model_copy(update={"standbys": rest})).metrics
+        here = solution.prediction.metrics
+        assert one.availability_otherwise == without.availability
+        saved = (here.request_goodput or 0.0) - (without.request_goodput or 0.0)
+        assert one.tokens_per_hour == pytest.approx(
+            saved * asked.workload.output.mean_tokens * 3600
+        )
+        assert one.usd_per_hour == pytest.approx(
+            (here.usd_per_hour or 0.0) - (without.usd_per_hour or 0.0)
+        )
+        assert f"without it availability would be {without.availability:.2%}" in one.text
+
+
+def test_the_next_node_that_does_not_stand_by_is_told_of_with_what_it_would_do() -> None:
+    asked = world(None)
+    solution = solve(asked)
+    (next_one,) = solution.standbys
+    assert not next_one.chosen
+    assert next_one.node not in solution.plan.nodes
+    assert next_one.usd_per_hour == pytest.approx(1.0)
+    assert next_one.availability_otherwise > (solution.prediction.metrics.availability or 1.0)
