@@ -9,6 +9,7 @@ from planner.advice.flips import Flip
 from planner.advice.ranking import ranked
 from planner.core.requirements import Miss, Requirements, scale
 from planner.core.spec import Spec
+from planner.core.units import plain
 
 
 class Verdict(Spec):
@@ -82,7 +83,7 @@ def _headline(requirements: Requirements, best: Alternative, asked: Alternative 
     ours, theirs = requirements.value(best.metrics), requirements.value(asked.metrics)
     if ours is None or theirs is None:
         return f"{what}{costs}, not {asked.name}."
-    told = f"{_words(metric)} is {ours:.4g} {unit} instead of {theirs:.4g}"
+    told = f"{_words(metric)} is {plain(ours)} {unit} instead of {plain(theirs)}"
     return f"{what}{costs}, not {asked.name}: its {told}."
 
 
@@ -91,7 +92,7 @@ def _against(requirements: Requirements, best: Alternative, second: Alternative)
     ours, theirs = requirements.value(best.metrics), requirements.value(second.metrics)
     if ours is None or theirs is None:
         return f"Next best is {second.name}."
-    told = f"{_words(metric)} {theirs:.4g} {unit} instead of {ours:.4g}"
+    told = f"{_words(metric)} {plain(theirs)} {unit} instead of {plain(ours)}"
     return f"Next best is {second.name}: {told}."
 
 
@@ -127,8 +128,8 @@ def _excess(miss: Miss) -> float:
 
 def _misses(missed: Sequence[Miss]) -> str:
     return " and ".join(
-        f"{_plain(miss.metric)} ({'unknown' if miss.value is None else f'{miss.value:.4g}'}, "
-        f"asked is {miss.bound:.4g})"
+        f"{_plain(miss.metric)} ({'unknown' if miss.value is None else plain(miss.value)}, "
+        f"asked is {plain(miss.bound)})"
         for miss in missed
     )
 

@@ -120,6 +120,13 @@ def show(value: float, dimension: str, digits: int = 4) -> str:
     return f"{number} {unit}"
 
 
+def plain(value: float, digits: int = 4) -> str:
+    """``value`` in so many digits, thousands marked; large ones not as powers of ten."""
+    rounded = float(f"{value:.{digits}g}")
+    large = abs(rounded) >= 10 ** (digits - 1)
+    return f"{rounded:,.0f}" if large else f"{rounded:.{digits}g}"
+
+
 def _reader(dimension: str) -> Callable[[object, ValidationInfo], float]:
     def read(value: object, info: ValidationInfo) -> float:
         if isinstance(value, str):

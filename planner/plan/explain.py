@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from planner.core.choice import chosen, decided
 from planner.core.cost.ledger import hidden
 from planner.core.problem import Problem
-from planner.core.units import show
+from planner.core.units import plain, show
 from planner.core.workload import Closed
 from planner.plan.breakdown import coordinator_parts, limiting_parts
 from planner.plan.drafts import numbers_of_drafts
@@ -72,10 +72,14 @@ def _traded(problem: Problem, candidates: tuple[Candidate, ...]) -> tuple[Candid
         ):
             mine, theirs = getattr(chosen, name), getattr(other, name)
             if mine and theirs is not None and abs(theirs / mine - 1) > 0.005:
-                changes.append(f"{label} {theirs - mine:+.3g} {unit}")
+                changes.append(f"{label} {_signed(theirs - mine)} {unit}")
         trade = "" if index == 0 else ", ".join(changes) or "nothing"
         told.append(candidate.model_copy(update={"chosen": index == 0, "trade": trade}))
     return tuple(told)
+
+
+def _signed(change: float) -> str:
+    return f"{'+' if change > 0 else ''}{plain(change, 3)}"
 
 
 def _limits(problem: Problem, solution: Solution) -> tuple[Limit, ...]:

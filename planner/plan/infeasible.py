@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from planner.core.errors import InfeasibleError
 from planner.core.problem import Problem
 from planner.core.requirements import OBJECTIVES, MustHave
-from planner.core.units import show
+from planner.core.units import plain, show
 from planner.plan.classes import allowed_nodes
 from planner.plan.room import capacity_bytes, draft_without_room, needs
 from planner.plan.solution import Solution
@@ -131,8 +131,8 @@ def missed_bounds(problem: Problem, nearest: Solution, mend: Mend | None) -> NoP
     must = problem.requirements.must_have
     misses = must.missed(nearest.prediction.metrics)
     changes = [
-        f"{miss.metric} {'is unknown' if miss.value is None else format(miss.value, '.4g')}"
-        f" where {miss.bound:.4g} is asked"
+        f"{miss.metric} {'is unknown' if miss.value is None else plain(miss.value)}"
+        f" where {plain(miss.bound)} is asked"
         for miss in misses
     ]
     if must.max_nodes is not None and len(nearest.plan.nodes) > must.max_nodes:

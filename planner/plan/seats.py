@@ -5,6 +5,7 @@ from __future__ import annotations
 from planner.core.choice import seat_open
 from planner.core.problem import Problem
 from planner.core.requirements import scale
+from planner.core.units import plain
 from planner.plan.branches import distinct_seats
 from planner.plan.elsewhere import Known, best_with
 from planner.plan.promise import as_cost
@@ -37,6 +38,6 @@ def _told(problem: Problem, solution: Solution, name: str, best: Known) -> Seat:
     (cost, plan, _), (_, unit, _) = best, scale(problem.requirements.objective)
     value, same = as_cost(problem, cost), plan.pipelines == solution.plan.pipelines
     ways = " and ".join(" -> ".join(one.nodes) for one in plan.pipelines)
-    text = f"{value:.4g} instead of {solution.value:.4g} {unit}, "
+    text = f"{plain(value)} instead of {plain(solution.value)} {unit}, "
     text += "with the same stages" if same else f"with layers on {ways}"
     return Seat(node=name, value=value, same_stages=same, text=text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from planner.core.metrics import Metrics
 from planner.core.prediction import PipelinePrediction, Prediction, StagePrediction
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave, at_least
@@ -48,7 +49,7 @@ def pipeline_text(
     yield ""
     yield (
         f"Where the time of one token goes: {duration(step_s)} per decode step "
-        f"of {predicted.batch:.3g} requests"
+        f"of {predicted.batch:.3g} request{'s' * (f'{predicted.batch:.3g}' != '1')}"
     )
     yield _parts(problem, predicted, step_s)
     if predicted.limited_by:
@@ -61,8 +62,10 @@ def pipeline_text(
         yield f"Stages compute different chunks of a prompt at once, which saves {saved}."
 
 
-def must_have_rows(must: MustHave, prediction: Prediction) -> list[tuple[str, str, str]]:
-    """Every must-have that is asked: its name, its bound and what is predicted."""
+def must_have_rows(
+    must: MustHave, prediction: Prediction, trial: Metrics | None = None
+) -> list[tuple[str, str, str]]:
+    """Every must-have that is asked: its name, its bound and what is predicted, or tried."""
     rows = []
     for name, bound in must.model_dump(exclude_none=True).items():
         if not isinstance(bound, (int, float)):
@@ -80,7 +83,10 @@ def must_have_rows(must: MustHave, prediction: Prediction) -> list[tuple[str, st
             prediction.quality if name == "quality" else getattr(prediction.metrics, metric, None)
         )
         asked = f"{least} {figure(metric, bound * scale)}"
-        rows.append((label(metric), asked, f"{figure(metric, value)} predicted"))
+        told = f"{figure(metric, value)} predicted"
+        if trial is not None and name not in ("quality", "availability"):
+            told += f", {figure(metric, getattr(trial, metric, None))} simulated"
+        rows.append((label(metric), asked, told))
     return rows
 
 

@@ -34,7 +34,8 @@ _SPLITS = {
 
 def running_text(pipeline: Pipeline) -> Sequence[str]:
     """How many requests it serves at once, and nodes whose devices share in another way."""
-    said = f"  up to {pipeline.max_num_seqs} requests at once"
+    seats = pipeline.max_num_seqs
+    said = f"  up to {seats} request{'s' * (seats != 1)} at once"
     if pipeline.micro_batches > 1:
         said += f" in {pipeline.micro_batches} groups"
     return (

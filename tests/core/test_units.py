@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from planner.core.units import FROM_FILE, UNITS, Bytes, BytesPerSecond, Fraction, parse, show
+from planner.core.units import FROM_FILE, UNITS, Bytes, BytesPerSecond, Fraction, parse, plain, show
 
 
 class Thing(BaseModel):
@@ -80,3 +80,19 @@ def test_what_is_shown_can_be_read_back(value: float, dimension: str) -> None:
 )
 def test_the_unit_is_that_of_the_rounded_value(value: float, dimension: str, said: str) -> None:
     assert show(value, dimension, 3) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (0.25, "0.25"),
+        (999.96, "1,000"),
+        (5922.4, "5,922"),
+        (10758.0, "10,760"),
+        (-1e6, "-1,000,000"),
+        (1.5e-7, "1.5e-07"),
+    ],
+)
+def test_large_figures_are_no_powers_of_ten(value: float, text: str) -> None:
+    assert plain(value) == text
