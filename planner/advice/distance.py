@@ -16,12 +16,16 @@ def too_far(problem: Problem) -> Iterator[str]:
     latency of the lines on the shortest way. Several tokens are one after the other, as many at a
     time as drafting brings in a round.
     """
-    must, home = problem.requirements.must_have, problem.cluster.coordinator
-    there_s, back_s = _shortest_s(problem, home, back=False), _shortest_s(problem, home, back=True)
+    must, seats = problem.requirements.must_have, problem.cluster.seats
     nearest: dict[str, float] = {}
-    for node in problem.cluster.workers:
-        trip_s = there_s.get(node.id, float("inf")) + back_s.get(node.id, float("inf"))
-        nearest[node.region] = min(trip_s, nearest.get(node.region, float("inf")))
+    for home in seats:
+        there_s, back_s = (_shortest_s(problem, home, back=back) for back in (False, True))
+        for node in problem.cluster.workers:
+            trip_s = there_s.get(node.id, float("inf")) + back_s.get(node.id, float("inf"))
+            nearest[node.region] = min(trip_s, nearest.get(node.region, float("inf")))
+    seen = f"with the coordinator at {seats[0]}"
+    if len(seats) > 1:
+        seen = "wherever the coordinator sits"
     tokens = problem.workload.output.mean_tokens
     rounds = 1 + (tokens - 1) / problem.serving.tokens_per_round
     bounds_s = must.latency_bounds_s()
@@ -35,7 +39,7 @@ def too_far(problem: Problem) -> Iterator[str]:
             needed_s, what = least[name]
             if needed_s > bound_s:
                 yield (
-                    f"no layer can be in {region}: a token that passes there travels "
+                    f"no layer can be in {region} {seen}: a token that passes there travels "
                     f"{show(trip_s, 's', 3)}, so {what} it takes {show(needed_s, 's', 3)} at "
                     f"least; asked is {show(bound_s, 's', 3)}"
                 )

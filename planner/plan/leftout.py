@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from planner.core.cluster import Node
 from planner.core.cost.traversal import route
 from planner.core.plan import Plan, Stage
+from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.requirements import scale
-from planner.core.units import show
+from planner.core.units import plain, show
 from planner.plan.classes import allowed_nodes
 from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
 from planner.plan.room import capacity_bytes, needs, overfull
 from planner.plan.solution import LeftOut, Solution
+from planner.plan.standby import protected
 
 _NODES = 4
 """Nodes that are tried in the places of others, those nearest to the coordinator first."""
@@ -83,17 +85,23 @@ def _swapped(problem: Problem, solution: Solution, node: Node) -> str:
     """What the plan would come to with the node in the place of another."""
     _, unit, _ = scale(problem.requirements.objective)
     tried = list(_with(problem, solution.plan, node))
+    able = [(as_cost(problem, value), away, value) for away, value, broken in tried if not broken]
     if not tried:
         return "none of the stages it was tried for fits or can be reached there"
-    cost, away, value = min(tried)
+    if not able:
+        away, _, broken = tried[0]
+        return f"in the place of {away}: {broken}"
+    cost, away, value = min(able)
     if math.isclose(value, solution.value, rel_tol=_EQUAL):
         return f"no better and no worse in the place of {away}"
     better = "even better: " if cost < as_cost(problem, solution.value) else ""
-    return f"in the place of {away}: {better}{value:.4g} instead of {solution.value:.4g} {unit}"
+    return (
+        f"in the place of {away}: {better}{plain(value)} instead of {plain(solution.value)} {unit}"
+    )
 
 
-def _with(problem: Problem, plan: Plan, node: Node) -> Iterator[tuple[float, str, float]]:
-    """Cost, node replaced and objective of plans with the node in the place of another."""
+def _with(problem: Problem, plan: Plan, node: Node) -> Iterator[tuple[str, float, str]]:
+    """Node replaced, objective and broken must-have of plans with the node in the place of it."""
     places = [
         (problem.cluster.node(stage.node).region != node.region, number, index)
         for number, pipeline in enumerate(plan.pipelines)
@@ -106,13 +114,29 @@ def _with(problem: Problem, plan: Plan, node: Node) -> Iterator[tuple[float, str
         stages[index] = Stage(node=node.id, start=old.start, stop=old.stop, quant=old.quant)
         pipelines = list(plan.pipelines)
         pipelines[number] = before.model_copy(update={"stages": tuple(stages)})
-        changed = Plan(pipelines=tuple(pipelines), standbys=())
+        changed = Plan(pipelines=tuple(pipelines))
         if overfull(problem, changed) or not _reachable(problem, changed):
             continue
+        changed = protected(problem, changed)
         prediction = predict(problem, changed)
         value = objective_value(problem, prediction.metrics)
-        if value is not None and admissible(problem, changed, prediction):
-            yield as_cost(problem, value), old.node, value
+        broken = _broken(problem, changed, prediction)
+        if value is not None or broken:
+            yield old.node, value or 0.0, broken
+
+
+def _broken(problem: Problem, plan: Plan, prediction: Prediction) -> str:
+    """What of a plan is not as it must be; empty where all is."""
+    if admissible(problem, plan, prediction):
+        return ""
+    if any(one.metrics.mean_ttft_ms is None for one in prediction.pipelines):
+        return "it could not keep up with the requests"
+    every = [prediction.metrics, *(one.metrics for one in prediction.pipelines)]
+    must = problem.requirements.must_have
+    miss = next((miss for one in every for miss in must.missed(one)), None)
+    if miss is None or miss.value is None:
+        return "a must-have would be broken"
+    return f"{miss.metric} would be {plain(miss.value)}, asked is {plain(miss.bound)}"
 
 
 def _reachable(problem: Problem, plan: Plan) -> bool:

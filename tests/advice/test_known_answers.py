@@ -97,8 +97,8 @@ def test_an_agent_is_moved_to_one_region_with_the_reason() -> None:
     assert regions(agent) == {"eu"}
     said = list(too_far(agent.problem))
     assert [one.split(":")[0] for one in said] == [
-        "no layer can be in us",
-        "no layer can be in asia",
+        "no layer can be in us with the coordinator at gateway",
+        "no layer can be in asia with the coordinator at gateway",
     ]
     assert "asked is 1 s" in said[0]
 
