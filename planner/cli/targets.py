@@ -95,7 +95,7 @@ def target_of(contestant: Contestant, run: Replications) -> Target:
             sum(result.prefix_tokens[0] for result in run.results),
             sum(result.prefix_tokens[1] for result in run.results),
         ),
-        spent_s=_mean([result.spent_s for result in run.results]),
+        spent_s=_mean([one.spent_s for one in run.results if one.metrics.completed]),
         recoveries=[one for result in run.results for one in result.recoveries],
         verification=averaged([result.verification for result in run.results]),
         stage_busy=_mean([result.stage_busy for result in run.results]),

@@ -289,6 +289,9 @@ def _felt(target: Target, replications: int) -> Iterator[RenderableType]:
     metrics = target.metrics
     times = f", mean of {replications} replications" if replications > 1 else ""
     yield f"{target.name}, simulated{times}"
+    empty = sum(one.completed == 0 for one in target.each)
+    if 0 < empty < len(target.each):
+        yield f"  {empty} of them completed no request: latencies are those of the others"
     latencies = table("", *(f">{statistic}" for statistic in STATISTICS))
     for name in LATENCIES:
         row = (f"{statistic}_{name}_ms" for statistic in STATISTICS)
@@ -305,12 +308,13 @@ def _felt(target: Target, replications: int) -> Iterator[RenderableType]:
     asked, reused = target.prefix_tokens
     if reused:
         rates.add_row("  prompt tokens found in the cache", f"{reused / asked:.1%}", "")
+    together = f" in all {replications} replications" if replications > 1 else ""
     for name, count in target.events.items():
         if count:
-            rates.add_row(f"  {name}", str(count), "")
+            rates.add_row(f"  {name}", str(count), together.strip())
     yield rates
     for failure in target.failures:
-        yield f"  {failure.requests} failed: {failure.reason}"
+        yield f"  {failure.requests} failed{together}: {failure.reason}"
         yield f"    mend: {failure.mend}"
     if target.confidence:
         latency = ", ".join(

@@ -20,6 +20,8 @@ _T95 = (
     2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
 """Two-sided 95 % quantiles of Student's t with 1 .. 30 degrees of freedom (standard table)."""
+_RATES = ("output_throughput", "total_token_throughput", "request_throughput", "request_goodput")
+"""What is nothing, and not unknown, in a run that completed no request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +52,46 @@ def replicate(
 
 
 def summary(results: list[SimResult]) -> Replications:
-    """Replications with the means of their metrics and how sure these are."""
+    """Replications with the means of their metrics and how sure these are.
+
+    Latencies are those of the runs that completed anything; a price per token is known only where
+    all did.
+    """
     if len(results) == 1:
         return Replications(results, results[0].metrics, {})
     means: dict[str, float] = {}
     confidence: dict[str, tuple[float, float]] = {}
     for name in Metrics.model_fields:
-        values = [getattr(result.metrics, name) for result in results]
-        if any(value is None for value in values):
+        values = _known(name, [result.metrics for result in results])
+        if not values:
             continue
-        mean = statistics.fmean(values)
-        half = t_quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-        means[name], confidence[name] = mean, (mean - half, mean + half)
+        means[name] = mean = statistics.fmean(values)
+        if len(values) > 1:
+            half = t_quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+            confidence[name] = max(0.0, mean - half), min(mean + half, _most(name, results))
     whole = {name: round(means[name]) for name in ("completed", "failed") if name in means}
     return Replications(results, Metrics.model_validate(means | whole), confidence)
+
+
+def _known(name: str, several: Sequence[Metrics]) -> list[float]:
+    """The values of a metric in the runs that have one; none where that would be half the truth."""
+    values = [getattr(one, name) for one in several]
+    if name in _RATES:
+        values = [
+            0.0 if one.completed == 0 else value for one, value in zip(several, values, strict=True)
+        ]
+    known = [value for value in values if value is not None]
+    return [] if name.startswith("usd_") and len(known) < len(values) else known
+
+
+def _most(name: str, results: Sequence[SimResult]) -> float:
+    """What a metric cannot exceed."""
+    if name == "availability":
+        return 1.0
+    if name in ("completed", "failed"):
+        ended = ((one.metrics.completed or 0) + (one.metrics.failed or 0) for one in results)
+        return float(max(ended))
+    return math.inf
 
 
 def differences(

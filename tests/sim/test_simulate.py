@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from planner.core.cluster import Node
 from planner.core.cost import Batch, traverse
+from planner.core.metrics import Metrics
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
 from planner.core.workload import Closed, Fixed, Poisson, Request, Workload
 from planner.plan.predict import predict
 from planner.sim.invariants import violations
 from planner.sim.network import build
-from planner.sim.replicate import replicate, t_quantile
+from planner.sim.replicate import replicate, summary, t_quantile
 from planner.sim.simulate import simulate
 from tests.core.world import device, engine, link, model, problem
 from tests.test_laws import jittery, split
@@ -189,6 +191,24 @@ def test_replications_have_intervals_and_repeat() -> None:
     assert low < (made.metrics.mean_ttft_ms or 0) < high
     assert replicate(world, plan, range(5)) == made
     assert replicate(world, plan, [0]).confidence == {}
+
+
+def test_a_run_that_completed_nothing_has_no_latency_and_no_throughput() -> None:
+    """The others' latencies are still known; intervals hold nothing that cannot be."""
+    world, plan = jittery()
+    able = [simulate(world, plan, seed) for seed in (0, 1)]
+    count = len(able[0].records)
+    lost = Metrics(completed=0, failed=count, availability=0.0, usd_per_hour=1.0)
+    made = summary([*able, replace(able[0], metrics=lost)])
+    each = [one.metrics for one in able]
+    for name, runs in (("mean_ttft_ms", 2), ("p99_e2el_ms", 2), ("output_throughput", 3)):
+        whole = sum(getattr(one, name) for one in each)
+        assert getattr(made.metrics, name) == pytest.approx(whole / runs), name
+    assert made.metrics.usd_per_million_output_tokens is None
+    assert made.metrics.completed == round(2 * count / 3)
+    assert made.confidence["availability"] == (0.0, 1.0)
+    assert made.confidence["completed"] == (0.0, count)
+    assert made.confidence["output_throughput"][0] == 0.0
 
 
 @pytest.mark.parametrize(
