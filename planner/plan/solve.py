@@ -42,7 +42,7 @@ from planner.plan.solution import Candidate, Solution
 from planner.plan.standby import protected, steadier, unprotected, weighed
 from planner.plan.structure import Structure
 from planner.plan.survey import LOOKS, bounded, surveyed
-from planner.plan.trial import Judge, tried
+from planner.plan.trial import Judge, tried, verdict
 from planner.plan.widen import widened
 
 _SEATS = 4
@@ -100,7 +100,7 @@ def solve(
         solver="exact" if whole else "chains with a Lagrangian bound",
         stopped="proven" if gap == 0 else "time limit" if halted else "effort",
         candidates=tuple(candidates),
-        warnings=best.prediction.warnings,
+        warnings=(*best.prediction.warnings, *verdict(problem, best)),
     )
     if before is not None:
         solution = kept(problem, before, solution, least_gain, most)

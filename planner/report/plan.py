@@ -11,6 +11,7 @@ from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.requirements import scale
 from planner.plan.solution import Solution
+from planner.plan.trial import missed as broken
 from planner.report import placement
 from planner.report.advice import lines_table, pareto_text
 from planner.report.audits import audits_text
@@ -248,12 +249,16 @@ class PlanReport:
         return f"at most {solution.gap:.2%} from the best possible ({bound} is the bound){ended}"
 
     def _must_haves(self) -> Iterator[RenderableType]:
-        metrics, must = self.solution.prediction.metrics, self.problem.requirements.must_have
-        asked = placement.must_have_rows(must, self.solution.prediction)
+        solution, must = self.solution, self.problem.requirements.must_have
+        best = next((one for one in solution.candidates if one.chosen), None)
+        trial = best.trial if best else None
+        asked = placement.must_have_rows(must, solution.prediction, trial)
         if not asked:
             yield "Must-haves: none are asked."
             return
-        missed = must.missed(metrics)
+        missed = must.missed(solution.prediction.metrics)
+        if best is not None:
+            missed += broken(self.problem, best)
         yield "Must-haves" + (", all met" if not missed else "")
         rows = grid("<", ">", "<")
         for name, bound, value in asked:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.core.cluster import Node
+from planner.core.cluster import Cluster, Node
 from planner.core.metrics import Metrics
 from planner.core.plan import Plan
 from planner.core.problem import Problem
@@ -54,6 +54,33 @@ def test_what_breaks_a_must_have_in_the_trial_comes_last() -> None:
         return Metrics(output_throughput=2.0 if late else 1.0, p95_ttft_ms=2e4 if late else 1.0)
 
     assert solve(world(p95_ttft=10.0), judge=judge).plan != first
+
+
+def test_worse_candidates_are_tried_until_one_keeps_the_must_haves() -> None:
+    """The second best plan is half as good, so it would not be tried for its value alone."""
+    kinds = [device("fast"), device("slow", memory_bandwidth=20e9)]
+    nodes = [Node(id="a", device="fast"), Node(id="b", device="slow", price=1.0)]
+    made = world(p95_ttft=10.0)
+    cluster = Cluster(
+        devices=tuple(kinds), nodes=tuple(nodes), links=made.cluster.links, coordinator="a"
+    )
+    made = Problem.model_validate(
+        {name: getattr(made, name) for name in Problem.model_fields} | {"cluster": cluster}
+    )
+    plain = solve(made)
+    good = [one for one in plain.candidates if one.value > 0.75 * plain.value]
+    assert 0 < len(good) < len(plain.candidates)
+    late = [one.plan for one in good]
+
+    def judge(_: Problem, plan: Plan) -> Metrics:
+        return Metrics(output_throughput=1.0, p95_ttft_ms=2e4 if plan in late else 1.0)
+
+    judged = solve(made, judge=judge)
+    assert judged.plan not in late
+    assert not [said for said in judged.warnings if "must-have" in said]
+    stuck = solve(made, judge=lambda _, plan: Metrics(completed=0, failed=3))
+    assert stuck.candidates[0].trial is not None
+    assert "p95_ttft_ms unknown where 10,000 is asked" in stuck.warnings[-1]
 
 
 def test_a_simulation_is_a_judge() -> None:
