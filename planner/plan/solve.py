@@ -35,6 +35,7 @@ from planner.plan.infeasible import (
 )
 from planner.plan.large import Large
 from planner.plan.mend import cheapest_mend
+from planner.plan.overload import overload
 from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
 from planner.plan.replan import ANY, Most, kept
@@ -255,7 +256,8 @@ def _nearest(problem: Problem, limit: int) -> Solution:
     free = relaxed_problem(problem)
     found, _, _ = _candidates(free, limit)
     if not found:
-        raise no_room(by_drafts(problem)[0])
+        flooded = overload(problem, free, lambda one: _candidates(one, limit, 0)[0])
+        raise flooded or no_room(by_drafts(problem)[0])
     misses = problem.requirements.must_have.missed(found[0].prediction.metrics)
     if misses:
         better, _, _ = _candidates(with_objective(free, misses[0].metric), limit)

@@ -33,6 +33,10 @@ KINDS = {
         + "must_have: {trust: rented}\n",
         "trust",
     ),
+    "load": (
+        SCENARIO.replace("{kind: closed, concurrency: 2}", "{kind: poisson, rate: 1e5 req/s}"),
+        "load",
+    ),
     "availability": (FLAKY + "must_have: {availability: 0.999999}\n", "availability"),
 }
 
@@ -41,6 +45,8 @@ def with_change(text: str, change: dict[str, object]) -> list[str]:
     """The arguments, or the text of more nodes, that apply a proposed change."""
     assert change["must_have"] != "nodes"
     value = json.dumps(change["to"])
+    if change["must_have"] == "workload.arrivals.rate":
+        return ["--set", f"workload.arrivals.rate={value} req/s"]
     unit = {"p95_ttft": " s", "usd_per_hour": " USD/h"}.get(str(change["must_have"]), "")
     return ["--set", f"must_have.{change['must_have']}={value}{unit}"]
 
