@@ -29,6 +29,8 @@ from planner.plan.reuse import reuse
 from planner.plan.room import capacity_bytes, stage_needs
 from planner.plan.times import decode_batch, over_steps
 
+_NEARLY_FULL = 0.9
+"""Share of what a pipeline can serve above which its waits are hardly predicted."""
 _TURNS, _SETTLED_TOKENS = 30, 1e-3
 """Looks until what a prefix cache has and the rate of requests agree, to so many tokens."""
 
@@ -250,6 +252,12 @@ def _warnings(problem: Problem, plan: Plan, served: list[Served]) -> list[str]:
             said.append(
                 f"pipeline {index} is overloaded: it can serve "
                 f"{one.felt.requests_per_s:.3g} requests/s"
+            )
+        elif one.load.users is None and one.felt.used > _NEARLY_FULL:
+            said.append(
+                f"pipeline {index} serves {one.felt.used:.0%} of what it can: formulas tell waits "
+                "there badly; simulate before you rely on them, or have a simulation judge "
+                "(--judge simulation)"
             )
     if plan_quality(problem, plan) is None:
         said.append("the effect of the quantization on this model family was never published")
