@@ -141,8 +141,11 @@ def test_who_takes_over_signs_from_there_on(
     losses, log = (Loss("w0", 0.4), Loss("w1", 0.6)), tmp_path / "log"
     found, checked, outputs = verified(folder, thresholds, log, spares(), *losses, wire=wire)
     assert checked.findings == []
-    assert found.tally.accused == []
-    assert found.tally.accepted + found.tally.unanswered == found.tally.sampled > 0
+    tally = found.tally
+    assert (tally.rejected, tally.accused) == (0, [])
+    # One of hundreds of honest sessions is undecided, and here no second verifier is left.
+    assert tally.accepted + tally.unanswered + tally.undecided == tally.sampled > 0
+    assert tally.undecided <= 1
     assert checked.audits_unanswered == found.tally.unanswered
     assert all(len(tokens) == OUTPUT for tokens in outputs.values())
 
