@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 from planner.core.cost import Batch
 from planner.core.metrics import percentile
 from planner.core.workload import Fixed, Lengths, Workload
+from planner.plan.cohorts import Group
 from planner.plan.within import sampled_within, waiting_within
 
 _ANSWERS = 64
@@ -67,6 +68,12 @@ class Load:
             return False
         alone = min(self.users, float(self.seats)) <= 1
         return isinstance(self.workload.output, Fixed) and (alone or not self.luck)
+
+    @property
+    def first_share(self) -> float:
+        """Share of the requests that come at once at the start: the first one of each user."""
+        users = float(self.workload.concurrency or 0) - self.workload.warmup_requests
+        return min(1.0, max(0.0, users) / self.workload.requests)
 
     @cached_property
     def prompt_tokens(self) -> float:
@@ -191,8 +198,10 @@ def _staggered(load: Load, steps: Steps, users: float, wanted: Statistics) -> Fe
     rounds_s = _rounds_s(load, steps, 0)
     each_s = steps.prefill_s / load.busy_groups + rounds_s / active
     rate = 1 / each_s
-    halt_s = rounds_s / max(1.0, load.steps) / 2 if active > 1 else 0.0
     waited_s = max(0.0, users - active) * each_s
+    before_s = load.request_s, steps.prefill_s, steps.prefill_gap_s
+    group = Group(active, load.busy_groups, max(1.0, load.steps), *before_s)
+    halt_s = group.halt_s(rounds_s / group.steps, load.first_share)
     ttft_s = load.request_s + waited_s + halt_s + steps.prefill_s
     whole_s = max(users * each_s, ttft_s + rounds_s)
     tpot_s = (whole_s - ttft_s) / load.later_tokens if load.steps else None
