@@ -81,6 +81,12 @@ def plan(
             help="End the search then, with the best plan so far and what it may be off.",
         ),
     ] = None,
+    equal_weights: Annotated[
+        bool,
+        typer.Option(
+            "--equal-weights", help="Have all pipelines share alike, for routers that cannot weigh."
+        ),
+    ] = False,
     html: HtmlOption = None,
     judge: Annotated[
         Literal["formulas", "simulation"],
@@ -105,6 +111,7 @@ def plan(
     A search counts its work and no clock, so that the same inputs give the same plan; only
     `--time-limit` ends it earlier, and the manifest says so.
 
+    Pipelines get the routing weights that suit the objective, which bound and gap are not about.
     With `--judge simulation` the best candidates are simulated: percentiles and queues decide.
 
     Example: `planner plan scenario.yaml --out manifest.yaml`
@@ -130,6 +137,7 @@ def plan(
                 most=most,
                 judge=_simulation(seed) if judge == "simulation" else None,
                 halt=_halt(time_limit),
+                equal_weights=equal_weights,
             )
         else:
             solution = solve_simply(loaded.problem, algorithm)
@@ -143,13 +151,17 @@ def plan(
         write_page(html, facts)
     if out is not None:
         write_manifest(out, _manifest(settled, solution, report.warnings, seed, out))
+    _tell(report, format)
+    console.note(f"planned in {seconds:.2f} s")
+    missing = f"no manifest written; planner plan {scenario} --out manifest.yaml writes one"
+    console.note(missing if out is None else f"manifest written to {out}")
+
+
+def _tell(report: PlanReport, format: Format) -> None:
     if format is Format.json:
         console.emit_json(report.document())
     else:
         console.emit(*report.text())
-    console.note(f"planned in {seconds:.2f} s")
-    missing = f"no manifest written; planner plan {scenario} --out manifest.yaml writes one"
-    console.note(missing if out is None else f"manifest written to {out}")
 
 
 @contextmanager
@@ -295,7 +307,7 @@ def _manifest(
         problem_digest=problem.digest,
         seed=seed,
         objective=ObjectiveValue.model_validate(objective_document(problem, solution.value)),
-        bound=Bound(value=solution.bound, gap=solution.gap),
+        bound=Bound(value=solution.bound, gap=solution.gap, weights=solution.bound_weights),
         solver=solution.solver,
         stopped=solution.stopped,
         warnings=warnings,

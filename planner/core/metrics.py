@@ -43,6 +43,11 @@ class Metrics(Spec):
     median_e2el_ms: float | None = None
     p95_e2el_ms: float | None = None
     p99_e2el_ms: float | None = None
+    user_ttft_ms: float | None = None
+    """Mean over the users of a closed loop, however many requests each of them gets to send; None
+    where it is that over requests."""
+    user_tpot_ms: float | None = None
+    user_e2el_ms: float | None = None
     output_throughput: float | None = None
     """Output tokens per second."""
     total_token_throughput: float | None = None

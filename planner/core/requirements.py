@@ -200,7 +200,7 @@ class Requirements(Spec):
         found: dict[Wish, float | None] = {}
         for name, weight in self.terms.items():
             metric, _, direction = OBJECTIVES[name]
-            value = getattr(metrics, metric)
+            value = user_figure(metrics, metric)
             sign = -1 if direction == "max" else 1
             found[name] = None if value is None else sign * weight * value
         return found
@@ -208,7 +208,16 @@ class Requirements(Spec):
     def value(self, metrics: Metrics) -> float | None:
         """The objective in its own unit; None where a figure is unknown."""
         if self.objective != "weighted":
-            known: float | None = getattr(metrics, OBJECTIVES[self.objective][0])
-            return known
+            return user_figure(metrics, OBJECTIVES[self.objective][0])
         points = [one for one in self.points(metrics).values() if one is not None]
         return math.fsum(points) if len(points) == len(self.terms) else None
+
+
+def user_figure(metrics: Metrics, name: str) -> float | None:
+    """A figure as objectives count it: means of a closed loop over its users, where those differ.
+
+    A mean over requests falls as a slow replica gets slower, for its users then send fewer.
+    """
+    mean: float | None = getattr(metrics, name.replace("mean_", "user_"), None)
+    value: float | None = getattr(metrics, name)
+    return value if mean is None else mean

@@ -49,6 +49,8 @@ class Bound(Spec):
     value: float | None = None
     gap: float | None = None
     """As a fraction; 0 is proven optimal, None where nothing is proven."""
+    weights: Literal["any", "equal"] = "any"
+    """Whether they are about plans of any routing weights, or of equal ones."""
 
 
 class Manifest(Spec):

@@ -213,21 +213,21 @@ def _metrics(
     out: Sequence[Outage],
     lines: tuple[CostLine, ...],
 ) -> Metrics:
+    """Means over all requests: in a closed loop a faster replica serves its users more of them."""
     values: dict[str, float | None] = {}
     shares = pipeline_shares(plan)
+    rates = [one.felt.requests_per_s for one in served]
+    rate, closed = sum(rates), problem.workload.concurrency is not None
     for name in ("ttft", "tpot", "e2el"):
         by_pipeline = [getattr(one.felt, f"{name}_s") for one in served]
         for statistic in ("mean", "median", "p95", "p99"):
             if all(statistic in sample for sample in by_pipeline):
-                mixed = [
-                    share * one[statistic] for share, one in zip(shares, by_pipeline, strict=True)
-                ]
-                value = sum(mixed)
-                if statistic != "mean":
-                    value = max(sample[statistic] for sample in by_pipeline)
+                each = [sample[statistic] for sample in by_pipeline]
+                value = _weighed(rates, each) / rate if statistic == "mean" else max(each)
                 values[f"{statistic}_{name}_ms"] = 1e3 * value
+                if statistic == "mean" and closed and len(each) > 1:
+                    values[f"user_{name}_ms"] = 1e3 * _weighed(shares, each)
     values["mean_itl_ms"] = values.get("mean_tpot_ms")
-    rate = sum(one.felt.requests_per_s for one in served)
     output = rate * problem.workload.output.mean_tokens
     values |= {
         "request_throughput": rate,
@@ -243,6 +243,10 @@ def _metrics(
         ),
     }
     return Metrics.model_validate(values)
+
+
+def _weighed(weights: list[float], values: list[float]) -> float:
+    return sum(weight * value for weight, value in zip(weights, values, strict=True))
 
 
 def _warnings(problem: Problem, plan: Plan, served: list[Served]) -> list[str]:

@@ -146,6 +146,12 @@ def _term(problem: Problem, term: Wish, result: Felt, share: float, usd_per_hour
     return usd_per_million(usd_per_hour, output * problem.deployment.in_use)
 
 
+def keeps(problem: Problem, result: Felt) -> bool:
+    """Whether a pipeline can serve its load and meets every latency bound."""
+    bounds_s = _bounds_s(problem.requirements.must_have)
+    return not result.overloaded and _within(bounds_s, result)
+
+
 def _within(bounds_s: Sequence[tuple[str, str, float]], result: Felt) -> bool:
     """Whether the pipeline meets every latency bound."""
     for name, statistic, bound_s in bounds_s:

@@ -18,6 +18,8 @@ class Candidate(Spec):
     prediction: Prediction
     value: float
     """Objective, in its own unit."""
+    equal_value: float | None = None
+    """The same if its pipelines had equal weights; None where they have."""
     chosen: bool = False
     trade: str = ""
     trial: Metrics | None = None
@@ -122,7 +124,7 @@ Stopped = Literal["proven", "effort", "time limit"]
 
 
 class Solution(Spec):
-    """What ``solve`` answers; ``gap`` 0 means proven optimal."""
+    """What ``solve`` answers; ``gap`` 0 means that no plan of the weights it is about is better."""
 
     plan: Plan
     prediction: Prediction
@@ -132,6 +134,10 @@ class Solution(Spec):
     solver: str
     stopped: Stopped | None = None
     """Why the search ended; None where there was none."""
+    bound_weights: Literal["any", "equal"] = "any"
+    """Whether bound and gap are about plans of any routing weights, or of equal ones."""
+    equal_value: float | None = None
+    """Objective if the pipelines had equal weights; None where they have."""
     candidates: tuple[Candidate, ...] = ()
     limits: tuple[Limit, ...] = ()
     hidden_costs: dict[str, float] = {}  # noqa: RUF012 (pydantic copies defaults)

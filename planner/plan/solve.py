@@ -39,6 +39,7 @@ from planner.plan.overload import overload
 from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
 from planner.plan.replan import ANY, Most, kept
+from planner.plan.shares import rescued, routed, weights_bounded
 from planner.plan.solution import Candidate, Solution
 from planner.plan.standby import protected, steadier, unprotected, weighed
 from planner.plan.structure import Structure
@@ -59,6 +60,7 @@ def solve(
     most: Most = ANY,
     judge: Judge | None = None,
     halt: Halt | None = None,
+    equal_weights: bool = False,
 ) -> Solution:
     """The best plan, with a bound that no plan passes.
 
@@ -67,8 +69,8 @@ def solve(
     on a large cluster is a short one, and what runs stays or is mended unless a plan is better by
     ``least_gain``, a share of the objective; nothing moves more than ``most`` allows. A ``judge``,
     such as a simulation, has the last word on which of the best candidates is chosen. A search ends
-    early where ``halt`` says so, a time limit for example, with what was found by then. Raises
-    NoPlanError.
+    early where ``halt`` says so, a time limit for example, with what was found by then. Pipelines
+    get weights unless these are to be ``equal_weights``, as in bounds. Raises NoPlanError.
     """
     looks, halted = LOOKS if before is None else 0, False
 
@@ -83,6 +85,11 @@ def solve(
             candidates, bound, whole = _candidates(problem, expansions, looks)
     except NoPlanError as error:
         raise widened(problem, error, lambda one: _candidates(one, expansions, 0)[0]) from None
+    if not equal_weights:
+        candidates = routed(problem, candidates)
+        if not candidates:
+            found, bound, whole = _candidates(relaxed_problem(problem), expansions, looks, over)
+            candidates = rescued(problem, found)
     if not candidates:
         mend = cheapest_mend(problem, lambda one: _candidates(one, expansions, 0)[0])
         raise missed_bounds(problem, _nearest(problem, expansions), mend)
@@ -100,13 +107,14 @@ def solve(
         gap=gap,
         solver="exact" if whole else "chains with a Lagrangian bound",
         stopped="proven" if gap == 0 else "time limit" if halted else "effort",
+        bound_weights=weights_bounded(problem),
+        equal_value=best.equal_value,
         candidates=tuple(candidates),
         warnings=(*best.prediction.warnings, *verdict(problem, best)),
     )
     if before is not None:
         solution = kept(problem, before, solution, least_gain, most)
-    left = _without(problem, solution, expansions, over)
-    return explained(problem, solution, left, over)
+    return explained(problem, solution, _without(problem, solution, expansions, over), over)
 
 
 def searched(problem: Problem, *, expansions: int = 200_000) -> tuple[Candidate, ...]:
@@ -139,6 +147,7 @@ def solve_simply(problem: Problem, name: Baseline) -> Solution:
         bound=as_cost(problem, bound),
         gap=(cost - bound) / abs(cost) if cost else 0.0,
         solver=f"baseline {name}",
+        bound_weights=weights_bounded(problem),
         candidates=tuple(found),
         warnings=best.prediction.warnings,
     )

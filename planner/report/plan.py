@@ -19,7 +19,14 @@ from planner.report.candidates import candidate_document, candidates_text
 from planner.report.diff import changes_table
 from planner.report.finetune import finetune_text
 from planner.report.prefix import prefix_text
-from planner.report.running import drafts_table, moves_text, pipeline_title, running_text
+from planner.report.running import (
+    drafts_table,
+    moves_text,
+    pipeline_title,
+    points_text,
+    routing_text,
+    running_text,
+)
 from planner.report.standbys import standbys_document, standbys_text
 from planner.report.tables import cost_rows, figure, grid, label, plain_metrics, trust
 
@@ -74,13 +81,21 @@ class PlanReport:
             "problem_digest": self.problem.digest,
             "objective": objective_document(self.problem, solution.value)
             | {"points": self.problem.requirements.points(solution.prediction.metrics)},
-            "bound": {"value": solution.bound, "gap": solution.gap},
+            "bound": {
+                "value": solution.bound,
+                "gap": solution.gap,
+                "weights": solution.bound_weights,
+            },
             "solver": {
                 "name": solution.solver,
                 "seconds": self.seconds,
                 "stopped": solution.stopped,
             },
             "plan": plan_document(solution.plan),
+            "routing": {
+                "weights": [one.weight for one in solution.plan.pipelines],
+                "equal_value": solution.equal_value,
+            },
             "takeovers": standbys_document(self.problem, solution.plan, solution.prediction),
             "prediction": prediction_document(solution.prediction),
             "candidates": [candidate_document(one) for one in solution.candidates],
@@ -128,7 +143,10 @@ class PlanReport:
         for index, pipeline in enumerate(solution.plan.pipelines):
             yield ""
             yield from placement.pipeline_text(
-                self.problem, solution.prediction, index, pipeline_title(solution.plan, index)
+                self.problem,
+                solution.prediction,
+                index,
+                pipeline_title(self.problem, solution.plan, index),
             )
             yield from running_text(pipeline)
         if self.drift is not None:
@@ -224,29 +242,23 @@ class PlanReport:
         if solution.plan.coordinator is not None:
             yield f"The coordinator sits at {solution.plan.coordinator}."
         yield f"Predicted {label(metric)}: {figure(metric, solution.value)}, {self._proof(metric)}."
-        if problem.requirements.objective == "weighted":
-            yield f"Of that, {self._points()}."
+        yield from points_text(problem, solution)
+        yield from routing_text(problem, solution)
         said = solution.prediction
         yield f"{trust(said.tier, said.error_band, said.new, said.error_bands)}."
 
-    def _points(self) -> str:
-        """The terms of a weighted sum, each with its weight and what it adds."""
-        wanted, metrics = self.problem.requirements, self.solution.prediction.metrics
-        told = []
-        for name, points in wanted.points(metrics).items():
-            metric = scale(name)[0]
-            value = figure(metric, getattr(metrics, metric))
-            of = "" if metric.startswith("usd_") else f" of {label(metric)}"
-            told.append(f"{figure('weighted', points)} for {value}{of}")
-        return ", ".join(told)
-
     def _proof(self, metric: str) -> str:
         solution = self.solution
+        equal = solution.bound_weights == "equal" and len(solution.plan.pipelines) > 1
+        among = " with equal weights" if equal else ""
+        if solution.gap == 0 and solution.equal_value is not None:
+            return "proven better than any plan with equal weights"
         if solution.gap == 0:
-            return "proven optimal for this model of the problem"
+            return f"proven optimal for this model of the problem{among}"
         bound = figure(metric, solution.bound)
         ended = "; the time limit ended the search" if solution.stopped == "time limit" else ""
-        return f"at most {solution.gap:.2%} from the best possible ({bound} is the bound){ended}"
+        best = f"the best possible{among}"
+        return f"at most {solution.gap:.2%} from {best} ({bound} is the bound){ended}"
 
     def _must_haves(self) -> Iterator[RenderableType]:
         solution, must = self.solution, self.problem.requirements.must_have

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from planner.core.plan import Pipeline, Plan
 from planner.core.problem import Problem
-from planner.core.requirements import scale
+from planner.core.requirements import scale, user_figure
 from planner.core.units import show
 from planner.plan.solution import Moves, Solution
 from planner.report.tables import duration, figure, grid, label, table
@@ -17,13 +17,54 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def pipeline_title(plan: Plan, index: int) -> str:
+_APART = 0.005
+"""Share by which means over users and over requests differ before both are told."""
+
+
+def pipeline_title(problem: Problem, plan: Plan, index: int) -> str:
     """What stands over a pipeline."""
     if len(plan.pipelines) == 1:
         return "Stages"
     whole = sum(pipeline.weight for pipeline in plan.pipelines)
     share = plan.pipelines[index].weight / whole
-    return f"Pipeline {index}, {share:.0%} of the requests"
+    return f"Pipeline {index}, {share:.0%} of the {_load(problem)}"
+
+
+def routing_text(problem: Problem, solution: Solution) -> Iterator[str]:
+    """How the router splits the load where pipelines differ, and what a mean is one of."""
+    if solution.equal_value is not None:
+        metric = scale(problem.requirements.objective)[0]
+        weights = " : ".join(f"{one.weight:g}" for one in solution.plan.pipelines)
+        equal = figure(metric, solution.equal_value)
+        yield f"The router splits {_load(problem)} {weights}; equally split it would be {equal}."
+    metrics = solution.prediction.metrics
+    for name in ("ttft", "tpot", "e2el"):
+        mean, user = getattr(metrics, f"mean_{name}_ms"), getattr(metrics, f"user_{name}_ms")
+        told = name in problem.requirements.terms
+        if told and user is not None and mean is not None and abs(mean / user - 1) > _APART:
+            yield (
+                f"{label(f'mean_{name}_ms')} is {figure(f'mean_{name}_ms', user)} for a user in "
+                f"the mean, which counts here, and {figure(f'mean_{name}_ms', mean)} over all "
+                "requests: faster pipelines answer more."
+            )
+
+
+def points_text(problem: Problem, solution: Solution) -> Iterator[str]:
+    """The terms of a weighted sum, each with its weight and what it adds."""
+    wanted, metrics = problem.requirements, solution.prediction.metrics
+    if wanted.objective != "weighted":
+        return
+    told = []
+    for name, points in wanted.points(metrics).items():
+        metric = scale(name)[0]
+        value = figure(metric, user_figure(metrics, metric))
+        of = "" if metric.startswith("usd_") else f" of {label(metric)}"
+        told.append(f"{figure('weighted', points)} for {value}{of}")
+    yield f"Of that, {', '.join(told)}."
+
+
+def _load(problem: Problem) -> str:
+    return "requests" if problem.workload.concurrency is None else "users"
 
 
 _SPLITS = {

@@ -18,6 +18,7 @@ KEYS = [
     "bound",
     "solver",
     "plan",
+    "routing",
     "takeovers",
     "prediction",
     "candidates",
@@ -67,7 +68,9 @@ def test_json_has_the_keys_of_the_contract(scene: Scene) -> None:
     assert document["objective"]["name"] == "tpot"
     assert document["objective"]["direction"] == "min"
     assert document["objective"]["value"] == document["prediction"]["mean_tpot_ms"]
-    assert document["bound"] == {"value": document["objective"]["value"], "gap": 0.0}
+    value = document["objective"]["value"]
+    assert document["bound"] == {"value": value, "gap": 0.0, "weights": "equal"}
+    assert document["routing"] == {"weights": [1.0], "equal_value": None}
     (pipeline,) = document["plan"]["pipelines"]
     (stage,) = pipeline["stages"]
     assert stage == {"node": "a", "start": 0, "stop": 4, "quant": "bf16"}

@@ -67,7 +67,7 @@ def test_percentiles_of_unlike_replicas_may_leave_a_gap_that_holds(
     optimum = brute_force(asked)
     slack = 1e-9 * abs(optimum) if math.isfinite(optimum) else 0.0
     try:
-        solution = solve(asked)
+        solution = solve(asked, equal_weights=True)
     except NoPlanError:
         assert optimum == math.inf
         return
@@ -84,7 +84,7 @@ def test_bounds_of_large_clusters_are_about_the_sum(
 ) -> None:
     asked = weighing(world, wishes)
     try:
-        optimum = solve(asked).value
+        optimum = solve(asked, equal_weights=True).value
     except NoPlanError:
         return
     slack = 1e-9 * abs(optimum)
