@@ -20,6 +20,9 @@ KNOTS = (2.0, 4.0, 8.0, 16.0, 32.0, 128.0, 512.0)
 the weights takes: half of what two tokens compute hides behind it."""
 
 _FEW_PARAMS = 1e6
+_TOLERANCE = 1e-4
+"""Where the fit ends: steps repeat within a few per cent, and the rest of the way takes nine times
+as long."""
 
 _SHARED = tuple(name for name in SCALARS if name not in ("sync_s", "sequence_overhead_s"))
 
@@ -116,7 +119,7 @@ def host_calibration(device: Device, steps: Sequence[MeasuredStep]) -> Calibrati
         shared = Free(scalars=_SHARED) if index == 0 else Free(overhead=(quant,))
         free = Free(shared.scalars, bandwidth=(quant,), compute=(quant,), overhead=shared.overhead)
         mine = [step for step in steps if step.quant.id == quant]
-        calibration = fit(mine, calibration, free).calibration
+        calibration = fit(mine, calibration, free, _TOLERANCE).calibration
     return _rounded(calibration)
 
 

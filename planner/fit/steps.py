@@ -27,14 +27,17 @@ class Fitted:
     """How many constants were fitted."""
 
 
-def fit(steps: Sequence[MeasuredStep], start: Calibration, free: Free) -> Fitted:
+def fit(
+    steps: Sequence[MeasuredStep], start: Calibration, free: Free, tolerance: float = 1e-8
+) -> Fitted:
     """The calibration under which the steps are predicted best.
 
     Least squares of log(predicted / measured) with the soft-L1 loss (Huber, 1964; as in
     ``scipy.optimize.least_squares``), which a few bad measurements do not bend. A roofline has
     no slope in the term that hides behind the other one, so the search also starts from what
-    the steps themselves suggest, with either term above the other. Raises ValueError with fewer
-    steps than constants.
+    the steps themselves suggest, with either term above the other. It ends where a step changes
+    neither the sum of squares nor the constants by more than ``tolerance``, as fractions. Raises
+    ValueError with fewer steps than constants.
     """
     from scipy.optimize import least_squares
 
@@ -59,6 +62,8 @@ def fit(steps: Sequence[MeasuredStep], start: Calibration, free: Free) -> Fitted
             bounds=ranges(start, free),
             loss="soft_l1",
             f_scale=0.05,
+            ftol=tolerance,
+            xtol=tolerance,
         )
         for begin in begins
     ]
