@@ -211,6 +211,21 @@ def test_pipelines_wait_for_each_other_s_drafts(
         assert getattr(predicted.metrics, name) == pytest.approx(simulated, rel=0.05)
 
 
+@pytest.mark.parametrize(("replicas", "draft_s"), [(2, 4e-3), (2, 20e-3), (3, 20e-3)])
+def test_crowds_of_several_pipelines_wait_for_each_other_s_drafts(
+    replicas: int, draft_s: float
+) -> None:
+    """Four users to each: prompts wait for drafts of all, for steps and for prompts before them."""
+    users = 4 * replicas
+    world, plan = side_by_side(replicas, Closed(kind="closed", concurrency=users), draft_s)
+    workload = world.workload.model_copy(update={"requests": 20 * users})
+    world = Problem.model_validate(dict(world) | {"workload": workload})
+    result, predicted = simulate(world, plan), predict(world, plan)
+    for name in ("mean_ttft_ms", "mean_tpot_ms", "mean_e2el_ms", "output_throughput"):
+        simulated = getattr(result.metrics, name)
+        assert getattr(predicted.metrics, name) == pytest.approx(simulated, rel=0.05)
+
+
 def test_drafts_cost_the_energy_of_their_device_and_limit_what_they_limit() -> None:
     """A device that drafts nearly all the time takes nearly all of its power, idle time less."""
     world, plan = side_by_side(3, Closed(kind="closed", concurrency=3), 20e-3)
@@ -245,7 +260,7 @@ def test_pipelines_with_requests_of_their_own_meet_at_the_draft(used: float) -> 
         dict(world) | {"workload": world.workload.model_copy(update={"requests": 400})}
     )
     result, predicted = simulate(world, plan), predict(world, plan)
-    for name in ("mean_tpot_ms", "mean_e2el_ms"):
+    for name in ("mean_ttft_ms", "mean_tpot_ms", "mean_e2el_ms"):
         simulated = getattr(result.metrics, name)
         assert getattr(predicted.metrics, name) == pytest.approx(simulated, rel=0.2)
 
