@@ -63,9 +63,9 @@ class ContinuousSchedule(Generic[C]):
         """Tokens of that prompt that were sent, and pieces of it that are under way."""
         self._under_way = [0] * groups
         self._steps = [0] * groups
-        self._phase = [[0] * 2 * pool.block_tokens for _ in range(groups)]
+        self._phase = [[0] * pool.block_tokens for _ in range(groups)]
         """By group: decoding sequences by (steps - cached tokens) modulo the size of a block: those
-        that need one in every step of that remainder. Twice, so that no row of steps wraps."""
+        that need one in every step of that remainder."""
 
     @property
     def seated(self) -> list[C]:
@@ -101,10 +101,10 @@ class ContinuousSchedule(Generic[C]):
 
     def admits(self, group: int = 0) -> bool:
         """Whether somebody waits for whom a step of a group now would have room."""
-        waiting = self._waiting
-        if not waiting or self._partial is not None:
+        if self._partial is not None or not self._waiting:
             return False
-        return self._fits(waiting[0], self._left(group)) is not None
+        left = self._budget - len(self._running[group])
+        return self._fits(self._waiting[0], left, self._waiting[0].known_tokens) is not None
 
     def add(self, sequence: C) -> None:
         """Puts a sequence at the end of the line."""
@@ -131,7 +131,7 @@ class ContinuousSchedule(Generic[C]):
         self._running = [[] for _ in range(groups)]
         self._partial, self._sent, self._flying = None, 0, 0
         self._under_way = [0] * groups
-        self._phase = [[0] * 2 * block for _ in range(groups)]
+        self._phase = [[0] * block for _ in range(groups)]
         return everyone
 
     def back(self, job: Job[C]) -> None:
@@ -140,7 +140,7 @@ class ContinuousSchedule(Generic[C]):
         self._under_way[group] -= 1
         for piece in job.pieces:
             if piece.completes:
-                self._count(piece.sequence, piece.sequence.known_tokens, 1)
+                self._count(group, piece.cached_tokens + piece.tokens, 1)
             elif piece.sequence is self._partial:
                 self._flying -= 1
 
@@ -176,17 +176,18 @@ class ContinuousSchedule(Generic[C]):
 
     def repeat(self, group: int, steps: int) -> None:
         """Notes that so many decode steps of a group have passed."""
-        before, pool = self._steps[group], self.pool
-        block = pool.block_tokens
+        before, phase = self._steps[group], self._phase[group]
         self._steps[group] = before + steps
+        block = len(phase)
+        whole, rest = divmod(steps, block)
         start = before % block
-        blocks = 0
-        if steps >= block:
-            blocks = steps // block * len(self._running[group])
-            steps %= block
-        blocks += sum(self._phase[group][start : start + steps])
+        blocks = sum(phase[start : start + rest])
+        if start + rest > block:
+            blocks += sum(phase[: start + rest - block])
+        if whole:
+            blocks += whole * len(self._running[group])
         if blocks:
-            pool.take(blocks)
+            self.pool.take(blocks)
 
     def decode(self, group: int) -> Job[C]:
         """Begins a decode step of a group, for which there is room."""
@@ -198,12 +199,9 @@ class ContinuousSchedule(Generic[C]):
         """Decoding sequences that need a block in the step after ``step`` more."""
         return self._phase[group][(self._steps[group] + step) % self.pool.block_tokens]
 
-    def _count(self, sequence: C, cached_tokens: int, by: int) -> None:
-        group, block = sequence.group, self.pool.block_tokens
-        remainder = (self._steps[group] - cached_tokens) % block
+    def _count(self, group: int, cached_tokens: int, by: int) -> None:
         phase = self._phase[group]
-        phase[remainder] += by
-        phase[remainder + block] += by
+        phase[(self._steps[group] - cached_tokens) % len(phase)] += by
 
     def _forget(self, sequence: C) -> None:
         """Gives back what a sequence that does not run any more had."""
@@ -211,7 +209,7 @@ class ContinuousSchedule(Generic[C]):
         if self._partial is sequence:
             self._partial = None
         else:
-            self._count(sequence, computed, -1)
+            self._count(sequence.group, computed, -1)
         self.pool.give_back(sequence.owner, computed)
 
     def _preempt(self, group: int) -> None:
@@ -224,10 +222,6 @@ class ContinuousSchedule(Generic[C]):
         self._forget(victim)
         self._waiting.appendleft(victim)
         self.preempted.append(victim)
-
-    def _left(self, group: int) -> int:
-        """Tokens of a step's budget that decoding leaves."""
-        return self._budget - len(self._running[group])
 
     def _step(self, group: int) -> Job[C] | None:
         running, pool = self._running[group], self.pool
@@ -280,13 +274,14 @@ class ContinuousSchedule(Generic[C]):
         block = pool.block_tokens
         while waiting:
             sequence = waiting[0]
-            hit = self._fits(sequence, budget)
+            known = sequence.known_tokens
+            hit = self._fits(sequence, budget, known)
             if hit is None:
                 break
             waiting.popleft()
             if hit:
                 pool.claim(sequence.owner, hit)
-            known, cached = sequence.known_tokens, hit * block
+            cached = hit * block
             self.asked_tokens += known
             self.reused_tokens += cached
             tokens = known - cached
@@ -301,7 +296,7 @@ class ContinuousSchedule(Generic[C]):
             pieces.append(Piece(sequence, cached, tokens, done))
             budget -= tokens
 
-    def _fits(self, sequence: C, budget: int) -> int | None:
+    def _fits(self, sequence: C, budget: int, known: int) -> int | None:
         """Blocks of its prefix that are still there, if the first in line can run; or None.
 
         It has to fit as a whole, even if it is computed in pieces (``scheduler_reserve_full_isl``).
@@ -309,7 +304,7 @@ class ContinuousSchedule(Generic[C]):
         occupied = len(self._running[0]) if self._single else self.occupied
         if budget <= 0 or occupied >= self._seats:
             return None
-        pool, known, shared = self.pool, sequence.known_tokens, sequence.shared_tokens
+        pool, shared = self.pool, sequence.shared_tokens
         if -(-known // pool.block_tokens) > pool.free:
             return None
         return pool.prefix_blocks(sequence.owner, min(known - 1, shared)) if shared else 0

@@ -22,11 +22,11 @@ class KvPool:
     free: int = field(init=False)
     least: int = field(init=False)
     """Fewest free blocks there ever were."""
-    unused: int = field(init=False)
-    """Free blocks that hold nothing anybody could ask for; below zero, that many of ``left`` were
-    taken meanwhile."""
     left: OrderedDict[Hashable, int] = field(default_factory=OrderedDict)
-    """Free blocks that hold a prefix, by owner, the longest unused first."""
+    """Free blocks that hold a prefix, by owner, the longest unused first; perhaps with some that
+    were taken since they were last asked for."""
+    kept: int = 0
+    """Their sum: with more of them than free blocks, the difference was taken."""
 
     def __post_init__(self) -> None:
         self.least = self.blocks
@@ -35,52 +35,49 @@ class KvPool:
     def clear(self) -> None:
         """Frees everything and forgets what it held."""
         self.left.clear()
-        self.free = self.unused = self.blocks
+        self.free, self.kept = self.blocks, 0
 
     def holding(self, tokens: int) -> int:
         """Blocks that hold so many tokens."""
         return -(-tokens // self.block_tokens)
 
     def take(self, blocks: int) -> None:
-        """Takes free blocks; there must be as many."""
+        """Takes free blocks, first those that hold nothing; there must be as many."""
         free = self.free = self.free - blocks
         if free < self.least:
             self.least = free
-        self.unused -= blocks
 
     def _reclaim(self) -> None:
-        """Forgets prefixes of which blocks were taken since they were last asked for."""
-        left, unused = self.left, self.unused
-        while unused < 0:
+        """Forgets prefixes of which blocks were taken."""
+        left, taken = self.left, self.kept - self.free
+        while taken > 0:
             owner, there = left.popitem(last=False)
-            unused += there
-            if unused > 0:
-                left[owner], unused = unused, 0
+            taken -= there
+            if taken < 0:
+                left[owner] = -taken
                 left.move_to_end(owner, last=False)
-        self.unused = unused
+        self.kept = self.free
 
     def give_back(self, owner: Hashable, tokens: int) -> None:
         """Frees the blocks of a sequence with so many cached tokens."""
-        if self.unused < 0:
+        if self.kept > self.free:
             self._reclaim()
-        blocks = -(-tokens // self.block_tokens)
-        self.free += blocks
-        kept = tokens // self.block_tokens if self.keeps else 0
-        self.unused += blocks - kept
-        if kept:
-            self.unused += self.left.pop(owner, 0)
-            self.left[owner] = kept
+        whole, rest = divmod(tokens, self.block_tokens)
+        self.free += whole + 1 if rest else whole
+        if whole and self.keeps:
+            self.kept += whole - self.left.pop(owner, 0)
+            self.left[owner] = whole
 
     def prefix_blocks(self, owner: Hashable, tokens: int) -> int:
         """Whole blocks of the first ``tokens`` tokens that are still there."""
-        if self.unused < 0:
+        if self.kept > self.free:
             self._reclaim()
         return min(self.left.get(owner, 0), tokens // self.block_tokens)
 
     def claim(self, owner: Hashable, blocks: int) -> None:
         """Takes the first blocks of an owner's prefix with what they hold."""
-        if self.unused < 0:
+        if self.kept > self.free:
             self._reclaim()
-        self.unused += self.left.pop(owner) - blocks
+        self.kept -= self.left.pop(owner)
         self.free -= blocks
         self.least = min(self.least, self.free)
