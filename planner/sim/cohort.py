@@ -76,14 +76,14 @@ class Cohort:
     def advance_row(self, row: Row, rounds: int) -> None:
         """Lets the first steps of a row pass."""
         ends_s = row.ends_s if rounds == row.rounds else row.after(rounds)
-        first_s = row.step_s
+        first_s, growth_s = row.step_s, row.growth_s
         if self.fresh or self.last_s != row.began_s:
             self.advance(row.began_s + first_s)
-            first_s += row.growth_s
+            first_s += growth_s
             rounds -= 1
         if rounds:
             if self.counted:
-                latest_s = first_s + (rounds - 1) * row.growth_s
+                latest_s = first_s + (rounds - 1) * growth_s
                 self.gaps.add(first_s, latest_s, rounds * self.counted, row.jitter_s)
             self.steps += rounds
             self.context += rounds * self.size
@@ -107,7 +107,10 @@ class Cohort:
         self._let_go(sequence)
 
     def _let_go(self, sequence: Served) -> None:
-        self._settle(sequence)
+        tokens = self.steps - sequence.joined
+        if tokens:
+            sequence.cached_tokens += tokens
+            sequence.deliver(tokens, self.last_s)
         sequence.cohort = None
         self.size -= 1
         self.counted -= sequence.counts
@@ -115,21 +118,9 @@ class Cohort:
         longest = self.longest
         while longest:
             _, joins, first = longest[0]
-            if first.cohort is self and first.joins == joins:
+            if first.joins == joins and first.cohort is self:
                 break
             heapq.heappop(longest)
-
-    def settle(self) -> None:
-        """Writes down what every member has had so far."""
-        for _, _, sequence in self.ends:
-            self._settle(sequence)
-
-    def _settle(self, sequence: Served) -> None:
-        tokens = self.steps - sequence.joined
-        if tokens:
-            sequence.cached_tokens += tokens
-            sequence.joined = self.steps
-            sequence.deliver(tokens, self.last_s)
 
     def dissolve(self) -> None:
         """Lets everybody go, after what they have had is written down."""

@@ -131,7 +131,7 @@ class HopLane:
 
     def _deliver(self, sequence: Served, tokens: int) -> None:
         if sequence.token_s is None:
-            sequence.token_s = []
+            sequence.first_s, sequence.token_s = self.now(), []
         sequence.token_s.extend([self.now()] * tokens)
         sequence.deliver(tokens, self.now())
         if sequence.left == 0:

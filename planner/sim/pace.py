@@ -261,11 +261,11 @@ class Pace:
             self.note_steps(load.piece, load.context, 1)
             return
         self.jobs += 1
-        self.silent_jobs += load.silent
         self.new_tokens += load.new_tokens
         self.sampled_tokens += load.sampled_tokens
         taken_s = load.taken_s
         if load.silent:
+            self.silent_jobs += 1
             taken_s = [*taken_s[: self.ends(load)], *[0.0] * (len(taken_s) - self.ends(load))]
         self.once_s = list(map(add, self.once_s, taken_s))
 

@@ -185,9 +185,9 @@ class RoundLane:
     def _take_back(self, job: Job[Served], now_s: float) -> list[Served]:
         """Hands out the tokens of a job; who had the last one."""
         self.schedule.back(job)
-        cohort, pieces = self.cohorts[job.group], job.pieces
+        cohort = self.cohorts[job.group]
         finished: list[Served] = []
-        if not pieces and job.phase == "prefill":
+        if not job.pieces and job.phase == "prefill":
             (sequence,) = job.sequences
             sequence.cached_tokens = sequence.known_tokens
             self._first_token(sequence, now_s, cohort, finished)
@@ -196,10 +196,9 @@ class RoundLane:
             cohort.advance(now_s)
             if cohort.ends[0][0] == cohort.steps:
                 finished = cohort.finished()
-        for piece in pieces:
-            sequence = piece.sequence
-            sequence.cached_tokens += piece.tokens
-            if piece.completes:
+        for sequence, cached, tokens, completes in job.pieces:
+            sequence.cached_tokens = cached + tokens
+            if completes:
                 self._first_token(sequence, now_s, cohort, finished)
         return finished
 
@@ -207,7 +206,9 @@ class RoundLane:
         self, sequence: Served, now_s: float, cohort: Cohort, finished: list[Served]
     ) -> None:
         """The token that a prompt brings, and those with whom the next ones come."""
-        if sequence.counts and sequence.first_s != math.inf:
+        if sequence.first_s == math.inf:
+            sequence.first_s = now_s
+        elif sequence.counts:
             self.gaps.add(now_s - sequence.last_s)
         sequence.deliver(1, now_s)
         if sequence.left:
@@ -215,7 +216,7 @@ class RoundLane:
         else:
             finished.append(sequence)
 
-    def _let_go(self, finished: list[Served]) -> bool:
+    def _let_go(self, finished: Sequence[Served]) -> bool:
         """Has sequences leave that have had their last token; whether there are any."""
         for sequence in finished:
             self.schedule.leave(sequence)
@@ -265,6 +266,6 @@ class RoundLane:
         """Ends the books."""
         self.drop(now_s)
         for cohort in self.cohorts:
-            cohort.settle()
+            cohort.dissolve()
         for pace in self.paces.values():
             pace.book()

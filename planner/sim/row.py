@@ -95,8 +95,10 @@ class Row:
         passed_s = now_s - began_s
         # half n^2 + first n = passed, in the form that does not cancel where half is small
         root = 2 * passed_s / (first_s + math.sqrt(first_s * first_s + 4 * half * passed_s))
-        rounds = max(1, min(math.ceil(root), most))
-        earlier_s, at_s = self.after(rounds - 1), self.after(rounds)
+        rounds = math.ceil(root)
+        rounds = most if rounds > most else max(1, rounds)
+        at_s = self.after(rounds)
+        earlier_s = at_s - step_s - (rounds - 1) * growth_s
         while rounds > 1 and earlier_s >= now_s:
             rounds -= 1
             earlier_s, at_s = self.after(rounds - 1), earlier_s

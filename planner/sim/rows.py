@@ -16,7 +16,7 @@ import numpy as np
 
 from planner.core.cost.batch import leaning_tokens
 from planner.core.schedule import Job
-from planner.sim.pace import Load
+from planner.sim.pace import Load, Piece
 from planner.sim.rounds import RoundLane
 from planner.sim.row import Row
 from planner.sim.served import Served
@@ -56,58 +56,60 @@ class RowLane(RoundLane):
     def advance(self, until_s: float) -> None:
         """Lets happen what happens before then, or until a user's next request is to come."""
         run, row = self.run, self.row
+        lost_s, watch = run.failover.lost_s, run.watch
         while self.next_s < until_s:
             now_s = run.clock_s = self.next_s
-            if run.watch is not None:
-                run.watch.tick(self.index, now_s)
-            finished = self._end(now_s) if row.rounds else self._land(now_s)
+            if watch is not None:
+                watch.tick(self.index, now_s)
+            if row.rounds:
+                self.decide_s = now_s
+                finished = self._end_steps(row.piece) if row.piece is not None else self._end_job()
+            else:
+                finished = self._land(now_s)
             if finished and run.closed:
                 self._expect()
                 return
             if self.decide_s <= now_s:
-                self._send(now_s)
+                self.decide_s = math.inf
+                if not lost_s or not run.failover.stopped(self.index):
+                    self._decide(now_s)
             if row.rounds:
                 self.next_s = row.ends_s
             else:
                 self._expect()
 
-    def _send(self, now_s: float) -> None:
+    def _decide(self, now_s: float) -> None:
         """Begins a row if nobody is to be admitted, or else what the schedule says."""
-        self.decide_s = math.inf
-        failover = self.run.failover
-        if failover.lost_s and failover.stopped(self.index):
-            return
         if self.newcomers:
             self.newcomers = False
         elif not self.flights and self._steps(now_s):
             return
         jobs = self._next_jobs(now_s)
         if len(jobs) == 1 and not self.flights:
-            load = self._load(jobs[0])
-            if load.ahead:
-                self._start(jobs[0], load, now_s)
-            else:
-                self._whole(jobs[0], load, now_s)
-        else:
-            for job in jobs:
-                self._start(job, self._load(job), now_s)
+            job = jobs[0]
+            load = self._load(job)
+            if not load.ahead:
+                self._whole(job, load, now_s)
+                return
+        for job in jobs:
+            self._start(job, self._load(job), now_s)
 
     def _steps(self, now_s: float) -> bool:
         """Begins as many equal steps as there can be if nobody comes; False for none."""
-        cohort, pace = self.cohorts[0], self.pace
+        cohort, pace, row = self.cohorts[0], self.pace, self.row
         size = cohort.size
         if not size:
             return False
+        steps = cohort.steps
         context: float = cohort.context
         if self.skew:
-            longest = cohort.steps - cohort.longest[0][0]
-            context = leaning_tokens(size, context, longest, self.skew)
+            context = leaning_tokens(size, context, steps - cohort.longest[0][0], self.skew)
         for piece in pace.pieces.get(size, ()):
             if piece.low <= context <= piece.high:
                 break
         else:
             piece = pace.decode(size, context)
-        most = cohort.ends[0][0] - cohort.steps
+        most = cohort.ends[0][0] - steps
         if context + most * size > piece.high:
             most = min(most, int((piece.high - context) // size) + 1)
         rounds = self.schedule.steady_steps(0, most)
@@ -120,7 +122,6 @@ class RowLane(RoundLane):
             step_s += jitter_s * next(self.normals) / math.sqrt(rounds)
         growth_s = slope_s * size
         ends_s = now_s + rounds * step_s + growth_s * (rounds * (rounds - 1) // 2)
-        row = self.row
         row.began_s, row.rounds, row.step_s, row.growth_s = now_s, rounds, step_s, growth_s
         row.ends_s = ends_s if ends_s > now_s else now_s
         row.piece, row.context, row.jitter_s = piece, context, jitter_s
@@ -130,46 +131,44 @@ class RowLane(RoundLane):
         """Begins a job with nothing else on its way."""
         self.run.happened += 1
         pace, row = self.pace, self.row
-        step_s, jitter_s = pace.fixed_s + sum(load.taken_s), pace.jitter_s
-        if jitter_s:
-            step_s += jitter_s * next(self.normals)
-        ends_s = now_s + step_s
+        ends_s = now_s + pace.fixed_s + sum(load.taken_s)
+        if pace.jitter_s:
+            ends_s += pace.jitter_s * next(self.normals)
         row.began_s, row.rounds, row.ends_s = now_s, 1, ends_s if ends_s > now_s else now_s
         row.piece, row.job, row.load = None, job, load
 
-    def _end(self, now_s: float) -> bool:
-        """Hands out the tokens of a row, or of a whole job; whether somebody finished."""
-        row, cohort, run = self.row, self.cohorts[0], self.run
-        self.decide_s = now_s
-        if row.piece is not None:
-            self._pass(row.rounds)
-            row.rounds = 0
-            if cohort.ends[0][0] != cohort.steps:
-                return False
-            return self._let_go(cohort.finished())
+    def _end_steps(self, piece: Piece) -> bool:
+        """Hands out the tokens of a row; whether somebody finished."""
+        row, cohort = self.row, self.cohorts[0]
+        self._pass(piece, row.rounds)
+        row.rounds = 0
+        return cohort.ends[0][0] == cohort.steps and self._let_go(cohort.finished())
+
+    def _end_job(self) -> bool:
+        """Hands out the tokens of a whole job; whether somebody finished."""
+        row, pace = self.row, self.pace
         job, load = row.job, row.load
         assert job is not None
         assert load is not None
         row.rounds, row.job, row.load = 0, None, None
-        self.pace.note(load)
-        self.coordinator.promised_s += self.pace.own_s
-        if run.watch is not None:
-            run.watch.see_row(self.pace, row.began_s, now_s)
-        done = self._take_back(job, now_s)
-        return self._let_go(done) if done else False
+        pace.note(load)
+        self.coordinator.promised_s += pace.own_s
+        if self.run.watch is not None:
+            self.run.watch.see_row(pace, row.began_s, row.ends_s)
+        done = self._take_back(job, row.ends_s)
+        return bool(done) and self._let_go(done)
 
-    def _pass(self, rounds: int) -> None:
+    def _pass(self, piece: Piece, rounds: int) -> None:
         """Notes the first steps of a row."""
-        row, pace = self.row, self.pace
-        piece = row.piece
-        assert piece is not None
-        pace.note_steps(piece, row.context, rounds)
+        row, pace, cohort = self.row, self.pace, self.cohorts[0]
+        piece.times += rounds
+        piece.context += rounds * row.context + piece.size * (rounds * (rounds - 1) // 2)
+        cohort.advance_row(row, rounds)
+        self.schedule.repeat(0, rounds)
         if pace.own_s:
             self.coordinator.promised_s += rounds * pace.own_s
-        self.cohorts[0].advance_row(row, rounds)
-        self.schedule.repeat(0, rounds)
         if self.run.watch is not None:
-            self.run.watch.see_row(pace, row.began_s, self.cohorts[0].last_s)
+            self.run.watch.see_row(pace, row.began_s, cohort.last_s)
 
     def drop(self, now_s: float) -> None:
         """Gives up what is under way; it is sent again when the pipeline resumes."""
@@ -184,8 +183,8 @@ class RowLane(RoundLane):
         began_s, job, load = row.began_s, row.job, row.load
         if job is None or load is None:
             rounds = row.rounds_until(now_s) - 1
-            if rounds:
-                self._pass(rounds)
+            if rounds and row.piece is not None:
+                self._pass(row.piece, rounds)
                 began_s = self.cohorts[0].last_s
             job = self.schedule.decode(0)
             load = self._load(job)

@@ -87,8 +87,6 @@ class Served:
 
     def deliver(self, tokens: int, last_s: float) -> None:
         """Notes that it has had more tokens, the last of them at ``last_s``."""
-        if self.first_s == math.inf:
-            self.first_s = last_s
         self.told_tokens += tokens
         self.left -= tokens
         self.last_s = last_s

@@ -18,6 +18,7 @@ from planner.core.schedule import Router
 from planner.core.workload import Request
 from planner.sim.failover import Failover
 from planner.sim.failures import too_long
+from planner.sim.flow import flow, flows
 from planner.sim.lane import Lane
 from planner.sim.lanes import hang_together, lanes_of
 from planner.sim.network import Network, build
@@ -140,6 +141,8 @@ class Run:
         """Lets the lanes go on to the next event or arrival, and that happen; False at the end."""
         queue, preparing = self.env._queue, self.preparing
         event_s = queue[0][0] if queue else math.inf
+        if flows(self):
+            flow(self, event_s, end_s)
         first_s = self.coming[0].arrival_s if self.coming and not self.loop else math.inf
         if preparing and preparing[0][0] <= first_s:
             ready_s, sequence = preparing[0]
@@ -154,20 +157,15 @@ class Run:
         if first_s > event_s:
             self.env.step()
         else:
-            self._arrive(self.coming.popleft())
+            self.arrive(self.coming.popleft())
         return True
 
     def _line_up(self, ready_s: float, sequence: Served) -> bool:
-        """Puts a request in line that is tokenised now; other lanes may follow later."""
-        index = sequence.pipeline
-        if self.ordered or index not in self.failover.hopeful:
-            if self._lanes_go_on(ready_s):
-                return True
-        elif self.lanes[index].next_s < ready_s:
-            self.lanes[index].advance(ready_s)
-        self.clock_s = ready_s
-        self.preparing.popleft()
-        self._wait(sequence)
+        """Puts a request in line that is tokenised now."""
+        if not self._lanes_go_on(ready_s):
+            self.clock_s = ready_s
+            self.preparing.popleft()
+            self._wait(sequence)
         return True
 
     def _lanes_go_on(self, until_s: float) -> bool:
@@ -222,20 +220,20 @@ class Run:
 
     def _next_of_user(self) -> None:
         """Sends a user's next request; one that is refused is followed by another at once."""
-        while self.coming and not self._arrive(self.coming.popleft()):
+        while self.coming and not self.arrive(self.coming.popleft()):
             pass
 
-    def _arrive(self, request: Request) -> bool:
+    def arrive(self, request: Request) -> bool:
         """Routes a request and has it wait once it is tokenised; False if it can never fit."""
         now_s, prompt, output = self.clock_s, request.prompt_tokens, request.output_tokens
         index = self._route(request.session, self.failover.hopeful)
-        counts = len(self.served) >= self.warmup
+        served = self.served
+        counts = len(served) >= self.warmup
         sequence = Served(request, index, now_s, prompt, output, counts, request.shared_tokens)
-        self.served.append(sequence)
+        served.append(sequence)
         self.presence_s -= now_s
-        room = self.rooms[index]
-        if prompt + output > room:
-            self._fail(sequence, too_long(prompt + output, room))
+        if prompt + output > self.rooms[index]:
+            self._fail(sequence, too_long(prompt + output, self.rooms[index]))
             return False
         self.preparing.append((now_s + self.request_s, sequence))
         return True
@@ -286,7 +284,7 @@ class Run:
 
     def _take_turn(self, request: Request) -> None:
         """Sends the next turn of a session; if it is refused, the session is over."""
-        if not self._arrive(request):
+        if not self.arrive(request):
             self._next_if_closed()
 
     def _fail(self, sequence: Served, reason: str) -> None:
@@ -296,11 +294,12 @@ class Run:
 
     def _end(self, sequence: Served) -> None:
         """Notes that a request is completed or has failed; lanes need not come in order of time."""
+        now_s = self.clock_s
         self.unresolved -= 1
         self.router.leave(sequence.pipeline)
-        self.presence_s += self.clock_s
-        if self.clock_s > self.lasted_s:
-            self.lasted_s = self.clock_s
+        self.presence_s += now_s
+        if now_s > self.lasted_s:
+            self.lasted_s = now_s
 
     def _next_if_closed(self) -> None:
         if self.loop:
