@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from planner.report.tables import bar, grid
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _BUSIEST = 6
 _NOTICED = 0.005
