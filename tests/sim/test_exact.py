@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -15,6 +16,9 @@ from planner.core.sessions import Sessions
 from planner.core.workload import Closed, Lognormal, Poisson, Workload
 from planner.sim.invariants import violations
 from planner.sim.result import SimResult
+from planner.sim.rounds import RoundLane
+from planner.sim.row import Row
+from planner.sim.rows import RowLane
 from planner.sim.simulate import simulate
 from tests.core.world import CARD, device, engine, link, model, problem
 
@@ -35,8 +39,11 @@ def conversations() -> st.SearchStrategy[Sessions]:
 
 
 @st.composite
-def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
-    """Pipelines over unlike nodes that may come and go, under some workload."""
+def scenes(draw: st.DrawFn, rows: bool = False) -> tuple[Problem, Plan, int]:
+    """Pipelines over unlike nodes that may come and go, under some workload.
+
+    With ``rows`` every pipeline has one group and lines of its own, and requests come at any time.
+    """
     cuts = draw(st.lists(st.sets(st.integers(1, LAYERS - 1), max_size=2), min_size=1, max_size=3))
     names = [f"n{index}" for index in range(sum(len(one) + 1 for one in cuts) + 1)]
     restless = draw(st.booleans())
@@ -58,8 +65,8 @@ def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
         for index in range(len(names))
     ]
     start_up = draw(st.sampled_from([0.0, 0.2]))
-    uplink = draw(st.sampled_from([None, None, 2e5]))
-    downlink = draw(st.sampled_from([None, None, 3e5]))
+    uplink = draw(st.sampled_from([None] if rows else [None, None, 2e5]))
+    downlink = draw(st.sampled_from([None] if rows else [None, None, 3e5]))
     nodes = [
         Node(
             id=name,
@@ -80,7 +87,7 @@ def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
         egress=1e-9,
         initial_window=draw(st.sampled_from([None, 3e3])),
     )
-    rate = draw(st.sampled_from([None, 3.0, 30.0]))
+    rate = draw(st.sampled_from([3.0, 10.0, 30.0] if rows else [None, 3.0, 30.0]))
     block = draw(st.sampled_from([1, 4, 16]))
     windows = {
         "sliding_window": draw(st.integers(2, 60)),
@@ -128,8 +135,8 @@ def scenes(draw: st.DrawFn) -> tuple[Problem, Plan, int]:
             Stage(node=next(names_left), start=start, stop=stop, quant="bf16")
             for start, stop in pairwise(ends)
         )
-        seats = draw(st.integers(1, 5))
-        groups = draw(st.integers(1, min(3, seats)))
+        seats = draw(st.integers(2 if rows else 1, 5))
+        groups = draw(st.integers(1, 1 if rows else min(3, seats)))
         pipelines.append(Pipeline(stages=stages, max_num_seqs=seats, micro_batches=groups))
     spare = Standby(
         node=next(names_left), pipeline=0, stage=0, state=draw(st.sampled_from(["hot", "cold"]))
@@ -193,6 +200,49 @@ def test_coalesced_steps_equal_exact_ones_in_a_few_scenes(
     check_equal(simulate(world, plan, seed), simulate(world, plan, seed, exact_steps=True))
 
 
+@settings(max_examples=15, deadline=None)
+@given(scenes(rows=True))
+def test_rows_equal_exact_steps_in_a_few_scenes(scene: tuple[Problem, Plan, int]) -> None:
+    world, plan, seed = scene
+    check_equal(simulate(world, plan, seed), simulate(world, plan, seed, exact_steps=True))
+
+
+def test_scenes_have_rows_that_pass_are_cut_and_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the scenes are compared for is in enough of them."""
+    seen: Counter[str] = Counter()
+    found: set[str] = set()
+
+    def watched(owner: type, name: str) -> None:
+        known = getattr(owner, name)
+
+        def noted(*given: object) -> object:
+            found.add(name)
+            return known(*given)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    for owner, name in (
+        (RowLane, "_pass"),
+        (Row, "cut"),
+        (RowLane, "_broken"),
+        (RoundLane, "_fly"),
+    ):
+        watched(owner, name)
+
+    @settings(max_examples=60, deadline=None, derandomize=True, database=None)
+    @given(scenes(rows=True))
+    def look(scene: tuple[Problem, Plan, int]) -> None:
+        found.clear()
+        simulate(*scene)
+        seen.update(found)
+
+    look()
+    assert seen["_pass"] >= 15
+    assert seen["cut"] >= 8
+    assert seen["_broken"] >= 3
+    assert seen["_fly"] >= 15
+
+
 @pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(scenes())
@@ -203,6 +253,16 @@ def test_coalesced_steps_equal_exact_ones(scene: tuple[Problem, Plan, int]) -> N
     check_equal(coalesced, exact)
     for result in (coalesced, exact):
         assert violations(result, plan, world.workload.requests) == []
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
+@given(scenes(rows=True))
+def test_rows_equal_exact_steps(scene: tuple[Problem, Plan, int]) -> None:
+    world, plan, seed = scene
+    coalesced = simulate(world, plan, seed, check=True)
+    check_equal(coalesced, simulate(world, plan, seed, exact_steps=True))
+    assert violations(coalesced, plan, world.workload.requests) == []
 
 
 @pytest.mark.slow
