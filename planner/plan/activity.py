@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from planner.core.cost import Activity, Traversal
 from planner.core.cost.drafting import drafting_s
@@ -60,6 +61,19 @@ def pipeline_activity(
         repeated={name: share for name, share in again.items() if share},
         weights_bytes=loaded,
         drafting=min(1.0, drafting),
+    )
+
+
+def thinned(activity: Activity, share: float) -> Activity:
+    """The same where only so much of the work comes to be done, as nodes come and go."""
+    if share == 1:
+        return activity
+    return replace(
+        activity,
+        busy={name: busy * share for name, busy in activity.busy.items()},
+        sent_bytes={ends: size * share for ends, size in activity.sent_bytes.items()},
+        repeated={name: again * share for name, again in activity.repeated.items()},
+        drafting=activity.drafting * share,
     )
 
 

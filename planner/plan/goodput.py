@@ -31,24 +31,38 @@ def outages(problem: Problem, plan: Plan, served: list[Served]) -> list[Outage]:
 
 def lost_s(problem: Problem, one: Served, out: Outage) -> dict[str, float]:
     """Seconds of an hour in which a pipeline serves no good request, by cause."""
+    spare_s = min(_spare_s(one), problem.serving.patience_s)
+    late = {"late": out.losses * _late_s(one, out.each_s)} if out.losses else {}
+    parts = _out_s(one, out, spare_s)
+    parts |= {} if "overloaded" in parts else late
+    return {name: seconds for name, seconds in parts.items() if seconds > 0}
+
+
+def answered_share(problem: Problem, one: Served, out: Outage) -> float:
+    """Share of what a pipeline answers while its nodes are there that it answers in the long run.
+
+    Open arrivals fail that wait longer than ``serving.patience``.
+    """
+    lost = _out_s(one, out, problem.serving.patience_s)
+    if "overloaded" in lost:
+        return (1 - (out.away_s + out.recovering_s) / _HOUR_S) / one.felt.used
+    return max(0.0, 1 - sum(lost.values()) / _HOUR_S)
+
+
+def _out_s(one: Served, out: Outage, spare_s: float) -> dict[str, float]:
+    """Seconds of an hour that users wait, those who come on their own longer than ``spare_s``."""
     if not out.losses:
-        return {"away": out.away_s} if out.away_s > 0 else {}
+        return {"away": out.away_s}
     away_s, recovery_s = out.away_s, out.recovering_s / out.losses
     if one.load.users is None:
         used, share = one.felt.used, (out.away_s + out.recovering_s) / _HOUR_S
         if used + share >= 1:
             return {"overloaded": _HOUR_S}
-        spare_s = min(_spare_s(one), problem.serving.patience_s)
         recovery_s = max(0.0, recovery_s - spare_s) / (1 - used)
         if away_s:
             slower = 1 - share * used / (1 - share) / (1 - used)
             away_s *= math.exp(-spare_s * out.strandings / out.away_s * slower) / (1 - used)
-    parts = {
-        "away": away_s,
-        "recovering": out.losses * recovery_s,
-        "late": out.losses * _late_s(one, out.each_s),
-    }
-    return {name: seconds for name, seconds in parts.items() if seconds > 0}
+    return {"away": away_s, "recovering": out.losses * recovery_s}
 
 
 def goodput(one: Served, lost: dict[str, float]) -> float:

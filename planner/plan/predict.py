@@ -10,7 +10,7 @@ from planner.core.choice import decided
 from planner.core.cost import Activity, CostLine, Traversal, ledger, traverse
 from planner.core.cost.egress import egress
 from planner.core.cost.ledger import hidden, parts, total_usd_per_hour
-from planner.core.cost.outage import Outage
+from planner.core.cost.outage import Outage, outage
 from planner.core.cost.room import kv_blocks
 from planner.core.cost.traversal import route
 from planner.core.cost.verification import AuditLoad, audit_load, verification_cost, verifier
@@ -19,10 +19,10 @@ from planner.core.plan import Pipeline, Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.trust import Trust, together
-from planner.plan.activity import merged, pipeline_activity
+from planner.plan.activity import merged, pipeline_activity, thinned
 from planner.plan.breakdown import Served, broken_down
 from planner.plan.coordinator import at_one_coordinator
-from planner.plan.goodput import goodput, lost_s, outages
+from planner.plan.goodput import answered_share, goodput, lost_s, outages
 from planner.plan.quality import plan_quality
 from planner.plan.queueing import Felt, Load, Steps, felt
 from planner.plan.reuse import reuse
@@ -53,8 +53,8 @@ def served_by(problem: Problem, plan: Plan) -> list[Served]:
 
 def predicted(problem: Problem, plan: Plan, served: list[Served]) -> Prediction:
     """The same of pipelines that are already known under their shares of the load."""
-    activity, load, lines = _charged(problem, plan, served)
     out = outages(problem, plan, served)
+    activity, load, lines = _charged(problem, plan, served, out)
     lost = [lost_s(problem, *pair) for pair in zip(served, out, strict=True)]
     audits_usd = hidden(lines).get("verification", 0.0)
     trusted = together(_trusted(problem, plan))
@@ -79,23 +79,36 @@ def metrics_of(
     problem: Problem, plan: Plan, served: list[Served], out: Sequence[Outage]
 ) -> Metrics:
     """The metrics of a prediction alone."""
-    return _metrics(problem, plan, served, out, _charged(problem, plan, served)[2])
+    return _metrics(problem, plan, served, out, _charged(problem, plan, served, out)[2])
 
 
 def _charged(
-    problem: Problem, plan: Plan, served: list[Served]
+    problem: Problem, plan: Plan, served: list[Served], out: Sequence[Outage]
 ) -> tuple[Activity, AuditLoad, tuple[CostLine, ...]]:
     """What the nodes do, audits apart, and what all of it costs."""
-    activity = merged([one.activity for one in served])
+    shares = _answered(problem, served, out)
+    activity = merged([*map(thinned, (one.activity for one in served), shares)])
     load = audit_load(
         problem,
         plan,
-        [one.felt.requests_per_s for one in served],
+        [one.felt.requests_per_s * share for one, share in zip(served, shares, strict=True)],
         problem.workload.prompts.mean_tokens,
         problem.workload.output.mean_tokens,
     )
     audited = replace(activity, audit=load.busy, audit_bytes=load.sent_bytes)
     return activity, load, ledger(problem, plan, audited)
+
+
+def _answered(problem: Problem, served: list[Served], out: Sequence[Outage]) -> list[float]:
+    """Share of its requests that each pipeline answers in the long run."""
+    return [answered_share(problem, *pair) for pair in zip(served, out, strict=True)]
+
+
+def alone_usd_per_hour(problem: Problem, one: Served) -> float:
+    """What a pipeline by itself costs that nobody stands by for, audits apart."""
+    alone = Plan(pipelines=(one.pipeline,))
+    share = answered_share(problem, one, outage(problem, alone, 0, one.felt.batch))
+    return total_usd_per_hour(ledger(problem, alone, thinned(one.activity, share)))
 
 
 def _trusted(problem: Problem, plan: Plan) -> list[Trust]:
@@ -229,6 +242,10 @@ def _metrics(
                     values[f"user_{name}_ms"] = 1e3 * _weighed(shares, each)
     values["mean_itl_ms"] = values.get("mean_tpot_ms")
     output = rate * problem.workload.output.mean_tokens
+    answered = problem.workload.output.mean_tokens * math.fsum(
+        one.felt.requests_per_s * share
+        for one, share in zip(served, _answered(problem, served, out), strict=True)
+    )
     values |= {
         "request_throughput": rate,
         "output_throughput": output,
@@ -239,8 +256,10 @@ def _metrics(
         "availability": sum(s * lost.availability for s, lost in zip(shares, out, strict=True)),
         "usd_per_hour": total_usd_per_hour(lines),
         "usd_per_million_output_tokens": usd_per_million(
-            total_usd_per_hour(lines), output * problem.deployment.in_use
-        ),
+            total_usd_per_hour(lines), answered * problem.deployment.in_use
+        )
+        if answered
+        else None,
     }
     return Metrics.model_validate(values)
 

@@ -41,7 +41,7 @@ from planner.plan.promise import admissible, as_cost, objective_value
 from planner.plan.replan import ANY, Most, kept
 from planner.plan.shares import rescued, routed, weights_bounded
 from planner.plan.solution import Candidate, Solution
-from planner.plan.standby import protected, steadier, unprotected, weighed
+from planner.plan.standby import pays, protected, steadier, unprotected, weighed
 from planner.plan.structure import Structure
 from planner.plan.survey import LOOKS, bounded, surveyed
 from planner.plan.trial import Judge, tried, verdict
@@ -187,7 +187,7 @@ def _candidates(
     found, bound, whole = _searched(free, limit, looks, over)
     kept = _with_standbys(problem, found, over)
     for smaller in steadier(free):
-        if kept and (over() or not (whole and "goodput" in problem.requirements.terms)):
+        if kept and (over() or not (whole and pays(problem))):
             break
         with suppress(NoPlanError):
             found = _searched(smaller, limit, looks, over)[0]

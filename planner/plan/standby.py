@@ -4,9 +4,10 @@ What is chosen: for each spare node a pipeline or none, and for each stage of it
 hold whether it is hot (one at most: a process holds one stage), warm, cold, or none of these.
 Compared is what the whole plan comes to with them and without: first how far must-haves are missed,
 availability and goodput among them, then the objective, in which goodput counts lost nodes and a
-price counts rent, then the rent of the nodes, then the good requests that are lost, then all of
-the bill. So a standby that the objective pays for is taken, one that only costs is not, and where
-must-haves ask for some the cheapest that do are, in the states that lose the fewest requests.
+price counts rent, then the rent of the nodes, then the good requests that are lost, then how ready
+the nodes are, then all of the bill. So a standby that the objective pays for is taken, one that
+only costs is not, and where must-haves ask for some the cheapest that do are, in the states that
+lose the fewest requests.
 
 How: spare nodes join one after another, while must-haves are missed the one that makes up most of
 it for its price, then the one that is best for the objective; then nodes leave again, and states
@@ -39,6 +40,10 @@ _LEVELS = 4
 MOST = 6
 """Standbys of one pipeline at most; the chances of all their states are summed."""
 _READY: tuple[Readiness, ...] = ("hot", "warm", "cold")
+_FEW = 4
+"""Pipelines up to which nodes change from one to another."""
+_PAYING = frozenset({"goodput", "usd_per_million_output_tokens"})
+"""Objectives that count lost nodes."""
 _EXACT = 1e-12
 """Gains below that, of the figure itself, are rounding."""
 
@@ -49,8 +54,12 @@ def weighed(problem: Problem) -> bool:
     """Whether standbys can matter: nodes come and go, and something asks that they be there."""
     must = problem.requirements.must_have
     asked = must.availability is not None or must.request_goodput is not None
-    asked = asked or "goodput" in problem.requirements.terms
-    return asked and any(node.churn for node in allowed_nodes(problem))
+    return (asked or pays(problem)) and any(node.churn for node in allowed_nodes(problem))
+
+
+def pays(problem: Problem) -> bool:
+    """Whether the objective gets better where fewer requests are lost."""
+    return not _PAYING.isdisjoint(problem.requirements.terms)
 
 
 def unprotected(problem: Problem) -> Problem:
@@ -125,7 +134,9 @@ class Scales:
         cost = math.inf if value is None else as_cost(self.problem, value)
         nodes = {one.node for one in plan.standbys}
         rent = math.fsum(self.standing_usd(name) for name in sorted(nodes))
-        return short, cost, rent, len(nodes), self.lost(plan), metrics.usd_per_hour or 0.0
+        readiness = [[one.state for one in plan.standbys].count(state) for state in _READY]
+        ready = tuple(-float(count) for count in readiness)
+        return short, cost, rent, len(nodes), self.lost(plan), *ready, metrics.usd_per_hour or 0.0
 
     def lost(self, plan: Plan) -> float:
         """Good requests an hour that losses of nodes cost."""
@@ -195,6 +206,8 @@ def _neighbours(problem: Problem, plan: Plan) -> Iterator[Plan]:
         yield without
         index = next(one.pipeline for one in plan.standbys if one.node == name)
         yield from with_one_more(problem, without, index)
+        if len(plan.pipelines) <= _FEW:
+            yield from _moved(problem, without, name, index)
     for at, one in enumerate(plan.standbys):
         rest = (*plan.standbys[:at], *plan.standbys[at + 1 :])
         yield plan.model_copy(update={"standbys": rest})
@@ -210,7 +223,18 @@ def _neighbours(problem: Problem, plan: Plan) -> Iterator[Plan]:
             yield _with(plan, (*others[:at], one.model_copy(update={"state": state}), *others[at:]))
 
 
-def with_one_more(problem: Problem, plan: Plan, index: int) -> Iterator[Plan]:
+def _moved(problem: Problem, plan: Plan, name: str, index: int) -> Iterator[Plan]:
+    """The plan with a node for another pipeline than that, for which another one may join."""
+    for other in range(len(plan.pipelines)):
+        if other != index:
+            for moved in with_one_more(problem, plan, other, name):
+                yield moved
+                yield from with_one_more(problem, moved, index)
+
+
+def with_one_more(
+    problem: Problem, plan: Plan, index: int, only: str | None = None
+) -> Iterator[Plan]:
     """The plan with one more node for a pipeline, hot for each stage in turn, warm for the rest."""
     must = problem.requirements.must_have
     taken = {*plan.nodes, *(standby.node for standby in plan.standbys)}
@@ -220,7 +244,7 @@ def with_one_more(problem: Problem, plan: Plan, index: int) -> Iterator[Plan]:
     tried: set[Node] = set()
     for node in allowed_nodes(problem):
         alike = node.model_copy(update={"id": ""})
-        if node.id in taken or alike in tried:
+        if node.id in taken or alike in tried or node.id != (only or node.id):
             continue
         able = _able(problem, plan, index, node.id)
         if not any(node.id in (link.src, link.dst) for link in problem.cluster.links):

@@ -20,7 +20,7 @@ from functools import cached_property
 import numpy as np
 
 from planner.core.cluster import Node
-from planner.core.cost.ledger import ledger, standing_usd_per_hour, total_usd_per_hour
+from planner.core.cost.ledger import standing_usd_per_hour
 from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
@@ -31,7 +31,7 @@ from planner.plan.classes import NodeClass
 from planner.plan.costs import Array, criteria
 from planner.plan.halt import Halt, never
 from planner.plan.pipeline import best_pipeline
-from planner.plan.predict import load_of, predict, predicted, serve
+from planner.plan.predict import alone_usd_per_hour, load_of, predict, predicted, serve
 from planner.plan.promise import (
     REFUSED,
     Promise,
@@ -207,8 +207,7 @@ class Structure:
         share = 1 / self.replicas
         if one.felt.overloaded:
             return REFUSED
-        alone = Plan(pipelines=(one.pipeline,))
-        usd = total_usd_per_hour(ledger(self.problem, alone, one.activity)) - self._home_usd
+        usd = alone_usd_per_hour(self.problem, one) - self._home_usd
         cost = pipeline_cost(self.problem, one.felt, share, usd + share * self._home_usd)
         return Promise(cost, one.felt.requests_per_s, usd)
 

@@ -27,7 +27,7 @@ from planner.report.running import (
     routing_text,
     running_text,
 )
-from planner.report.standbys import standbys_document, standbys_text
+from planner.report.standbys import if_no_node_were_lost, standbys_document, standbys_text
 from planner.report.tables import cost_rows, figure, grid, label, plain_metrics, trust
 
 if TYPE_CHECKING:
@@ -155,11 +155,7 @@ class PlanReport:
         if solution.moves is not None:
             yield ""
             yield from moves_text(solution.moves)
-        if solution.plan.standbys or solution.standbys:
-            yield ""
-            yield "Standbys"
-            yield from standbys_text(self.problem, solution.plan, solution.prediction)
-            yield from (f"  {one.text}" for one in solution.standbys)
+        yield from standbys_text(self.problem, solution)
         if solution.limits:
             yield ""
             yield "What keeps it from being better"
@@ -258,7 +254,8 @@ class PlanReport:
         bound = figure(metric, solution.bound)
         ended = "; the time limit ended the search" if solution.stopped == "time limit" else ""
         best = f"the best possible{among}"
-        return f"at most {solution.gap:.2%} from {best} ({bound} is the bound){ended}"
+        calm = if_no_node_were_lost(self.problem, solution)
+        return f"at most {solution.gap:.2%} from {best} ({bound} is the bound{calm}){ended}"
 
     def _must_haves(self) -> Iterator[RenderableType]:
         solution, must = self.solution, self.problem.requirements.must_have

@@ -11,6 +11,8 @@ from planner.core.plan import Plan, Standby
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.units import show
+from planner.plan.solution import Solution
+from planner.plan.standby import pays
 
 
 def recoveries(
@@ -23,15 +25,25 @@ def recoveries(
         yield one, recovery(problem, plan, one, batch)
 
 
-def standbys_text(problem: Problem, plan: Plan, prediction: Prediction) -> Iterator[str]:
-    """A line for each node."""
-    told: dict[str, list[str]] = {}
-    for one, takes in recoveries(problem, plan, prediction):
+def if_no_node_were_lost(problem: Problem, solution: Solution) -> str:
+    """What a bound rests on that plans whose nodes go cannot reach; empty where that is nothing."""
+    lost = any(one.lost_s for one in solution.prediction.pipelines)
+    return ", were no node ever lost" if lost and pays(problem) else ""
+
+
+def standbys_text(problem: Problem, solution: Solution) -> Iterator[str]:
+    """A line for each node, and what it is worth; nothing where none stands by or could."""
+    plan, told = solution.plan, dict[str, list[str]]()
+    if plan.standbys or solution.standbys:
+        yield ""
+        yield "Standbys"
+    for one, takes in recoveries(problem, plan, solution.prediction):
         backed = plan.pipelines[one.pipeline].nodes[one.stage]
         said = f"{one.state} for {backed}, in {show(takes.total_s, 's')}"
         told.setdefault(one.node, []).append(said)
     for name, lines in told.items():
         yield f"  {name}: {'; '.join(lines)}"
+    yield from (f"  {one.text}" for one in solution.standbys)
 
 
 def standbys_document(problem: Problem, plan: Plan, prediction: Prediction) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from planner.core.requirements import MustHave, Requirements
 from planner.core.workload import Arrivals, Closed, Fixed, Lognormal, Poisson, Workload
 from planner.plan.infeasible import NoPlanError
 from planner.plan.predict import predict
+from planner.plan.promise import as_cost, objective_value
 from planner.plan.solve import solve
 from planner.sim.simulate import simulate
 from tests.core.world import device, link, problem
@@ -82,7 +83,8 @@ def coming_and_going(
 ) -> tuple[Problem, Plan]:
     """Stages on nodes that stay for 40 s and are away for 10; the last nodes stand by."""
     names = "abcdef"[: stages + len(standbys)]
-    nodes = [Node(id="home"), *(Node(id=name, device="chip", churn="restless") for name in names)]
+    there = {"device": "chip", "churn": "restless", "price": 1.0}
+    nodes = [Node(id="home"), *(Node.model_validate({"id": name} | there) for name in names)]
     seats = arrivals.concurrency if isinstance(arrivals, Closed) else 3
     world = restless(
         churn(),
@@ -111,10 +113,10 @@ def coming_and_going(
     return bounded(world, p95_ttft=bound_s), plan
 
 
-def four_runs(world: Problem, plan: Plan) -> tuple[float, float]:
-    """Goodput of four simulations: the mean, and half of its 95 % interval."""
+def four_runs(world: Problem, plan: Plan, metric: str = "request_goodput") -> tuple[float, float]:
+    """A metric in four simulations: the mean, and half of its 95 % interval."""
     found = [simulate(world, plan, seed).metrics for seed in range(4)]
-    each = [metrics.request_goodput or 0.0 for metrics in found]
+    each = [getattr(metrics, metric) for metrics in found]
     return statistics.fmean(each), T_95 * statistics.stdev(each) / 2
 
 
@@ -129,6 +131,20 @@ def test_goodput_with_a_node_that_stands_by_is_what_is_simulated() -> None:
     assert interval < 0.1 * mean
     assert abs((told.request_goodput or 0.0) - mean) <= interval
     assert mean < 0.97 * (told.request_throughput or 0.0)
+
+
+@pytest.mark.parametrize("backed", [(), (1,)])
+def test_tokens_cost_what_is_simulated_where_nodes_are_paid_for_while_they_are_there(
+    backed: tuple[int, ...],
+) -> None:
+    """Within the interval and two per cent: longer runs are off by half of that."""
+    ready: list[tuple[int, Readiness]] = [(stage, "hot") for stage in backed]
+    world, plan = coming_and_going(users(2), ready, requests=600)
+    told = predict(world, plan).metrics
+    for metric in ("usd_per_million_output_tokens", "usd_per_hour"):
+        mean, interval = four_runs(world, plan, metric)
+        assert interval < 0.2 * mean
+        assert abs(getattr(told, metric) - mean) <= interval + 0.02 * mean
 
 
 @pytest.mark.slow
@@ -202,36 +218,41 @@ def every_protected_plan(world: Problem, seats: int) -> list[Metrics]:
     st.lists(st.sampled_from([(1e9, "fast"), (3e9, "fast"), (3e9, "slow"), (9e9, "none")]),
              min_size=3, max_size=3),
     st.sampled_from([None, 0.1, 0.3]),
+    st.sampled_from(["goodput", "usd_per_million_output_tokens", "usd_per_hour"]),
 )  # fmt: skip
 def test_no_plan_with_standbys_passes_the_bound(
-    kinds: list[tuple[float, str]], bound_s: float | None
+    kinds: list[tuple[float, str]], bound_s: float | None, objective: str
 ) -> None:
     chips = [device(f"c{at}", memory_bandwidth=speed) for at, (speed, _) in enumerate(kinds)]
-    nodes = [Node(id="home")] + [
-        Node(id=f"n{at}", device=f"c{at}", churn=None if goes == "none" else goes)
-        for at, (_, goes) in enumerate(kinds)
-    ]
+    nodes = [Node(id="home")]
+    for at, (_, goes) in enumerate(kinds):
+        one = {"id": f"n{at}", "device": f"c{at}", "price": 0.5 + at / 4}
+        nodes.append(Node.model_validate(one | {"churn": None if goes == "none" else goes}))
     profiles = churn("fast"), churn("slow", up_scale=400.0, down_scale=50.0)
+    must = MustHave.model_validate({} if bound_s is None else {"mean_ttft": bound_s})
     world = restless(
         *profiles,
         nodes=nodes,
         devices=chips,
         links=[link()],
+        requirements=Requirements.model_validate({"objective": objective, "must_have": must}),
         workload=Workload(arrivals=users(1), prompt=Fixed(tokens=100), output=Fixed(tokens=10)),
     )
-    world = bounded(world, **({} if bound_s is None else {"mean_ttft": bound_s}))
     able = [
-        one.request_goodput or 0.0
+        as_cost(world, value)
         for one in every_protected_plan(world, 1)
-        if not world.requirements.must_have.missed(one)
+        if not must.missed(one) and (value := objective_value(world, one)) is not None
     ]
     try:
         solution = solve(world)
     except NoPlanError:
         assert not able
         return
-    best = max(able)
-    assert solution.bound >= best * (1 - 1e-9)
-    assert solution.value >= best * (1 - 1e-9)
-    assert solution.gap >= (solution.bound - solution.value) / solution.value - 1e-9
-    assert solution.value == pytest.approx(predict(world, solution.plan).metrics.request_goodput)
+    bound, found = as_cost(world, solution.bound), as_cost(world, solution.value)
+    slack = 1e-9 * abs(bound)
+    assert bound <= min(able) + slack
+    assert bound <= found + slack
+    assert found <= min(able) + slack
+    assert solution.gap >= (found - bound) / abs(found) - 1e-9
+    again = predict(world, solution.plan).metrics
+    assert solution.value == pytest.approx(objective_value(world, again))

@@ -26,6 +26,7 @@ ASKED: tuple[Mapping[str, Any], ...] = (
     {"objective": "goodput", "must_have": {"usd_per_hour": 3.2}},
     {"objective": "weighted", "nice_to_have": {"goodput": 30.0, "usd_per_hour": 1.0}},
     {"objective": "weighted", "nice_to_have": {"goodput": 5.0, "usd_per_hour": 1.0}},
+    {"objective": "usd_per_million_output_tokens"},
     {"objective": "tpot", "must_have": {"availability": 0.8}},
     {"objective": "usd_per_hour", "must_have": {"request_goodput": 2.5}},
 )
@@ -95,10 +96,15 @@ def uses(world: Problem, plan: Plan, name: str) -> list[tuple[Standby, ...]]:
 
 
 def every_choice(world: Problem, plan: Plan) -> Iterator[Plan]:
-    """The plan with every way in which its two spare nodes may stand by, either first."""
+    """The plan with every way in which its two spare nodes may stand by, in every order at each."""
     for first, second in itertools.product(*(uses(world, plan, name) for name in "cd")):
-        for standbys in {(*first, *second), (*second, *first)}:
-            yield plan.model_copy(update={"standbys": standbys})
+        both = {(one.pipeline, one.stage) for one in first}
+        both &= {(one.pipeline, one.stage) for one in second}
+        for swapped in itertools.product((False, True), repeat=len(both)):
+            later = {place for place, late in zip(sorted(both), swapped, strict=True) if late}
+            ahead = [one for one in first if (one.pipeline, one.stage) not in later]
+            behind = [one for one in first if (one.pipeline, one.stage) in later]
+            yield plan.model_copy(update={"standbys": (*ahead, *second, *behind)})
 
 
 def check(world: Problem, plan: Plan) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from planner.core.cluster import Node
-from planner.core.cost.availability import mean_spells_s
+from planner.core.cost.availability import mean_spells_s, node_up_share
 from planner.core.cost.egress import Ends, egress
 from planner.core.cost.loading import first_load
 from planner.core.cost.money import energy_joule
@@ -78,7 +78,8 @@ class Activity:
     sent_bytes: Mapping[Ends, float]
     """On each line, weights not included."""
     there: Mapping[str, float] = field(default_factory=dict)
-    """Share of the hour in which each node is there; all of it where it is not named."""
+    """Share of the hour in which each node is there; what is to be expected where it is not
+    named."""
     starting: Mapping[str, float] = field(default_factory=dict)
     """Share of the hour in which it is there and cannot be used yet, because it was rented anew;
     what is to be expected where it is not named."""
@@ -126,7 +127,13 @@ def hidden(lines: Sequence[CostLine]) -> dict[str, float]:
 def standing_usd_per_hour(problem: Problem, node: Node) -> float:
     """What a node costs whatever it does: rent, start-up, rounding up, and its own price."""
     extra = _start_up(problem, node) + _rounding(problem, node)[0]
-    return node.usd_per_hour + node.hardware_usd_per_hour + extra
+    return node.usd_per_hour * paid_share(problem, node.id) + node.hardware_usd_per_hour + extra
+
+
+def paid_share(problem: Problem, name: str) -> float:
+    """Share of the time that a node is there and costs something; the coordinator always is."""
+    cluster = problem.cluster
+    return 1.0 if name == cluster.coordinator else node_up_share(cluster, name)
 
 
 def returns_per_hour(problem: Problem, name: str) -> float:
@@ -148,7 +155,7 @@ def _machines(
     for name in sorted(holding | standbys | {problem.cluster.coordinator} | set(activity.busy)):
         node = problem.cluster.node(name)
         in_use, rent = problem.deployment.in_use, node.usd_per_hour
-        there = activity.there.get(name, 1.0)
+        there = activity.there.get(name, paid_share(problem, name))
         busy, again = activity.busy.get(name, 0.0), activity.repeated.get(name, 0.0)
         audit, starting = activity.audit.get(name, 0.0), activity.starting.get(name)
         usable = there - (starting or 0.0)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from planner.core.cost.availability import fate, node_up_share, pipeline_availability
 from planner.core.cost.ledger import returns_per_hour
 from planner.core.cost.recovery import recovery
-from planner.core.plan import Plan, Readiness, Standby
+from planner.core.plan import Plan, Standby
 from planner.core.problem import Problem
 
 _HOUR_S = 3600.0
@@ -93,9 +93,7 @@ def _candidates(
     """Who can hold a stage, in order of preference; no two of them go together."""
     cluster, nodes = problem.cluster, plan.pipelines[index].nodes
     own, home = nodes[stage], cluster.coordinator
-    lost = cluster.node(own).trust == "rented" and cluster.connected(home, own)
-    back: Readiness = "cold" if lost else "hot"
-    places = [Standby(node=own, pipeline=index, stage=stage, state=back)]
+    places = [Standby(node=own, pipeline=index, stage=stage, state="hot")]
     places += [one for one in plan.standbys if (one.pipeline, one.stage) == (index, stage)]
     before, after = (home, *nodes)[stage], (*nodes, home)[stage + 1]
     found: dict[tuple[str, str], _Candidate] = {}
@@ -107,10 +105,18 @@ def _candidates(
                 _Candidate(
                     node_up_share(cluster, one.node),
                     returns_per_hour(problem, one.node),
-                    recovery(problem, plan, one, sequences).total_s,
+                    recovery(problem, plan, _as_found(problem, one), sequences).total_s,
                 ),
             )
     return list(found.values())
+
+
+def _as_found(problem: Problem, one: Standby) -> Standby:
+    """A node as a later loss finds it: a rented one that went has lost the weights it had."""
+    cluster = problem.cluster
+    lost = cluster.node(one.node).trust == "rented" and returns_per_hour(problem, one.node) > 0
+    there = cluster.connected(cluster.coordinator, one.node)
+    return one.model_copy(update={"state": "cold"}) if lost and there else one
 
 
 def _stage(problem: Problem, candidates: Sequence[_Candidate]) -> tuple[float, float, float]:
