@@ -20,9 +20,12 @@ _SCALE = 0.1
 """Relative errors beyond this count less than their square: tables have bad rows."""
 _CROWDED = 1.1
 """Memory that a run needs over what there is, beyond what an estimate of memory may be off."""
-_AGAIN, _ENOUGH = 4, 1e-3
-"""Steps, and the share that the last one gains, where a fit to nearly all rows begins at the fit to
-all of them."""
+_MOST, _AGAIN, _ENOUGH = 40, 4, 1e-3
+"""Steps of a fit, and where it begins at the fit to all rows; the share that the last one gains
+where something is left out."""
+_NEARLY_ALL = 0.97
+"""Share of the rows whose fit may begin at the fit to all: beyond, it would remember what it must
+not have seen. Devices with fewer rows come out alike from there and from nothing."""
 
 Vector = npt.NDArray[np.float64]
 Row = tuple[Engine, MeasuredSpeed]
@@ -50,7 +53,7 @@ def fit_speeds(
     *,
     fresh: bool = False,
     begin: Mapping[Knob, float] | None = None,
-    most: int = 40,
+    most: int = _MOST,
     gain: float = 1e-4,
 ) -> FittedSpeeds:
     """The knobs under which the rows are predicted best.
@@ -125,16 +128,23 @@ def left_out(
     for name in sorted({of(row) for _, row in rows}):
         others = [pair for pair in rows if of(pair[1]) != name]
         mine = [index for index, (_, row) in enumerate(rows) if of(row) == name]
-        known = set(Knobs.for_rows(others).names)
-        begin = {name: value for name, value in whole.turned.items() if name in known}
+        nearly_all = len(others) > _NEARLY_ALL * len(rows)
+        begin = _known(whole, others) if nearly_all else None
+        most = _AGAIN if nearly_all else _MOST
         turned: Mapping[Knob, float] = {}
         if others:
-            again = fit_speeds(others, fresh=fresh, begin=begin, most=_AGAIN, gain=_ENOUGH)
+            again = fit_speeds(others, fresh=fresh, begin=begin, most=most, gain=_ENOUGH)
             turned = again.turned
         said = errors([rows[index] for index in mine], turned, fresh)
         for index, error in zip(mine, said, strict=True):
             found[index] = error
     return found
+
+
+def _known(whole: FittedSpeeds, rows: Sequence[Row]) -> Mapping[Knob, float]:
+    """The knobs of a fit that some rows can turn."""
+    names = set(Knobs.for_rows(rows).names)
+    return {name: value for name, value in whole.turned.items() if name in names}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from planner.core.quant import QuantScheme
 from planner.files.catalogue import Catalogue
 from planner.fit.engines import calibrate
 from planner.fit.knobs import USUAL, Knob, Knobs, Place, moved, shift
-from planner.fit.speeds import Row, at_place, errors, fit_speeds, left_out
+from planner.fit.speeds import FittedSpeeds, Row, at_place, errors, fit_speeds, left_out
 
 KNOWN = Catalogue(environ={})
 TRUE: Mapping[Knob, float] = {
@@ -91,6 +91,13 @@ def test_other_devices_are_predicted_by_what_was_learned() -> None:
     after = left_out(rows, fitted, True)
     assert median(after) < 0.05
     assert median(after) < median(before) / 3
+
+
+def test_what_is_left_out_is_not_remembered() -> None:
+    rows = table(("rtx-3090", "rtx-4090"))
+    fitted = fit_speeds(rows, fresh=True, most=8)
+    knowing = FittedSpeeds(dict.fromkeys(fitted.turned, 0.7), fitted.errors)
+    assert left_out(rows, knowing, True) == left_out(rows, fitted, True)
 
 
 def test_a_wrong_row_is_not_followed() -> None:

@@ -84,10 +84,13 @@ def stage_time(
     A prompt longer than the engine's chunk is computed chunk by chunk. Devices that hold layers
     of their own pass chunks on as a pipeline does.
     """
-    chunks = batch.chunks(chip.prefill_chunk)
     total = StageTime()
-    for chunk in chunks:
-        total += step_time(model, start, stop, quant, chip, chunk)
+    besides: dict[float, StageTime] = {}  # chunks of one size differ in attention only
+    for chunk in batch.chunks(chip.prefill_chunk):
+        beside = besides.get(chunk.new_tokens)
+        if beside is None:
+            beside = besides[chunk.new_tokens] = _beside(model, start, stop, quant, chip, chunk)
+        total += beside + _attention(model, start, stop, quant, chip, chunk)
     if chip.count > chip.sharing:
         total *= overlapped(quant, chip, batch, stop - start)
         total += StageTime(sync_s=chip.handover_s)
@@ -121,14 +124,35 @@ def step_time(
     Engines with chunked prefill put a piece of a prompt beside the decoding sequences: weights
     are read once and products computed for all tokens, attention goes batch by batch.
     """
+    beside = _beside(model, start, stop, quant, chip, *batches)
+    return beside + _attention(model, start, stop, quant, chip, *batches)
+
+
+def _beside(
+    model: ModelSpec, start: int, stop: int, quant: QuantScheme, chip: Chip, *batches: Batch
+) -> StageTime:
+    """Seconds of a step but for attention, whatever is in the cache."""
     alone = start == 0 and stop == model.num_hidden_layers
+    tokens = sum(batch.new_tokens for batch in batches)
+    sequences = sum(batch.sequences for batch in batches)
     total = StageTime(overhead_s=fixed_s(chip.calibration, *batches, alone=alone))
     for layer, times in model.runs(start, stop):
-        total += layer_time(model, layer, quant, chip, *batches) * times
+        total += beside_attention(model, layer, quant, chip, tokens, sequences) * times
     if start == 0:
         total += embedding_time(model, quant, chip, *batches)
     if stop == model.num_hidden_layers:
         total += head_time(model, quant, chip, *batches)
+    return total
+
+
+def _attention(
+    model: ModelSpec, start: int, stop: int, quant: QuantScheme, chip: Chip, *batches: Batch
+) -> StageTime:
+    """Seconds of attention in a step."""
+    mixed, total = len(batches) > 1, StageTime()
+    for layer, times in model.runs(start, stop):
+        for batch in batches:
+            total += attention_time(layer, quant, chip, batch, mixed) * times
     return total
 
 
