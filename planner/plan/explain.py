@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from planner.core.choice import chosen, decided
 from planner.core.cost.ledger import hidden
@@ -214,6 +215,10 @@ def _flip(
     """
 
     def winner(factor: float) -> int:
+        return among(max(1, round(varied.now * factor)) / varied.now if varied.whole else factor)
+
+    @cache
+    def among(factor: float) -> int:
         problem = varied.changed(factor)
         costs = []
         for candidate in candidates:
