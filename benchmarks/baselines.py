@@ -3,7 +3,8 @@
 Every algorithm of ``planner plan --algorithm`` plans the same problem, and the same cost model
 predicts each plan. Writes docs/measured/baselines.md:
 
-    python benchmarks/baselines.py --nodes 24 42 100 --seeds 10 --write
+    python benchmarks/baselines.py --nodes 24 42 100 --seeds 5 --write
+    python benchmarks/baselines.py --nodes 42 --seeds 5 --write --random-only  # a piece
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from pages import put
 from worlds import world
 
 from planner.core.problem import Problem
@@ -143,30 +145,26 @@ def _times(ratio: float | None) -> str:
 
 
 def main() -> None:
-    """Prints the tables, and writes them into the page if asked to."""
+    """Prints the tables, and puts them into the page if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, nargs="+", default=[24, 42, 100])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--users", type=int, default=32)
+    parser.add_argument("--random-only", action="store_true")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
-    tables = {"scenarios": scenario_table([compared(problem) for problem in bundled()])}
-    print("\n".join(tables["scenarios"]), flush=True)
-    by_nodes = {
-        nodes: [
-            compared(world(nodes, seed, "throughput", given.users)) for seed in range(given.seeds)
-        ]
-        for nodes in given.nodes
-    }
-    tables["random"] = random_table(by_nodes)
-    print("\n".join(tables["random"]))
-    if given.write:
-        text = PAGE.read_text()
-        for name, lines in tables.items():
-            begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-            before, after = text.split(begin)[0], text.split(end)[1]
-            text = "\n".join([before + begin, *lines, end]) + after
-        PAGE.write_text(text)
+    if not given.random_only:
+        show("scenarios", scenario_table([compared(problem) for problem in bundled()]), given.write)
+    for nodes in given.nodes:
+        worlds = (world(nodes, seed, "throughput", given.users) for seed in range(given.seeds))
+        show("random", random_table({nodes: [compared(one) for one in worlds]}), given.write)
+
+
+def show(name: str, lines: list[str], write: bool) -> None:
+    """Prints a table, and puts its rows into the page."""
+    print("\n".join(lines), flush=True)
+    if write:
+        put(PAGE, name, lines)
 
 
 if __name__ == "__main__":

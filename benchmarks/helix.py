@@ -6,6 +6,7 @@ the lines and KV memory for every seat; each algorithm's plan is simulated with 
 Writes docs/measured/helix.md:
 
     python benchmarks/helix.py --data ../shared/data --write
+    python benchmarks/helix.py --data ../shared/data --write --only geo24 --tables served  # a piece
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import get_args
 
 from helix_clusters import NAMES, HelixCluster, grown, read_cluster, read_placement
 from helix_serving import CHIPS, Machine, as_plan, fit_table, machines, routed, serving
+from pages import put
 
 from planner.core.metrics import Metrics
 from planner.core.plan import Plan
@@ -33,6 +35,7 @@ from planner.sim.simulate import simulate
 
 ALGORITHMS: tuple[Baseline, ...] = get_args(Baseline)
 PAGE = Path(__file__).parent.parent / "docs" / "measured" / "helix.md"
+TABLES = ("flow", "grown", "served")
 BEST_KNOWN = {"single24": (1289.56, 600), "geo24": (1212.18, 2700), "het42": (4892.24, 4382)}
 """The best value that the authors' mixed-integer program reports, and its seconds on 20 threads."""
 
@@ -186,31 +189,31 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--flows", type=int, default=10_000)
     parser.add_argument("--users", type=int, default=64)
-    parser.add_argument("--flow-only", action="store_true")
+    parser.add_argument("--tables", choices=TABLES, nargs="+", default=TABLES)
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     folder, times = given.data / "helix", given.data / "helix_hetero_layer_times.csv"
     if not folder.is_dir() or not times.is_file():
         sys.exit(f"skipped: {given.data} lacks helix/ or helix_hetero_layer_times.csv")
-    clusters = [read_cluster(folder, name) for name in given.only]
-    rows = [flow_row(one, folder, given.seeds, given.flows) for one in clusters]
-    tables = {"flow": flow_table(rows), "grown": grown_table(read_cluster(folder, "het42"))}
-    print("\n".join([*tables["flow"], *tables["grown"]]), flush=True)
-    if not given.flow_only:
+    clusters, tables = [read_cluster(folder, name) for name in given.only], dict[str, list[str]]()
+    if "flow" in given.tables or "served" in given.tables:
+        seeds = given.seeds if "flow" in given.tables else 1
+        rows = [flow_row(one, folder, seeds, given.flows) for one in clusters]
+    if "flow" in given.tables:
+        tables["flow"] = flow_table(rows)
+    if "grown" in given.tables:
+        tables["grown"] = grown_table(read_cluster(folder, "het42"))
+    if "served" in given.tables:
         known = machines(times, list(CHIPS))
         by_cluster = {
             one.name: served(one, folder, row.windows, known, given.users)
             for one, row in zip(clusters, rows, strict=True)
         }
         tables |= {"fit": fit_table(known), "served": served_table(by_cluster)}
-        print("\n".join([*tables["fit"], *tables["served"]]))
-    if given.write:
-        text = PAGE.read_text()
-        for name, lines in tables.items():
-            begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-            before, after = text.split(begin)[0], text.split(end)[1]
-            text = "\n".join([before + begin, *lines, end]) + after
-        PAGE.write_text(text)
+    for name, lines in tables.items():
+        print("\n".join(lines), flush=True)
+        if given.write:
+            put(PAGE, name, lines, 2 if name == "grown" else 1)
 
 
 if __name__ == "__main__":
