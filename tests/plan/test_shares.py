@@ -199,7 +199,7 @@ def test_no_other_split_of_the_users_is_better(world: Problem) -> None:
 
 
 @pytest.mark.slow
-@settings(RELAXED, max_examples=100)
+@settings(RELAXED, max_examples=60)
 @given(problems(bounds=True))
 def test_no_other_split_of_the_users_is_better_many_times(world: Problem) -> None:
     check_no_other_split_is_better(world)

@@ -207,7 +207,8 @@ def test_eight_nodes_and_eighty_layers_are_proven_optimal(objective: str) -> Non
 @pytest.mark.parametrize("objective", ["tpot", "throughput"])
 def test_an_exact_search_that_is_cut_short_is_followed_by_the_other_one(objective: str) -> None:
     world = eight_nodes(objective)
-    best, cut = solve(world), solve(world, expansions=3)
+    best = solve(world, equal_weights=True)
+    cut = solve(world, expansions=3, equal_weights=True)
     assert best.stopped == "proven"
     assert (cut.stopped == "proven") == (cut.gap == 0)
     assert as_cost(world, best.value) <= as_cost(world, cut.value) + 1e-9
@@ -219,18 +220,18 @@ def test_a_search_that_is_halted_still_has_a_plan_and_a_bound_and_says_so() -> N
     kinds = [device(f"c{i}", memory=0.5e6, memory_bandwidth=1e9 + 1e8 * i) for i in range(8)]
     nodes = [Node(id=f"n{i}", device=f"c{i}") for i in range(8)]
     world = problem(nodes=nodes, devices=kinds, model=model(num_hidden_layers=6))
-    whole, asked = solve(world), list[bool]()
+    whole, asked = solve(world, equal_weights=True), list[bool]()
 
     def after_two() -> bool:
         asked.append(True)
         return len(asked) > 2
 
     for halt in (lambda: True, after_two):
-        halted = solve(world, halt=halt)
+        halted = solve(world, halt=halt, equal_weights=True)
         assert halted.stopped == ("proven" if halted.gap == 0 else "time limit")
         assert halted.value >= whole.value * (1 - 1e-9)
         assert halted.bound <= whole.value * (1 + 1e-9)
-    assert solve(world, halt=lambda: False) == whole
+    assert solve(world, halt=lambda: False, equal_weights=True) == whole
 
 
 @pytest.mark.parametrize("users", [None, 3])
@@ -239,13 +240,13 @@ def test_what_was_solved_before_a_halt_stays_exact_and_the_rest_has_a_bound(
 ) -> None:
     """Wherever the clock stops it: seats, drafts, replicas; bounds hold and plans can be run."""
     world = halves(users)
-    whole, gaps = solve(world), list[float]()
+    whole, gaps = solve(world, equal_weights=True), list[float]()
     assert whole.stopped == "proven"
     calls = itertools.count()
-    assert solve(world, halt=lambda: bool(next(calls) < 0)) == whole
+    assert solve(world, halt=lambda: bool(next(calls) < 0), equal_weights=True) == whole
     for share in (0.0, 0.3, 0.9):
         asked, most = itertools.count(), share * next(calls)
-        cut = solve(world, halt=lambda: next(asked) >= most)  # noqa: B023
+        cut = solve(world, halt=lambda: next(asked) >= most, equal_weights=True)  # noqa: B023
         assert cut.stopped in ("proven", "time limit")
         assert as_cost(world, cut.value) >= as_cost(world, whole.value) - 1e-9
         assert as_cost(world, cut.bound) <= as_cost(world, whole.value) + 1e-9
