@@ -165,7 +165,7 @@ def test_goodput_under_churn_is_what_is_simulated(
     """Of two users, or of requests at their own times, with none, one or both stages backed."""
     arrivals = Poisson(kind="poisson", requests_per_s=rate) if rate else users(2)
     ready: list[tuple[int, Readiness]] = [(stage, "hot") for stage in backed]
-    world, plan = coming_and_going(arrivals, ready, requests=1200, bound_s=bound_s)
+    world, plan = coming_and_going(arrivals, ready, requests=3000, bound_s=bound_s)
     told = predict(world, plan).metrics.request_goodput or 0.0
     mean, interval = four_runs(world, plan)
     assert interval < 0.2 * mean

@@ -123,7 +123,7 @@ def test_no_other_standbys_are_better(drawn: tuple[Problem, Plan]) -> None:
 
 
 @pytest.mark.slow
-@settings(RELAXED, max_examples=20)
+@settings(RELAXED, max_examples=10)
 @given(worlds())
 def test_no_other_standbys_are_better_many_times(drawn: tuple[Problem, Plan]) -> None:
     check(*drawn)
