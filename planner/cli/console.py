@@ -247,6 +247,9 @@ def quantity(option: str, text: str, dimension: str) -> float:
     from planner.core.units import parse
 
     try:
-        return parse(text, dimension)
+        value = parse(text, dimension)
     except ValueError as error:
         raise UsageError(f"{option} {text}: {error}") from None
+    if not 0 <= value < math.inf:
+        raise UsageError(f"{option} {text}: must not be {'negative' if value < 0 else 'infinite'}")
+    return value

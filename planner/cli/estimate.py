@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _PROBED = ("this-host", "this-gpu")
 _ACCEPTANCE = 0.7
+_MOST = 10_000_000
+"""Tokens and requests of one node beyond which figures mean nothing."""
 _GGUF_ENGINE, _SERVER = "llama.cpp", "vllm"
 _GGUF_ENGINES = (_GGUF_ENGINE, "ollama")
 _SERVER_CLASSES = ("nvidia_datacenter", "nvidia_datacenter_gddr", "amd_instinct")
@@ -46,9 +48,11 @@ def estimate(
             help="Quantization.  [default: of the model's name; q4_k_m for llama.cpp, else bf16]",
         ),
     ] = None,
-    prompt: Annotated[int, typer.Option("--prompt", min=1, help="Prompt tokens.")] = 512,
-    output: Annotated[int, typer.Option("--output", min=1, help="Output tokens.")] = 128,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Requests decoded together.")] = 1,
+    prompt: Annotated[int, typer.Option("--prompt", min=1, max=_MOST, help="Prompt tokens.")] = 512,
+    output: Annotated[int, typer.Option("--output", min=1, max=_MOST, help="Output tokens.")] = 128,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, max=_MOST, help="Requests decoded together.")
+    ] = 1,
     draft_tokens: Annotated[
         int, typer.Option("--draft-tokens", min=0, help="Tokens a draft model proposes per step.")
     ] = 0,
@@ -66,7 +70,8 @@ def estimate(
         typer.Option("--draft-ms", min=0, help="Milliseconds to draft one token.  [default: 0]"),
     ] = None,
     cached: Annotated[
-        int, typer.Option("--cached", min=0, help="Tokens that are in the KV cache already.")
+        int,
+        typer.Option("--cached", min=0, max=_MOST, help="Tokens that are in the KV cache already."),
     ] = 0,
     kv_memory: Annotated[
         str | None,

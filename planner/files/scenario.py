@@ -77,7 +77,18 @@ def load_scenario(
     ``--set``. Raises InvalidFileError with everything that is wrong with the scenario and the
     cards it names, and UsageError where an override is.
     """
-    return scenario_from(read_yaml(path), path, profiles, overrides)
+    document = read_yaml(path)
+    if "problem_digest" in document.value:
+        raise InvalidFileError(
+            [
+                FileProblem(
+                    str(path), "is a manifest, what planner plan wrote; here a scenario is due"
+                )
+            ],
+            "planner simulate, run, show and diff take a manifest; planner plan SCENARIO "
+            f"--from {path} starts from its plan",
+        )
+    return scenario_from(document, path, profiles, overrides)
 
 
 def scenario_from(

@@ -145,3 +145,8 @@ def test_memory_for_the_cache_is_a_size(planner: Terminal) -> None:
     assert planner(*LLAMA, "--kv-memory", "2 GiB").document["fits"]
     assert not planner(*LLAMA, "--kv-memory", "1 MiB").document["fits"]
     assert planner(*LLAMA, "--kv-memory", "much").code == 2
+    assert "must not be negative" in planner(*LLAMA, "--kv-memory", "-3 GiB").stderr
+
+
+def test_tokens_beyond_reason_are_a_wrong_command_line(planner: Terminal) -> None:
+    assert planner(*LLAMA, "--prompt", "100000000000000").code == 2

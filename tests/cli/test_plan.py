@@ -123,6 +123,15 @@ def test_infeasible_exits_with_4_says_what_binds_and_writes_nothing(scene: Scene
     assert (said.code, said.stdout) == (4, "")
 
 
+def test_a_manifest_in_the_place_of_a_scenario_is_named_as_that(scene: Scene) -> None:
+    manifest = scene.folder / "manifest.yaml"
+    assert scene.planner("plan", scene.scenario(), "--out", manifest).code == 0
+    said = scene.planner("plan", manifest)
+    assert said.code == 3
+    assert "is a manifest" in said.stderr
+    assert "unknown key" not in said.stderr
+
+
 def test_set_changes_the_scenario(scene: Scene) -> None:
     said = scene.planner("plan", scene.scenario(), "--set", "objective=throughput", "--format=json")
     assert said.document["objective"]["name"] == "throughput"
