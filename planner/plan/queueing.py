@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 from planner.core.cost import Batch
-from planner.core.metrics import percentile
 from planner.core.workload import Fixed, Lengths, Workload
 from planner.plan.cohorts import Group
+from planner.plan.tails import Waits, full, longer, sampled, taken
 from planner.plan.within import sampled_within, waiting_within
 
 _ANSWERS = 64
@@ -101,6 +101,16 @@ class Load:
         """Expected output tokens of a request after the first."""
         return max(0.0, self.workload.output.mean_tokens - 1)
 
+    def longer(self, percent: float) -> float:
+        """How much longer than the mean a prompt of that percentile is, as a share of the mean."""
+        if percent not in self._longer:
+            self._longer[percent] = longer(self.workload, self.prompt_unevenness, percent)
+        return self._longer[percent]
+
+    @cached_property
+    def _longer(self) -> dict[float, float]:
+        return {}
+
     @cached_property
     def active(self) -> float:
         """Users of a closed loop that have a seat; all seats where arrivals are open."""
@@ -184,7 +194,7 @@ def _waves(load: Load, steps: Steps, users: float, wanted: Statistics) -> Felt:
     ends_s, count = waited_s + wave_s, load.later_tokens
     tpot = [(ends_s - value) / count for value in ttft] if count else []
     e2el = [ends_s] if count else ttft
-    ttft_s, tpot_s, e2el_s = (_statistics(sample, wanted) for sample in (ttft, tpot, e2el))
+    ttft_s, tpot_s, e2el_s = (sampled(sample, wanted) for sample in (ttft, tpot, e2el))
     good = sampled_within(load.bounds_s, ttft, tpot, e2el)
     return Felt(ttft_s, tpot_s, e2el_s, active / wave_s, active, good=good)
 
@@ -205,15 +215,14 @@ def _staggered(load: Load, steps: Steps, users: float, wanted: Statistics) -> Fe
     ttft_s = load.request_s + waited_s + halt_s + steps.prefill_s
     whole_s = max(users * each_s, ttft_s + rounds_s)
     tpot_s = (whole_s - ttft_s) / load.later_tokens if load.steps else None
-    return _spread(
-        load, ttft_s - halt_s - waited_s, halt_s + waited_s, tpot_s, rate, active, wanted
-    )
+    base_s, waits = ttft_s - halt_s - waited_s, (Waits(halt_s + waited_s),)
+    return _spread(load, steps, base_s, waits, tpot_s, rate, active, wanted)
 
 
 def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
     """Requests come on their own: Little's law fixes how many are in the system.
 
-    Waits are taken as exponential for percentiles.
+    What percentiles are made of is in ``tails``.
     """
     rate = load.requests_per_s or 0.0
     busy = rate * steps.prefill_s / load.groups
@@ -241,9 +250,10 @@ def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
     halt_s = (1 - math.exp(-running)) * step_s / (1 - busy) / 2
     seat_s = _seat_s(load, steps, rate / capacity, decode_s(running))
     inside_s = halt_s + prompt_s
-    waits_s = max(inside_s, (1 - 1 / load.seats) * inside_s + seat_s)
+    beside_s, chance = (1 - 1 / load.seats) * inside_s, taken(load.seats, rate / capacity)
+    waits = (Waits(inside_s), Waits(beside_s, seat_s, chance))
     base_s = load.request_s + steps.prefill_s
-    given = _spread(load, base_s, waits_s, token_s, rate, max(1.0, running), wanted)
+    given = _spread(load, steps, base_s, waits, token_s, rate, max(1.0, running), wanted)
     return replace(given, used=rate / capacity)
 
 
@@ -272,7 +282,7 @@ def _decode_s(
     """
     if not load.steps:
         return 0.0
-    seen = busy * (1 - _full(load.seats - 1, running) / load.seats)
+    seen = busy * (1 - full(load.seats - 1, running) / load.seats)
     own_s = _between(load.batches, rounds_s, running / load.groups)
     most_s = own_s + (load.seats - 1) * steps.prefill_s / load.groups
     return min(most_s, (own_s + seen * (prompt_s + steps.prefill_s)) / (1 - seen))
@@ -283,15 +293,8 @@ def _seat_s(load: Load, steps: Steps, used: float, decoding_s: float) -> float:
     service_s = steps.prefill_s + decoding_s
     uneven = load.prompt_unevenness * steps.prefill_gap_s**2
     uneven += load.workload.output.unevenness * decoding_s**2
-    waits = math.pow(used, math.sqrt(2 * (load.seats + 1)) - 1) / (load.seats * (1 - used))
+    waits = taken(load.seats, used) / (load.seats * (1 - used))
     return waits * service_s * (1 + uneven / service_s**2) / 2
-
-
-def _full(seats: int, running: float) -> float:
-    """Chance that so many seats are taken where ``running`` are in the mean, as if by Poisson."""
-    if not seats:
-        return 1.0
-    return 0.5 * math.erfc((seats - 0.5 - running) / math.sqrt(2 * running))
 
 
 def _rounds_s(load: Load, steps: Steps, index: int) -> float:
@@ -312,36 +315,29 @@ def _between(batches: Sequence[float], values_s: Sequence[float], batch: float) 
 
 def _spread(
     load: Load,
+    steps: Steps,
     base_s: float,
-    waits_s: float,
+    waits: Sequence[Waits],
     token_s: float | None,
     rate: float,
     batch: float,
     wanted: Statistics,
 ) -> Felt:
-    """Percentiles from an exponential wait and the distribution of output lengths."""
+    """Percentiles from waits, the longer of which counts, and lengths of prompts and answers."""
     ttft, tpot, e2el = {}, {}, {}
+    waits_s, output, pace_s = max(one.mean_s for one in waits), load.workload.output, token_s or 0.0
+    first_s = base_s + waits_s
+    last_s = first_s + pace_s * max(0.0, output.mean_tokens - 1)
     for name, percent in wanted.items():
-        tail = 1.0 if percent is None else -math.log(1 - percent / 100)
-        tokens = load.workload.output.mean_tokens
+        later_s = longer_s = 0.0
         if percent is not None:
-            tokens = load.workload.output.quantile(percent / 100)
-        ttft[name] = base_s + waits_s * tail
+            prompt_s = steps.prefill_gap_s * load.longer(percent)
+            later_s = max(one.mean_s + one.later_s(percent, prompt_s) for one in waits) - waits_s
+            longer_s = pace_s * (output.quantile(percent / 100) - output.mean_tokens)
+        ttft[name] = first_s + later_s
         if token_s is not None:
             tpot[name] = token_s
-        e2el[name] = base_s + waits_s + (token_s or 0.0) * max(0.0, tokens - 1)
-        if percent is not None and isinstance(load.workload.output, Fixed):
-            e2el[name] += waits_s * (tail - 1)
+        apart = later_s > 0 and longer_s > 0
+        e2el[name] = last_s + (math.hypot(later_s, longer_s) if apart else later_s + longer_s)
     good = waiting_within(load.bounds_s, base_s, waits_s, token_s, load.answers)
     return Felt(ttft, tpot, e2el, rate, batch, good=good)
-
-
-def _statistics(sample_s: Sequence[float], wanted: Statistics) -> dict[str, float]:
-    if not sample_s:
-        return {}
-    ordered = sorted(sample_s)
-    mean = math.fsum(ordered) / len(ordered)
-    return {
-        name: mean if percent is None else percentile(ordered, percent)
-        for name, percent in wanted.items()
-    }
