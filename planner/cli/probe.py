@@ -69,7 +69,7 @@ def probe(
 
     Times the code that `planner run` executes. Writes devices/this-host.yaml and
     engines/this-host.yaml, so that scenarios and `planner estimate --device this-host` can name
-    it; for --device cuda the name is this-gpu. Takes one to two minutes; let nothing else run
+    it; for --device cuda the name is this-gpu. Takes one to three minutes; let nothing else run
     meanwhile.
 
     With --peer the links to other hosts are measured instead: round trips, throughput of one
@@ -129,7 +129,7 @@ def _measure(threads: int, workers: int, on: str, names: Sequence[str]) -> tuple
     need(on)
     quants = _quants(names)
     with_what = f"{threads} threads" if on == "cpu" else on
-    console.note(f"measuring with {with_what}, for one to two minutes")
+    console.note(f"measuring with {with_what}, for one to three minutes")
     device = measure_device(threads, workers, on)
     with console.progress("timing steps", 1.0) as advance:
         steps = measure_steps(device, quants, done=lambda _step, of: advance(1 / of), on=on)
