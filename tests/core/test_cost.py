@@ -148,6 +148,24 @@ def test_compute_efficiency_is_read_off_a_curve() -> None:
     )
 
 
+def test_no_chip_computes_faster_than_its_peak_and_none_narrow_floats_that_it_lacks() -> None:
+    """A share beyond 1 is meant for chips that their power limit holds back."""
+    shares = {"*": 0.5, "fp8": 1.5}
+    reached = Calibration(
+        efficiency={key: Efficiency(bandwidth=1.0, compute=share) for key, share in shares.items()},
+        source="made up for tests",
+    )
+    spec, scheme = model(vocab_size=1), quant("fp8", weight_bits=8, compute_dtype="fp8")
+    flops = 2 * 1e6 * sum(layer.params for layer in spec.layers)
+    for rates, least_s in (
+        ({"bf16": 1e12, "fp8": 2e12}, flops / 2e12),
+        ({"bf16": 1e12}, flops / 0.5e12),
+    ):
+        made = Chip(device(memory_bandwidth=1e30, compute=rates), reached)
+        found = stage_time(spec, 1, 3, scheme, made, Batch.prefill(1e6))
+        assert found.compute_s == pytest.approx(least_s / 2, rel=1e-6)
+
+
 def test_the_closest_calibration_wins() -> None:
     def entry(**keys: str) -> Calibration:
         return Calibration(

@@ -18,6 +18,7 @@ from planner.core.quant import WIDE_BITS, QuantScheme
 _INTEGERS_PER_JOULE = 7.0
 """8-bit products that the energy of one in 16 bits pays for: 0.2 + 0.1 pJ for an integer product
 and its sum, 1.1 + 0.9 pJ in floating point (Horowitz, ISSCC 2014)."""
+_NARROW_FLOATS = ("fp8", "fp4")
 _WIDENING_KERNELS = 7
 """One for each matrix of a layer: query, key, value, output, gate, up, down."""
 
@@ -212,7 +213,11 @@ def head_time(model: ModelSpec, quant: QuantScheme, chip: Chip, *batches: Batch)
 
 
 def _efficiency(quant: QuantScheme, chip: Chip) -> Efficiency:
-    return chip.calibration.for_quant(quant.id, quant.compute_dtype)
+    """What kernels reach: on a chip that widens narrow floats, that of the wide format."""
+    dtype, wide = quant.compute_dtype, quant.wide_dtype
+    if dtype in _NARROW_FLOATS and dtype not in chip.device.flop_per_s:
+        return chip.calibration.for_quant(wide, wide)
+    return chip.calibration.for_quant(quant.id, dtype)
 
 
 def _linear(layer: Layer, quant: QuantScheme, chip: Chip, tokens: float) -> StageTime:
@@ -261,7 +266,8 @@ def _products(
         vector = chip.device.peak_flop_per_s("fp32") * chip.sharing
         read_s += params * chip.calibration.unpack_flops / vector
     fill = 1 + chip.calibration.fill_width / width if width else 1.0
-    compute_s = 2 * products * fill / (peak * reached.compute_at(tokens))
+    least_s = 2 * products / peak
+    compute_s = least_s * fill / reached.compute_at(tokens)
     flop_per_joule = reached.flop_per_joule
     if quant.scale_block and not wide and quant.compute_dtype in chip.device.flop_per_s:
         vector = chip.device.peak_flop_per_s("fp32") * chip.sharing
@@ -270,7 +276,7 @@ def _products(
         flop_per_joule = plain and plain * _INTEGERS_PER_JOULE
     if flop_per_joule and chip.device.tdp_w:
         compute_s += 2 * products / (chip.device.tdp_w * chip.sharing * flop_per_joule)
-    return StageTime(weights_s=read_s, compute_s=beyond_s(read_s, compute_s))
+    return StageTime(weights_s=read_s, compute_s=beyond_s(read_s, max(least_s, compute_s)))
 
 
 def _widens(quant: QuantScheme, chip: Chip, tokens: float) -> bool:
