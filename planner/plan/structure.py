@@ -133,9 +133,8 @@ class Structure:
             if not open_sets:
                 plan = self._plan(parts)
                 prediction = predict(self.problem, plan)
-                if admissible(self.problem, plan, prediction):
-                    value = objective_value(self.problem, prediction.metrics)
-                    assert value is not None
+                value = objective_value(self.problem, prediction.metrics)
+                if value is not None and admissible(self.problem, plan, prediction):
                     found = as_cost(self.problem, value)
                     return Best(plan, prediction, found, min(bound, found), expanded)
                 refused.add(tuple(parts))

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from planner.core.cluster import Node
+from planner.core.cost.outage import Outage
 from planner.core.metrics import Metrics
 from planner.core.plan import Pipeline, Plan, Readiness, Stage, Standby
 from planner.core.problem import Problem, Serving
@@ -256,3 +257,13 @@ def test_no_plan_with_standbys_passes_the_bound(
     assert solution.gap >= (found - bound) / abs(found) - 1e-9
     again = predict(world, solution.plan).metrics
     assert solution.value == pytest.approx(objective_value(world, again))
+
+
+def test_losses_that_are_made_good_at_the_same_time_count_once() -> None:
+    """However slow a recovery is, the pipeline works now and then."""
+    rare = Outage(availability=0.9, losses=1.0, strandings=0.0, taking_over_s=2.0)
+    assert rare.recovering_s == pytest.approx(2.0, rel=1e-3)
+    slow = Outage(availability=0.5, losses=100.0, strandings=0.0, taking_over_s=9000.0)
+    assert 0.99 * 1800 < slow.recovering_s < 1800
+    never = Outage(availability=0.0, losses=1.0, strandings=1.0, taking_over_s=1.0)
+    assert never.recovering_s == 0.0

@@ -34,13 +34,24 @@ class Outage:
     """How often a stage is lost that was held."""
     strandings: float
     """How often nobody is there to take a lost stage."""
-    recovering_s: float
-    """What noticing and taking over take, a stage that nobody can take not counted."""
+    taking_over_s: float
+    """What noticing and taking over take, each loss by itself; a stage that nobody can take not
+    counted."""
 
     @property
     def away_s(self) -> float:
         """How long a stage has no node."""
         return _HOUR_S * (1 - self.availability)
+
+    @property
+    def recovering_s(self) -> float:
+        """How long losses are made good while all stages have a node, several at once counted once.
+
+        Losses come at random, so none is being made good for a share of exp(-rate x time) of that
+        time: the empty system of M/G/infinity (Takacs, Introduction to the Theory of Queues, 3.2).
+        """
+        there_s = _HOUR_S - self.away_s
+        return there_s * -math.expm1(-self.taking_over_s / there_s) if there_s else 0.0
 
     @property
     def each_s(self) -> float:
