@@ -157,6 +157,8 @@ def run(
         door = (api_key, queue, job.seed, threads, places, guesser, oversight, compiled)
         serve_at(serve, job.problem, job.plan, model, *door)
         return
+    if places is None:
+        _warn_of_other_hardware(job.problem, job.plan)
     with console.progress(f"running {len(job.requests)} requests"):
         measurement = runtime.execute(
             job.problem,
@@ -304,6 +306,18 @@ def _is_probed(problem: Problem, plan: Plan) -> bool:
     from planner.core.drift import probed
 
     return any(probed(problem.cluster.device(node)) for node in plan.nodes)
+
+
+def _warn_of_other_hardware(problem: Problem, plan: Plan) -> None:
+    """Says that a plan for hardware of a datasheet is not about the workers of this host."""
+    from planner.core.drift import probed
+
+    devices = {one.id: one for one in (problem.cluster.device(node) for node in plan.nodes)}
+    if others := sorted(name for name, device in devices.items() if not probed(device)):
+        console.warn(
+            f"predicted for {', '.join(others)}, measured on local workers of this host; "
+            "planner probe measures what they reach"
+        )
 
 
 def _check(report: RunReport, percent: float | None) -> None:

@@ -95,6 +95,7 @@ class MustHave(Spec):
     p99_tpot_s: Seconds | None = Field(default=None, alias="p99_tpot")
     mean_e2el_s: Seconds | None = Field(default=None, alias="mean_e2el")
     p95_e2el_s: Seconds | None = Field(default=None, alias="p95_e2el")
+    p99_e2el_s: Seconds | None = Field(default=None, alias="p99_e2el")
     output_throughput: TokensPerSecond | None = None
     """Least output tokens per second."""
     request_goodput: RequestsPerSecond | None = None
@@ -158,6 +159,7 @@ BOUNDED: dict[str, Literal[1, -1]] = {
     "p99_tpot_ms": 1,
     "mean_e2el_ms": 1,
     "p95_e2el_ms": 1,
+    "p99_e2el_ms": 1,
     "usd_per_hour": 1,
     "usd_per_million_output_tokens": 1,
     "output_throughput": -1,

@@ -255,7 +255,8 @@ class PlanReport:
         ended = "; the time limit ended the search" if solution.stopped == "time limit" else ""
         best = f"the best possible{among}"
         calm = if_no_node_were_lost(self.problem, solution)
-        return f"at most {solution.gap:.2%} from {best} ({bound} is the bound{calm}){ended}"
+        gap = f"{max(solution.gap, 1e-4):.2%}"
+        return f"at most {gap} from {best} ({bound} is the bound{calm}){ended}"
 
     def _must_haves(self) -> Iterator[RenderableType]:
         solution, must = self.solution, self.problem.requirements.must_have

@@ -42,8 +42,9 @@ def routing_text(problem: Problem, solution: Solution) -> Iterator[str]:
         mean, user = getattr(metrics, f"mean_{name}_ms"), getattr(metrics, f"user_{name}_ms")
         told = name in problem.requirements.terms
         if told and user is not None and mean is not None and abs(mean / user - 1) > _APART:
+            said = label(f"mean_{name}_ms")
             yield (
-                f"{label(f'mean_{name}_ms')} is {figure(f'mean_{name}_ms', user)} for a user in "
+                f"{said[0].upper()}{said[1:]} is {figure(f'mean_{name}_ms', user)} for a user in "
                 f"the mean, which counts here, and {figure(f'mean_{name}_ms', mean)} over all "
                 "requests: faster pipelines answer more."
             )

@@ -60,6 +60,7 @@ def test_runs_what_was_planned_and_says_how_far_off_the_prediction_was(scene: Sc
     path = two_stages(scene)
     said = scene.planner("run", path, "--format", "json")
     assert said.code == 0, said.stderr
+    assert "measured on local workers of this host" in said.stderr
     document = said.document
     assert document["sessions"] == {"started": 4, "completed": 4, "lost": 0}
     assert document["measured"]["completed"] == 4

@@ -71,6 +71,7 @@ def test_only_a_gap_of_zero_is_called_optimal() -> None:
     text = read(report(world(), gap=0.031, bound=10.0))
     assert "proven optimal" not in text
     assert "at most 3.10% from the best possible (10 ms is the bound)" in text
+    assert "at most 0.01% from" in read(report(world(), gap=2e-6, bound=10.0))
 
 
 def test_the_choice_comes_first_and_every_part_is_said() -> None:
