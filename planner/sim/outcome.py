@@ -23,6 +23,7 @@ def outcome(run: Run) -> SimResult:
     """Metrics, costs and utilisation of what happened."""
     now_s = max(run.lasted_s, 1e-12)
     records = outcomes(run.served, every_token=run.exact_steps)
+    run.served.clear()  # a million of them take more memory than all that follows
     presence = run.failover.presence
     away_s, starting_s = presence.away(now_s), presence.starting(now_s)
     done = activity(
