@@ -49,12 +49,12 @@ def simulate(
     result. Raises LookupError where a hop of the plan has no link.
     """
     problem = decided(problem, plan)
-    given = problem.workload.sample(seed) if requests is None else requests
     network = build(problem, plan, seed)
     hop_by_hop = exact_steps or visits or hang_together(problem, network)
     watch = Watch() if check or visits else None
     run = Run(problem, plan, network, visits, hop_by_hop, watch)
-    run.replay(given, None if own_times else problem.workload.concurrency)
+    own = None if own_times else problem.workload.concurrency
+    run.replay(problem.workload.sample(seed) if requests is None else requests, own)
     return outcome(run)
 
 

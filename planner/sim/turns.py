@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from planner.core.workload import Request
 
@@ -12,14 +12,14 @@ from planner.core.workload import Request
 class Turns:
     """The turns of sessions that are still to come."""
 
-    requests: Iterable[Request]
+    requests: InitVar[Iterable[Request]]
     _later: dict[int, Request] = field(init=False)
     """By the turn before."""
     _homes: dict[int, int] = field(default_factory=dict)
     """By session: the pipeline that has had its latest turn."""
 
-    def __post_init__(self) -> None:
-        self._later = {one.after: one for one in self.requests if one.after is not None}
+    def __post_init__(self, requests: Iterable[Request]) -> None:
+        self._later = {one.after: one for one in requests if one.after is not None}
 
     @property
     def any(self) -> bool:
