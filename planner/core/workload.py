@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from statistics import NormalDist
 from typing import Annotated, Literal
 
@@ -118,12 +118,12 @@ class Empirical(Spec):
     kind: Literal["empirical"]
     tokens: tuple[Count, ...] = Field(min_length=1)
 
-    @property
+    @cached_property
     def mean_tokens(self) -> float:
         """Expected length."""
         return sum(self.tokens) / len(self.tokens)
 
-    @property
+    @cached_property
     def unevenness(self) -> float:
         """Squared coefficient of variation."""
         squares = sum(tokens * tokens for tokens in self.tokens) / len(self.tokens)

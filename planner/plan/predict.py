@@ -129,7 +129,8 @@ def pipeline_shares(plan: Plan) -> list[float]:
 def load_of(problem: Problem, seats: int, groups: int, share: float) -> Load:
     """What a pipeline with that share of the requests has to serve.
 
-    Where prompts find a prefix it is the best that may be: nothing is lost, and all are alike.
+    Where prompts find a prefix it is the best that may be: nothing is lost, and what is computed
+    of them is as alike as it can be.
     """
     kept = reuse(problem, share)
     users, rate = problem.workload.concurrency, problem.workload.requests_per_s
@@ -143,7 +144,7 @@ def load_of(problem: Problem, seats: int, groups: int, share: float) -> Load:
         problem.serving.tokens_per_round,
         problem.serving.checked_tokens,
         kept.found_tokens if kept else None,
-        0.0 if kept else problem.workload.prompts.unevenness,
+        kept.least_unevenness if kept else problem.workload.prompts.unevenness,
         problem.serving.luck,
         problem.requirements.must_have.latency_bounds_s(),
     )

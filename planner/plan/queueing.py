@@ -331,7 +331,7 @@ def _spread(
     for name, percent in wanted.items():
         later_s = longer_s = 0.0
         if percent is not None:
-            prompt_s = steps.prefill_gap_s * load.longer(percent)
+            prompt_s = steps.prefill_s * load.longer(percent)
             later_s = max(one.mean_s + one.later_s(percent, prompt_s) for one in waits) - waits_s
             longer_s = pace_s * (output.quantile(percent / 100) - output.mean_tokens)
         ttft[name] = first_s + later_s

@@ -43,6 +43,11 @@ class Reuse:
         square = kept * self.squares[0] + (1 - kept) * self.squares[1]
         return square / (self.prompt_tokens - found_tokens) ** 2 - 1
 
+    @property
+    def least_unevenness(self) -> float:
+        """The same whatever is found: a line over a falling square is least at one of its ends."""
+        return max(0.0, min(self.unevenness(0.0), self.unevenness(self.found_tokens)))
+
     def found_after(self, requests_per_s: float, free_blocks: float) -> float:
         """Tokens of a prompt that are found with so many blocks that nobody holds."""
         if not self.think_s or not requests_per_s:

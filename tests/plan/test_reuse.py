@@ -82,3 +82,12 @@ def test_engines_without_a_cache_find_nothing() -> None:
         chats(20_000).model_copy(update={"engine": engine()}),
     ):
         assert predict(world, plans(1)).pipelines[0].prefix_found is None
+
+
+def test_what_is_computed_is_never_more_alike_than_bounds_take_it_to_be() -> None:
+    kept = reuse(chats(400), 1.0)
+    assert kept is not None
+    found = [kept.found_tokens * part / 20 for part in range(21)]
+    uneven = [kept.unevenness(tokens) for tokens in found]
+    assert kept.least_unevenness == pytest.approx(max(0.0, min(uneven)))
+    assert max(uneven) > kept.least_unevenness
