@@ -27,7 +27,7 @@ test: $(READY)  ## the tests that answer in a few minutes
 	PLANNER_TEST_DATA=$(DATA) $(BIN)/pytest -m 'not slow'
 
 test-slow: $(READY)  ## the long tests, bounded
-	PLANNER_TEST_DATA=$(DATA) timeout 1100 $(BIN)/pytest -m slow --timeout 300
+	PLANNER_TEST_DATA=$(DATA) timeout 900 $(BIN)/pytest -m slow --timeout 300
 
 engines: $(READY)  ## refit the shipped engine profiles to DATA, and the error table in docs/model.md
 	$(BIN)/python benchmarks/calibration.py $(DATA) --write

@@ -55,7 +55,7 @@ def check_against_exact(world: Problem) -> None:
             assert admissible(world, best.plan, best.prediction)
 
 
-@settings(RELAXED, max_examples=10)
+@settings(RELAXED, max_examples=30)
 @given(problems())
 def test_bounds_hold_and_plans_do_not_beat_the_optimum(world: Problem) -> None:
     check_against_exact(world)

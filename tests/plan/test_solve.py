@@ -138,13 +138,13 @@ def check_against_brute_force(world: Problem) -> None:
     assert admissible(world, solution.plan, solution.prediction)
 
 
-@settings(RELAXED, max_examples=15)
+@settings(RELAXED, max_examples=40)
 @given(problems())
 def test_it_finds_what_brute_force_finds(world: Problem) -> None:
     check_against_brute_force(world)
 
 
-@settings(RELAXED, max_examples=15)
+@settings(RELAXED, max_examples=40)
 @given(problems(bounds=True))
 def test_it_finds_what_brute_force_finds_under_must_haves(world: Problem) -> None:
     check_against_brute_force(world)

@@ -21,7 +21,7 @@ from tests.sim.test_exact import scenes
 from tests.sim.test_simulate import split
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(scenes())
 def test_coalesced_runs_keep_every_invariant(scene: tuple[Problem, Plan, int]) -> None:
     world, plan, seed = scene
