@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from planner.core.problem import Problem
     from planner.core.workload import Request
     from planner.report.run import RunReport
+    from planner.report.steadiness import Steadiness
     from planner.run.measurement import Measurement
     from planner.sim.result import Recovery, SimResult
 
@@ -42,6 +43,8 @@ class Beside:
     """The job's problem on hosts as fast as they were found to be when the run began."""
     planned: Metrics | None = None
     """Of a simulation with the speeds of the profiles, where the hosts were read."""
+    hindsight: Metrics | None = None
+    """Of a simulation with steps as fast as they were in the run, where they were rehearsed."""
 
     @property
     def recoveries(self) -> list[Recovery]:
@@ -75,10 +78,17 @@ def put_beside(job: Job, measurement: Measurement) -> Beside:
     job = _as_asked(job, measurement)
     found = as_found(job.problem, measurement.speeds, measurement.paces)
     simulated = simulate(struck(found, measurement), job.plan, job.seed, job.requests)
-    planned = None
+    planned = hindsight = None
     if found is not job.problem:
         planned = simulate(
             struck(job.problem, measurement), job.plan, job.seed, job.requests
+        ).metrics
+    if measurement.paces:
+        from planner.run.rehearsal import in_run
+
+        turned_out = as_found(job.problem, measurement.speeds, in_run(job.problem, measurement))
+        hindsight = simulate(
+            struck(turned_out, measurement), job.plan, job.seed, job.requests
         ).metrics
     bounds = job.problem.requirements.must_have.latency_bounds_s()
     return Beside(
@@ -89,6 +99,7 @@ def put_beside(job: Job, measurement: Measurement) -> Beside:
         measured=summarise(measurement.records, bounds, simulated.metrics.usd_per_hour),
         as_found=found,
         planned=planned,
+        hindsight=hindsight,
     )
 
 
@@ -142,10 +153,24 @@ def report_of(beside: Beside) -> RunReport:
         planned=beside.planned,
         hosts=host_speeds(job.problem, measurement.speeds),
         rehearsed=step_speeds(job.problem, measurement.paces),
+        hindsight=beside.hindsight,
+        steadiness=_steadiness(beside),
         draft=draft_terms(beside.as_found, measurement),
         drafts=draft_findings(job.problem, measurement.drafts),
         unserved=next((reason for reason in reasons if "nothing replaced" in reason), ""),
     )
+
+
+def _steadiness(beside: Beside) -> tuple[Steadiness, ...]:
+    """Of the hosts, where stages rehearsed."""
+    from planner.report.steadiness import steadiness
+    from planner.run.rehearsal import in_run
+
+    problem, measurement = beside.job.problem, beside.measurement
+    if not measurement.paces:
+        return ()
+    last_s = max((max(one.token_s, default=0.0) for one in measurement.records), default=0.0)
+    return steadiness(problem, measurement.paces, in_run(problem, measurement), last_s)
 
 
 def _as_asked(job: Job, measurement: Measurement) -> Job:

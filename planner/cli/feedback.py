@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from planner.core.speculation import Drafting
     from planner.fit.feedback import Correction, Seen
     from planner.report.terms import Term
-    from planner.run.measurement import StageRun
-    from planner.run.steps import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +115,7 @@ def _steps(beside: Beside) -> tuple[list[MeasuredStep], dict[str, Calibration]]:
     """
     from planner.core.cost.measured import MeasuredStep
     from planner.core.drift import as_found
+    from planner.run.crowd import crowded
 
     problem = beside.job.problem
     found = as_found(problem, beside.measurement.speeds)
@@ -139,7 +137,7 @@ def _steps(beside: Beside) -> tuple[list[MeasuredStep], dict[str, Calibration]]:
                 step.compute_s,
             )
             for step in run.steps
-            if not _crowded(problem, run, step, beside.measurement.stages)
+            if not crowded(problem, run, step, beside.measurement.stages)
         ]
     return steps + _draft_steps(beside, found, pace), pace
 
@@ -171,26 +169,6 @@ def _draft_steps(
         for step in steps
         if step.phase == "decode" and step.new_tokens
     ]
-
-
-def _crowded(problem: Problem, run: StageRun, step: Step, runs: Sequence[StageRun]) -> bool:
-    """Whether a host's cores were all taken by other stages at some time during a step."""
-    host = problem.cluster.node(run.stage.node).host
-    at_once = problem.cluster.device(run.stage.node).workers_at_once
-    if not host or at_once is None:
-        return False
-    beside = (
-        other
-        for other in runs
-        if other is not run and problem.cluster.node(other.stage.node).host == host
-    )
-    return sum(_works_during(other.steps, step) for other in beside) >= at_once
-
-
-def _works_during(steps: Sequence[Step], other: Step) -> bool:
-    """Whether one of a stage's steps, which follow each other, overlaps with another's step."""
-    before = bisect_left(steps, other.computed_s, key=lambda step: step.received_s)
-    return before > 0 and steps[before - 1].computed_s > other.received_s
 
 
 def _seen(beside: Beside) -> Seen:

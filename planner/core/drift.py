@@ -8,12 +8,12 @@ to scale each of its terms, and steps of the very stage that a node holds by how
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from planner.core.cost.measured import MeasuredStep
 from planner.core.device import Device
 from planner.core.engine import Calibration, Efficiency
+from planner.core.forecast import Rehearsal, forecasts
 from planner.core.pace import factors, moved
 from planner.core.problem import Problem
 
@@ -41,17 +41,23 @@ def probed(device: Device) -> Speeds | None:
 def as_found(
     problem: Problem,
     found: Mapping[str, Speeds],
-    paces: Mapping[str, Sequence[MeasuredStep]] | None = None,
+    paces: Mapping[str, Rehearsal] | None = None,
 ) -> Problem:
     """The problem on nodes as fast as they are found to be, by node id.
 
     Reads scale with the streaming read, products with the square product, overheads with the small
-    operation; where a node made steps of its stage (``paces``), all of it until those are right.
-    Nodes that were not read, or whose device was not probed, stay as they are.
+    operation; where a node made steps of its stage (``paces``), all of it until those take as long
+    as they and the profile let expect (``core/forecast.py``). Nodes that were not read, or whose
+    device was not probed, stay as they are.
     """
     cluster, engine = problem.cluster, problem.engine
     devices, calibrations = list(cluster.devices), list(engine.calibrations)
     nodes, slower = [], {}
+    expected = {
+        node: forecast
+        for forecast in forecasts(problem, paces or {}).values()
+        for node in forecast.rehearsals
+    }
     for node in cluster.nodes:
         now = found.get(node.id)
         device = cluster.device(node.id) if node.device is not None else None
@@ -61,7 +67,9 @@ def as_found(
             slower[node.id] = now.call_s / then.call_s
             devices.append(_paced(device, own, now, then))
             own_pace = _slowed(engine.calibration(device), own, slower[node.id])
-            if steps := [replace(s, device=devices[-1]) for s in (paces or {}).get(node.id, ())]:
+            if node.id in expected:
+                made = expected[node.id].steps(node.id)
+                steps = [replace(step, device=devices[-1]) for step in made]
                 own_pace = moved(own_pace, factors(steps, own_pace))
             calibrations.append(own_pace)
             node = node.model_copy(update={"device": own})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from planner.core.cost.batch import Batch
 from planner.core.cost.measured import MeasuredStep
 from planner.core.drift import Speeds, probed
+from planner.core.forecast import Forecast, Rehearsal, forecasts
 from planner.core.problem import Problem
 from planner.core.units import show
 from planner.report.tables import signed, table
@@ -56,6 +58,10 @@ class StepSpeed:
     batch: Batch
     probed_s: float
     found_s: float
+    expected_s: float
+    """Of the run to come, by both."""
+    weight: float
+    """How much of what was found is believed."""
     draft: str = ""
     """Id of the draft model whose step it is; empty for a stage's."""
 
@@ -68,6 +74,8 @@ class StepSpeed:
             "new_tokens": self.batch.new_tokens,
             "probed_s": self.probed_s,
             "found_s": self.found_s,
+            "expected_s": self.expected_s,
+            "weight": self.weight,
             "draft": self.draft or None,
         }
 
@@ -80,26 +88,44 @@ class StepSpeed:
         return f"a decode step of {self.batch.sequences:g}{whose}"
 
 
-def step_speeds(
-    problem: Problem, paces: Mapping[str, Sequence[MeasuredStep]]
-) -> tuple[StepSpeed, ...]:
-    """Of every node that made steps before a run, under the profiles of the problem."""
+def step_speeds(problem: Problem, paces: Mapping[str, Rehearsal]) -> tuple[StepSpeed, ...]:
+    """Of every node that rehearsed, the largest prompt and decode step of each model."""
+    forecast = {node: one for one in forecasts(problem, paces).values() for node in one.rehearsals}
     return tuple(
-        StepSpeed(
-            node,
-            step.batch,
-            step.predicted_s(problem.calibration(node)),
-            step.seconds,
-            "" if step.model.id == problem.model.id else step.model.id,
-        )
-        for node, steps in paces.items()
-        for step in steps
+        _step_speed(problem, node, forecast[node], step)
+        for node, rehearsal in paces.items()
+        if node in forecast
+        for step in _largest(rehearsal)
+    )
+
+
+def _largest(rehearsal: Rehearsal) -> list[MeasuredStep]:
+    """Prompt first, then the decode step, of every model."""
+    found: dict[tuple[str, str], MeasuredStep] = {}
+    for step in rehearsal.steps:
+        key = step.model.id, step.batch.phase
+        if key not in found or step.batch.new_tokens > found[key].batch.new_tokens:
+            found[key] = step
+    return list(found.values())
+
+
+def _step_speed(problem: Problem, node: str, forecast: Forecast, step: MeasuredStep) -> StepSpeed:
+    series = node, step.batch.phase
+    probed_s, seen = step.predicted_s(problem.calibration(node)), forecast.seen(series)
+    return StepSpeed(
+        node,
+        step.batch,
+        probed_s,
+        probed_s * math.exp(seen),
+        probed_s * math.exp(forecast.weight(series) * seen),
+        forecast.weight(series),
+        "" if step.model.id == problem.model.id else step.model.id,
     )
 
 
 def hosts_table(hosts: Iterable[HostSpeeds], steps: Iterable[StepSpeed] = ()) -> Table:
     """One row per host and reading, then one per node and step."""
-    rows = table("host of", "", ">probed", ">found", ">change")
+    rows = table("host of", "", ">probed", ">found", ">change", ">expected")
     for host in hosts:
         for said, name, unit in (
             ("streaming read", "memory_bytes_per_s", "bytes_per_s"),
@@ -107,10 +133,12 @@ def hosts_table(hosts: Iterable[HostSpeeds], steps: Iterable[StepSpeed] = ()) ->
             ("a small operation", "call_s", "s"),
         ):
             then, now = getattr(host.probed, name), getattr(host.found, name)
-            cells = (show(then, unit), show(now, unit), signed(now / then - 1))
+            cells = [show(then, unit), show(now, unit), signed(now / then - 1)]
             rows.add_row(", ".join(host.nodes), said, *cells)
     for step in steps:
         change = signed(step.found_s / step.probed_s - 1)
-        cells = (show(step.probed_s, "s"), show(step.found_s, "s"), change)
+        seconds = (step.probed_s, step.found_s, step.expected_s)
+        probed, found, expected = (show(value, "s") for value in seconds)
+        cells = [probed, found, change, expected]
         rows.add_row(step.node, step.title, *cells)
     return rows

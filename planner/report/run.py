@@ -10,6 +10,7 @@ from planner.core.metrics import LATENCIES, STATISTICS, Metrics
 from planner.report.drafts import DraftTerms
 from planner.report.hosts import HostSpeeds, StepSpeed, hosts_table
 from planner.report.starts import StageStart, starts_text
+from planner.report.steadiness import Steadiness
 from planner.report.tables import figure, label, plain_metrics, signed, table
 from planner.report.terms import (
     RecoveryTerm,
@@ -70,6 +71,10 @@ class RunReport:
     """Steps that the nodes made of their stages then."""
     planned: Metrics | None = None
     """Of a simulation with the speeds of the profiles, where ``predicted`` has those found."""
+    hindsight: Metrics | None = None
+    """Of a simulation with steps as fast as they were in the run."""
+    steadiness: tuple[Steadiness, ...] = ()
+    """How far the speeds of the hosts wandered, where stages rehearsed."""
     draft: tuple[Term, ...] = ()
     """Steps of the draft model at the coordinator."""
     drafts: DraftTerms | None = None
@@ -106,7 +111,9 @@ class RunReport:
             "starts": [one.document() for one in self.starts],
             "hosts": [host.document() for host in self.hosts],
             "rehearsed": [step.document() for step in self.rehearsed],
-            **self._planned(),
+            **self._other("planned", self.planned),
+            **self._other("hindsight", self.hindsight),
+            "steadiness": [host.document() for host in self.steadiness],
             "sessions": dict(self.sessions),
             "recoveries": [term.document() for term in self.recoveries],
             "verification": self.verification.document(),
@@ -119,13 +126,10 @@ class RunReport:
             "answers": [{"prompt": prompt, "text": text} for prompt, text in self.answers],
         }
 
-    def _planned(self) -> dict[str, Any]:
-        if self.planned is None:
+    def _other(self, name: str, metrics: Metrics | None) -> dict[str, Any]:
+        if metrics is None:
             return {}
-        return {
-            "planned": plain_metrics(self.planned),
-            "planned_error": self._errors(self.planned),
-        }
+        return {name: plain_metrics(metrics), f"{name}_error": self._errors(metrics)}
 
     def text(self) -> Iterator[RenderableType]:
         """Texts and tables for people."""
@@ -145,6 +149,7 @@ class RunReport:
             yield "The hosts when the run began; what is predicted counts on the speeds found"
             yield hosts_table(self.hosts, self.rehearsed)
             yield ""
+        yield from self._steadiness()
         yield "Steps of the stages, mean over the batches that ran"
         yield terms_table("stage", (*self.stages, *self.coordinator, *self.draft))
         if self.hops:
@@ -162,6 +167,19 @@ class RunReport:
         if sentence:
             yield ""
             yield sentence
+
+    def _steadiness(self) -> Iterator[str]:
+        """How restless hosts were, and which part of the error that is."""
+        for host in self.steadiness:
+            yield from host.text()
+        if self.hindsight is not None:
+            left = self._errors(self.hindsight)
+            named = (
+                f"{label(name)} {signed(left.get(name))} instead of {signed(self.error.get(name))}"
+                for name in CHECKED
+            )
+            yield f"Had it been known how long steps would take, errors were {'; '.join(named)}."
+            yield ""
 
     def _metrics(self) -> Table:
         columns = {

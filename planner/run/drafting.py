@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.core.cost.measured import MeasuredStep
 from planner.core.errors import RunError
+from planner.core.forecast import Rehearsal
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.run.checkpoint import Checkpoint, open_checkpoint
@@ -51,6 +54,17 @@ def guesser(
     kernels = as_told(fleet.kernels.get(("", quant)), quant, settings.device, sum(seats))
     device = settings.device
     return Drafter(drafting, quant, seats, settings.slot_tokens, device=device, kernels=kernels)
+
+
+def with_drafts(
+    rehearsed: Mapping[str, Rehearsal], problem: Problem, drafts: Sequence[MeasuredStep]
+) -> dict[str, Rehearsal]:
+    """What nodes rehearsed, with the steps of the draft in every round of the coordinator's."""
+    home, found = problem.cluster.coordinator, dict(rehearsed)
+    if drafts:
+        own = found.get(home) or Rehearsal(rounds=((),), span_s=0.0, host="coordinator")
+        found[home] = replace(own, rounds=tuple((*one, *drafts) for one in own.rounds))
+    return found
 
 
 def paced(problem: Problem, drafter: Drafter) -> list[MeasuredStep]:

@@ -17,7 +17,7 @@ from planner.core.rng import stream
 from planner.core.workload import Request
 from planner.run.checkpoint import open_checkpoint
 from planner.run.config import ModelConfig
-from planner.run.drafting import guesser, open_draft, paced
+from planner.run.drafting import guesser, open_draft, paced, with_drafts
 from planner.run.driver import Session
 from planner.run.fleet import Fleet
 from planner.run.inspection import Inspection
@@ -26,6 +26,7 @@ from planner.run.measurement import Measurement, measured
 from planner.run.oversight import Oversight
 from planner.run.places import Place
 from planner.run.prompts import Prompt
+from planner.run.rehearsal import rehearse
 from planner.run.reports import report
 from planner.run.settings import Settings
 from planner.run.shape import same_shape
@@ -76,10 +77,10 @@ def execute(
     output length or the model's end token. ``on_token`` hears of every token as it comes.
     ``losses`` are struck while it runs. ``deterministic`` has a node that takes over compute in
     the original shapes what it lacks, where rounding depends on them. ``oversight`` has stages
-    sign what they do, and audits it. ``gauge`` has every host read
-    first what it reaches now. ``compiled`` lets stages compile their single rows.
-    ``draft`` is the checkpoint of the plan's draft model, where it has
-    one. Raises RunError, InvalidFileError.
+    sign what they do, and audits it. ``gauge`` has every host read first what it reaches now, and
+    rehearses the run for some seconds. ``compiled`` lets stages compile their single rows.
+    ``draft`` is the checkpoint of the plan's draft model, where it has one. Raises RunError,
+    InvalidFileError.
     """
     require_packages()
     opened = open_checkpoint(checkpoint)
@@ -94,6 +95,7 @@ def execute(
 
     with Fleet(problem.cluster, plan, settings, places) as fleet:
         warm_up(fleet, plan, tokenizer)
+        rehearsed = rehearse(problem, fleet, tokenizer) if settings.gauge else {}
         as_sent = deterministic and any(stage.quant != "fp32" for stage in stages(plan))
         care = Care(problem, as_sent, losses)
         drafter, speller = guesser(problem, plan, fleet, drafting), _speller(tokenizer, on_token)
@@ -103,7 +105,7 @@ def execute(
         session.run(prompts, problem.workload.concurrency)
         verified = inspection.finish() if inspection is not None else None
         reports = report(fleet)
-    outcome = measured(problem, fleet, session, reports, drafts)
+    outcome = measured(problem, fleet, session, reports, with_drafts(rehearsed, problem, drafts))
     records = [session.records[prompt.id] for prompt in prompts]
     texts_of = {key: tokenizer.decode(ids) for key, ids in session.outputs.items()}
     return replace(outcome, records=records, texts=texts_of, verified=verified)

@@ -23,7 +23,6 @@ from planner.run.depot import Depot
 from planner.run.frames import PeerLostError
 from planner.run.outlet import Line, Outlet
 from planner.run.places import Here, Place, UnreachableError
-from planner.run.rehearsal import Rehearsed, in_turn
 from planner.run.settings import Settings
 from planner.run.transport import Channel, LinkShape, Listener, connect
 
@@ -52,8 +51,6 @@ class Fleet:
         self.lines: list[Line] = []
         self.speeds: dict[str, Speeds] = {}
         """What each node was found to reach at the start, where that was asked for."""
-        self.rehearsed: dict[str, Rehearsed] = {}
-        """Steps that each node made of its stage then."""
         self.slot_tokens = settings.slot_tokens
         self.jobs_sent = 0
         self.plan = plan
@@ -128,7 +125,6 @@ class Fleet:
         self.holders = {post: wanted[node] for node, post in placed.items()}
         if self.settings.gauge:
             self._gauge()
-            self.rehearsed = in_turn([worker for worker in self.workers if worker.post])
 
     def _load_all(self, workers: Sequence[Worker], posts: Mapping[str, Post]) -> None:
         """Has workers load their stages side by side."""

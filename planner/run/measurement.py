@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from planner.core.cluster import Cluster
-from planner.core.cost.measured import MeasuredStep
 from planner.core.drift import Speeds
+from planner.core.forecast import Rehearsal
 from planner.core.metrics import RequestRecord
 from planner.core.plan import Plan, Stage
 from planner.core.problem import Problem
@@ -76,7 +76,7 @@ class Measurement:
     absences: list[Absence] = field(default_factory=list)
     speeds: Mapping[str, Speeds] = field(default_factory=dict)
     """What the nodes were found to reach at the start, where that was asked for."""
-    paces: Mapping[str, Sequence[MeasuredStep]] = field(default_factory=dict)
+    paces: Mapping[str, Rehearsal] = field(default_factory=dict)
     """Steps of their own stages that they made then."""
     verified: Verified | None = None
     """What receipts and audits came to, where they were asked for."""
@@ -87,22 +87,17 @@ def measured(
     fleet: Fleet,
     session: Session,
     reports: Report,
-    drafts: Sequence[MeasuredStep] = (),
+    paces: Mapping[str, Rehearsal] | None = None,
 ) -> Measurement:
     """What came of a session that has ended, in the order of arrival; nothing is spelt yet.
 
-    ``drafts`` are steps that the draft model made at the coordinator before it.
+    ``paces`` are steps that nodes made before it.
     """
     origin_s, own = session.start_s, session.desk.coordination
     home, speeds = problem.cluster.coordinator, dict(fleet.speeds)
-    paces = {
-        node: one.steps(problem, fleet.plan, fleet.slot_tokens)
-        for node, one in fleet.rehearsed.items()
-    }
-    if drafts:
-        paces[home] = [*paces.get(home, ()), *drafts]
-        here = fleet.speeds_here()
-        speeds |= {home: here} if here else {}
+    paces, here = paces or {}, fleet.speeds_here()
+    if home in paces and here:
+        speeds.setdefault(home, here)
     return Measurement(
         records=list(session.records.values()),
         prompts=session.prompts,

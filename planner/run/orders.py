@@ -117,7 +117,6 @@ class Order(Message):
     beat: Annotated[int, Field(ge=0, le=2**53)] | None = None
     report: bool | None = None
     gauge: bool | None = None
-    pace: Literal["prefill", "decode"] | None = None
     stop: bool | None = None
     witness: Swear | None = None
     close: _Count | None = None

@@ -1,71 +1,122 @@
-"""Rehearsal: what steps of the stages of a run take right now, made in turn as they are in it."""
+"""Rehearsal: what steps of the stages of a run take right now, made as a run makes them.
+
+Requests go through the pipelines in rounds: one prompt alone, then a few steps of all sequences.
+So links hold messages back, the coordinator has its turn, stages sleep while they wait and find
+their caches emptied, as they will. Steps that workers made on a mere order were quicker than that.
+"""
 
 from __future__ import annotations
 
-import itertools
-import statistics
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from planner.core.cost.batch import Batch, Phase
 from planner.core.cost.measured import MeasuredStep
-from planner.core.plan import Plan
+from planner.core.forecast import Rehearsal
 from planner.core.problem import Problem
-from planner.run.crew import START_S, Post, Worker
+from planner.run.crowd import crowded
+from planner.run.driver import Session
+from planner.run.measurement import Measurement, StageRun, stage_runs
+from planner.run.prompts import Prompt
+from planner.run.reports import report
 
-PHASES: tuple[Phase, ...] = ("prefill", "decode")
-_TOKENS = 64
-_PHASE_S = 0.75
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from planner.run.fleet import Fleet
+
+_TOKENS, _SHORT_TOKENS = 64, 8
+"""Of the prompt that goes alone, and of those that are to decode."""
+_SPAN_S = 2.5
 _LEAST_ROUNDS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Rehearsed:
-    """The median step of the stage that a node holds, by phase (s)."""
-
-    post: Post
-    taken_s: Mapping[Phase, float]
-
-    def steps(self, problem: Problem, plan: Plan, slot_tokens: int) -> list[MeasuredStep]:
-        """As the cost model knows them."""
-        pipeline = plan.pipelines[self.post[0]]
-        stage = pipeline.stages[self.post[1]]
-        tokens, seats = held_tokens(slot_tokens), pipeline.max_num_seqs
-        batches = {
-            "prefill": Batch.prefill(tokens),
-            "decode": Batch.decode(seats, seats * tokens),
-        }
-        device, quant = problem.cluster.device(stage.node), problem.quant(stage.quant)
-        return [
-            MeasuredStep(
-                device, problem.model, stage.start, stage.stop, quant, batches[phase], seconds
-            )
-            for phase, seconds in self.taken_s.items()
-        ]
+_DECODING_S, _LEAST_STEPS, _MOST_STEPS = 0.4, 2, 8
+_MOST_SEATS = 16
 
 
 def held_tokens(slot_tokens: int) -> int:
-    """Tokens of the prompt that is computed, and in the cache of every sequence that decodes."""
+    """Tokens of the prompt that is computed."""
     return max(1, min(_TOKENS, slot_tokens - 1))
 
 
-def in_turn(workers: Sequence[Worker]) -> dict[str, Rehearsed]:
-    """By node; the workers hold stages and make steps of them one after the other."""
-    found: dict[str, dict[Phase, float]] = {worker.node: {} for worker in workers}
-    for phase in PHASES:
-        taken_s: dict[str, list[float]] = {worker.node: [] for worker in workers}
-        until_s = time.monotonic() + _PHASE_S
-        for rounds in itertools.count():
-            if rounds >= _LEAST_ROUNDS and time.monotonic() > until_s:
-                break
-            for worker in workers:
-                said = worker.ask({"pace": phase}, "pace", START_S)
-                taken_s[worker.node].append(said["pace"])
-        for node, mine in taken_s.items():
-            found[node][phase] = statistics.median(mine)
-    return {
-        worker.node: Rehearsed(worker.post, found[worker.node])
-        for worker in workers
-        if worker.post is not None
+def rehearse(problem: Problem, fleet: Fleet, tokenizer: Tokenizer) -> dict[str, Rehearsal]:
+    """Steps of every node that holds a stage, and of those that stand by for it on its host.
+
+    Who is hot and ready beside a stage computes it as fast as the stage's own node.
+    """
+    bounds_s = [time.monotonic()]
+    while len(bounds_s) <= _LEAST_ROUNDS or bounds_s[-1] < bounds_s[0] + _SPAN_S:
+        _round(problem, fleet, tokenizer)
+        bounds_s.append(time.monotonic())
+    runs = stage_runs(fleet, report(fleet), bounds_s[0])
+    found = made(problem, runs, [at_s - bounds_s[0] for at_s in bounds_s])
+    hosts = {node.id: fleet.place(node.id).host for node in problem.cluster.nodes}
+    found = {node: replace(one, host=hosts[node]) for node, one in found.items()}
+    for standby in fleet.plan.standbys:
+        holder = fleet.stage((standby.pipeline, standby.stage)).node
+        if hosts[standby.node] == hosts[holder] and holder in found:
+            found.setdefault(standby.node, _as_by(problem, found[holder], standby.node))
+    return found
+
+
+def made(
+    problem: Problem, runs: Sequence[StageRun], bounds_s: Sequence[float]
+) -> dict[str, Rehearsal]:
+    """Steps of stages by node, in rounds that begin and end at these times.
+
+    Those that shared their host with as many others as it has cores for waited for a core, which
+    the simulator has them do itself.
+    """
+    found: dict[str, list[list[MeasuredStep]]] = {}
+    for run in runs:
+        rounds = found.setdefault(run.stage.node, [[] for _ in bounds_s[1:]])
+        steps = [step for step in run.steps if not crowded(problem, run, step, runs)]
+        for mine, (begin_s, end_s) in zip(rounds, pairwise(bounds_s), strict=True):
+            mine += [
+                MeasuredStep(
+                    problem.cluster.device(run.stage.node),
+                    problem.model,
+                    run.stage.start,
+                    run.stage.stop,
+                    problem.quant(run.stage.quant),
+                    step.batch,
+                    step.compute_s,
+                )
+                for step in steps
+                if begin_s <= step.received_s < end_s
+            ]
+    span_s = bounds_s[-1] - bounds_s[0]
+    return {node: Rehearsal(tuple(map(tuple, rounds)), span_s) for node, rounds in found.items()}
+
+
+def in_run(problem: Problem, measurement: Measurement) -> dict[str, Rehearsal]:
+    """Steps of the run itself; of nodes that had none in it, what they had rehearsed."""
+    last_s = max((s.computed_s for run in measurement.stages for s in run.steps), default=0.0)
+    before = {
+        node: replace(one, host=f"{one.host} before") for node, one in measurement.paces.items()
     }
+    found = made(problem, measurement.stages, (0.0, last_s))
+    return before | {node: one for node, one in found.items() if one.steps}
+
+
+def _round(problem: Problem, fleet: Fleet, tokenizer: Tokenizer) -> None:
+    plan, began_s = fleet.plan, time.monotonic()
+    tokens = held_tokens(fleet.slot_tokens)
+    alone = [Prompt(index, 0.0, [0] * tokens, 1) for index, _ in enumerate(plan.pipelines)]
+    Session(fleet, plan, tokenizer).run(alone, concurrency=1)
+    way_s = (time.monotonic() - began_s) / len(alone)
+    steps = max(_LEAST_STEPS, min(_MOST_STEPS, int(_DECODING_S / way_s)))
+    seats = sum(pipeline.max_num_seqs for pipeline in plan.pipelines)
+    users = min(seats, problem.workload.concurrency or seats, _MOST_SEATS * len(plan.pipelines))
+    tokens = min(_SHORT_TOKENS, tokens)
+    answer = max(1, min(1 + steps, fleet.slot_tokens - tokens))
+    together = [Prompt(index, 0.0, [0] * tokens, answer) for index in range(users)]
+    Session(fleet, plan, tokenizer).run(together, concurrency=users)
+
+
+def _as_by(problem: Problem, rehearsal: Rehearsal, node: str) -> Rehearsal:
+    """The same steps as another node would have made them."""
+    device = problem.cluster.device(node)
+    rounds = (tuple(replace(step, device=device) for step in one) for one in rehearsal.rounds)
+    return replace(rehearsal, rounds=tuple(rounds))

@@ -1,7 +1,7 @@
 """A stage worker: one process that holds one stage and serves jobs in the order they come.
 
 It is given one end of a connection to the coordinator and does what the control messages that
-come over it say: ``pull`` weights, ``load`` a stage, ``gauge`` the processor, ``pace`` a step,
+come over it say: ``pull`` weights, ``load`` a stage, ``gauge`` the processor,
 ``connect`` to the next process, ``replay`` what it sent before, answer a ``beat``, ``report`` its
 steps, ``stop``; and, where work is verified, what ``Testimony`` answers, to ``hold`` stages of
 others and to ``audit`` their work.
@@ -53,7 +53,6 @@ from planner.run.haul import receive
 from planner.run.linear import Kernels, as_told
 from planner.run.model import CacheShape, Stage
 from planner.run.outlet import Observer, Outlet
-from planner.run.pace import step_s
 from planner.run.steps import Step
 from planner.run.testimony import Testimony
 from planner.run.transport import Channel, LinkShape, Listener, connect
@@ -99,8 +98,6 @@ class Worker:
                 self._tell({"gauge": dataclasses.asdict(gauge())})
             elif isinstance(item, dict) and "pull" in item:
                 self._tell({"pulled": receive(**item["pull"])})
-            elif isinstance(item, dict) and "pace" in item:
-                self._pace(item["pace"])
             elif isinstance(item, dict):
                 self._load(item)
             else:
@@ -159,11 +156,6 @@ class Worker:
         ready = {"port": listener.port, "load_s": time.monotonic() - begun_s}
         self._tell(_described(stage) | ready)
 
-    def _pace(self, phase: Phase) -> None:
-        """Makes a step of its stage that no request asked for."""
-        if self._stage is not None:
-            self._tell({"pace": step_s(self._stage, self._wire, phase)})
-
     def _open(self, order: dict[str, Any]) -> Checkpoint:
         """The weights that it computes with."""
         return open_checkpoint(Path(order["checkpoint"]), range(order["start"], order["stop"]))
@@ -213,7 +205,7 @@ class Worker:
             self._tell({"replaying": self._outlet.replay(order["live"], order["as_sent"])})
         elif "report" in message:
             self._tell({"steps": self._told()})
-        elif not {"audit", "hold", "gauge", "pace", "pull"}.isdisjoint(message):
+        elif not {"audit", "hold", "gauge", "pull"}.isdisjoint(message):
             self._next(message)
         else:
             self._testimony.answer(message)

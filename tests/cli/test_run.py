@@ -92,13 +92,23 @@ def test_hosts_are_read_first_and_what_the_run_took_corrects_the_profile(scene: 
     assert host["memory_bytes_per_s"]["found"] > 0
     made = [(step["node"], step["phase"]) for step in document["rehearsed"]]
     assert made == [("a", "prefill"), ("a", "decode"), ("b", "prefill"), ("b", "decode")]
-    assert all(step["probed_s"] > 0 and step["found_s"] > 0 for step in document["rehearsed"])
+    for step in document["rehearsed"]:
+        low, high = sorted((step["probed_s"], step["found_s"]))
+        assert 0 < low <= step["expected_s"] <= high
+        assert 0 < step["weight"] <= 1
+    (steady,) = document["steadiness"]
+    assert steady["nodes"] == ["a", "b"]
+    assert 2.5 <= steady["span_s"] < 30
+    assert 0 < steady["unavoidable_error"] < steady["wander"]
+    assert steady["drift"] is not None
+    assert document["hindsight_error"].keys() == document["error"].keys()
     assert document["planned"]["mean_tpot_ms"] != document["predicted"]["mean_tpot_ms"]
     assert Path(document["calibration"]["file"]).parent.parent == corrected
     for row in document["calibration"]["corrections"]:
         assert abs(row["after"]) <= abs(row["before"])
     text = scene.planner("run", path, "--no-gauge").stdout
     assert "when the run began" not in text
+    assert "wandered" not in text
     assert "as probed" not in text
 
 

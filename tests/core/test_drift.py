@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from planner.core.cost import Batch, chip, stage_time
-from planner.core.cost.measured import MeasuredStep
 from planner.core.drift import Speeds, as_found, probed
 from planner.core.problem import Problem
 from tests.core.world import device, problem
@@ -56,21 +55,6 @@ def test_reads_products_and_overheads_scale_with_their_own_reading() -> None:
     found = stage_time(after.model, 0, 2, quant, chip(after, node), batch)
     assert found.weights_s == pytest.approx(usual.weights_s)
     assert found.overhead_s == pytest.approx(3 * usual.overhead_s)
-
-
-def test_steps_that_a_node_made_of_its_stage_are_what_is_predicted_of_it() -> None:
-    before = world()
-    node, other = (one.id for one in before.cluster.workers[:2])
-    quant, card = before.quants[0], before.cluster.device(node)
-    batches = (Batch.decode(4, 256), Batch.prefill(64))
-    made = [
-        MeasuredStep(card, before.model, 0, 2, quant, batch, 1.3 * seconds(before, node, batch))
-        for batch in batches
-    ]
-    after = as_found(before, {node: THEN, other: THEN}, {node: made})
-    for step in made:
-        assert seconds(after, node, step.batch) == pytest.approx(step.seconds, rel=0.02)
-        assert seconds(after, other, step.batch) == seconds(before, other, step.batch)
 
 
 def test_what_was_not_probed_or_not_read_stays_as_it_is() -> None:

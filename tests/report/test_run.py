@@ -9,10 +9,13 @@ import pytest
 from rich.console import Console
 
 from planner.core.cost import Batch, chip, stage_time, transfer_time
+from planner.core.cost.measured import MeasuredStep
+from planner.core.forecast import Rehearsal
 from planner.core.metrics import Metrics
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.report.run import RunReport
 from planner.report.starts import StageStart
+from planner.report.steadiness import Steadiness, steadiness
 from planner.report.terms import Term, hop_terms, recovery_terms, relative_error, stage_terms
 from planner.run.losses import Recovered
 from planner.run.steps import Hop, Step
@@ -75,6 +78,45 @@ def test_the_term_that_brought_most_error_is_named() -> None:
     assert "> Who?\nMe." in text
     assert "3 of 4 requests completed, 1 lost" in text
     assert "Furthest off: decode at a, 3 ms predicted and 4 ms measured, 100 times." in text
+
+
+def test_a_restless_host_and_its_part_of_the_error_are_told() -> None:
+    measured = Metrics(mean_tpot_ms=10.0, mean_ttft_ms=10.0, output_throughput=10.0)
+    calm = Steadiness(("a", "b"), 0.02, 2.5, 6.0, 0.01, 0.08, -0.04)
+    restless = Steadiness(("c",), 0.2, 2.5, 6.0, 0.1, 0.08, 0.06)
+    shown = report(
+        Metrics(mean_tpot_ms=9.0, mean_ttft_ms=9.0, output_throughput=11.0),
+        measured,
+        hindsight=Metrics(mean_tpot_ms=9.9, mean_ttft_ms=9.8, output_throughput=10.1),
+        steadiness=(calm, restless),
+    )
+    text = " ".join(read(shown).split())
+    assert "The speed of the host of a, b wandered by 2.0% in the 2.5 s before the run" in text
+    assert "In the run, steps took 4.0% less long there than rehearsed." in text
+    assert "In the run, steps took 6.0% longer there than rehearsed." in text
+    assert text.count("This host is restless") == 1
+    assert "mean time per output token -1.0% instead of -10.0%" in text
+    document = shown.document()
+    assert [host["unavoidable_error"] for host in document["steadiness"]] == [0.01, 0.1]
+    assert document["hindsight_error"]["output_throughput"] == pytest.approx(0.01)
+
+
+def test_drift_is_what_the_same_steps_took_in_the_run_over_the_rehearsal() -> None:
+    world = problem()
+    stage, batch = STAGES[0], Batch.decode(2, 100)
+
+    def steps(seconds: float, host: str = "") -> dict[str, Rehearsal]:
+        device, quant = world.cluster.device(stage.node), world.quant(stage.quant)
+        step = MeasuredStep(device, world.model, 0, 2, quant, batch, seconds)
+        return {stage.node: Rehearsal(((step,), (step,)), 2.5, host)}
+
+    (told,) = steadiness(world, steps(0.01, "box"), steps(0.012), run_s=6.0)
+    assert told.drift == pytest.approx(0.2)
+    assert told.wander == pytest.approx(0.0, abs=1e-6)
+    assert told.nodes == (stage.node,)
+    assert not told.restless
+    (unknown,) = steadiness(world, steps(0.01), {}, run_s=6.0)
+    assert unknown.drift is None
 
 
 def test_the_document_has_the_keys_of_the_contract() -> None:
