@@ -150,7 +150,7 @@ def _option(one: Contestant) -> Option:
 
 
 def replanned(problem: Problem) -> tuple[Plan, ...]:
-    """The plans of a problem, best first; none where nothing meets the must-haves."""
+    """The best plan of a problem; none where nothing meets the must-haves."""
     from planner.plan.solve import searched
 
-    return tuple(one.plan for one in searched(problem))
+    return tuple(one.plan for one in searched(problem, best_only=True)[:1])

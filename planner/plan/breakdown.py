@@ -82,7 +82,7 @@ def broken_down(problem: Problem, one: Served, lost_s: Mapping[str, float]) -> P
         stages=tuple(stages),
         hops=hops,
         batch=one.felt.batch,
-        metrics=_metrics(problem, one.felt),
+        metrics=pipeline_metrics(problem, one.felt),
         limited_by=limiting_parts(
             stages,
             hops,
@@ -96,7 +96,7 @@ def broken_down(problem: Problem, one: Served, lost_s: Mapping[str, float]) -> P
     )
 
 
-def _metrics(problem: Problem, felt: Felt) -> Metrics:
+def pipeline_metrics(problem: Problem, felt: Felt) -> Metrics:
     """What users of one pipeline feel."""
     metrics = {
         f"{statistic}_{name}_ms": 1e3 * value

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from planner.core.choice import seated
 from planner.core.problem import Problem
@@ -68,26 +68,37 @@ class Kind:
     replicas: int
 
 
-def exactly(problem: Problem, limit: int, over: Halt) -> tuple[list[Solved], list[Kind]] | None:
+def exactly(
+    problem: Problem, limit: int, over: Halt, *, best_only: bool = False
+) -> tuple[list[Solved], list[Kind]] | None:
     """Every structure with its best plan, and what was not looked at when the search was over.
 
-    None where there are too many multisets.
+    With ``best_only`` a structure that cannot have the best plan of all gets no more than its
+    bound. None where there are too many multisets.
     """
     pools = [pool_of(one) for one in leaves(problem)]
     if not all(one.whole for one in pools) or sum(len(one.every) for one in pools) > ALL_STATES:
         return None
     found, left = list[Solved](), list[Kind]()
-    for pool in pools:
-        for quants in mixes(problem):
-            for replicas in range(1, most_replicas(pool.problem, quants) + 1):
-                rungs = list[Solved]()
-                if not over():
-                    enough = _enough(pools, found)
-                    rungs = list(_rungs(pool, quants, replicas, limit, enough, over))
-                if over() and (not rungs or any(one.best.open for one in rungs)):
-                    left.append(Kind(pool.problem, quants, replicas))
-                else:
-                    found += rungs
+    ladders = [
+        _Ladder(pool, quants, replicas)
+        for pool in pools
+        for quants in mixes(problem)
+        for replicas in range(1, most_replicas(pool.problem, quants) + 1)
+    ]
+    if best_only and not over():
+        ladders.sort(key=lambda one: one.floor)
+    for ladder in ladders:
+        rungs = list[Solved]()
+        if not over():
+            enough = _enough(pools, found)
+            if best_only:
+                enough = min((one.best.cost for one in found), default=math.inf)
+            rungs = list(ladder.solved(limit, enough, over))
+        if over() and (not rungs or any(one.best.open for one in rungs)):
+            left.append(Kind(ladder.pool.problem, ladder.quants, ladder.replicas))
+        else:
+            found += rungs
     return found, _over_seats(left)
 
 
@@ -107,32 +118,43 @@ def _over_seats(left: Sequence[Kind]) -> list[Kind]:
     return joined
 
 
-def _rungs(
-    pool: Pool,
-    quants: tuple[QuantScheme, ...],
-    replicas: int,
-    limit: int,
-    enough: float,
-    over: Halt,
-) -> Iterator[Solved]:
-    """A structure with all its seats for users; with fewer where more do not fit."""
-    problem, ladder = pool.problem, seats_to_try(pool.problem, replicas)
-    tried: dict[int, Structure] = {}
+@dataclass
+class _Ladder:
+    """A structure with all its seats for users, and with fewer where more do not fit."""
 
-    def structure(seats: int) -> Structure:
-        if seats not in tried:
-            tried[seats] = Structure(problem, pool.classes, pool.every, replicas, quants, seats)
-        return tried[seats]
+    pool: Pool
+    quants: tuple[QuantScheme, ...]
+    replicas: int
+    tried: dict[int, Structure] = field(default_factory=dict)
 
-    aside = math.isfinite(enough) and all(structure(seats).floor >= enough for seats in ladder)
-    for seats in ladder:
-        if over() and not aside:
-            return
-        one, name = structure(seats), structure_name(replicas, quants, seats)
-        best = Best(None, None, math.inf, one.floor, 0) if aside else one.best(limit, over=over)
-        yield Solved(problem, name, best, one.holds)
-        if problem.workload.concurrency is not None and best.plan is not None:
-            break
+    def __post_init__(self) -> None:
+        self.seats = seats_to_try(self.pool.problem, self.replicas)
+
+    @property
+    def floor(self) -> float:
+        """What none of its plans costs less than, as far as tables tell."""
+        return min(self._structure(seats).floor for seats in self.seats)
+
+    def solved(self, limit: int, enough: float, over: Halt) -> Iterator[Solved]:
+        """The rungs, with plans where these may cost less than ``enough``."""
+        problem = self.pool.problem
+        aside = math.isfinite(enough) and self.floor >= enough
+        for seats in self.seats:
+            if over() and not aside:
+                return
+            one, name = self._structure(seats), structure_name(self.replicas, self.quants, seats)
+            best = Best(None, None, math.inf, one.floor, 0) if aside else one.best(limit, over=over)
+            yield Solved(problem, name, best, one.holds)
+            if problem.workload.concurrency is not None and best.plan is not None:
+                break
+
+    def _structure(self, seats: int) -> Structure:
+        if seats not in self.tried:
+            pool = self.pool
+            self.tried[seats] = Structure(
+                pool.problem, pool.classes, pool.every, self.replicas, self.quants, seats
+            )
+        return self.tried[seats]
 
 
 def _enough(pools: Sequence[Pool], found: Sequence[Solved]) -> float:

@@ -16,11 +16,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from planner.core.cost.outage import Outage, outage
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.plan.breakdown import Served
 
+Array = NDArray[np.float64]
 _HOUR_S = 3600.0
 
 
@@ -63,6 +67,17 @@ def _out_s(one: Served, out: Outage, spare_s: float) -> dict[str, float]:
             slower = 1 - share * used / (1 - share) / (1 - used)
             away_s *= math.exp(-spare_s * out.strandings / out.away_s * slower) / (1 - used)
     return {"away": away_s, "recovering": out.losses * recovery_s}
+
+
+def most_kept(problem: Problem, used: float, there: Array) -> tuple[Array, Array]:
+    """The most of its requests that a pipeline answers, and answers in time, in the long run.
+
+    It is ``there`` for that share of the time at most, and comes to ``used`` of what it can serve.
+    Open arrivals may all wait until it is back, unless more come than it is there to serve.
+    """
+    if problem.workload.concurrency is not None:
+        return there, there
+    return np.minimum(1.0, there / used), np.where(used >= there, there, 1.0)
 
 
 def goodput(one: Served, lost: dict[str, float]) -> float:

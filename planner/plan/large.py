@@ -32,7 +32,8 @@ from planner.plan.halt import Halt, never
 from planner.plan.hops import alike
 from planner.plan.memory import Memory
 from planner.plan.predict import load_of, predict
-from planner.plan.promise import additive, admissible, as_cost, judge, objective_value, straight
+from planner.plan.promise import additive, as_cost, judge, objective_value, straight
+from planner.plan.standby import promising
 from planner.plan.structure import Best
 from planner.plan.tables import relaxed
 from planner.plan.ways import Cut, assembled, ways
@@ -343,8 +344,7 @@ class Large:
         """Keeps a plan if it is the best so far."""
         prediction = predict(self.problem, plan)
         value = objective_value(self.problem, prediction.metrics)
-        if value is None or not admissible(self.problem, plan, prediction):
+        if value is None or not promising(self.problem, plan, prediction):
             return
-        cost = as_cost(self.problem, value)
-        if cost < self.found:
+        if (cost := as_cost(self.problem, value)) < self.found:
             self.best_so_far, self.found = (plan, prediction), cost

@@ -32,6 +32,10 @@ class Promise:
     requests_per_s: float
     usd_per_hour: float
     """Without the rent of the coordinator, which is paid in any case."""
+    goodput_cost: float = 0.0
+    """Part of the cost that good requests bring, which those that are lost do not."""
+    used: float = 0.0
+    """Share of what it can serve that comes; of no account where users wait for their answers."""
 
 
 Judge = Callable[[Sequence[float], float], Promise]
@@ -61,10 +65,19 @@ def judge(problem: Problem, load: Load, share: float) -> Judge:
         result = felt(load, steps, wanted)
         if result.overloaded or not _within(bounds_s, result):
             return REFUSED
-        cost = pipeline_cost(problem, result, share, rent + home_usd)
-        return Promise(cost, result.requests_per_s, rent)
+        return promised(problem, result, share, rent, home_usd)
 
     return promise
+
+
+def promised(
+    problem: Problem, result: Felt, share: float, usd_per_hour: float, home_usd: float
+) -> Promise:
+    """What a pipeline brings that users feel so, and that costs so much beside the home's part."""
+    cost = pipeline_cost(problem, result, share, usd_per_hour + home_usd)
+    weight = problem.requirements.terms.get("goodput", 0.0)
+    good = -weight * result.requests_per_s * result.good
+    return Promise(cost, result.requests_per_s, usd_per_hour, good, result.used)
 
 
 def straight(problem: Problem, load: Load) -> bool:
@@ -173,17 +186,17 @@ def _bounds_s(must: MustHave) -> tuple[tuple[str, str, float], ...]:
 
 def admissible(problem: Problem, plan: Plan, prediction: Prediction) -> bool:
     """Whether a plan keeps every must-have that is about numbers, each pipeline its latencies."""
+    return kept_by(problem, plan, prediction.metrics, [one.metrics for one in prediction.pipelines])
+
+
+def kept_by(problem: Problem, plan: Plan, metrics: Metrics, each: Sequence[Metrics]) -> bool:
+    """The same of the metrics of a plan and those of each of its pipelines."""
     must = problem.requirements.must_have
-    if must.missed(prediction.metrics):
+    if must.missed(metrics):
         return False
     if must.max_nodes is not None and len(plan.nodes) > must.max_nodes:
         return False
-    if any(one.metrics.mean_ttft_ms is None for one in prediction.pipelines):
+    if any(one.mean_ttft_ms is None for one in each):
         return False
-    latencies = [
-        miss
-        for one in prediction.pipelines
-        for miss in must.missed(one.metrics)
-        if miss.metric.endswith("_ms")
-    ]
+    latencies = [miss for one in each for miss in must.missed(one) if miss.metric.endswith("_ms")]
     return not latencies

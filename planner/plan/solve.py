@@ -11,17 +11,16 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from planner.core.choice import chosen, decided, seat_open, seated, stamped
-from planner.core.plan import Pipeline, Plan
+from planner.core.choice import chosen, stamped
+from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.plan.baselines import Baseline, baseline
-from planner.plan.branches import by_drafts, distinct_seats, leaves
+from planner.plan.branches import by_drafts, leaves
 from planner.plan.choices import good_enough, most_replicas, seats_to_try, structure_name
-from planner.plan.classes import allowed_nodes, without_nodes
-from planner.plan.columns import Known
-from planner.plan.costs import lines
-from planner.plan.exact import Solved, exactly, pool_of
+from planner.plan.classes import allowed_nodes
+from planner.plan.exact import Solved, exactly
 from planner.plan.explain import explained
+from planner.plan.fallback import without_each
 from planner.plan.halt import Halt, never
 from planner.plan.infeasible import (
     NoPlanError,
@@ -33,7 +32,6 @@ from planner.plan.infeasible import (
     relaxed_problem,
     with_objective,
 )
-from planner.plan.large import Large
 from planner.plan.mend import cheapest_mend
 from planner.plan.overload import overload
 from planner.plan.predict import predict
@@ -41,14 +39,13 @@ from planner.plan.promise import admissible, as_cost, objective_value
 from planner.plan.replan import ANY, Most, kept
 from planner.plan.shares import rescued, routed, weights_bounded
 from planner.plan.solution import Candidate, Solution
-from planner.plan.standby import pays, protected, steadier, unprotected, weighed
-from planner.plan.structure import Structure
+from planner.plan.standby import pays, protected, steadier, weighed
 from planner.plan.survey import LOOKS, bounded, surveyed
 from planner.plan.trial import Judge, tried, verdict
 from planner.plan.widen import widened
 
-_SEATS = 4
-"""Other seats of the coordinator that are looked at where its node leaves."""
+_NEAR = 0.01
+"""Gap below which plans without the least reliable nodes are not looked for."""
 
 
 def solve(
@@ -114,13 +111,18 @@ def solve(
     )
     if before is not None:
         solution = kept(problem, before, solution, least_gain, most)
-    return explained(problem, solution, _without(problem, solution, expansions, over), over)
+    return explained(problem, solution, without_each(problem, solution, expansions, over), over)
 
 
-def searched(problem: Problem, *, expansions: int = 200_000) -> tuple[Candidate, ...]:
-    """The plans that ``solve`` would choose from, best first, unexplained; none where none is."""
+def searched(
+    problem: Problem, *, expansions: int = 200_000, best_only: bool = False
+) -> tuple[Candidate, ...]:
+    """The plans that ``solve`` would choose from, best first, unexplained; none where none is.
+
+    With ``best_only`` those that cannot be the best are not looked for.
+    """
     with suppress(NoPlanError):
-        return tuple(_candidates(problem, expansions, 0)[0])
+        return tuple(_candidates(problem, expansions, 0, best_only=best_only)[0])
     return ()
 
 
@@ -151,7 +153,7 @@ def solve_simply(problem: Problem, name: Baseline) -> Solution:
         candidates=tuple(found),
         warnings=best.prediction.warnings,
     )
-    return explained(problem, solution, _without(problem, solution, 200_000))
+    return explained(problem, solution, without_each(problem, solution, 200_000))
 
 
 def _simple(asked: Problem, problem: Problem, name: Baseline) -> Iterator[Candidate]:
@@ -173,26 +175,36 @@ def _simple(asked: Problem, problem: Problem, name: Baseline) -> Iterator[Candid
 
 
 def _candidates(
-    problem: Problem, limit: int, looks: int = LOOKS, over: Halt = never
+    problem: Problem,
+    limit: int,
+    looks: int = LOOKS,
+    over: Halt = never,
+    *,
+    best_only: bool = False,
 ) -> tuple[list[Candidate], float, bool]:
     """The best plan of each structure, best first; a bound over all; whether it is proven.
 
     Standbys are added afterwards, where must-haves or the objective weigh lost nodes. Plans without
-    the least reliable nodes are tried where that does not do, and where goodput is the objective
-    and the search is quick. The bound is that of plans of which no node is ever lost.
+    the least reliable nodes are tried where that does not do, and where the objective counts lost
+    nodes, the search is quick, and what was found is not near the bound.
     """
     if not weighed(problem):
-        return _searched(problem, limit, looks, over)
-    free = unprotected(problem)
-    found, bound, whole = _searched(free, limit, looks, over)
+        return _searched(problem, limit, looks, over, best_only)
+    found, bound, whole = _searched(problem, limit, looks, over, best_only)
     kept = _with_standbys(problem, found, over)
-    for smaller in steadier(free):
-        if kept and (over() or not (whole and pays(problem))):
+    for smaller in steadier(problem):
+        if kept and (over() or not (whole and pays(problem)) or _near(problem, kept[0], bound)):
             break
         with suppress(NoPlanError):
             found = _searched(smaller, limit, looks, over)[0]
             kept = _ranked(problem, [*kept, *_with_standbys(problem, found, over)])
     return kept, bound, whole
+
+
+def _near(problem: Problem, best: Candidate, bound: float) -> bool:
+    """Whether nothing that is worth another search can be better."""
+    cost = as_cost(problem, best.value)
+    return cost - bound <= _NEAR * abs(cost)
 
 
 def _ranked(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -219,7 +231,7 @@ def _with_standbys(problem: Problem, found: list[Candidate], over: Halt) -> list
 
 
 def _searched(
-    problem: Problem, limit: int, looks: int, over: Halt
+    problem: Problem, limit: int, looks: int, over: Halt, best_only: bool = False
 ) -> tuple[list[Candidate], float, bool]:
     """The same where availability does not matter.
 
@@ -229,7 +241,7 @@ def _searched(
         raise no_nodes(problem)
     if not by_drafts(problem):
         raise no_draft(problem)
-    exact = exactly(problem, limit, over)
+    exact = exactly(problem, limit, over, best_only=best_only)
     solved, left = exact or ([], None)
     bound = -math.inf if left is None else _least_bound(solved)
     least = min((one.best.cost for one in solved), default=math.inf)
@@ -281,70 +293,3 @@ def _nearest(problem: Problem, limit: int) -> Solution:
         gap=0.0,
         solver="exact",
     )
-
-
-def _without(
-    problem: Problem, solution: Solution, limit: int, over: Halt = never
-) -> dict[str, Candidate | None] | None:
-    """By node whose loss is looked at: the best plan of the same kind without it.
-
-    Nodes are looked at until it is over; None where it was before the first.
-    """
-    asked, first = problem, solution.plan.pipelines[0]
-    problem = decided(problem, solution.plan)
-    layers = {
-        stage.node: stage.stop - stage.start
-        for pipeline in solution.plan.pipelines
-        for stage in pipeline.stages
-    }
-    most = 3 if solution.moves is None else 1
-    looked_at = sorted(layers, key=lambda node: (-layers[node], node))[:most]
-    found: dict[str, Candidate | None] = {}
-    for name in looked_at:
-        if over():
-            return found or None
-        homes = [problem]
-        if name == problem.cluster.coordinator:
-            homes = [seated(problem, (seat,)) for seat in _seats_without(asked, name)]
-        each = [
-            _best_alone(unprotected(without_nodes(home, {name})), asked, limit, first, over)
-            for home in homes
-        ]
-        able = [one for one in each if one is not None]
-        if over() and not able:  # nobody knows, then
-            return found or None
-        if homes:
-            found[name] = min(able, key=lambda one: as_cost(problem, one.value), default=None)
-    return found
-
-
-def _seats_without(problem: Problem, gone: str) -> list[str]:
-    """Where the coordinator may sit once a node has left; a few of them, none where it may not."""
-    if not seat_open(problem):
-        return []
-    left = [name for name in problem.cluster.seats if name != gone]
-    return list(distinct_seats(seated(problem, tuple(left))).cluster.seats)[:_SEATS]
-
-
-def _best_alone(
-    problem: Problem, asked: Problem, limit: int, like: Pipeline, over: Halt
-) -> Candidate | None:
-    """The best single pipeline in one quantization, that of ``like``; None where there is none.
-
-    The coordinator's seat is settled, though ``asked`` may have left it open.
-    """
-    if not allowed_nodes(problem) or not by_drafts(problem):
-        return None
-    pool, quants = pool_of(problem), (problem.quant(like.stages[0].quant),)
-    between = None if pool.whole else lines(problem, pool.classes)
-    for seats in seats_to_try(problem, 1):
-        if between is None:
-            best = Structure(problem, pool.classes, pool.every, 1, quants, seats).best(
-                limit, over=over
-            )
-        else:
-            best = Large(problem, pool.classes, 1, quants, seats, between, Known(), over).first()
-        if best.plan is not None and best.prediction is not None:
-            value, plan = as_cost(problem, best.cost), stamped(best.plan, asked, problem)
-            return Candidate(name="fallback", plan=plan, prediction=best.prediction, value=value)
-    return None

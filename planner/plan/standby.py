@@ -27,12 +27,13 @@ from planner.core.cost.ledger import standing_usd_per_hour
 from planner.core.cost.outage import Outage, outage
 from planner.core.metrics import Metrics
 from planner.core.plan import Plan, Readiness, Standby
+from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.plan.breakdown import Served
 from planner.plan.classes import allowed_nodes, without_nodes
 from planner.plan.goodput import lost_s
 from planner.plan.predict import metrics_of, served_by
-from planner.plan.promise import as_cost, objective_value
+from planner.plan.promise import as_cost, kept_by, objective_value
 from planner.plan.room import capacity_bytes, stage_needs
 
 _LEVELS = 4
@@ -44,6 +45,8 @@ _FEW = 4
 """Pipelines up to which nodes change from one to another."""
 _PAYING = frozenset({"goodput", "usd_per_million_output_tokens"})
 """Objectives that count lost nodes."""
+_PRICED = 3600 / 1e6 * (1 + 1e-9)
+"""USD per hour of a token per second at a dollar per million, and rounding."""
 _EXACT = 1e-12
 """Gains below that, of the figure itself, are rounding."""
 
@@ -54,6 +57,7 @@ def weighed(problem: Problem) -> bool:
     """Whether standbys can matter: nodes come and go, and something asks that they be there."""
     must = problem.requirements.must_have
     asked = must.availability is not None or must.request_goodput is not None
+    asked = asked or must.usd_per_million_output_tokens is not None
     return (asked or pays(problem)) and any(node.churn for node in allowed_nodes(problem))
 
 
@@ -62,13 +66,38 @@ def pays(problem: Problem) -> bool:
     return not _PAYING.isdisjoint(problem.requirements.terms)
 
 
+def promising(problem: Problem, plan: Plan, prediction: Prediction) -> bool:
+    """Whether a plan that nobody stands by for yet may keep every must-have once some do."""
+    each = [one.metrics for one in prediction.pipelines]
+    return may_keep(problem, plan, prediction.metrics, each)
+
+
+def may_keep(problem: Problem, plan: Plan, metrics: Metrics, each: Sequence[Metrics]) -> bool:
+    """The same of the metrics of a plan and those of each of its pipelines.
+
+    A plan that has the goodput asked for has the throughput at least, and for what it costs it
+    serves no more tokens than while all its nodes are there.
+    """
+    if not weighed(problem):
+        return kept_by(problem, plan, metrics, each)
+    most = problem.requirements.must_have.usd_per_million_output_tokens
+    served = (metrics.output_throughput or 0.0) * problem.deployment.in_use
+    if most is not None and (metrics.usd_per_hour or 0.0) > served * most * _PRICED:
+        return False
+    return kept_by(unprotected(problem), plan, metrics, each)
+
+
 def unprotected(problem: Problem) -> Problem:
-    """The problem for a search that leaves standbys for later.
+    """The problem without the must-haves that only standbys may keep.
 
     A plan that has the goodput asked for has the throughput at least.
     """
     must = problem.requirements.must_have
-    changes: dict[str, float | None] = {"availability": None, "request_goodput": None}
+    changes: dict[str, float | None] = {
+        "availability": None,
+        "request_goodput": None,
+        "usd_per_million_output_tokens": None,
+    }
     if must.request_goodput is not None:
         least = must.request_goodput * problem.workload.output.mean_tokens
         changes["output_throughput"] = max(least, must.output_throughput or 0.0)

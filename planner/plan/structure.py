@@ -17,37 +17,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
-
-from planner.core.cluster import Node
 from planner.core.cost.ledger import standing_usd_per_hour
+from planner.core.cost.outage import NEVER
 from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.plan.activity import home_usd_per_hour
-from planner.plan.breakdown import Served
+from planner.plan.breakdown import Served, pipeline_metrics
 from planner.plan.classes import NodeClass
-from planner.plan.costs import Array, criteria
+from planner.plan.costs import criteria
+from planner.plan.goodput import outages
 from planner.plan.halt import Halt, never
+from planner.plan.partition import Partition
 from planner.plan.pipeline import best_pipeline
-from planner.plan.predict import alone_usd_per_hour, load_of, predict, predicted, serve
+from planner.plan.predict import alone_usd_per_hour, load_of, metrics_of, predict, serve
 from planner.plan.promise import (
     REFUSED,
     Promise,
-    admissible,
     as_cost,
-    combined,
     judge,
     objective_value,
-    pipeline_cost,
-    worst,
+    promised,
 )
 from planner.plan.prompt import Prompt
+from planner.plan.standby import may_keep, promising, weighed
 from planner.plan.tables import State, least, reach
+from planner.plan.takeover import Takeover
+from planner.plan.teams import Teams
 from planner.plan.ways import Cut, assembled, ways
 
 _SLACK = 1e-9
+_REFUSED = 1000
+"""Labels that a partition counts as which was found in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,31 +116,36 @@ class Structure:
         return self._partition(set())[0]
 
     @cached_property
-    def shape(self) -> tuple[int, ...]:
-        """Most nodes of each class, plus one."""
-        return tuple(len(entry.nodes) + 1 for entry in self.classes)
+    def _teams(self) -> Teams | None:
+        """Pipelines with those that stand by for them, where the objective counts lost nodes."""
+        if not weighed(self.problem):
+            return None
+        takeover = Takeover(self.problem, self.quants)
+        return Teams(self.problem, self.classes, self.every, self.replicas, takeover)
 
     def best(self, limit: int, incumbent: float = math.inf, over: Halt = never) -> Best:
         """The best plan of this structure, looked for while it can beat ``incumbent``.
 
         The search ends after ``limit`` labels or where it is ``over``: ``open``, then.
         """
-        expanded, refused, floor = 0, set[tuple[State, ...]](), self.floor
+        expanded, refused, floor, missed = 0, set[tuple[State, ...]](), self.floor, math.inf
         while True:
-            cost, parts = self._partition(refused)
-            bound = floor if self._variable_costs and self.replicas > 1 else cost
+            cost, parts, able = self._partition(refused)
+            bound = min(missed, floor if self._sums_vary else cost)
             if not parts or cost >= incumbent:
                 return Best(None, None, math.inf, bound, expanded)
-            open_sets = [state for state in parts if not self.sets[state].solved]
-            if not open_sets:
+            open_sets = [state for state in parts if not self.sets[state].solved] if able else []
+            if able and not open_sets:
                 plan = self._plan(parts)
                 prediction = predict(self.problem, plan)
                 value = objective_value(self.problem, prediction.metrics)
-                if value is not None and admissible(self.problem, plan, prediction):
+                if value is not None and promising(self.problem, plan, prediction):
                     found = as_cost(self.problem, value)
                     return Best(plan, prediction, found, min(bound, found), expanded)
+            if not open_sets:
                 refused.add(tuple(parts))
-                expanded += 1
+                expanded += 1 if self._teams is None else _REFUSED
+                missed = math.inf if self._teams is None else min(missed, cost)
             if expanded >= limit or over():
                 return Best(None, None, math.inf, bound, expanded)
             expanded += self._solve(open_sets[0], limit - expanded, over) if open_sets else 0
@@ -170,11 +177,17 @@ class Structure:
         """What a pipeline adds to the objective; infinite where it breaks a must-have."""
         plan = self._assemble([cuts])
         one = serve(self.problem, plan.pipelines[0], 1 / self.replicas)
-        if self.replicas == 1 and not admissible(
-            self.problem, plan, predicted(self.problem, plan, [one])
-        ):
+        if self.replicas == 1 and not self._able(plan, one):
             return math.inf
         return self._worth(one).cost
+
+    def _able(self, plan: Plan, one: Served) -> bool:
+        """Whether a pipeline that is the whole plan may keep every must-have."""
+        varies = self._variable_costs or self.problem.serving.verification is not None
+        out = outages(self.problem, plan, [one]) if varies else [NEVER]  # they move no figure, then
+        metrics = metrics_of(self.problem, plan, [one], out)
+        each = [pipeline_metrics(self.problem, one.felt)]
+        return may_keep(self.problem, plan, metrics, each)
 
     @cached_property
     def _shared_hosts(self) -> bool:
@@ -185,6 +198,13 @@ class Structure:
     def _optimistic(self) -> bool:
         """Whether criteria tell but a bound: prompts overlap with themselves, or find a prefix."""
         return Prompt.of(self.problem, self.load).overlapping or bool(self.load.found_tokens)
+
+    @cached_property
+    def _sums_vary(self) -> bool:
+        """Whether the best pipeline by itself need not be the best part of a plan."""
+        if self._teams is not None and self.problem.requirements.objective == "weighted":
+            return True
+        return self._variable_costs and (self.replicas > 1 or self._teams is not None)
 
     @cached_property
     def _variable_costs(self) -> bool:
@@ -206,14 +226,14 @@ class Structure:
         share = 1 / self.replicas
         if one.felt.overloaded:
             return REFUSED
-        usd = alone_usd_per_hour(self.problem, one) - self._home_usd
-        cost = pipeline_cost(self.problem, one.felt, share, usd + share * self._home_usd)
-        return Promise(cost, one.felt.requests_per_s, usd)
+        if self._teams is not None and not self._variable_costs:
+            usd = self._rent(one.pipeline.nodes)  # whatever is loaded: the rate alone decides, then
+        else:
+            usd = alone_usd_per_hour(self.problem, one) - self._home_usd
+        return promised(self.problem, one.felt, share, usd, share * self._home_usd)
 
     def _judge(self, state: State, vector: Sequence[float]) -> Promise:
-        home = self.problem.cluster.coordinator
-        rent = sum(self._standing(node) for node in self._nodes(state) if node.id != home)
-        return self.judge(vector, rent)
+        return self.judge(vector, self._rent(self._nodes(state)))
 
     def _least(self, state: State) -> list[float]:
         return [
@@ -221,122 +241,47 @@ class Structure:
             for criterion, table in zip(self.criteria, self.tables, strict=True)
         ]
 
-    def _nodes(self, state: State) -> list[Node]:
-        cluster = self.problem.cluster
+    def _nodes(self, state: State) -> list[str]:
         return [
-            cluster.node(name)
+            name
             for entry, used in zip(self.classes, state, strict=True)
             for name in entry.nodes[:used]
         ]
 
     def _small_enough(self, state: State) -> bool:
-        must, home = self.problem.requirements.must_have, self.problem.cluster.coordinator
+        must = self.problem.requirements.must_have
         few = must.max_nodes is None or sum(state) <= must.max_nodes
-        rent = self._home_usd
-        rent += sum(self._standing(node) for node in self._nodes(state) if node.id != home)
+        rent = self._home_usd + self._rent(self._nodes(state))
         return few and (must.usd_per_hour is None or rent <= must.usd_per_hour * (1 + _SLACK))
-
-    def _partition(self, refused: set[tuple[State, ...]]) -> tuple[float, list[State]]:
-        """The cheapest disjoint sets under the present values; none where there are none."""
-        if self.replicas == 1:
-            ranked = sorted(
-                (
-                    combined(
-                        self.problem,
-                        s.promise.cost,
-                        s.promise.requests_per_s,
-                        self._home_usd + s.promise.usd_per_hour,
-                    ),
-                    sum(state),
-                    state,
-                )
-                for state, s in self.sets.items()
-                if (state,) not in refused
-            )
-            return (ranked[0][0], [ranked[0][2]]) if ranked else (math.inf, [])
-        if self.problem.requirements.objective == "usd_per_million_output_tokens":
-            return self._cheapest_tokens(refused)
-        costs = {state: entry.promise.cost for state, entry in self.sets.items()}
-        return self._cheapest_sum(costs, refused)
 
     @cached_property
     def _home_usd(self) -> float:
         """What the coordinator's node costs, whether it holds layers or not."""
         return home_usd_per_hour(self.problem)
 
-    def _standing(self, node: Node) -> float:
-        return standing_usd_per_hour(self.problem, node)
+    def _rent(self, names: Sequence[str]) -> float:
+        """What nodes cost whatever they do, the coordinator's apart."""
+        return sum(map(self._standing.__getitem__, names))
 
-    def _cheapest_tokens(self, refused: set[tuple[State, ...]]) -> tuple[float, list[State]]:
-        """Least ratio of cost to rate, by Dinkelbach's method (1967)."""
-        ratio, parts = 0.0, list[State]()
-        for _ in range(50):
-            costs = {
-                state: s.promise.usd_per_hour - ratio * s.promise.requests_per_s
-                for state, s in self.sets.items()
-            }
-            _, found = self._cheapest_sum(costs, refused)
-            if not found:
-                return math.inf, []
-            usd = self._home_usd + sum(self.sets[p].promise.usd_per_hour for p in found)
-            rate = sum(self.sets[part].promise.requests_per_s for part in found)
-            parts, better = found, usd / rate
-            if ratio and better >= ratio * (1 - 1e-12):
-                break
-            ratio = better
-        usd = self._home_usd + sum(self.sets[part].promise.usd_per_hour for part in parts)
-        rate = sum(self.sets[part].promise.requests_per_s for part in parts)
-        return combined(self.problem, 0.0, rate, usd), parts
+    @cached_property
+    def _standing(self) -> dict[str, float]:
+        cluster = self.problem.cluster
+        return {
+            node.id: 0.0
+            if node.id == cluster.coordinator
+            else standing_usd_per_hour(self.problem, node)
+            for node in cluster.workers
+        }
 
-    def _cheapest_sum(
-        self, costs: dict[State, float], refused: set[tuple[State, ...]]
-    ) -> tuple[float, list[State]]:
-        """Least sum over R disjoint sets; ``layer[U]`` is the least over sets that make up U.
+    def _partition(self, refused: set[tuple[State, ...]]) -> tuple[float, list[State], bool]:
+        """The cheapest disjoint sets under the present values, as in ``Partition``."""
+        promises = {state: one.promise for state, one in self.sets.items()}
+        return self._parted.cheapest(promises, refused)
 
-        Of percentiles, the least maximum.
-        """
-        join = np.maximum if worst(self.problem) else np.add
-        start = np.full(self.shape, np.inf)
-        start[(0,) * len(self.shape)] = -np.inf if worst(self.problem) else 0.0
-        layers, picks = [start], []
-        order = sorted(state for state, cost in costs.items() if math.isfinite(cost))
-        for _ in range(self.replicas):
-            before = layers[-1]
-            after, pick = np.full(self.shape, np.inf), np.full(self.shape, -1)
-            for number, state in enumerate(order):
-                to = tuple(slice(used, None) for used in state)
-                size = zip(self.shape, state, strict=True)
-                away = tuple(slice(0, most - used) for most, used in size)
-                offered = join(before[away], costs[state])
-                better = offered < after[to]
-                after[to] = np.where(better, offered, after[to])
-                pick[to] = np.where(better, number, pick[to])
-            layers.append(after)
-            picks.append(pick)
-        return self._cheapest_union(layers[-1], picks, order, refused)
-
-    def _cheapest_union(
-        self,
-        totals: Array,
-        picks: list[np.ndarray[tuple[int, ...], np.dtype[np.int64]]],
-        order: list[State],
-        refused: set[tuple[State, ...]],
-    ) -> tuple[float, list[State]]:
-        """The cheapest union that budget and number of nodes allow, taken apart again."""
-        for flat in np.argsort(totals, axis=None, kind="stable"):
-            union = tuple(int(i) for i in np.unravel_index(int(flat), totals.shape))
-            if not math.isfinite(totals[union]):
-                break
-            if not self._small_enough(union):
-                continue
-            parts, rest = [], union
-            for pick in reversed(picks):
-                state = order[int(pick[rest])]
-                parts.append(state)
-                rest = tuple(a - b for a, b in zip(rest, state, strict=True))
-            if tuple(parts) not in refused:
-                return float(totals[union]), parts
-        return math.inf, []
+    @cached_property
+    def _parted(self) -> Partition:
+        most = tuple(len(entry.nodes) for entry in self.classes)
+        return Partition(self.problem, self.replicas, most, self._teams, self._small_enough)
 
     def _plan(self, parts: Sequence[State]) -> Plan:
         cuts = [self.sets[state].cuts for state in parts]

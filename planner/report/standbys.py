@@ -26,9 +26,13 @@ def recoveries(
 
 
 def if_no_node_were_lost(problem: Problem, solution: Solution) -> str:
-    """What a bound rests on that plans whose nodes go cannot reach; empty where that is nothing."""
+    """What a bound rests on that plans whose nodes go cannot reach; empty where that is nothing.
+
+    Exact searches know what losses cost at least.
+    """
     lost = any(one.lost_s for one in solution.prediction.pipelines)
-    return ", were no node ever lost" if lost and pays(problem) else ""
+    unknown = lost and pays(problem) and solution.solver != "exact"
+    return ", were no node ever lost" if unknown else ""
 
 
 def standbys_text(problem: Problem, solution: Solution) -> Iterator[str]:

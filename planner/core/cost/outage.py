@@ -59,8 +59,12 @@ class Outage:
         return (self.away_s + self.recovering_s) / self.losses if self.losses else 0.0
 
 
+NEVER = Outage(1.0, 0.0, 0.0, 0.0)
+"""Of a pipeline that loses no node."""
+
+
 @dataclass(frozen=True, slots=True)
-class _Candidate:
+class Candidate:
     """A node that can hold a stage."""
 
     share: float
@@ -89,7 +93,8 @@ def outage(problem: Problem, plan: Plan, index: int, sequences: float) -> Outage
     for stage, name in enumerate(plan.pipelines[index].nodes):
         if not returns_per_hour(problem, name):
             continue
-        found = _stage(problem, _candidates(problem, plan, index, stage, sequences))
+        each = _candidates(problem, plan, index, stage, sequences)
+        found = stage_losses(problem.serving.detect_s, each)
         key = fate(problem.cluster, name)
         together[key] = max(found, together.get(key, found))
     return Outage(
@@ -100,20 +105,20 @@ def outage(problem: Problem, plan: Plan, index: int, sequences: float) -> Outage
 
 def _candidates(
     problem: Problem, plan: Plan, index: int, stage: int, sequences: float
-) -> list[_Candidate]:
+) -> list[Candidate]:
     """Who can hold a stage, in order of preference; no two of them go together."""
     cluster, nodes = problem.cluster, plan.pipelines[index].nodes
     own, home = nodes[stage], cluster.coordinator
     places = [Standby(node=own, pipeline=index, stage=stage, state="hot")]
     places += [one for one in plan.standbys if (one.pipeline, one.stage) == (index, stage)]
     before, after = (home, *nodes)[stage], (*nodes, home)[stage + 1]
-    found: dict[tuple[str, str], _Candidate] = {}
+    found: dict[tuple[str, str], Candidate] = {}
     for one in places:
         ends = ((before, one.node), (one.node, after), (home, one.node))
         if one.node == own or all(cluster.connected(*pair) for pair in ends):
             found.setdefault(
                 fate(cluster, one.node),  # a second one that goes with it is there when it is
-                _Candidate(
+                Candidate(
                     node_up_share(cluster, one.node),
                     returns_per_hour(problem, one.node),
                     recovery(problem, plan, _as_found(problem, one), sequences).total_s,
@@ -130,7 +135,7 @@ def _as_found(problem: Problem, one: Standby) -> Standby:
     return one.model_copy(update={"state": "cold"}) if lost and there else one
 
 
-def _stage(problem: Problem, candidates: Sequence[_Candidate]) -> tuple[float, float, float]:
+def stage_losses(detect_s: float, candidates: Sequence[Candidate]) -> tuple[float, float, float]:
     """Losses of a stage per hour, those that nobody is there for, and seconds of recovering."""
     waits = math.fsum(one.returns for one in candidates)
     wait_s = 1 / waits if waits else 0.0
@@ -140,7 +145,6 @@ def _stage(problem: Problem, candidates: Sequence[_Candidate]) -> tuple[float, f
     if any(math.isinf(one.stays_s) for one in held):
         return 0.0, 0.0, 0.0
     cycle_s = recovering_s = stranded = 0.0
-    detect_s = problem.serving.detect_s
     late_s = detect_s - wait_s * -math.expm1(-detect_s / wait_s) if wait_s else detect_s
     for holder, share in enumerate(shares):
         nobody = 1 - math.fsum(takes[holder])
@@ -154,7 +158,7 @@ def _stage(problem: Problem, candidates: Sequence[_Candidate]) -> tuple[float, f
     return losses, losses * stranded, losses * recovering_s
 
 
-def _taken_by(candidates: Sequence[_Candidate], holder: int) -> list[float]:
+def _taken_by(candidates: Sequence[Candidate], holder: int) -> list[float]:
     """Chance that each candidate is there and first to take a stage when its holder goes."""
     left, chances = 1.0, []
     for other, one in enumerate(candidates):
@@ -163,7 +167,7 @@ def _taken_by(candidates: Sequence[_Candidate], holder: int) -> list[float]:
     return chances
 
 
-def _holders(candidates: Sequence[_Candidate], takes: Sequence[Sequence[float]]) -> list[float]:
+def _holders(candidates: Sequence[Candidate], takes: Sequence[Sequence[float]]) -> list[float]:
     """Share of the losses at which each candidate is the holder: the chain's stationary shares."""
     count = len(candidates)
     waits = math.fsum(one.returns for one in candidates)
