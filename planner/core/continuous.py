@@ -179,13 +179,14 @@ class ContinuousSchedule(Generic[C]):
         before, phase = self._steps[group], self._phase[group]
         self._steps[group] = before + steps
         block = len(phase)
-        whole, rest = divmod(steps, block)
         start = before % block
-        blocks = sum(phase[start : start + rest])
-        if start + rest > block:
-            blocks += sum(phase[: start + rest - block])
-        if whole:
-            blocks += whole * len(self._running[group])
+        stop = start + steps
+        if stop <= block:
+            blocks = sum(phase[start:stop])
+        else:
+            times, rest = divmod(stop, block)
+            blocks = sum(phase[start:]) + sum(phase[:rest])
+            blocks += (times - 1) * len(self._running[group])
         if blocks:
             self.pool.take(blocks)
 

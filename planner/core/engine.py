@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from functools import cached_property
+from operator import itemgetter
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -20,6 +21,9 @@ Split = Literal["tensor", "layer"]
 
 Curve = tuple[tuple[Positive, Positive], ...]
 """Points (tokens in the step, efficiency), tokens rising."""
+
+
+_tokens = itemgetter(0)
 
 
 class Efficiency(Spec):
@@ -50,7 +54,7 @@ class Efficiency(Spec):
         if not isinstance(self.compute, tuple):
             return self.compute
         curve = self.compute
-        index = bisect_left([point[0] for point in curve], tokens)
+        index = bisect_left(curve, tokens, key=_tokens)
         if index == 0:
             return curve[0][1]
         if index == len(curve):

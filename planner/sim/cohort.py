@@ -81,12 +81,11 @@ class Cohort:
             self.advance(row.began_s + first_s)
             first_s += growth_s
             rounds -= 1
-        if rounds:
-            if self.counted:
-                latest_s = first_s + (rounds - 1) * growth_s
-                self.gaps.add(first_s, latest_s, rounds * self.counted, row.jitter_s)
-            self.steps += rounds
-            self.context += rounds * self.size
+        if self.counted and rounds:
+            latest_s = first_s + (rounds - 1) * growth_s
+            self.gaps.add(first_s, latest_s, rounds * self.counted, row.jitter_s)
+        self.steps += rounds
+        self.context += rounds * self.size
         self.last_s = ends_s
 
     def finished(self) -> list[Served]:

@@ -37,9 +37,10 @@ class Piece:
     low: float
     high: float
     """Fewest and most cached tokens this holds for."""
-    places_s: tuple[tuple[float, float], ...]
-    """By place: how long it is taken with no cached tokens, if the piece went on that far, and what
-    every cached token adds."""
+    base_s: Sequence[float]
+    """By place: how long it is taken with no cached tokens, if the piece went on that far."""
+    slopes_s: Sequence[tuple[int, float]]
+    """Stages by their place, and what every cached token adds there."""
     step_s: float
     """The former of all places, and everything else on the way, with the mean of what is drawn."""
     growth_s: float
@@ -231,13 +232,11 @@ class Pace:
                 return piece
         lines = [straight.decode(sequences, context) for straight in self.straights]
         base_s = self._load("decode", sequences, sequences, [line.base_s for line in lines]).taken_s
-        slope_s = [0.0] * len(self.places)
-        for index, line in zip(self.stops, lines, strict=True):
-            slope_s[index] = line.slope_s
+        slopes_s = [(index, line.slope_s) for index, line in zip(self.stops, lines, strict=True)]
         low, high = max(line.low for line in lines), min(line.high for line in lines)
         step_s = self.fixed_s + sum(base_s)
-        places_s = tuple(zip(base_s, slope_s, strict=True))
-        piece = Piece(sequences, low, high, places_s, step_s, sum(slope_s))
+        growth_s = sum(line.slope_s for line in lines)
+        piece = Piece(sequences, low, high, base_s, slopes_s, step_s, growth_s)
         known.insert(0, piece)
         return piece
 
@@ -252,13 +251,17 @@ class Pace:
         piece = load.piece
         if piece is None or not piece.low <= context <= piece.high:
             piece = load.piece = self.decode(load.sampled_tokens, context)
-        load.taken_s = [base + slope * context for base, slope in piece.places_s]
-        load.context = context
+        taken_s = [*piece.base_s]
+        for index, slope_s in piece.slopes_s:
+            taken_s[index] += slope_s * context
+        load.taken_s, load.context = taken_s, context
 
     def note(self, load: Load) -> None:
         """Notes that a job went all the way."""
-        if load.piece is not None:
-            self.note_steps(load.piece, load.context, 1)
+        piece = load.piece
+        if piece is not None:
+            piece.times += 1
+            piece.context += load.context
             return
         self.jobs += 1
         self.new_tokens += load.new_tokens
@@ -273,11 +276,6 @@ class Pace:
         """How many places a job passes."""
         return self.stops[-1] + 1 if load.silent else len(self.places)
 
-    def note_steps(self, piece: Piece, context: float, rounds: int) -> None:
-        """Notes that decode steps went all the way, each with ``size`` more cached tokens."""
-        piece.times += rounds
-        piece.context += rounds * context + piece.size * (rounds * (rounds - 1) // 2)
-
     def message_bytes(self, hop: Hop, load: Load) -> float:
         """Bytes that a job sends on a hop."""
         payload = load.new_tokens * hop.per_new + load.sampled_tokens * hop.per_sampled
@@ -287,8 +285,10 @@ class Pace:
         """Puts the jobs that went all the way on the accounts of the places, once."""
         busy_s = self.once_s
         for piece in (piece for pieces in self.pieces.values() for piece in pieces):
-            for index, (base, slope) in enumerate(piece.places_s):
-                busy_s[index] += base * piece.times + slope * piece.context
+            slopes_s = dict(piece.slopes_s)
+            for index, base_s in enumerate(piece.base_s):
+                slope_s = slopes_s.get(index, 0.0)
+                busy_s[index] += base_s * piece.times + slope_s * piece.context
             self.jobs += piece.times
             self.new_tokens += piece.size * piece.times
             self.sampled_tokens += piece.size * piece.times

@@ -56,34 +56,40 @@ class RowLane(RoundLane):
     def advance(self, until_s: float) -> None:
         """Lets happen what happens before then, or until a user's next request is to come."""
         run, row = self.run, self.row
-        lost_s, watch = run.failover.lost_s, run.watch
-        while self.next_s < until_s:
-            now_s = run.clock_s = self.next_s
+        lost_s, watch, now_s = run.failover.lost_s, run.watch, self.next_s
+        while now_s < until_s:
+            run.clock_s = now_s
             if watch is not None:
                 watch.tick(self.index, now_s)
             if row.rounds:
-                self.decide_s = now_s
-                finished = self._end_steps(row.piece) if row.piece is not None else self._end_job()
+                piece = row.piece
+                finished = self._end_job() if piece is None else self._end_steps(piece)
+                decides = True
             else:
                 finished = self._land(now_s)
+                decides = self.decide_s <= now_s
+                if decides:
+                    self.decide_s = math.inf
             if finished and run.closed:
+                if decides:
+                    self.decide_s = now_s
                 self._expect()
                 return
-            if self.decide_s <= now_s:
-                self.decide_s = math.inf
-                if not lost_s or not run.failover.stopped(self.index):
-                    self._decide(now_s)
+            if (
+                decides
+                and not (lost_s and run.failover.stopped(self.index))
+                and (self.newcomers or self.flights or not self._steps(now_s))
+            ):
+                self._begin(now_s)
             if row.rounds:
-                self.next_s = row.ends_s
+                now_s = self.next_s = row.ends_s
             else:
                 self._expect()
+                now_s = self.next_s
 
-    def _decide(self, now_s: float) -> None:
-        """Begins a row if nobody is to be admitted, or else what the schedule says."""
-        if self.newcomers:
-            self.newcomers = False
-        elif not self.flights and self._steps(now_s):
-            return
+    def _begin(self, now_s: float) -> None:
+        """Begins what the schedule says, where it is no row."""
+        self.newcomers = False
         jobs = self._next_jobs(now_s)
         if len(jobs) == 1 and not self.flights:
             job = jobs[0]

@@ -42,12 +42,11 @@ class Watch:
 
     def see_flight(self, pace: Pace, flight: Flight, until_s: float) -> None:
         """A job passes the places that it comes to by ``until_s``."""
+        came_s = flight.came_s(pace)
         for index, place in enumerate(pace.places[: pace.ends(flight.load)]):
-            if flight.came_s[index] <= until_s:
+            if came_s[index] <= until_s:
                 began_s = flight.done_s[index] - flight.load.taken_s[index]
-                self.see(
-                    _name(place, index), flight.came_s[index], began_s, flight.came_s[index + 1]
-                )
+                self.see(_name(place, index), came_s[index], began_s, came_s[index + 1])
 
     def see_row(self, pace: Pace, began_s: float, ended_s: float) -> None:
         """Steps follow each other, and nobody else is anywhere on the way."""

@@ -14,7 +14,7 @@ from planner.sim.row import Row
 
 
 def row(rounds: int, step_s: float, growth_s: float = 0.0, jitter_s: float = 0.0) -> Row:
-    piece = Piece(1, 0, 1e9, (), step_s, growth_s)
+    piece = Piece(1, 0, 1e9, (), (), step_s, growth_s)
     made = Row(0.0, rounds, step_s, growth_s, jitter_s, piece=piece)
     made.ends_s = made.after(rounds)
     return made
