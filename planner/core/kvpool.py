@@ -25,8 +25,10 @@ class KvPool:
     left: OrderedDict[Hashable, int] = field(default_factory=OrderedDict)
     """Free blocks that hold a prefix, by owner, the longest unused first; perhaps with some that
     were taken since they were last asked for."""
+    taken: int = 0
+    """How many of them were, the longest unused first."""
     kept: int = 0
-    """Their sum: with more of them than free blocks, the difference was taken."""
+    """The others: with more of them than free blocks, the difference was taken since."""
 
     def __post_init__(self) -> None:
         self.least = self.blocks
@@ -35,7 +37,7 @@ class KvPool:
     def clear(self) -> None:
         """Frees everything and forgets what it held."""
         self.left.clear()
-        self.free, self.kept = self.blocks, 0
+        self.free, self.kept, self.taken = self.blocks, 0, 0
 
     def holding(self, tokens: int) -> int:
         """Blocks that hold so many tokens."""
@@ -49,35 +51,38 @@ class KvPool:
 
     def _reclaim(self) -> None:
         """Forgets prefixes of which blocks were taken."""
-        left, taken = self.left, self.kept - self.free
+        left, taken = self.left, self.taken + max(0, self.kept - self.free)
         while taken > 0:
             owner, there = left.popitem(last=False)
             taken -= there
             if taken < 0:
                 left[owner] = -taken
                 left.move_to_end(owner, last=False)
-        self.kept = self.free
+        self.kept, self.taken = min(self.kept, self.free), 0
 
     def give_back(self, owner: Hashable, tokens: int) -> None:
         """Frees the blocks of a sequence with so many cached tokens."""
-        if self.kept > self.free:
-            self._reclaim()
+        kept, free, left = self.kept, self.free, self.left
+        if kept > free:
+            self.taken += kept - free
+            kept = self.kept = free
         whole, rest = divmod(tokens, self.block_tokens)
-        self.free += whole + 1 if rest else whole
+        self.free = free + whole + 1 if rest else free + whole
         if whole and self.keeps:
-            self.kept += whole - self.left.pop(owner, 0)
-            self.left[owner] = whole
+            self.kept = kept + whole
+            if self.taken > self.blocks or owner in left:
+                self._reclaim()
+                self.kept -= left.pop(owner, 0)
+            left[owner] = whole
 
     def prefix_blocks(self, owner: Hashable, tokens: int) -> int:
         """Whole blocks of the first ``tokens`` tokens that are still there."""
-        if self.kept > self.free:
-            self._reclaim()
+        self._reclaim()
         return min(self.left.get(owner, 0), tokens // self.block_tokens)
 
     def claim(self, owner: Hashable, blocks: int) -> None:
         """Takes the first blocks of an owner's prefix with what they hold."""
-        if self.kept > self.free:
-            self._reclaim()
+        self._reclaim()
         self.kept -= self.left.pop(owner)
         self.free -= blocks
         self.least = min(self.least, self.free)

@@ -100,16 +100,18 @@ class Lognormal(Spec):
 
     def draw(self, rng: random.Random) -> int:
         """One length."""
-        return self._length(math.log(self.median_tokens) + self.sigma * normal(rng))
+        drawn = round(math.exp(math.log(self.median_tokens) + self.sigma * normal(rng)))
+        return min(self.max_tokens, max(self.min_tokens, drawn))
 
     def several(self, rng: random.Random, count: int) -> list[int]:
         """The same as so many draws."""
-        drawn = math.log(self.median_tokens) + self.sigma * normals(rng, count)
-        return list(map(self._length, drawn.tolist()))
+        import numpy as np
 
-    def _length(self, logarithm: float) -> int:
-        drawn = round(math.exp(logarithm))
-        return min(self.max_tokens, max(self.min_tokens, drawn))
+        logarithms = math.log(self.median_tokens) + self.sigma * normals(rng, count)
+        # the exponential of numpy may be another in its last digit, and so would be a length
+        drawn = list(map(math.exp, logarithms.tolist()))
+        lengths = np.rint(np.clip(drawn, self.min_tokens, self.max_tokens))
+        return list(map(int, lengths.tolist()))
 
 
 class Empirical(Spec):

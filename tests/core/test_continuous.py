@@ -140,7 +140,7 @@ def test_blocks_are_those_that_the_sequences_hold(
             compute(rules, job)
         held = sum(pool.holding(sequence.cached_tokens) for sequence in rules.seated)
         assert pool.blocks - pool.free == held
-        assert pool.kept == sum(pool.left.values())
+        assert pool.kept + pool.taken == sum(pool.left.values())
         assert pool.free >= 0
         assert rules.occupied <= seats
         if rules.idle:
