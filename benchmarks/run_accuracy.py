@@ -119,7 +119,8 @@ def measure(folder: Path, first: int, count: int) -> None:
         requests = problem.workload.sample(0)
         run = execute(problem, chain, requests, checkpoint, threads=1, gauge=True)
         measured = summarise(run.records)
-        found = as_found(problem, run.speeds, run.paces)
+        ahead_s = simulate(problem, chain, 0, requests).simulated_s
+        found = as_found(problem, run.speeds, run.paces, ahead_s)
         turned_out = as_found(problem, run.speeds, in_run(problem, run))
         row: Row = {"label": label}
         for said, world_of in (
@@ -135,7 +136,8 @@ def measure(folder: Path, first: int, count: int) -> None:
             *coordinator_terms(found, run),
         )
         row["terms"] = [term.document() for term in terms]
-        row["rehearsed"] = [step.document() for step in step_speeds(problem, run.paces)]
+        steps = step_speeds(problem, run.paces, ahead_s)
+        row["rehearsed"] = [step.document() for step in steps]
         lasted_s = max(record.token_s[-1] for record in run.records)
         hosts = steadiness(problem, run.paces, in_run(problem, run), lasted_s)
         row["steadiness"] = [host.document() for host in hosts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,10 +42,10 @@ class Beside:
     measured: Metrics
     as_found: Problem
     """The job's problem on hosts as fast as they were found to be when the run began."""
-    planned: Metrics | None = None
-    """Of a simulation with the speeds of the profiles, where the hosts were read."""
+    planned: SimResult | None = None
+    """With the speeds of the profiles, where the hosts were read."""
     hindsight: Metrics | None = None
-    """Of a simulation with steps as fast as they were in the run, where they were rehearsed."""
+    """Of a simulation with steps as fast as they were in the run, where the hosts were read."""
 
     @property
     def recoveries(self) -> list[Recovery]:
@@ -73,23 +74,23 @@ def put_beside(job: Job, measurement: Measurement) -> Beside:
     from planner.core.drift import as_found
     from planner.core.metrics import summarise
     from planner.plan.predict import predict
+    from planner.run.rehearsal import in_run
     from planner.sim.simulate import simulate
 
     job = _as_asked(job, measurement)
-    found = as_found(job.problem, measurement.speeds, measurement.paces)
-    simulated = simulate(struck(found, measurement), job.plan, job.seed, job.requests)
-    planned = hindsight = None
-    if found is not job.problem:
-        planned = simulate(
-            struck(job.problem, measurement), job.plan, job.seed, job.requests
-        ).metrics
-    if measurement.paces:
-        from planner.run.rehearsal import in_run
 
-        turned_out = as_found(job.problem, measurement.speeds, in_run(job.problem, measurement))
-        hindsight = simulate(
-            struck(turned_out, measurement), job.plan, job.seed, job.requests
-        ).metrics
+    def simulation(problem: Problem) -> SimResult:
+        return simulate(struck(problem, measurement), job.plan, job.seed, job.requests)
+
+    found, planned, hindsight = job.problem, None, None
+    simulated = simulation(job.problem)
+    if measurement.speeds:
+        ahead_s = simulated.simulated_s
+        found = as_found(job.problem, measurement.speeds, measurement.paces, ahead_s)
+    if found is not job.problem:
+        planned, simulated = simulated, simulation(found)
+        during = in_run(job.problem, measurement)
+        hindsight = simulation(as_found(job.problem, measurement.speeds, during)).metrics
     bounds = job.problem.requirements.must_have.latency_bounds_s()
     return Beside(
         job=job,
@@ -150,9 +151,13 @@ def report_of(beside: Beside) -> RunReport:
             beside.simulated.verification,
             beside.simulated.simulated_s,
         ),
-        planned=beside.planned,
+        planned=beside.planned.metrics if beside.planned else None,
         hosts=host_speeds(job.problem, measurement.speeds),
-        rehearsed=step_speeds(job.problem, measurement.paces),
+        rehearsed=step_speeds(
+            job.problem,
+            measurement.paces,
+            beside.planned.simulated_s if beside.planned else math.inf,
+        ),
         hindsight=beside.hindsight,
         steadiness=_steadiness(beside),
         draft=draft_terms(beside.as_found, measurement),

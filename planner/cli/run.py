@@ -232,6 +232,9 @@ def _write(planned: Manifest, beside: Beside, trace: Path | None, html: Path | N
 def _emit(
     report: RunReport, deployed: Deployment | None, feedback: Feedback | None, format: Format
 ) -> None:
+    for host in report.steadiness:
+        if host.restless:
+            console.warn(host.warning)
     if format is Format.json:
         more: dict[str, object] = {"startup": deployed.startup} if deployed else {}
         if feedback is not None:

@@ -8,6 +8,7 @@ to scale each of its terms, and steps of the very stage that a node holds by how
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -42,20 +43,21 @@ def as_found(
     problem: Problem,
     found: Mapping[str, Speeds],
     paces: Mapping[str, Rehearsal] | None = None,
+    ahead_s: float = math.inf,
 ) -> Problem:
     """The problem on nodes as fast as they are found to be, by node id.
 
     Reads scale with the streaming read, products with the square product, overheads with the small
     operation; where a node made steps of its stage (``paces``), all of it until those take as long
-    as they and the profile let expect (``core/forecast.py``). Nodes that were not read, or whose
-    device was not probed, stay as they are.
+    as they and the profile let expect of the ``ahead_s`` to come (``core/forecast.py``). Nodes
+    that were not read, or whose device was not probed, stay as they are.
     """
     cluster, engine = problem.cluster, problem.engine
     devices, calibrations = list(cluster.devices), list(engine.calibrations)
     nodes, slower = [], {}
     expected = {
         node: forecast
-        for forecast in forecasts(problem, paces or {}).values()
+        for forecast in forecasts(problem, paces or {}, ahead_s).values()
         for node in forecast.rehearsals
     }
     for node in cluster.nodes:

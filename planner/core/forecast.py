@@ -62,17 +62,29 @@ def kept_share(span_s: float) -> float:
     return 1.0 if x < 1e-3 else 2 * (x - 1 + math.exp(-x)) / x**2
 
 
-def weight(apart: float, profile_variance: float, seen_variance: float) -> float:
+def lasting_share(span_s: float) -> float:
+    """How much of where such a speed is now its mean over the while to come still has.
+
+    (1 - exp(-x)) / x with x as above: 1 for the next instant.
+    """
+    x = span_s / CORRELATION_S
+    return 1.0 if x < 1e-3 else -math.expm1(-x) / x
+
+
+def weight(
+    apart: float, profile_variance: float, seen_variance: float, shared_variance: float = 0.0
+) -> float:
     """How much of what a rehearsal found ``apart`` from the profile is to be believed: 0 to 1.
 
-    Precision weights, profile_variance / (profile_variance + seen_variance), as long as the two
-    differ by no more than both variances explain. What they differ by beyond that is a host that
-    has changed since it was probed, and adds to the variance of the profile (the moment
-    estimator of DerSimonian and Laird, 1986, for two): the weight becomes
-    1 - seen_variance / apart^2, so a profile that is out of date by much is not believed.
+    The combination of two forecasts with the least variance (Bates and Granger, 1969):
+    (profile + shared) / (profile + seen), as long as the two differ by no more than both variances
+    explain. ``shared_variance`` is what of the rehearsal's is no error, because the run to come
+    has it too. What they differ by beyond that is a host that has changed since it was probed, and
+    adds to the variance of the profile (the moment estimator of DerSimonian and Laird, 1986, for
+    two), so a profile that is out of date by much is not believed.
     """
-    least = profile_variance + seen_variance
-    return 1 - seen_variance / max(least, apart**2) if seen_variance else 1.0
+    wrong = seen_variance - shared_variance
+    return 1 - wrong / max(profile_variance + seen_variance, apart**2) if wrong > 0 else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,8 @@ class Forecast:
     rehearsals: Mapping[str, Rehearsal]
     """By node; rounds of the same number were made at the same time."""
     profiles: Mapping[str, Profile]
+    ahead_s: float = math.inf
+    """How long the run is that follows at once."""
 
     @cached_property
     def _late(self) -> dict[Series, dict[int, float]]:
@@ -148,9 +162,15 @@ class Forecast:
         return statistics.fmean(self._late[series].values())
 
     def seen_variance(self, series: Series) -> float:
-        """Of what was seen, taken for what will be: its one host's speed, and its own noise."""
+        """Of what was seen: its one host's speed, and its own noise."""
         kept = (self.wander or 0.0) ** 2 * kept_share(self.span_s)
         return kept + self._noise_variance / len(self._late[series])
+
+    @property
+    def shared_variance(self) -> float:
+        """Of what was seen of the host's speed, what the run to come will see of it, too."""
+        shares = lasting_share(self.span_s) * lasting_share(self.ahead_s)
+        return (self.wander or 0.0) ** 2 * shares
 
     def weight(self, series: Series) -> float:
         """How much of what the rehearsal found is believed."""
@@ -159,7 +179,7 @@ class Forecast:
         doubt = deviation(trust.bands.get(_REGIMES[phase], trust.band))
         if doubt is None:
             return 1.0
-        return weight(self._apart, doubt**2, self.seen_variance(series))
+        return weight(self._apart, doubt**2, self.seen_variance(series), self.shared_variance)
 
     @cached_property
     def _apart(self) -> float:
@@ -180,14 +200,16 @@ class Forecast:
         ]
 
 
-def forecasts(problem: Problem, rehearsals: Mapping[str, Rehearsal]) -> dict[str, Forecast]:
-    """By host: what is to be expected of nodes that rehearsed."""
+def forecasts(
+    problem: Problem, rehearsals: Mapping[str, Rehearsal], ahead_s: float = math.inf
+) -> dict[str, Forecast]:
+    """By host: what is to be expected of nodes that rehearsed, in the seconds to come."""
     hosts: dict[str, dict[str, Rehearsal]] = {}
     for node, one in rehearsals.items():
         if one.steps:
             hosts.setdefault(one.host, {})[node] = one
     return {
-        host: Forecast(mine, {node: _profile(problem, node, mine[node]) for node in mine})
+        host: Forecast(mine, {node: _profile(problem, node, mine[node]) for node in mine}, ahead_s)
         for host, mine in hosts.items()
     }
 
@@ -204,8 +226,11 @@ def deviation(band: ErrorBand | None) -> float | None:
 
 
 def unavoidable(wander: float, run_s: float) -> float:
-    """Median error that a prediction of a run of so many seconds has on a wandering host."""
-    return _PROBABLE * wander * math.sqrt(kept_share(run_s))
+    """Least median error of predictions of runs of so many seconds on a wandering host.
+
+    Of one that knows all about the host until the run begins.
+    """
+    return _PROBABLE * wander * math.sqrt(kept_share(run_s) - lasting_share(run_s) ** 2)
 
 
 def _later(steps: Sequence[MeasuredStep], usual: Calibration) -> float:

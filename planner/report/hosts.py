@@ -88,9 +88,12 @@ class StepSpeed:
         return f"a decode step of {self.batch.sequences:g}{whose}"
 
 
-def step_speeds(problem: Problem, paces: Mapping[str, Rehearsal]) -> tuple[StepSpeed, ...]:
+def step_speeds(
+    problem: Problem, paces: Mapping[str, Rehearsal], ahead_s: float = math.inf
+) -> tuple[StepSpeed, ...]:
     """Of every node that rehearsed, the largest prompt and decode step of each model."""
-    forecast = {node: one for one in forecasts(problem, paces).values() for node in one.rehearsals}
+    known = forecasts(problem, paces, ahead_s).values()
+    forecast = {node: one for one in known for node in one.rehearsals}
     return tuple(
         _step_speed(problem, node, forecast[node], step)
         for node, rehearsal in paces.items()

@@ -23,7 +23,7 @@ class Steadiness:
     """How long it did."""
     run_s: float
     unavoidable: float | None
-    """Median error of predictions of runs as long as this one that comes of it."""
+    """Least median error of predictions of runs as long as this one that comes of it."""
     band: float | None
     """Median error that predictions by the profile have; None where nobody knows."""
     drift: float | None
@@ -33,6 +33,16 @@ class Steadiness:
     def restless(self) -> bool:
         """Whether it alone makes predictions worse than their band says."""
         return self.band is not None and (self.unavoidable or 0.0) > self.band
+
+    @property
+    def warning(self) -> str:
+        """What a restless host means for predictions, in words."""
+        return (
+            f"the host of {', '.join(self.nodes)} is restless, its speed wandered by "
+            f"{self.wander:.0%} in the seconds before the run: no prediction of a run this short "
+            f"can be better than {self.unavoidable:.0%} in the median, though the band of its "
+            f"profile says {self.band:.0%}"
+        )
 
     def document(self) -> dict[str, Any]:
         """The JSON object."""
@@ -44,6 +54,7 @@ class Steadiness:
             "unavoidable_error": self.unavoidable,
             "band": self.band,
             "drift": self.drift,
+            "restless": self.restless,
         }
 
     def text(self) -> Iterator[str]:
@@ -53,12 +64,7 @@ class Steadiness:
             yield (
                 f"The speed of the host of {whose} wandered by {self.wander:.1%} in the "
                 f"{self.span_s:.1f} s before the run; of a run of {self.run_s:.1f} s that makes "
-                f"{self.unavoidable:.1%} of error in the median."
-            )
-        if self.restless:
-            yield (
-                f"This host is restless: predictions of runs this short cannot be better than "
-                f"that, whatever their band ({self.band:.1%}) says."
+                f"an error of {self.unavoidable:.1%} in the median, whoever predicts."
             )
         if self.drift is not None:
             longer = "longer" if self.drift >= 0 else "less long"

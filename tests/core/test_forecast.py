@@ -19,6 +19,7 @@ from planner.core.forecast import (
     Rehearsal,
     forecasts,
     kept_share,
+    lasting_share,
     unavoidable,
     weight,
 )
@@ -53,9 +54,15 @@ def rehearsal(base: Problem, node: str, late: Sequence[float], span_s: float) ->
     return Rehearsal(rounds, span_s)
 
 
-def forecast(base: Problem, node: str, late: Sequence[float], band: ErrorBand | None) -> Forecast:
+def forecast(
+    base: Problem,
+    node: str,
+    late: Sequence[float],
+    band: ErrorBand | None,
+    ahead_s: float = math.inf,
+) -> Forecast:
     profile = Profile(base.calibration(node), Trust(2, whole=band))
-    return Forecast({node: rehearsal(base, node, late, SPAN_S)}, {node: profile})
+    return Forecast({node: rehearsal(base, node, late, SPAN_S)}, {node: profile}, ahead_s)
 
 
 def errors(
@@ -78,7 +85,7 @@ def errors(
             for k in range(ROUNDS)
         ]
         truth = statistics.fmean(path[ticks:]) + stale - wrong
-        one = forecast(base, node, late, band)
+        one = forecast(base, node, late, band, RUN_S)
         seen, believed = one.seen((node, "decode")), one.weight((node, "decode"))
         found.append((-truth, seen - truth, believed * seen - truth))
     profile, seen, both = (
@@ -142,11 +149,20 @@ def test_noise_of_single_steps_is_not_taken_for_a_wandering_host() -> None:
 
 def test_weights() -> None:
     assert weight(0.0, 0.01, 0.01) == 0.5
+    assert weight(0.0, 0.01, 0.01, 0.005) == 0.75
     assert weight(0.5, 0.01, 0.01) == pytest.approx(1 - 0.01 / 0.25)
     assert weight(0.3, 0.01, 0.0) == 1.0
     assert weight(0.1, 1.0, 0.01) == pytest.approx(1.0, abs=0.02)
-    assert unavoidable(0.11, 0.0) == pytest.approx(0.6745 * 0.11)
-    assert unavoidable(0.11, 60.0) < 0.4 * unavoidable(0.11, 1.0)
+
+
+def test_what_nobody_can_predict_is_nothing_at_once_and_little_of_a_long_run() -> None:
+    rng = random.Random(4)
+    assert unavoidable(0.11, 1e-4) < 1e-3
+    assert unavoidable(0.11, 100.0) < 0.5 * unavoidable(0.11, 4.0)
+    paths = [wandering(rng, 6.0, 0.1) for _ in range(1500)]
+    missed = [statistics.fmean(path) - lasting_share(6.0) * path[0] for path in paths]
+    median = statistics.median(map(abs, missed))
+    assert median == pytest.approx(unavoidable(0.1, 6.0), rel=0.1)
 
 
 def test_steps_are_expected_between_profile_and_rehearsal_and_predicted_so() -> None:
