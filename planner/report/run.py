@@ -146,7 +146,7 @@ class RunReport:
             yield starts_text(self.starts)
             yield ""
         if self.hosts:
-            yield "The hosts when the run began; what is predicted counts on the speeds found"
+            yield "The hosts when the run began; steps are predicted as expected by both, see below"
             yield hosts_table(self.hosts, self.rehearsed)
             yield ""
         yield from self._steadiness()

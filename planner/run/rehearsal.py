@@ -21,6 +21,7 @@ from planner.run.driver import Session
 from planner.run.measurement import Measurement, StageRun, stage_runs
 from planner.run.prompts import Prompt
 from planner.run.reports import report
+from planner.run.steps import Step
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from planner.run.fleet import Fleet
 
 _TOKENS, _SHORT_TOKENS = 64, 8
-"""Of the prompt that goes alone, and of those that are to decode."""
+"""Of a prompt, and of those that are only to decode where more would take too long."""
 _SPAN_S = 2.5
 _LEAST_ROUNDS = 3
+_PROMPTS_S = 1.2
 _DECODING_S, _LEAST_STEPS, _MOST_STEPS = 0.4, 2, 8
 _MOST_SEATS = 16
 
@@ -63,31 +65,43 @@ def rehearse(problem: Problem, fleet: Fleet, tokenizer: Tokenizer) -> dict[str, 
 def made(
     problem: Problem, runs: Sequence[StageRun], bounds_s: Sequence[float]
 ) -> dict[str, Rehearsal]:
-    """Steps of stages by node, in rounds that begin and end at these times.
-
-    Those that shared their host with as many others as it has cores for waited for a core, which
-    the simulator has them do itself.
-    """
+    """Steps of stages by node, in rounds that begin and end at these times."""
     found: dict[str, list[list[MeasuredStep]]] = {}
-    for run in runs:
+    for run, steps in _telling(problem, runs):
+        device, quant = problem.cluster.device(run.stage.node), problem.quant(run.stage.quant)
+        layers = (run.stage.start, run.stage.stop)
         rounds = found.setdefault(run.stage.node, [[] for _ in bounds_s[1:]])
-        steps = [step for step in run.steps if not crowded(problem, run, step, runs)]
         for mine, (begin_s, end_s) in zip(rounds, pairwise(bounds_s), strict=True):
             mine += [
-                MeasuredStep(
-                    problem.cluster.device(run.stage.node),
-                    problem.model,
-                    run.stage.start,
-                    run.stage.stop,
-                    problem.quant(run.stage.quant),
-                    step.batch,
-                    step.compute_s,
-                )
+                MeasuredStep(device, problem.model, *layers, quant, step.batch, step.compute_s)
                 for step in steps
                 if begin_s <= step.received_s < end_s
             ]
     span_s = bounds_s[-1] - bounds_s[0]
     return {node: Rehearsal(tuple(map(tuple, rounds)), span_s) for node, rounds in found.items()}
+
+
+def _telling(problem: Problem, runs: Sequence[StageRun]) -> list[tuple[StageRun, list[Step]]]:
+    """The steps that tell how fast stages are.
+
+    Not those that shared their host with as many others as it has cores for: they waited for a
+    core, which the simulator has them do itself. Of prompts the long ones: to short ones happens
+    what happens to decode steps.
+    """
+    lengths = [s.new_tokens for run in runs for s in run.steps if s.phase == "prefill"]
+    short = max(lengths, default=0) / 2
+    return [
+        (
+            run,
+            [
+                step
+                for step in run.steps
+                if (step.phase == "decode" or step.new_tokens > short)
+                and not crowded(problem, run, step, runs)
+            ],
+        )
+        for run in runs
+    ]
 
 
 def in_run(problem: Problem, measurement: Measurement) -> dict[str, Rehearsal]:
@@ -109,7 +123,8 @@ def _round(problem: Problem, fleet: Fleet, tokenizer: Tokenizer) -> None:
     steps = max(_LEAST_STEPS, min(_MOST_STEPS, int(_DECODING_S / way_s)))
     seats = sum(pipeline.max_num_seqs for pipeline in plan.pipelines)
     users = min(seats, problem.workload.concurrency or seats, _MOST_SEATS * len(plan.pipelines))
-    tokens = min(_SHORT_TOKENS, tokens)
+    if users * way_s > _PROMPTS_S * max(len(pipeline.stages) for pipeline in plan.pipelines):
+        tokens = min(_SHORT_TOKENS, tokens)
     answer = max(1, min(1 + steps, fleet.slot_tokens - tokens))
     together = [Prompt(index, 0.0, [0] * tokens, answer) for index in range(users)]
     Session(fleet, plan, tokenizer).run(together, concurrency=users)
