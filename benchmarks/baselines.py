@@ -71,8 +71,10 @@ class Compared:
 
 def compared(problem: Problem) -> Compared:
     """All algorithms on one problem."""
-    simple = {name: _tried(lambda name=name: solve_simply(problem, name)) for name in NAMES}
-    return Compared(problem, _tried(lambda: solve(problem)), simple)
+    simple = {
+        name: _tried(lambda name=name: solve_simply(problem, name, explain=False)) for name in NAMES
+    }
+    return Compared(problem, _tried(lambda: solve(problem, explain=False)), simple)
 
 
 def _tried(make: Callable[[], Solution]) -> Solution | None:

@@ -137,10 +137,10 @@ def served(
         cluster.name, cluster.machines, cluster.bytes_per_s, cluster.latency_s, known, users
     )
     flows, published = cluster.objective, read_placement(folder, cluster)
-    plans: dict[str, Plan | None] = {"search": solve(problem).plan}
+    plans: dict[str, Plan | None] = {"search": solve(problem, explain=False).plan}
     for name in ALGORITHMS:
         try:
-            plans[name] = solve_simply(problem, name).plan
+            plans[name] = solve_simply(problem, name, explain=False).plan
         except NoPlanError:
             plans[name] = None
     plans["published placement"] = as_plan(problem, flows, published)

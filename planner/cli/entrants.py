@@ -83,7 +83,7 @@ def _found(name: str, kind: Kind, problem: Problem, tags: tuple[PriceTag, ...]) 
         if found:
             return _of(name, kind, problem, found, tags)
         try:
-            nearest = solve(problem)
+            nearest = solve(problem, explain=False)
         except InfeasibleError as error:
             given = getattr(error, "nearest", None)
             if not isinstance(given, Solution):

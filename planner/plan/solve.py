@@ -58,6 +58,7 @@ def solve(
     judge: Judge | None = None,
     halt: Halt | None = None,
     equal_weights: bool = False,
+    explain: bool = True,
 ) -> Solution:
     """The best plan, with a bound that no plan passes.
 
@@ -67,7 +68,9 @@ def solve(
     ``least_gain``, a share of the objective; nothing moves more than ``most`` allows. A ``judge``,
     such as a simulation, has the last word on which of the best candidates is chosen. A search ends
     early where ``halt`` says so, a time limit for example, with what was found by then. Pipelines
-    get weights unless these are to be ``equal_weights``, as in bounds. Raises NoPlanError.
+    get weights unless these are to be ``equal_weights``, as in bounds. Who only wants the plan and
+    its bound need not have it told what limits it and when another wins: to ``explain`` that can
+    take longer than the search. Raises NoPlanError.
     """
     looks, halted = LOOKS if before is None else 0, False
 
@@ -111,6 +114,8 @@ def solve(
     )
     if before is not None:
         solution = kept(problem, before, solution, least_gain, most)
+    if not explain:
+        return solution
     return explained(problem, solution, without_each(problem, solution, expansions, over), over)
 
 
@@ -126,11 +131,11 @@ def searched(
     return ()
 
 
-def solve_simply(problem: Problem, name: Baseline) -> Solution:
+def solve_simply(problem: Problem, name: Baseline, *, explain: bool = True) -> Solution:
     """What a simpler planner would choose, with a proven bound on how far off it is.
 
-    Its quantization is the best for it, its seats as many as users where they fit. Raises
-    NoPlanError where its plans miss the must-haves.
+    Its quantization is the best for it, its seats as many as users where they fit; ``explain`` is
+    as in ``solve``. Raises NoPlanError where its plans miss the must-haves.
     """
     if not allowed_nodes(problem):
         raise no_nodes(problem)
@@ -153,6 +158,8 @@ def solve_simply(problem: Problem, name: Baseline) -> Solution:
         candidates=tuple(found),
         warnings=best.prediction.warnings,
     )
+    if not explain:
+        return solution
     return explained(problem, solution, without_each(problem, solution, 200_000))
 
 

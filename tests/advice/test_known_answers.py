@@ -67,7 +67,7 @@ def test_a_card_that_is_paid_for_beats_the_apis(single_stream: Contest) -> None:
 
 def test_a_hop_of_a_70b_model_is_16_gb_and_dearer_than_an_api() -> None:
     found = scenario("metered-split")
-    plan = solve(found.problem).plan
+    plan = solve(found.problem, explain=False).plan
     hop = metered_hops(found.problem, plan)[0]
     assert hop.sent_bytes == 8192 * 2 * 1e6 == 16.384e9
     assert hop.usd == pytest.approx(1.4746, rel=1e-3)
@@ -89,7 +89,10 @@ def test_int8_on_the_wire_halves_it() -> None:
 
 
 def regions(found: Scenario) -> set[str]:
-    return {found.problem.cluster.node(name).region for name in solve(found.problem).plan.nodes}
+    return {
+        found.problem.cluster.node(name).region
+        for name in solve(found.problem, explain=False).plan.nodes
+    }
 
 
 def test_an_agent_is_moved_to_one_region_with_the_reason() -> None:
