@@ -46,6 +46,8 @@ class Row:
     nodes: int
     seeds: int
     model: str = "llama-3.3-70b"
+    lost: bool = False
+    """Whether nodes come and go."""
 
 
 def rows(nodes: list[int], seeds: int) -> list[Row]:
@@ -68,6 +70,15 @@ WRITTEN = (
     ),
     Row("one pipeline, TPOT", "tpot", 1, 1000, 2, "llama-3.1-405b"),
     Row("replicas, throughput", "throughput", 8, 1000, 1, "llama-3.1-405b"),
+    Row("replicas, goodput, nodes come and go", "goodput", 8, 24, 5, lost=True),
+    Row(
+        "replicas, price of tokens, nodes come and go",
+        "usd_per_million_output_tokens",
+        8,
+        24,
+        5,
+        lost=True,
+    ),
 )
 
 
@@ -84,7 +95,7 @@ class Plan:
 
 def planned(row: Row, seed: int) -> Plan:
     """One cluster of a row, planned by this process; memory is its peak."""
-    problem = world(row.nodes, seed, row.objective, row.users, row.model)
+    problem = world(row.nodes, seed, row.objective, row.users, row.model, lost=row.lost)
     began_s, cpu_began_s = time.perf_counter(), time.process_time()
     gap = solve(problem).gap
     cpu_s, wall_s = time.process_time() - cpu_began_s, time.perf_counter() - began_s

@@ -116,3 +116,12 @@ def home_usd_per_hour(problem: Problem) -> float:
     """What the coordinator's node costs whatever it does; at least, where it may sit at several."""
     nodes = map(problem.cluster.node, problem.cluster.seats)
     return min(standing_usd_per_hour(problem, node) for node in nodes)
+
+
+def rents_usd_per_hour(problem: Problem, names: Sequence[str]) -> list[float]:
+    """What nodes cost whatever they do; nothing more where the coordinator may sit."""
+    cluster = problem.cluster
+    return [
+        0.0 if name in cluster.seats else standing_usd_per_hour(problem, cluster.node(name))
+        for name in names
+    ]

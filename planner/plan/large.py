@@ -15,12 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.core.cost.ledger import standing_usd_per_hour
 from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
-from planner.plan.activity import home_usd_per_hour
+from planner.plan.activity import home_usd_per_hour, rents_usd_per_hour
 from planner.plan.branches import every_seat
 from planner.plan.chain import Lengths, cheapest, distinct, lengths
 from planner.plan.classes import NodeClass
@@ -29,6 +28,7 @@ from planner.plan.costs import Array, Lines, criteria, rent
 from planner.plan.coupled import Coupled
 from planner.plan.floor import floor
 from planner.plan.halt import Halt, never
+from planner.plan.headcount import Headcount
 from planner.plan.hops import alike
 from planner.plan.memory import Memory
 from planner.plan.predict import load_of, predict
@@ -70,18 +70,12 @@ class Large:
         self.load = load_of(self.problem, self.seats, groups, 1 / self.replicas)
         self.judge = judge(self.problem, self.load, 1 / self.replicas)
         self.straight = straight(self.problem, self.load)
-        homes = {*self.problem.cluster.seats}
         self.ways = ways(self.problem, self.classes, self.quants)
         self.owners = np.array([way.owner for way in self.ways])
         self.groups = alike(self.ways, self.between.groups[self.owners])
         self.criteria = criteria(self.problem, self.classes, self.ways, self.load, self.between)
-        rents = [
-            0.0
-            if entry.example in homes
-            else standing_usd_per_hour(self.problem, self.problem.cluster.node(entry.example))
-            for entry in self.classes
-        ]
-        self.rents = np.array(rents)
+        examples = [entry.example for entry in self.classes]
+        self.rents = np.array(rents_usd_per_hour(self.problem, examples))
         self.criteria.append(rent(self.criteria[0], self.rents[self.owners]))
         self.counts = np.array([float(len(entry.nodes)) for entry in self.classes])
         self.low = tuple(relaxed(one, self.groups, self.owners) for one in self.criteria)
@@ -126,9 +120,10 @@ class Large:
 
     def bound(self) -> float:
         """A bound on the whole structure, no plan being looked for."""
-        if self._additive or not math.isfinite(self.quick_bound):
-            return self.quick_bound
-        return max(self.quick_bound, self._started(self._weights(self.low)).least())
+        bound = self.quick_bound
+        if not self._additive and math.isfinite(bound):
+            bound = max(bound, self._started(self._weights(self.low)).least())
+        return self._lossy(bound)
 
     def first(self, *, brief: bool = False) -> Best:
         """A plan and a bound without much ado; ``brief``: no plan that nothing hangs on."""
@@ -139,7 +134,13 @@ class Large:
         return self._answer(self.quick_bound)
 
     def _answer(self, bound: float) -> Best:
+        bound = self._lossy(bound)
         return Best(*self.best_so_far, self.found, min(bound, self.found), self.solved)
+
+    def _lossy(self, bound: float) -> float:
+        """A bound without losses made one with them."""
+        count = Headcount(self.problem, self.quants, self.replicas, self.seats)
+        return count.raised(bound, self.judge(self.low[:-1], self.low[-1]))
 
     def _side_by_side(self, weights: list[float], turns: int) -> float:
         """A bound over replicas that compete for nodes; looks for a plan first."""
@@ -293,7 +294,8 @@ class Large:
 
         Returns the length of the first one.
         """
-        left, taken, most = self.counts.copy(), list[tuple[Cut, ...]](), self._most_nodes
+        left, taken = self.counts.copy(), list[tuple[Cut, ...]]()
+        most = self.problem.requirements.must_have.max_nodes
         for _ in range(self.replicas):
             width = 1 if len(self.classes) > 400 or self.replicas > 8 else self._width
             found = distinct(given, prices, left, width, most, self.over)
@@ -330,10 +332,6 @@ class Large:
     def _remembered(self) -> int:
         """Other nodes that each node remembers at most; each doubles the work."""
         return 7 if len(self.classes) <= 150 else 5
-
-    @property
-    def _most_nodes(self) -> int | None:
-        return self.problem.requirements.must_have.max_nodes
 
     def _offer(self, pipelines: list[tuple[Cut, ...]]) -> None:
         plan = assembled(self.classes, self.ways, pipelines, self.load)

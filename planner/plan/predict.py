@@ -82,6 +82,13 @@ def metrics_of(
     return _metrics(problem, plan, served, out, _charged(problem, plan, served, out)[2])
 
 
+def unpaid_metrics(
+    problem: Problem, plan: Plan, served: list[Served], out: Sequence[Outage]
+) -> Metrics:
+    """The same but for what the plan costs, which is not added up."""
+    return _metrics(problem, plan, served, out, ())
+
+
 def _charged(
     problem: Problem, plan: Plan, served: list[Served], out: Sequence[Outage]
 ) -> tuple[Activity, AuditLoad, tuple[CostLine, ...]]:

@@ -19,12 +19,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from planner.core.choice import decided
 from planner.core.cluster import Node
 from planner.core.cost.availability import fate, node_up_share
 from planner.core.cost.ledger import standing_usd_per_hour
-from planner.core.cost.outage import Outage, outage
+from planner.core.cost.outage import Known, Outage, outage
 from planner.core.metrics import Metrics
 from planner.core.plan import Plan, Readiness, Standby
 from planner.core.prediction import Prediction
@@ -32,7 +33,7 @@ from planner.core.problem import Problem
 from planner.plan.breakdown import Served
 from planner.plan.classes import allowed_nodes, without_nodes
 from planner.plan.goodput import lost_s
-from planner.plan.predict import metrics_of, served_by
+from planner.plan.predict import metrics_of, served_by, unpaid_metrics
 from planner.plan.promise import as_cost, kept_by, objective_value
 from planner.plan.room import capacity_bytes, stage_needs
 
@@ -134,6 +135,7 @@ class Scales:
     bare: Plan
     served: list[Served] = field(init=False)
     known: dict[tuple[int, tuple[Standby, ...]], Outage] = field(default_factory=dict)
+    shared: Known = field(default_factory=Known)
 
     def __post_init__(self) -> None:
         self.served = served_by(self.problem, self.bare)
@@ -144,7 +146,9 @@ class Scales:
         for index, one in enumerate(self.served):
             mine = tuple(standby for standby in plan.standbys if standby.pipeline == index)
             if (index, mine) not in self.known:
-                self.known[index, mine] = outage(self.problem, plan, index, one.felt.batch)
+                self.known[index, mine] = outage(
+                    self.problem, plan, index, one.felt.batch, self.shared
+                )
             found.append(self.known[index, mine])
         return found
 
@@ -153,8 +157,8 @@ class Scales:
         return metrics_of(self.problem, plan, self.served, self.outages(plan))
 
     def rank(self, plan: Plan) -> Rank:
-        """How good a plan is, the least being the best."""
-        metrics = self.metrics(plan)
+        """How good a plan is, the least being the best; where that is the same the bill decides."""
+        metrics = self.metrics(plan) if self.money else self._metrics_unpaid(plan)
         short = 0.0
         for miss in self.problem.requirements.must_have.missed(metrics):
             far = math.inf if miss.value is None else abs(miss.value - miss.bound)
@@ -165,7 +169,26 @@ class Scales:
         rent = math.fsum(self.standing_usd(name) for name in sorted(nodes))
         readiness = [[one.state for one in plan.standbys].count(state) for state in _READY]
         ready = tuple(-float(count) for count in readiness)
-        return short, cost, rent, len(nodes), self.lost(plan), *ready, metrics.usd_per_hour or 0.0
+        return short, cost, rent, len(nodes), self.lost(plan), *ready
+
+    @cached_property
+    def money(self) -> bool:
+        """Whether must-haves or the objective ask what a plan costs."""
+        must, terms = self.problem.requirements.must_have, self.problem.requirements.terms
+        asked = must.usd_per_hour, must.usd_per_million_output_tokens
+        return asked != (None, None) or any(term.startswith("usd") for term in terms)
+
+    def better(self, plan: Plan, rank: Rank, other: Plan, than: Rank) -> bool:
+        """Whether a plan of that rank is better than another by more than rounding."""
+        for mine, theirs in zip(rank, than, strict=True):
+            if _differ(mine, theirs):
+                return mine < theirs
+        bill, others = (self.metrics(one).usd_per_hour or 0.0 for one in (plan, other))
+        return _differ(bill, others) and bill < others
+
+    def _metrics_unpaid(self, plan: Plan) -> Metrics:
+        """The same as ``metrics`` but for what it costs."""
+        return unpaid_metrics(self.problem, plan, self.served, self.outages(plan))
 
     def lost(self, plan: Plan) -> float:
         """Good requests an hour that losses of nodes cost."""
@@ -182,12 +205,10 @@ class Scales:
         return standing_usd_per_hour(self.problem, self.problem.cluster.node(name))
 
 
-def _better(rank: Rank, other: Rank) -> bool:
-    """Whether a rank is better by more than rounding."""
-    for mine, theirs in zip(rank, other, strict=True):
-        if abs(mine - theirs) > _EXACT * max(1.0, abs(theirs)) or math.isinf(mine - theirs):
-            return mine < theirs
-    return False
+def _differ(mine: float, theirs: float) -> bool:
+    """Whether two figures differ by more than rounding."""
+    far = abs(mine - theirs)
+    return far > _EXACT * max(1.0, abs(theirs)) or math.isinf(far)
 
 
 def _one_more(scales: Scales, plan: Plan, rank: Rank) -> Plan | None:
@@ -204,10 +225,14 @@ def _one_more(scales: Scales, plan: Plan, rank: Rank) -> Plan | None:
         best: tuple[float, Rank, Plan] | None = None
         for more in with_one_more(scales.problem, plan, index):
             after = scales.rank(more)
-            if not _better(after, rank):
+            if not scales.better(more, after, plan, rank):
                 continue
             worth = (after[0] - rank[0]) / (after[2] - rank[2] + 1e-3) if rank[0] else 0.0
-            if best is None or worth < best[0] or (worth == best[0] and _better(after, best[1])):
+            if best is not None and worth == best[0]:
+                wanted = scales.better(more, after, best[2], best[1])
+            else:
+                wanted = best is None or worth < best[0]
+            if wanted:
                 best = worth, after, more
         if best is not None:
             return best[2]
@@ -221,7 +246,7 @@ def _settled(scales: Scales, plan: Plan, rank: Rank) -> Plan:
         changed = False
         for other in _neighbours(scales.problem, plan):
             after = scales.rank(other)
-            if _better(after, rank):
+            if scales.better(other, after, plan, rank):
                 plan, rank, changed = other, after, True
                 break
     return plan

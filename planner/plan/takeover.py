@@ -47,13 +47,13 @@ class Takeover:
             groups.setdefault(fate(self.problem.cluster, name), []).append(name)
         fixed_s, rows = 0.0, list[tuple[float, float]]()
         for group in groups.values():
-            each = [self._stage(name, standbys, every) for name in group]
+            each = [self.stage(name, standbys, every) for name in group]
             fixed_s += min(own_s for own_s, _ in each)
             for name, (_, byte_s) in zip(group, each, strict=True):  # of a fate one loss counts
                 rows.append((byte_s if len(group) == 1 else 0.0, self._rooms[name]))
-        return fixed_s + _filled(rows, self._weights_bytes)
+        return fixed_s + _filled(rows, self.weights_bytes)
 
-    def _stage(self, own: str, standbys: Sequence[str], every: bool) -> Line:
+    def stage(self, own: str, standbys: Sequence[str], every: bool = False) -> Line:
         """What a stage takes at least whose node is backed by these, or maybe some of them."""
         key = own, tuple(standbys), every
         if key not in self._known:
@@ -69,10 +69,10 @@ class Takeover:
         """The same of a stage that these nodes take in that order, those of one fate once."""
         once = {fate(self.problem.cluster, name): name for name in reversed(names)}
         chosen = [name for name in names if once[fate(self.problem.cluster, name)] == name]
-        size = self._weights_bytes
+        size = self.weights_bytes
 
         def seconds(held_bytes: float) -> float:
-            each = [self._candidate(name, held_bytes) for name in chosen]
+            each = tuple(self._candidate(name, held_bytes) for name in chosen)
             return stage_losses(self.problem.serving.detect_s, each)[2]
 
         if not returns_per_hour(self.problem, names[0]):
@@ -126,7 +126,7 @@ class Takeover:
         return {name: capacity_bytes(self.problem, name) for name in names}
 
     @cached_property
-    def _weights_bytes(self) -> float:
+    def weights_bytes(self) -> float:
         """Of the whole model in the smallest quantization."""
         layers, node = self.problem.model.num_hidden_layers, self.problem.cluster.workers[0].id
         whole = [Stage(node=node, start=0, stop=layers, quant=one.id) for one in self.quants]

@@ -156,11 +156,11 @@ class Teams:
             there = self._there[free, : len(lacking)] @ lacking
             backed = [[], *map(list, self._several)]
             taken_s = np.array([self.takeover.least_s(names, each) for each in backed])
-            serving = _serving(there, taken_s[self._kinds[free]])
+            left = serving(there, taken_s[self._kinds[free]])
             for at in np.flatnonzero(self._states[free].sum(axis=1) == 1).tolist():
                 (standby,) = self._names(self.every[free[at]])
-                serving[at] = self._with_one(names, standby, there[at])
-            self._known[state] = union, Standing(there, serving, self._usd_per_hour[free])
+                left[at] = self._with_one(names, standby, there[at])
+            self._known[state] = union, Standing(there, left, self._usd_per_hour[free])
         return self._known[state]
 
     def _with_one(self, names: list[str], standby: str, there: Array) -> float:
@@ -169,7 +169,7 @@ class Teams:
             self.problem.cluster,
             self.takeover.least_s(names, [standby], every=True),
         )
-        best = float(_serving(there, np.array(everyone)))
+        best = float(serving(there, np.array(everyone)))
         taken_s = np.array(self.takeover.least_s(names, [standby]))
         up = node_up_share(cluster, standby)
         for name in names:
@@ -177,7 +177,7 @@ class Teams:
             rest = [other for other in names if fate(cluster, other) != alone]
             lacking = _lacking(self.problem, rest)
             share = node_up_share(cluster, name) * (lacking[0] + up * lacking[1:2].sum())
-            best = max(best, float(_serving(np.array(share), taken_s)))
+            best = max(best, float(serving(np.array(share), taken_s)))
         return best
 
     @cached_property
@@ -267,7 +267,7 @@ def counted(chances: Iterable[tuple[float, int]]) -> Array:
     return row
 
 
-def _serving(there: Array, taken_s: Array) -> Array:
+def serving(there: Array, taken_s: Array) -> Array:
     """Share of the time that is left of what nodes are there, as in ``Outage.recovering_s``."""
     left: Array = there * np.exp(-taken_s / _HOUR_S / np.maximum(there, 1e-300))
     return left

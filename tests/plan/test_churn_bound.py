@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +16,7 @@ from planner.core.plan import Pipeline, Plan, Readiness, Stage, Standby
 from planner.core.problem import Problem, Serving
 from planner.core.requirements import Requirements
 from planner.core.workload import Closed, Fixed, Poisson, Workload
+from planner.plan import exact
 from planner.plan.choices import seats_to_try
 from planner.plan.infeasible import NoPlanError
 from planner.plan.predict import predict
@@ -121,9 +123,11 @@ def cost_of(world: Problem, plan: Plan) -> float | None:
     return None if value is None else as_cost(world, value)
 
 
-def check(world: Problem, tried: Sequence[Plan | None]) -> None:
+def check(world: Problem, tried: Sequence[Plan | None], states: int) -> None:
+    """Searched exactly where there are that few multisets of nodes."""
     try:
-        solution = solve(world, equal_weights=True)
+        with mock.patch.object(exact, "STATES", states):
+            solution = solve(world, equal_weights=True)
     except NoPlanError:
         return
     bound, found = as_cost(world, solution.bound), as_cost(world, solution.value)
@@ -143,7 +147,14 @@ def check(world: Problem, tried: Sequence[Plan | None]) -> None:
 @given(st.data())
 def test_no_plan_is_better_than_the_bound(data: st.DataObject) -> None:
     world = data.draw(worlds())
-    check(world, [data.draw(plans(world)) for _ in range(40)])
+    check(world, [data.draw(plans(world)) for _ in range(40)], exact.STATES)
+
+
+@settings(RELAXED, max_examples=3)
+@given(st.data())
+def test_no_plan_is_better_than_the_bound_of_chains(data: st.DataObject) -> None:
+    world = data.draw(worlds())
+    check(world, [data.draw(plans(world)) for _ in range(40)], 1)
 
 
 @pytest.mark.slow
@@ -151,4 +162,6 @@ def test_no_plan_is_better_than_the_bound(data: st.DataObject) -> None:
 @given(st.data())
 def test_no_plan_is_better_than_the_bound_many_times(data: st.DataObject) -> None:
     world = data.draw(worlds())
-    check(world, [data.draw(plans(world)) for _ in range(60)])
+    check(
+        world, [data.draw(plans(world)) for _ in range(60)], data.draw(st.sampled_from([1, 1024]))
+    )

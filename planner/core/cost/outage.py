@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from planner.core.cost.availability import fate, node_up_share, pipeline_availability
 from planner.core.cost.ledger import returns_per_hour
@@ -86,25 +87,42 @@ class Candidate:
         return self.goes / _HOUR_S / away if away > 0 else 0.0
 
 
-def outage(problem: Problem, plan: Plan, index: int, sequences: float) -> Outage:
-    """What is to be expected of a pipeline in which so many sequences have a seat at a loss."""
-    availability = pipeline_availability(problem.cluster, plan, index)
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What outages of the pipelines of a plan share, whatever else stands by."""
+
+    candidates: dict[Standby, Candidate] = field(default_factory=dict)
+    availability: dict[tuple[object, ...], float] = field(default_factory=dict)
+    """By who backs which stage of which pipeline, in order."""
+
+
+def outage(
+    problem: Problem, plan: Plan, index: int, sequences: float, known: Known | None = None
+) -> Outage:
+    """What is to be expected of a pipeline in which so many sequences have a seat at a loss.
+
+    What is ``known`` of candidates is not looked at again, and what is found joins it.
+    """
+    known = Known() if known is None else known
+    backed = (index, *((one.node, one.stage) for one in plan.standbys if one.pipeline == index))
+    if backed not in known.availability:
+        known.availability[backed] = pipeline_availability(problem.cluster, plan, index)
     together: dict[tuple[str, str], tuple[float, float, float]] = {}
     for stage, name in enumerate(plan.pipelines[index].nodes):
         if not returns_per_hour(problem, name):
             continue
-        each = _candidates(problem, plan, index, stage, sequences)
-        found = stage_losses(problem.serving.detect_s, each)
+        each = _candidates(problem, plan, index, stage, sequences, known)
+        found = stage_losses(problem.serving.detect_s, tuple(each))
         key = fate(problem.cluster, name)
         together[key] = max(found, together.get(key, found))
     return Outage(
-        availability,
+        known.availability[backed],
         *(math.fsum(one[part] for one in together.values()) for part in range(3)),
     )
 
 
 def _candidates(
-    problem: Problem, plan: Plan, index: int, stage: int, sequences: float
+    problem: Problem, plan: Plan, index: int, stage: int, sequences: float, known: Known
 ) -> list[Candidate]:
     """Who can hold a stage, in order of preference; no two of them go together."""
     cluster, nodes = problem.cluster, plan.pipelines[index].nodes
@@ -114,16 +132,19 @@ def _candidates(
     before, after = (home, *nodes)[stage], (*nodes, home)[stage + 1]
     found: dict[tuple[str, str], Candidate] = {}
     for one in places:
-        ends = ((before, one.node), (one.node, after), (home, one.node))
-        if one.node == own or all(cluster.connected(*pair) for pair in ends):
-            found.setdefault(
-                fate(cluster, one.node),  # a second one that goes with it is there when it is
-                Candidate(
-                    node_up_share(cluster, one.node),
-                    returns_per_hour(problem, one.node),
-                    recovery(problem, plan, _as_found(problem, one), sequences).total_s,
-                ),
+        key, ends = (
+            fate(cluster, one.node),
+            ((before, one.node), (one.node, after), (home, one.node)),
+        )
+        if key in found or not (one.node == own or all(cluster.connected(*pair) for pair in ends)):
+            continue  # a second one that goes with it is there when it is
+        if one not in known.candidates:
+            known.candidates[one] = Candidate(
+                node_up_share(cluster, one.node),
+                returns_per_hour(problem, one.node),
+                recovery(problem, plan, _as_found(problem, one), sequences).total_s,
             )
+        found[key] = known.candidates[one]
     return list(found.values())
 
 
@@ -135,7 +156,8 @@ def _as_found(problem: Problem, one: Standby) -> Standby:
     return one.model_copy(update={"state": "cold"}) if lost and there else one
 
 
-def stage_losses(detect_s: float, candidates: Sequence[Candidate]) -> tuple[float, float, float]:
+@lru_cache(maxsize=1 << 14)
+def stage_losses(detect_s: float, candidates: tuple[Candidate, ...]) -> tuple[float, float, float]:
     """Losses of a stage per hour, those that nobody is there for, and seconds of recovering."""
     waits = math.fsum(one.returns for one in candidates)
     wait_s = 1 / waits if waits else 0.0
