@@ -27,6 +27,7 @@ from planner.plan.quality import plan_quality
 from planner.plan.queueing import Felt, Load, Steps, felt
 from planner.plan.reuse import reuse
 from planner.plan.room import capacity_bytes, stage_needs
+from planner.plan.tails import middle
 from planner.plan.times import decode_batch, over_steps
 
 _NEARLY_FULL = 0.9
@@ -234,7 +235,10 @@ def _metrics(
     out: Sequence[Outage],
     lines: tuple[CostLine, ...],
 ) -> Metrics:
-    """Means over all requests: in a closed loop a faster replica serves its users more of them."""
+    """Means and medians over all requests; the last few are those of the worst pipeline.
+
+    In a closed loop a faster replica serves its users more of the requests.
+    """
     values: dict[str, float | None] = {}
     shares = pipeline_shares(plan)
     rates = [one.felt.requests_per_s for one in served]
@@ -244,7 +248,12 @@ def _metrics(
         for statistic in ("mean", "median", "p95", "p99"):
             if all(statistic in sample for sample in by_pipeline):
                 each = [sample[statistic] for sample in by_pipeline]
-                value = _weighed(rates, each) / rate if statistic == "mean" else max(each)
+                if statistic == "mean":
+                    value = _weighed(rates, each) / rate
+                elif statistic == "median":
+                    value = middle(rates, each, [sample["p95"] for sample in by_pipeline])
+                else:
+                    value = max(each)
                 values[f"{statistic}_{name}_ms"] = 1e3 * value
                 if statistic == "mean" and closed and len(each) > 1:
                     values[f"user_{name}_ms"] = 1e3 * _weighed(shares, each)

@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from planner.core.cost import Batch
 from planner.core.workload import Fixed, Lengths, Workload
 from planner.plan.cohorts import Group
-from planner.plan.tails import Waits, full, longer, sampled, taken
+from planner.plan.tails import MIDDLE, Waits, full, longer, sampled, taken
 from planner.plan.within import sampled_within, waiting_within
 
 _ANSWERS = 64
@@ -165,7 +165,7 @@ class Felt:
 Statistics = dict[str, float | None]
 """Percentages of percentiles by name; None for the mean."""
 
-STATISTICS: Statistics = {"mean": None, "median": 50.0, "p95": 95.0, "p99": 99.0}
+STATISTICS: Statistics = {"mean": None, "median": MIDDLE, "p95": 95.0, "p99": 99.0}
 
 
 def felt(load: Load, steps: Steps, wanted: Statistics = STATISTICS) -> Felt:
@@ -331,8 +331,8 @@ def _spread(
     for name, percent in wanted.items():
         later_s = longer_s = 0.0
         if percent is not None:
-            prompt_s = steps.prefill_s * load.longer(percent)
-            later_s = max(one.mean_s + one.later_s(percent, prompt_s) for one in waits) - waits_s
+            first = (one.first_s(percent, steps.prefill_s, load.longer) for one in waits)
+            later_s = max(first) - waits_s
             longer_s = pace_s * (output.quantile(percent / 100) - output.mean_tokens)
         ttft[name] = first_s + later_s
         if token_s is not None:

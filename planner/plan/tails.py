@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from planner.core.metrics import percentile
 from planner.core.workload import Workload
+from planner.plan.within import waited
+
+MIDDLE = 50.0
+"""Percent of requests that come before the median."""
+_PROMPTS = 8
+"""Lengths of prompts that stand for all where the median request is looked for."""
+_SIGMAS = 1.6448536269514722
+"""Standard deviations of a normal distribution from its median to its 95th percentile."""
+_HALVINGS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +35,46 @@ class Waits:
         """All of it."""
         return self.inside_s + self.seat_s
 
+    def first_s(self, percent: float, prefill_s: float, longer: Callable[[float], float]) -> float:
+        """First token of that percentile less one that waits for nothing and has a mean prompt.
+
+        ``longer`` tells how much longer than the mean a prompt of a percentile is, as a share.
+        """
+        if percent != MIDDLE:
+            return self.mean_s + self.later_s(percent, prefill_s * longer(percent))
+        places = (100 * (k + 0.5) / _PROMPTS for k in range(_PROMPTS))
+        return self.middle_s([prefill_s * longer(place) for place in places])
+
     def later_s(self, percent: float, prompt_s: float) -> float:
         """First token of that percentile less the mean one.
 
         ``prompt_s`` is what a prompt of that percentile takes more than a mean one. Excesses over
-        the mean are independent: their squares add up. Below the mean everything is taken to go
-        together. Each grows with the waits and with ``prompt_s``, as bounds of the search need it.
+        the mean are independent: their squares add up. It grows with the waits and with
+        ``prompt_s``, as bounds of the search need it.
         """
         rest = 1 - percent / 100
         inside_s = self.inside_s * (-math.log(rest) - 1)
         found = math.log(self.taken / rest) / self.taken if self.taken > rest else 0.0
         seat_s = self.seat_s * (found - 1)
-        if inside_s < 0:
-            return inside_s + seat_s + prompt_s
         return math.hypot(inside_s, max(0.0, seat_s), max(0.0, prompt_s))
+
+    def middle_s(self, prompts_s: Sequence[float]) -> float:
+        """Median first token less one that waits for nothing and has a mean prompt.
+
+        ``prompts_s`` are what equally likely prompts take more than a mean one. Who finds no seat
+        waits for one and inside as if exponentially long in all.
+        """
+        lacking_s = self.inside_s + (self.seat_s / self.taken if self.taken else 0.0)
+        low_s, high_s = min(prompts_s), max(prompts_s) + math.log(2) * lacking_s
+
+        def sooner(value_s: float) -> float:
+            """Share of the requests that take no longer."""
+            spare_s = [value_s - prompt_s for prompt_s in prompts_s]
+            found = math.fsum(waited(self.inside_s, one) for one in spare_s)
+            missed = math.fsum(waited(lacking_s, one) for one in spare_s) if self.taken else 0.0
+            return ((1 - self.taken) * found + self.taken * missed) / len(prompts_s)
+
+        return _where(sooner, 0.5, low_s, high_s)
 
 
 def longer(workload: Workload, unevenness: float, percent: float) -> float:
@@ -66,6 +101,46 @@ def full(seats: int, running: float) -> float:
     if not seats:
         return 1.0
     return 0.5 * math.erfc((seats - 0.5 - running) / math.sqrt(2 * running))
+
+
+def middle(rates: Sequence[float], medians_s: Sequence[float], p95_s: Sequence[float]) -> float:
+    """Median (s) over all requests of pipelines with their own medians and 95th percentiles.
+
+    Each pipeline's times are taken as lognormal, of that spread above the median.
+    """
+    half = math.fsum(rates) / 2
+    low, high = min(medians_s), max(medians_s)
+    spreads = [
+        math.log(late_s / median_s) / _SIGMAS if 0 < median_s < late_s else 0.0
+        for median_s, late_s in zip(medians_s, p95_s, strict=True)
+    ]
+
+    def sooner(value_s: float) -> float:
+        """Requests per second that take no longer."""
+        total = 0.0
+        for rate, median_s, spread in zip(rates, medians_s, spreads, strict=True):
+            if spread:
+                total += (
+                    rate * 0.5 * math.erfc(math.log(median_s / value_s) / spread / math.sqrt(2))
+                )
+            else:
+                total += rate * (median_s <= value_s)
+        return total
+
+    return _where(sooner, half, low, high)
+
+
+def _where(rising: Callable[[float], float], wanted: float, low: float, high: float) -> float:
+    """The least value between the two where the function is as much as wanted."""
+    if rising(low) >= wanted:
+        return low
+    for _ in range(_HALVINGS):
+        value = (low + high) / 2
+        if rising(value) < wanted:
+            low = value
+        else:
+            high = value
+    return high
 
 
 def sampled(sample_s: Sequence[float], wanted: Mapping[str, float | None]) -> dict[str, float]:

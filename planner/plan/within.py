@@ -30,10 +30,10 @@ def waiting_within(
     last_s = bounds_s.get("e2el", math.inf) * _ROUNDED - base_s
     each = answers if math.isfinite(last_s) else answers[:1]
     spare_s = (min(first_s, last_s - pace_s * (tokens - 1)) for tokens in each)
-    return math.fsum(_waited(waits_s, most_s) for most_s in spare_s) / len(each)
+    return math.fsum(waited(waits_s, most_s) for most_s in spare_s) / len(each)
 
 
-def _waited(mean_s: float, most_s: float) -> float:
+def waited(mean_s: float, most_s: float) -> float:
     """Chance that an exponential wait is no longer than that."""
     if most_s < 0 or not mean_s:
         return float(most_s >= 0)

@@ -11,7 +11,7 @@ from planner.core.engine import Calibration, Efficiency
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.workload import Fixed, Lognormal, Poisson, Workload
 from planner.plan.predict import predict
-from planner.plan.tails import Waits, longer
+from planner.plan.tails import Waits, longer, middle
 from planner.sim.simulate import simulate
 from tests.core.world import device, engine, problem
 
@@ -33,6 +33,15 @@ def test_without_waits_the_longest_prompts_are_what_is_late() -> None:
     assert (1 + share) * drawn.mean_tokens == pytest.approx(drawn.quantile(0.95))
     assert Waits(0.0).later_s(95.0, share) == share
     assert longer(asked, 0.0, 95.0) == 0.0
+
+
+def test_half_of_all_requests_are_sooner_than_the_middle_of_unlike_pipelines() -> None:
+    """Without spread it is the one that most have; with spread, where both halves are equal."""
+    assert middle([3.0, 2.0], [0.046, 0.059], [0.046, 0.059]) == pytest.approx(0.046)
+    assert middle([2.0, 3.0], [0.046, 0.059], [0.046, 0.059]) == pytest.approx(0.059)
+    spread = math.exp(0.8 * 1.6448536269514722)
+    assert middle([1.0, 1.0], [1.0, 4.0], [spread, 4 * spread]) == pytest.approx(2.0)
+    assert middle([1.0], [1.5], [9.0]) == 1.5
 
 
 @pytest.mark.parametrize(("seats", "load"), [(1, 0.2), (1, 0.5), (1, 0.8), (4, 0.2)])
@@ -62,5 +71,5 @@ def test_late_requests_are_predicted_as_they_are_simulated(seats: int, load: flo
     most = predict(flooded, plan).metrics.request_throughput or 0.0
     asked = world.model_copy(update={"workload": world.workload.under(load * most)})
     predicted, simulated = predict(asked, plan).metrics, simulate(asked, plan, 1).metrics
-    for name in ("p95_ttft_ms", "p99_ttft_ms"):
+    for name in ("median_ttft_ms", "p95_ttft_ms", "p99_ttft_ms"):
         assert getattr(predicted, name) == pytest.approx(getattr(simulated, name), rel=0.2), name
