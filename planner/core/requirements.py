@@ -207,6 +207,12 @@ class Requirements(Spec):
             found[name] = None if value is None else sign * weight * value
         return found
 
+    def figure(self, metrics: Metrics, name: str) -> float | None:
+        """A metric as reports set it beside others: the objective's own as that counts it."""
+        own = self.objective != "weighted" and OBJECTIVES[self.objective][0] == name
+        value: float | None = getattr(metrics, name)
+        return user_figure(metrics, name) if own else value
+
     def value(self, metrics: Metrics) -> float | None:
         """The objective in its own unit; None where a figure is unknown."""
         if self.objective != "weighted":

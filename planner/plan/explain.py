@@ -19,13 +19,16 @@ from planner.plan.predict import predict
 from planner.plan.promise import as_cost, objective_value
 from planner.plan.seats import other_seats
 from planner.plan.solution import Candidate, Flip, Limit, Solution
+from planner.plan.ties import ties
 from planner.plan.worth import worths
 
 _FACTORS = (0.125, 0.25, 0.5, 2.0, 4.0, 8.0)
 _STEPS = 8
 _COMPARED = 3
 _FELT = 0.005
-"""Shares of a token below this are not worth a line."""
+"""Shares of a token, and changes of a figure, below this are not worth a word."""
+_KEPT = 0.0005
+"""The same of the share of the quality that is kept."""
 
 
 def explained(
@@ -41,11 +44,13 @@ def explained(
     nodes were left out are not looked for: what moves counts.
     """
     compared = solution.candidates[: _COMPARED if solution.moves is None else 0]
+    candidates = _traded(problem, solution.candidates)
     fallback, text = _fallback(problem, without)
     settled = decided(problem, solution.plan)
     return solution.model_copy(
         update={
-            "candidates": _traded(problem, solution.candidates),
+            "candidates": candidates,
+            "ties": ties(problem, candidates) if solution.moves is None else (),
             "limits": _limits(settled, solution),
             "hidden_costs": _hidden_costs(solution),
             "flips": _flips(problem, compared, over),
@@ -60,20 +65,22 @@ def explained(
 
 
 def _traded(problem: Problem, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
-    """Each candidate with what it gains and loses against the chosen one."""
-    chosen = candidates[0].prediction.metrics
+    """Each candidate with what it gains and loses against the chosen one, as reports count it."""
+    wanted, chosen = problem.requirements, candidates[0].prediction
     told = []
     for index, candidate in enumerate(candidates):
-        other, changes = candidate.prediction.metrics, []
+        other, changes = candidate.prediction, []
         for name, label, unit in (
             ("mean_ttft_ms", "TTFT", "ms"),
             ("mean_tpot_ms", "TPOT", "ms"),
             ("output_throughput", "throughput", "tok/s"),
             ("usd_per_hour", "cost", "USD/h"),
         ):
-            mine, theirs = getattr(chosen, name), getattr(other, name)
-            if mine and theirs is not None and abs(theirs / mine - 1) > 0.005:
+            mine, theirs = wanted.figure(chosen.metrics, name), wanted.figure(other.metrics, name)
+            if mine and theirs is not None and abs(theirs / mine - 1) > _FELT:
                 changes.append(f"{label} {_signed(theirs - mine)} {unit}")
+        if chosen.quality and other.quality and abs(other.quality - chosen.quality) > _KEPT:
+            changes.append(f"quality {other.quality - chosen.quality:+.1%}")
         trade = "" if index == 0 else ", ".join(changes) or "nothing"
         told.append(candidate.model_copy(update={"chosen": index == 0, "trade": trade}))
     return tuple(told)

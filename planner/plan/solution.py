@@ -91,6 +91,17 @@ class Worth(Spec):
     text: str
 
 
+class Tie(Spec):
+    """A plan that the objective hardly tells from the chosen one."""
+
+    name: str
+    value: float
+    """Objective, in its own unit."""
+    worse: float
+    """Share of the objective by which it is worse; 0 where both are equal."""
+    text: str
+
+
 class LeftOut(Spec):
     """Nodes that hold no layers, all for the same reason."""
 
@@ -139,6 +150,8 @@ class Solution(Spec):
     equal_value: float | None = None
     """Objective if the pipelines had equal weights; None where they have."""
     candidates: tuple[Candidate, ...] = ()
+    ties: tuple[Tie, ...] = ()
+    """Candidates that are as good, or nearly."""
     limits: tuple[Limit, ...] = ()
     hidden_costs: dict[str, float] = {}  # noqa: RUF012 (pydantic copies defaults)
     flips: tuple[Flip, ...] = ()

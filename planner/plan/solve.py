@@ -41,6 +41,7 @@ from planner.plan.shares import rescued, routed, weights_bounded
 from planner.plan.solution import Candidate, Solution
 from planner.plan.standby import pays, protected, steadier, weighed
 from planner.plan.survey import LOOKS, bounded, surveyed
+from planner.plan.ties import untied
 from planner.plan.trial import Judge, tried, verdict
 from planner.plan.widen import widened
 
@@ -93,6 +94,7 @@ def solve(
     if not candidates:
         mend = cheapest_mend(problem, lambda one: _candidates(one, expansions, 0)[0])
         raise missed_bounds(problem, _nearest(problem, expansions), mend)
+    candidates = untied(problem, candidates)
     if judge is not None:
         candidates = tried(problem, candidates, judge)
     best = candidates[0]

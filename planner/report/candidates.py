@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from planner.core.choice import chosen
 from planner.core.problem import Problem
 from planner.core.requirements import scale
-from planner.plan.solution import Candidate
+from planner.plan.solution import Candidate, Tie
 from planner.report.tables import figure, label, plain_metrics, table
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def candidates_text(problem: Problem, candidates: Sequence[Candidate]) -> Iterat
         figures = (
             figure(
                 name,
-                wanted.value(said) if name == metric else getattr(said, name),
+                wanted.value(said) if name == "weighted" else wanted.figure(said, name),
                 name.endswith("_ms"),
             )
             for name in shown
@@ -41,6 +41,14 @@ def candidates_text(problem: Problem, candidates: Sequence[Candidate]) -> Iterat
     yield rows
     if left := len(candidates) - len(best):
         yield f"  and {left} more with --format json, worse or of the same structure"
+
+
+def ties_text(ties: Sequence[Tie]) -> Iterator[RenderableType]:
+    """What the objective hardly tells from the chosen plan, if anything."""
+    if ties:
+        yield ""
+        yield "As good by the objective, or nearly"
+        yield from (f"  {tie.text}" for tie in ties)
 
 
 def _best(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -15,7 +15,7 @@ from planner.plan.trial import missed as broken
 from planner.report import placement
 from planner.report.advice import lines_table, pareto_text
 from planner.report.audits import audits_text
-from planner.report.candidates import candidate_document, candidates_text
+from planner.report.candidates import candidate_document, candidates_text, ties_text
 from planner.report.diff import changes_table
 from planner.report.finetune import finetune_text
 from planner.report.prefix import prefix_text
@@ -99,6 +99,7 @@ class PlanReport:
             "takeovers": standbys_document(self.problem, solution.plan, solution.prediction),
             "prediction": prediction_document(solution.prediction),
             "candidates": [candidate_document(one) for one in solution.candidates],
+            "ties": [one.model_dump(mode="json") for one in solution.ties],
             "limits": [limit.model_dump(mode="json") for limit in solution.limits],
             "hidden_costs": dict(solution.hidden_costs),
             "flips": [
@@ -167,6 +168,7 @@ class PlanReport:
             tried = any(one.trial for one in solution.candidates)
             yield "Candidates" + (", the best ones as simulated" if tried else "")
             yield from candidates_text(self.problem, solution.candidates)
+        yield from ties_text(solution.ties)
         if self.front:
             yield ""
             yield "Price against speed, availability and quality, each found by a search of its own"

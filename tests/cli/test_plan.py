@@ -22,6 +22,7 @@ KEYS = [
     "takeovers",
     "prediction",
     "candidates",
+    "ties",
     "limits",
     "hidden_costs",
     "flips",
