@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,9 @@ from planner.core.speculation import Speculation
 from planner.core.units import Count, Seconds
 from planner.core.verification import Verification
 from planner.core.workload import Workload
+
+if TYPE_CHECKING:
+    from planner.core.cost.stagetime import StageTime
 
 
 class Serving(Spec):
@@ -120,6 +123,15 @@ class Problem(Spec):
         """SHA-256 over the canonical JSON of the problem, as hexadecimal text."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def known_stages(self) -> dict[tuple[object, ...], StageTime]:
+        """Times of stages that were asked for: most plans of a search are made of the same ones."""
+        return self._known_stages
+
+    @cached_property
+    def _known_stages(self) -> dict[tuple[object, ...], StageTime]:
+        return {}
 
     @cached_property
     def _quants(self) -> dict[str, QuantScheme]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from planner.core.choice import chosen, decided
+from planner.core.cluster import Link
 from planner.core.cost.ledger import hidden
 from planner.core.problem import Problem
 from planner.core.units import plain, show
@@ -15,7 +16,7 @@ from planner.plan.breakdown import coordinator_parts, limiting_parts
 from planner.plan.drafts import numbers_of_drafts
 from planner.plan.halt import Halt, never
 from planner.plan.leftout import left_out
-from planner.plan.predict import predict
+from planner.plan.predict import metrics
 from planner.plan.promise import as_cost, objective_value
 from planner.plan.seats import other_seats
 from planner.plan.solution import Candidate, Flip, Limit, Solution
@@ -179,14 +180,14 @@ def _inputs(problem: Problem) -> list[_Input]:
             link.model_copy(update={"one_way_latency_s": link.one_way_latency_s * factor})
             for link in problem.cluster.links
         )
-        return _with_cluster(problem, {"links": links})
+        return _with_links(problem, links)
 
     def bandwidth(factor: float) -> Problem:
         links = tuple(
             link.model_copy(update={"bytes_per_s": link.bytes_per_s * factor})
             for link in problem.cluster.links
         )
-        return _with_cluster(problem, {"links": links})
+        return _with_links(problem, links)
 
     def load(factor: float) -> Problem:
         arrivals = problem.workload.arrivals
@@ -208,9 +209,11 @@ def _inputs(problem: Problem) -> list[_Input]:
     ]
 
 
-def _with_cluster(problem: Problem, changes: dict[str, object]) -> Problem:
-    values = dict(problem.cluster) | changes
-    return problem.model_copy(update={"cluster": type(problem.cluster)(**values)})
+def _with_links(problem: Problem, links: tuple[Link, ...]) -> Problem:
+    values = dict(problem.cluster) | {"links": links}
+    changed = problem.model_copy(update={"cluster": type(problem.cluster)(**values)})
+    changed.known_stages.update(problem.known_stages)  # links say nothing about stages
+    return changed
 
 
 def _flip(
@@ -229,9 +232,9 @@ def _flip(
         problem = varied.changed(factor)
         costs = []
         for candidate in candidates:
-            metrics = predict(problem, candidate.plan).metrics
-            value = objective_value(problem, metrics)
-            missed = problem.requirements.must_have.missed(metrics)
+            told = metrics(problem, candidate.plan)
+            value = objective_value(problem, told)
+            missed = problem.requirements.must_have.missed(told)
             costs.append(float("inf") if value is None or missed else as_cost(problem, value))
         best = min(costs)
         return 0 if costs[0] <= best * (1 + 1e-9 if best > 0 else 1 - 1e-9) else costs.index(best)

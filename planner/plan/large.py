@@ -31,7 +31,7 @@ from planner.plan.halt import Halt, never
 from planner.plan.headcount import Headcount
 from planner.plan.hops import alike
 from planner.plan.memory import Memory
-from planner.plan.predict import load_of, predict
+from planner.plan.predict import load_of, metrics, predict
 from planner.plan.promise import additive, as_cost, judge, objective_value, straight
 from planner.plan.standby import promising
 from planner.plan.structure import Best
@@ -340,9 +340,9 @@ class Large:
 
     def _weigh(self, plan: Plan) -> None:
         """Keeps a plan if it is the best so far."""
-        prediction = predict(self.problem, plan)
-        value = objective_value(self.problem, prediction.metrics)
-        if value is None or not promising(self.problem, plan, prediction):
+        value = objective_value(self.problem, metrics(self.problem, plan))
+        if value is None or as_cost(self.problem, value) >= self.found:
             return
-        if (cost := as_cost(self.problem, value)) < self.found:
-            self.best_so_far, self.found = (plan, prediction), cost
+        prediction = predict(self.problem, plan)
+        if promising(self.problem, plan, prediction):
+            self.best_so_far, self.found = (plan, prediction), as_cost(self.problem, value)

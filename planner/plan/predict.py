@@ -42,6 +42,13 @@ def predict(problem: Problem, plan: Plan) -> Prediction:
     return predicted(problem, plan, served_by(problem, plan))
 
 
+def metrics(problem: Problem, plan: Plan) -> Metrics:
+    """The metrics of a prediction alone, which take less time: most plans are only compared."""
+    problem = decided(problem, plan)
+    served = served_by(problem, plan)
+    return metrics_of(problem, plan, served, outages(problem, plan, served))
+
+
 def served_by(problem: Problem, plan: Plan) -> list[Served]:
     """The pipelines under their shares of the load, whatever stands by."""
     pairs = list(zip(plan.pipelines, pipeline_shares(plan), strict=True))

@@ -162,13 +162,13 @@ def _way(
 
 
 def _stages(problem: Problem, pipeline: Pipeline, batch: Batch) -> tuple[StageTime, ...]:
-    """What each stage takes; equal layers on equal devices are worked out once."""
-    model, known, times = problem.model, dict[tuple[object, ...], StageTime](), list[StageTime]()
+    """What each stage takes; equal layers on equal devices are worked out once for a problem."""
+    model, known, times = problem.model, problem.known_stages, list[StageTime]()
     for stage in pipeline.stages:
         node, start, stop = problem.cluster.node(stage.node), stage.start, stage.stop
         layers = tuple((id(layer), count) for layer, count in model.runs(start, stop))
         ends = start == 0, stop == model.num_hidden_layers
-        alike = node.device, node.count, stage.split, stage.quant, layers, ends
+        alike = node.device, node.count, stage.split, stage.quant, layers, ends, batch
         if alike not in known:
             devices, quant = chip(problem, node.id, stage.split), problem.quant(stage.quant)
             known[alike] = stage_time(model, start, stop, quant, devices, batch)
