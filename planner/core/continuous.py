@@ -190,6 +190,18 @@ class ContinuousSchedule(Generic[C]):
         if blocks:
             self.pool.take(blocks)
 
+    def goes_on(self, group: int) -> bool:
+        """Begins another decode step of a group, if there is room and nobody to be admitted."""
+        if self._partial is not None or (self._waiting and self.admits(group)):
+            return False
+        needed = self._needed(group)
+        if needed:
+            if needed > self.pool.free:
+                return False
+            self.pool.take(needed)
+        self._steps[group] += 1
+        return True
+
     def decode(self, group: int) -> Job[C]:
         """Begins a decode step of a group, for which there is room."""
         self.repeat(group, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
@@ -23,7 +22,7 @@ _FULL = 4 * 20_000
 class Gaps:
     """A histogram over the logarithm of the gap, filled by runs of evenly growing gaps."""
 
-    runs: array[float] = field(default_factory=lambda: array("d"))
+    runs: list[float] = field(default_factory=list)
     """Four numbers a run: first and last gap, how many, standard deviation."""
     sorted_count: float = 0.0
     sorted_total_s: float = 0.0
@@ -38,7 +37,7 @@ class Gaps:
         With ``jitter_s`` they are spread normally around that, with this standard deviation.
         """
         runs = self.runs
-        runs.extend((first_s, first_s if last_s is None else last_s, times, jitter_s))
+        runs += (first_s, first_s if last_s is None else last_s, times, jitter_s)
         if len(runs) == _FULL:
             self._sort()
 
@@ -66,8 +65,8 @@ class Gaps:
         """Empties the runs into the bins."""
         if not self.runs:
             return
-        first, last, times, jitter = np.array(self.runs).reshape(-1, 4).T
-        del self.runs[:]
+        first, last, times, jitter = np.array(self.runs, float).reshape(-1, 4).T
+        self.runs.clear()
         self.sorted_count += times.sum()
         self.sorted_total_s += float(times @ (first + last)) / 2
         for jitter_s in set(jitter.tolist()):

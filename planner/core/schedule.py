@@ -125,6 +125,10 @@ class PipelineSchedule(Generic[S]):
     def repeat(self, group: int, steps: int) -> None:
         """Notes that so many decode steps of a group have passed."""
 
+    def goes_on(self, group: int) -> bool:
+        """Begins another decode step of a group, if nobody is to be admitted first."""
+        return not self.admits(group)
+
     def decode(self, group: int) -> Job[S]:
         """Begins a decode step of a group, for which there is room."""
         self._under_way[group] += 1

@@ -90,7 +90,10 @@ class Cohort:
 
     def finished(self) -> list[Served]:
         """Takes out those who have had their last token, in the order in which they joined."""
-        ends, steps, done = self.ends, self.steps, []
+        ends, steps = self.ends, self.steps
+        if not ends or ends[0][0] != steps:
+            return []
+        done = []
         while ends and ends[0][0] == steps:
             sequence = heapq.heappop(ends)[2]
             self._let_go(sequence)

@@ -75,8 +75,10 @@ class RoundLane:
             self._expect()
 
     def _expect(self) -> None:
-        flights = self.flights
-        self.next_s = min(flights[0].ends_s, self.decide_s) if flights else self.decide_s
+        flights, next_s = self.flights, self.decide_s
+        if flights and flights[0].ends_s < next_s:
+            next_s = flights[0].ends_s
+        self.next_s = next_s
 
     def advance(self, until_s: float) -> None:
         """Lets happen what happens before then, or until a user's next request is to come."""
@@ -120,12 +122,12 @@ class RoundLane:
 
     def _goes_on(self, flight: Flight) -> bool:
         """Has a group that decodes take its next step at once, if nothing comes between."""
+        group = flight.job.group
         if self.flights and self.flights[0].ends_s <= flight.ends_s:
             return False
-        if not self.schedule.steady_steps(flight.job.group, 1):
+        if not self.schedule.goes_on(group):
             return False
-        self.schedule.repeat(flight.job.group, 1)
-        cohort = self.cohorts[flight.job.group]
+        cohort = self.cohorts[group]
         self.pace.go_on(flight.load, cohort.leaning_tokens(self.skew))
         self._fly(flight, flight.ends_s)
         return True

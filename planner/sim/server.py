@@ -29,7 +29,7 @@ class Server:
 
     def serve(self, now_s: float, service_s: float, from_s: float = 0.0) -> tuple[float, float]:
         """When something that comes now, or at ``from_s``, begins and ends (s)."""
-        begin_s = max(self.free_s, now_s)
+        begin_s = self.free_s if self.free_s > now_s else now_s
         if from_s > begin_s:
             while self.idle_s and self.idle_s[0][1] <= now_s:
                 self.idle_s.popleft()

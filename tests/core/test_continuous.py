@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
@@ -102,6 +103,28 @@ def test_who_came_last_gives_way_and_finds_its_prefix_again() -> None:
     ]
     assert ([], [(1, 4, 5)]) in told, "the first block is still there, the second was taken"
     assert rules.idle
+
+
+def test_a_group_goes_on_where_a_step_is_steady_and_has_the_blocks_for_it() -> None:
+    told = set()
+    for blocks in (4, 5, 6):
+        rules = schedule(blocks=blocks, budget=8)
+        for name, (prompt, left) in enumerate([(7, 6), (7, 5), (3, 4)]):
+            rules.add(Asked(name, prompt, left))
+        while not rules.idle:
+            (job,) = rules.next_jobs()
+            compute(rules, job)
+            if rules.seated:
+                ahead = deepcopy(rules)
+                steady = rules.steady_steps(0, 1)
+                assert ahead.goes_on(0) == bool(steady)
+                if steady:
+                    again = deepcopy(rules)
+                    again.repeat(0, 1)
+                    assert ahead.pool == again.pool
+                    assert ahead.steady_steps(0, 8) == again.steady_steps(0, 8)
+                told.add((bool(steady), bool(rules.waiting)))
+    assert len(told) == 4, "with and without somebody in line, who has to wait or not"
 
 
 def test_nobody_is_admitted_whose_whole_prompt_has_no_room() -> None:
