@@ -21,6 +21,7 @@ from planner.plan.classes import NodeClass, node_classes, states
 from planner.plan.halt import Halt
 from planner.plan.structure import Best, Structure
 from planner.plan.tables import State
+from planner.plan.teams import Teams
 
 STATES = 1024
 """Most multisets of nodes that are searched exactly; beyond, chains are."""
@@ -81,9 +82,10 @@ def exactly(
         return None
     found, left = list[Solved](), list[Kind]()
     ladders = [
-        _Ladder(pool, quants, replicas)
+        _Ladder(pool, quants, replicas, teams)
         for pool in pools
         for quants in mixes(problem)
+        for teams in [Teams.of(pool.problem, pool.classes, pool.every, quants)]
         for replicas in range(1, most_replicas(pool.problem, quants) + 1)
     ]
     if best_only and not over():
@@ -125,6 +127,7 @@ class _Ladder:
     pool: Pool
     quants: tuple[QuantScheme, ...]
     replicas: int
+    teams: Teams | None
     tried: dict[int, Structure] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -151,9 +154,8 @@ class _Ladder:
     def _structure(self, seats: int) -> Structure:
         if seats not in self.tried:
             pool = self.pool
-            self.tried[seats] = Structure(
-                pool.problem, pool.classes, pool.every, self.replicas, self.quants, seats
-            )
+            nodes = pool.problem, pool.classes, pool.every
+            self.tried[seats] = Structure(*nodes, self.replicas, self.quants, seats, self.teams)
         return self.tried[seats]
 
 

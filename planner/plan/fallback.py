@@ -15,8 +15,8 @@ from planner.plan.halt import Halt, never
 from planner.plan.large import Large
 from planner.plan.promise import as_cost
 from planner.plan.solution import Candidate, Solution
-from planner.plan.standby import unprotected
 from planner.plan.structure import Structure
+from planner.plan.teams import Teams
 
 _SEATS = 4
 """Other seats of the coordinator that are looked at where its node leaves."""
@@ -46,8 +46,7 @@ def without_each(
         if name == problem.cluster.coordinator:
             homes = [seated(problem, (seat,)) for seat in _seats_without(asked, name)]
         each = [
-            _best_alone(unprotected(without_nodes(home, {name})), asked, limit, first, over)
-            for home in homes
+            _best_alone(without_nodes(home, {name}), asked, limit, first, over) for home in homes
         ]
         able = [one for one in each if one is not None]
         if over() and not able:  # nobody knows, then
@@ -78,9 +77,9 @@ def _best_alone(
     between = None if pool.whole else lines(problem, pool.classes)
     for seats in seats_to_try(problem, 1):
         if between is None:
-            best = Structure(problem, pool.classes, pool.every, 1, quants, seats).best(
-                limit, over=over
-            )
+            nodes = problem, pool.classes, pool.every
+            one = Structure(*nodes, 1, quants, seats, Teams.of(*nodes, quants))
+            best = one.best(limit, over=over)
         else:
             best = Large(problem, pool.classes, 1, quants, seats, between, Known(), over).first()
         if best.plan is not None and best.prediction is not None:

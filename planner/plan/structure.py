@@ -41,9 +41,8 @@ from planner.plan.promise import (
     promised,
 )
 from planner.plan.prompt import Prompt
-from planner.plan.standby import may_keep, promising, weighed
+from planner.plan.standby import may_keep, promising
 from planner.plan.tables import State, least, reach
-from planner.plan.takeover import Takeover
 from planner.plan.teams import Teams
 from planner.plan.ways import Cut, assembled, ways
 
@@ -88,6 +87,8 @@ class Structure:
     quants: tuple[QuantScheme, ...]
     """What each stage may choose from."""
     seats: int
+    teams: Teams | None
+    """Pipelines with those that stand by for them, where that counts; of these quantizations."""
     sets: dict[State, _Set] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -115,14 +116,6 @@ class Structure:
         """No plan of this structure costs less, as far as the tables tell."""
         return self._partition(set())[0]
 
-    @cached_property
-    def _teams(self) -> Teams | None:
-        """Pipelines with those that stand by for them, where the objective counts lost nodes."""
-        if not weighed(self.problem):
-            return None
-        takeover = Takeover(self.problem, self.quants)
-        return Teams(self.problem, self.classes, self.every, self.replicas, takeover)
-
     def best(self, limit: int, incumbent: float = math.inf, over: Halt = never) -> Best:
         """The best plan of this structure, looked for while it can beat ``incumbent``.
 
@@ -144,8 +137,8 @@ class Structure:
                     return Best(plan, prediction, found, min(bound, found), expanded)
             if not open_sets:
                 refused.add(tuple(parts))
-                expanded += 1 if self._teams is None else _REFUSED
-                missed = math.inf if self._teams is None else min(missed, cost)
+                expanded += 1 if self.teams is None else _REFUSED
+                missed = math.inf if self.teams is None else min(missed, cost)
             if expanded >= limit or over():
                 return Best(None, None, math.inf, bound, expanded)
             expanded += self._solve(open_sets[0], limit - expanded, over) if open_sets else 0
@@ -202,9 +195,9 @@ class Structure:
     @cached_property
     def _sums_vary(self) -> bool:
         """Whether the best pipeline by itself need not be the best part of a plan."""
-        if self._teams is not None and self.problem.requirements.objective == "weighted":
+        if self.teams is not None and self.problem.requirements.objective == "weighted":
             return True
-        return self._variable_costs and (self.replicas > 1 or self._teams is not None)
+        return self._variable_costs and (self.replicas > 1 or self.teams is not None)
 
     @cached_property
     def _variable_costs(self) -> bool:
@@ -226,7 +219,7 @@ class Structure:
         share = 1 / self.replicas
         if one.felt.overloaded:
             return REFUSED
-        if self._teams is not None and not self._variable_costs:
+        if self.teams is not None and not self._variable_costs:
             usd = self._rent(one.pipeline.nodes)  # whatever is loaded: the rate alone decides, then
         else:
             usd = alone_usd_per_hour(self.problem, one) - self._home_usd
@@ -281,7 +274,7 @@ class Structure:
     @cached_property
     def _parted(self) -> Partition:
         most = tuple(len(entry.nodes) for entry in self.classes)
-        return Partition(self.problem, self.replicas, most, self._teams, self._small_enough)
+        return Partition(self.problem, self.replicas, most, self.teams, self._small_enough)
 
     def _plan(self, parts: Sequence[State]) -> Plan:
         cuts = [self.sets[state].cuts for state in parts]

@@ -17,11 +17,13 @@ from planner.core.cost.availability import fate, node_up_share
 from planner.core.cost.ledger import standing_usd_per_hour
 from planner.core.metrics import usd_per_million
 from planner.core.problem import Problem
+from planner.core.quant import QuantScheme
 from planner.plan.activity import home_usd_per_hour
 from planner.plan.classes import NodeClass
 from planner.plan.costs import Array, Kinds
 from planner.plan.goodput import most_kept
 from planner.plan.promise import Promise
+from planner.plan.standby import weighed
 from planner.plan.tables import State
 from planner.plan.takeover import Takeover
 
@@ -54,8 +56,20 @@ class Teams:
     problem: Problem
     classes: tuple[NodeClass, ...]
     every: list[State]
-    replicas: int
     takeover: Takeover
+
+    @classmethod
+    def of(
+        cls,
+        problem: Problem,
+        classes: tuple[NodeClass, ...],
+        every: list[State],
+        quants: tuple[QuantScheme, ...],
+    ) -> Teams | None:
+        """Teams of stages in any of these quantizations; None where nobody asks who stands by."""
+        if not weighed(problem):
+            return None
+        return cls(problem, classes, every, Takeover(problem, quants))
 
     def cheapest(
         self, promises: Mapping[State, Promise], worth: Worth
@@ -117,7 +131,7 @@ class Teams:
         must, there, good = self.problem.requirements.must_have, 0.0, 0.0
         for state, union in teams:
             promise, standing = promises[state], self._of(state, union)
-            there += float(standing.there) / self.replicas
+            there += float(standing.there) / len(teams)
             _, kept_good = most_kept(self.problem, promise.used, standing.serving)
             good += promise.requests_per_s * float(kept_good)
         kept = there >= (must.availability or 0.0) * (1 - _SLACK)

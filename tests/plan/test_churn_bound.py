@@ -158,7 +158,7 @@ def test_no_plan_is_better_than_the_bound_of_chains(data: st.DataObject) -> None
 
 
 @pytest.mark.slow
-@settings(RELAXED, max_examples=40)
+@settings(RELAXED, max_examples=12)
 @given(st.data())
 def test_no_plan_is_better_than_the_bound_many_times(data: st.DataObject) -> None:
     world = data.draw(worlds())
