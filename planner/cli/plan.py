@@ -298,13 +298,14 @@ def _manifest(
     scenario: Scenario, solution: Solution, warnings: tuple[str, ...], seed: int, out: Path
 ) -> Manifest:
     """The manifest of a solution, to be written to ``out``."""
-    from planner.files.manifest import Bound, Manifest, ObjectiveValue
+    from planner.files.manifest import Bound, Manifest, ObjectiveValue, plan_digest
     from planner.plan.reasons import reasons
     from planner.report.plan import objective_document
 
     problem = scenario.problem
     return Manifest(
         problem_digest=problem.digest,
+        plan_digest=plan_digest(solution.plan),
         seed=seed,
         objective=ObjectiveValue.model_validate(objective_document(problem, solution.value)),
         bound=Bound(value=solution.bound, gap=solution.gap, weights=solution.bound_weights),

@@ -13,17 +13,21 @@ from pydantic import ConfigDict, Field, ValidationError
 import planner
 from planner.core.choice import decided
 from planner.core.errors import FileProblem, InvalidFileError, StaleManifestError
-from planner.core.plan import Plan
+from planner.core.plan import Plan, Stage
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.spec import Spec
+from planner.core.units import show
 from planner.files.atomic import write_text
 from planner.files.document import Document, KeyPath, holds, refuse
 from planner.files.runsection import RunSection
 from planner.files.validate import M, explain
 from planner.files.yamlfile import read_yaml
 from planner.files.yamltext import to_yaml
+from planner.plan.predict import predict
+from planner.plan.promise import objective_value
 from planner.plan.reasons import Reasons
+from planner.plan.room import capacity_bytes, stage_needs
 
 SCHEMA_VERSION = "1.0"
 
@@ -61,6 +65,8 @@ class Manifest(Spec):
     schema_version: str = SCHEMA_VERSION
     tool_version: str = planner.__version__
     problem_digest: str
+    plan_digest: str | None = None
+    """That of the plan that the prediction is about; None where nobody said."""
     seed: int = 0
     objective: ObjectiveValue
     bound: Bound = Bound()
@@ -106,7 +112,34 @@ def manifest_from(document: Document) -> Manifest:
         )
     manifest = _build(document)
     refuse(list(_misfits(manifest, document)))
+    if manifest.plan_digest not in (None, plan_digest(manifest.plan)):
+        return _predicted_anew(manifest)
     return manifest
+
+
+def plan_digest(plan: Plan) -> str:
+    """SHA-256 over the canonical JSON of a plan."""
+    return digest_of(plan.model_dump(mode="json"))
+
+
+def _predicted_anew(manifest: Manifest) -> Manifest:
+    """The manifest of a plan that somebody changed, with what is predicted of that plan.
+
+    What the search knew was about another one.
+    """
+    prediction = predict(manifest.problem, manifest.plan)
+    value = objective_value(manifest.problem, prediction.metrics)
+    changes = {
+        "plan_digest": plan_digest(manifest.plan),
+        "objective": manifest.objective.model_copy(update={"value": value}),
+        "bound": Bound(),
+        "solver": "none: the plan was edited",
+        "stopped": None,
+        "warnings": ("the plan was edited: its prediction is a new one", *prediction.warnings),
+        "prediction": prediction,
+        "reasons": Reasons(),
+    }
+    return manifest.model_copy(update=changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +255,21 @@ def _drop(values: Any, location: tuple[int | str, ...]) -> None:
         values.pop(str(location[-1]), None)
 
 
+def _too_large(problem: Problem, stage: Stage, seats: int) -> str:
+    """What a stage with so many seats lacks on its node; empty where it fits."""
+    if stage.stop > problem.model.num_hidden_layers:
+        return ""
+    need_bytes = stage_needs(problem, stage, seats).total_bytes
+    room_bytes = capacity_bytes(problem, stage.node)
+    if need_bytes <= room_bytes * (1 + 1e-9):
+        return ""
+    return (
+        f"layers {stage.start} to {stage.stop - 1} with max_num_seqs {seats} need "
+        f"{show(need_bytes, 'bytes')} on {stage.node}, which has {show(room_bytes, 'bytes')}: "
+        "give it fewer of either"
+    )
+
+
 def _misfits(manifest: Manifest, document: Document) -> list[FileProblem]:
     """Where an edited plan does not fit its problem."""
     problem, plan = manifest.problem, manifest.plan
@@ -237,6 +285,9 @@ def _misfits(manifest: Manifest, document: Document) -> list[FileProblem]:
             if stage.quant not in quants:
                 message = f"{stage.quant!r} is no quantization of the problem"
                 found.append(document.problem((*at, number, "quant"), message))
+            known = stage.node in workers and stage.quant in quants
+            if known and (message := _too_large(problem, stage, pipeline.max_num_seqs)):
+                found.append(document.problem((*at, number, "stop"), message))
         layers = problem.model.num_hidden_layers
         if pipeline.stages[-1].stop != layers:
             message = f"stages end at layer {pipeline.stages[-1].stop} of {layers}"

@@ -18,6 +18,7 @@ from planner.files.manifest import (
     digest_of,
     manifest_from,
     manifest_text,
+    plan_digest,
     read_manifest,
     read_running,
     write_manifest,
@@ -26,6 +27,7 @@ from planner.files.scenario import Scenario
 from planner.files.target import load_target
 from planner.files.yamlfile import parse_yaml, read_yaml
 from planner.files.yamltext import to_yaml
+from planner.plan.predict import predict
 from tests.core.world import device, link, problem, quant
 from tests.files.world import load, manifest, write_scenario
 
@@ -79,9 +81,22 @@ def test_an_edited_plan_is_another_plan(tmp_path: Path) -> None:
     assert [stage.stop for stage in read_manifest(path).plan.pipelines[0].stages] == [3, 4]
 
 
+def test_what_is_predicted_is_about_the_plan_that_is_there(tmp_path: Path) -> None:
+    made = manifest()
+    path = written(tmp_path, made.model_copy(update={"plan_digest": plan_digest(made.plan)}))
+    assert read_manifest(path).prediction == made.prediction
+    edited(path, "stop: 2", "stop: 3")
+    edited(path, "start: 2", "start: 3")
+    found = read_manifest(path)
+    assert found.prediction == predict(found.problem, found.plan) != made.prediction
+    assert found.bound.gap is None
+    assert "the plan was edited" in found.warnings[0]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
+        ("max_num_seqs: 1", "max_num_seqs: 9000000", "stages[0].stop: layers 0 to 1 with"),
         ("stop: 2", "stop: 3", "starts at layer 2, expected 3"),
         ("stop: 4", "stop: 3", "stages[1].stop: stages end at layer 3 of 4"),
         ("{node: b", "{node: z", "stages[1].node: 'z' is no node with a device"),
