@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from planner.cli import console
 from planner.cli.extra import serving_needed
 from planner.core.errors import RunError, UsageError
@@ -18,6 +20,31 @@ from planner.files.inventory import split_address
 if TYPE_CHECKING:
     from planner.run.oversight import Oversight, Verified
     from planner.run.places import Place
+
+
+_REPLAYED = (
+    *("requests", "concurrency", "prompts", "temperature", "lose", "hang", "deterministic"),
+    *("gauge", "calibrate", "max_error", "html", "chrome_trace"),
+)
+"""Options that say something of a replay, which an endpoint does not make."""
+_SERVED = ("queue",)
+
+
+def only_of_a_replay(context: typer.Context) -> None:
+    """Raises UsageError for an option that would be ignored, with --serve or without."""
+    serving = context.params.get("serve") is not None
+    given = [
+        f"--{'no-' * (context.params[name] is False)}{name.replace('_', '-')}"
+        for name in (_REPLAYED if serving else _SERVED)
+        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    ]
+    if given and serving:
+        raise UsageError(
+            f"{', '.join(given)}: nothing is replayed with --serve",
+            "leave it out, or leave out --serve",
+        )
+    if given:
+        raise UsageError(f"{', '.join(given)}: nothing is served", "add --serve HOST:PORT")
 
 
 def listen_at(address: str, *, protected: bool) -> socket.socket:

@@ -132,7 +132,7 @@ def run(
     """
     from planner.cli.extra import torch_needed
 
-    _check_options(engine, nodes, html)
+    _check_options(context, engine, nodes, html)
     planned = _planned(manifest, scenario, profiles or [])
     texts = None if prompts is None else _texts(prompts)
     job = audited(_job(planned, requests, concurrency, texts, seed), receipts, audit)
@@ -196,11 +196,15 @@ def _planned(path: Path, scenario: Path | None, profiles: list[Path]) -> Manifes
     return planned
 
 
-def _check_options(engine: str, nodes: Path | None, html: Path | None) -> None:
+def _check_options(
+    context: typer.Context, engine: str, nodes: Path | None, html: Path | None
+) -> None:
     """Raises UsageError for options that do not go together, or that need what is not there."""
+    from planner.cli.endpoint import only_of_a_replay
     from planner.cli.page import require_plotly
     from planner.core.errors import UsageError
 
+    only_of_a_replay(context)
     if engine == "ray" and nodes is not None:
         raise UsageError("--engine ray finds its own nodes", "leave out one of it and --nodes")
     if html is not None:

@@ -209,6 +209,32 @@ def test_says_what_is_missing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> 
     assert "pip install 'planner[run]'" in said.stderr
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--lose", "b@1s"),
+        ("--hang", "b@1s"),
+        ("--html", "page.html"),
+        ("--max-error", "5"),
+        ("--chrome-trace", "trace.json"),
+        ("--calibrate", "profiles"),
+        ("--requests", "3"),
+        ("--deterministic",),
+        ("--no-gauge",),
+    ],
+)
+def test_what_an_endpoint_would_ignore_is_refused(given: tuple[str, ...], scene: Scene) -> None:
+    said = scene.planner("run", two_stages(scene), "--serve", "127.0.0.1:0", *given)
+    assert said.code == 2
+    assert f"{given[0]}: nothing is replayed with --serve" in said.stderr
+
+
+def test_a_queue_without_an_endpoint_is_refused(scene: Scene) -> None:
+    said = scene.planner("run", two_stages(scene), "--queue", "3")
+    assert said.code == 2
+    assert "add --serve HOST:PORT" in said.stderr
+
+
 def test_the_workload_is_that_of_the_manifest_unless_told(scene: Scene) -> None:
     from planner.cli.run import _job
     from planner.files.manifest import read_manifest
