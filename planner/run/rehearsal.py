@@ -125,6 +125,7 @@ def _round(problem: Problem, fleet: Fleet, tokenizer: Tokenizer) -> None:
     users = min(seats, problem.workload.concurrency or seats, _MOST_SEATS * len(plan.pipelines))
     if users * way_s > _PROMPTS_S * max(len(pipeline.stages) for pipeline in plan.pipelines):
         tokens = min(_SHORT_TOKENS, tokens)
+    tokens = max(1, min(tokens, fleet.slot_tokens - 1 - steps))
     answer = max(1, min(1 + steps, fleet.slot_tokens - tokens))
     together = [Prompt(index, 0.0, [0] * tokens, answer) for index in range(users)]
     Session(fleet, plan, tokenizer).run(together, concurrency=users)
