@@ -8,14 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-
-import numpy as np
 
 from planner.core.problem import Problem
 from planner.plan.activity import home_usd_per_hour
-from planner.plan.costs import Array
 from planner.plan.promise import Promise, combined, worst
+from planner.plan.splits import Splits
 from planner.plan.tables import State
 from planner.plan.teams import Team, Teams
 
@@ -51,10 +48,6 @@ class Partition:
             cost, teams = self._cheapest_sum(*self._costs(promises, None), refused)
         able = self.teams is None or self.teams.able(promises, teams)
         return cost, [state for state, _ in teams], able
-
-    @cached_property
-    def _shape(self) -> tuple[int, ...]:
-        return tuple(count + 1 for count in self.most)
 
     def _cheapest_one(
         self, promises: Promises, refused: set[tuple[State, ...]]
@@ -120,50 +113,11 @@ class Partition:
         whose: dict[State, State],
         refused: set[tuple[State, ...]],
     ) -> tuple[float, list[Team]]:
-        """Least sum over R disjoint sets; ``layer[U]`` is the least over sets that make up U.
+        """Least sum over R disjoint sets; of percentiles, the least maximum."""
+        splits = Splits(costs, self.replicas, self.most, maximum=worst(self.problem))
 
-        Of percentiles, the least maximum.
-        """
-        join = np.maximum if worst(self.problem) else np.add
-        start = np.full(self._shape, np.inf)
-        start[(0,) * len(self._shape)] = -np.inf if worst(self.problem) else 0.0
-        layers, picks = [start], []
-        order = sorted(state for state, cost in costs.items() if math.isfinite(cost))
-        for _ in range(self.replicas):
-            before = layers[-1]
-            after, pick = np.full(self._shape, np.inf), np.full(self._shape, -1)
-            for number, state in enumerate(order):
-                to = tuple(slice(used, None) for used in state)
-                size = zip(self._shape, state, strict=True)
-                away = tuple(slice(0, most - used) for most, used in size)
-                offered = join(before[away], costs[state])
-                better = offered < after[to]
-                after[to] = np.where(better, offered, after[to])
-                pick[to] = np.where(better, number, pick[to])
-            layers.append(after)
-            picks.append(pick)
-        return self._cheapest_union(layers[-1], picks, order, whose, refused)
+        def usable(nodes: tuple[State, ...]) -> bool:
+            return tuple(whose[each] for each in nodes) not in refused
 
-    def _cheapest_union(
-        self,
-        totals: Array,
-        picks: list[np.ndarray[tuple[int, ...], np.dtype[np.int64]]],
-        order: list[State],
-        whose: dict[State, State],
-        refused: set[tuple[State, ...]],
-    ) -> tuple[float, list[Team]]:
-        """The cheapest union that budget and number of nodes allow, taken apart again."""
-        for flat in np.argsort(totals, axis=None, kind="stable"):
-            union = tuple(int(i) for i in np.unravel_index(int(flat), totals.shape))
-            if not math.isfinite(totals[union]):
-                break
-            if not self.small_enough(union):
-                continue
-            teams, rest = list[Team](), union
-            for pick in reversed(picks):
-                nodes = order[int(pick[rest])]
-                teams.append((whose[nodes], nodes))
-                rest = tuple(a - b for a, b in zip(rest, nodes, strict=True))
-            if tuple(state for state, _ in teams) not in refused:
-                return float(totals[union]), teams
-        return math.inf, []
+        cost, nodes = splits.cheapest(self.small_enough, usable)
+        return cost, [(whose[each], each) for each in nodes]
