@@ -11,7 +11,9 @@ DATA ?= ../shared/data
 help:  ## what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-# Python compiles what is imported; all 18,000 modules that pip would compile take a minute longer.
+# Python compiles what is imported, and keeps it unless it is told not to; all 18,000 modules that
+# pip would compile take a minute longer.
+unexport PYTHONDONTWRITEBYTECODE
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile \
