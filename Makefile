@@ -11,13 +11,15 @@ DATA ?= ../shared/data
 help:  ## what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-# Python compiles what is imported, and keeps it unless it is told not to; all 18,000 modules that
-# pip would compile take a minute longer.
+# Modules are compiled on all cores, where pip takes one and a minute; what only long tests import,
+# at its first import, unless Python is told not to keep what it compiles. torch has files of a
+# newer Python, which do not compile.
 unexport PYTHONDONTWRITEBYTECODE
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile \
 		--constraint constraints.txt --editable '.[html,parquet,ray,run,serve,dev]'
+	$(BIN)/python -m compileall -qq -j 0 -x '/(ray|transformers|tests?)/' $(VENV)/lib planner || true
 	@touch $@
 
 demo: $(READY)  ## probe this machine, then plan, simulate and run the demo scenario on it
