@@ -127,11 +127,16 @@ def check_invariants(contestant: Contestant, run: Replications, requests: int) -
 
 
 def _mean_lines(several: Sequence[Sequence[CostLine]]) -> tuple[CostLine, ...]:
-    """The mean of each cost line over the replications, with the first one's words."""
+    """The mean of each cost line over the replications, with the first one's words.
+
+    How long a node computed is of one run alone: where runs differ in that, nothing is said of it.
+    """
     sums: dict[tuple[str, str, str], tuple[CostLine, float]] = {}
     for lines in several:
         for line in lines:
             key = (line.kind, line.where, line.note.split(":")[0] if ":" in line.note else "")
             first, usd = sums.get(key, (line, 0.0))
+            if line.kind == "idle" and line.note != first.note:
+                first = first.model_copy(update={"note": ""})
             sums[key] = (first, usd + line.usd_per_hour / len(several))
     return tuple(line.model_copy(update={"usd_per_hour": usd}) for line, usd in sums.values())

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 from planner.core.cost import Activity, Traversal
 from planner.core.cost.drafting import drafting_s
-from planner.core.cost.ledger import returns_per_hour, standing_usd_per_hour
+from planner.core.cost.ledger import paid_share, returns_per_hour, standing_usd_per_hour
 from planner.core.cost.loading import weights_bytes
+from planner.core.cost.outage import holding
 from planner.core.cost.traversal import payloads_bytes, route
-from planner.core.plan import Pipeline
+from planner.core.plan import Pipeline, Plan
 from planner.core.problem import Problem
 from planner.plan.queueing import Felt, Load
 from planner.plan.times import decode_batch
@@ -75,6 +76,24 @@ def thinned(activity: Activity, share: float) -> Activity:
         repeated={name: again * share for name, again in activity.repeated.items()},
         drafting=activity.drafting * share,
     )
+
+
+def by_holders(problem: Problem, plan: Plan, activity: Activity) -> Activity:
+    """The same where standbys do the work of the stages that they took, while they hold them.
+
+    Nobody computes while it is away: what waited meanwhile is computed in larger batches.
+    """
+    busy, repeated = dict(activity.busy), dict(activity.repeated)
+    for index, stage in dict.fromkeys((one.pipeline, one.stage) for one in plan.standbys):
+        own = plan.pipelines[index].nodes[stage]
+        for name, share in holding(problem, plan, index, stage).items():
+            for done, whole in ((busy, activity.busy), (repeated, activity.repeated)):
+                if own in whole and name != own:
+                    done[name] = done.get(name, 0.0) + share * whole[own]
+                    done[own] -= share * whole[own]
+    busy = {name: min(share, paid_share(problem, name)) for name, share in busy.items()}
+    repeated = {name: min(share, busy[name]) for name, share in repeated.items()}
+    return replace(activity, busy=busy, repeated=repeated)
 
 
 def merged(activities: Sequence[Activity]) -> Activity:

@@ -19,7 +19,7 @@ from planner.core.plan import Pipeline, Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.trust import Trust, together
-from planner.plan.activity import merged, pipeline_activity, thinned
+from planner.plan.activity import by_holders, merged, pipeline_activity, thinned
 from planner.plan.breakdown import Served, broken_down
 from planner.plan.coordinator import at_one_coordinator
 from planner.plan.goodput import answered_share, goodput, lost_s, outages
@@ -102,7 +102,9 @@ def _charged(
 ) -> tuple[Activity, AuditLoad, tuple[CostLine, ...]]:
     """What the nodes do, audits apart, and what all of it costs."""
     shares = _answered(problem, served, out)
-    activity = merged([*map(thinned, (one.activity for one in served), shares)])
+    done = zip(served, shares, strict=True)
+    activity = merged([thinned(one.activity, share) for one, share in done])
+    activity = by_holders(problem, plan, activity)
     load = audit_load(
         problem,
         plan,
@@ -123,7 +125,9 @@ def alone_usd_per_hour(problem: Problem, one: Served) -> float:
     """What a pipeline by itself costs that nobody stands by for, audits apart."""
     alone = Plan(pipelines=(one.pipeline,))
     share = answered_share(problem, one, outage(problem, alone, 0, one.felt.batch))
-    return total_usd_per_hour(ledger(problem, alone, thinned(one.activity, share)))
+    return total_usd_per_hour(
+        ledger(problem, alone, by_holders(problem, alone, thinned(one.activity, share)))
+    )
 
 
 def _trusted(problem: Problem, plan: Plan) -> list[Trust]:

@@ -148,6 +148,26 @@ def test_tokens_cost_what_is_simulated_where_nodes_are_paid_for_while_they_are_t
         assert abs(getattr(told, metric) - mean) <= interval + 0.02 * mean
 
 
+def test_a_standby_that_took_over_works_instead_of_the_node_it_replaced() -> None:
+    world, plan = coming_and_going(users(2), [(0, "hot")], stages=1, requests=1500)
+    lines = {line.kind: line for line in predict(world, plan).cost_lines if line.where == "a"}
+    busy = lines["rent"].usd_per_hour + lines["repeated"].usd_per_hour
+    runs = [simulate(world, plan, seed).stage_busy for seed in range(4)]
+    found = [one["a"] for one in runs]
+    interval = T_95 * statistics.stdev(found) / 2
+    assert interval < 0.25 * statistics.fmean(found)
+    assert abs(busy - statistics.fmean(found)) <= interval
+    assert busy < 0.6 * statistics.fmean(sum(one.values()) for one in runs)
+
+
+@pytest.mark.parametrize("backed", [(), (0,)])
+def test_nobody_works_longer_than_it_is_there(backed: tuple[int, ...]) -> None:
+    ready: list[tuple[int, Readiness]] = [(stage, "hot") for stage in backed]
+    for arrivals in (users(2), Poisson(kind="poisson", rate=0.5)):
+        world, plan = coming_and_going(arrivals, ready, stages=1, requests=10)
+        assert all(line.usd_per_hour >= 0 for line in predict(world, plan).cost_lines)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "backed", "bound_s"),

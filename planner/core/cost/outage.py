@@ -121,16 +121,41 @@ def outage(
     )
 
 
+def holding(problem: Problem, plan: Plan, index: int, stage: int) -> dict[str, float]:
+    """Of the time in which somebody holds a stage of a pipeline, the share of each who can."""
+    cluster, places = problem.cluster, _places(problem, plan, index, stage)
+    if len(places) == 1:
+        return {places[0].node: 1.0}
+    each = tuple(
+        Candidate(node_up_share(cluster, one.node), returns_per_hour(problem, one.node), 0.0)
+        for one in places
+    )
+    return dict(zip((one.node for one in places), _held_shares(each), strict=True))
+
+
 def _candidates(
     problem: Problem, plan: Plan, index: int, stage: int, sequences: float, known: Known
 ) -> list[Candidate]:
     """Who can hold a stage, in order of preference; no two of them go together."""
+    places = _places(problem, plan, index, stage)
+    for one in places:
+        if one not in known.candidates:
+            known.candidates[one] = Candidate(
+                node_up_share(problem.cluster, one.node),
+                returns_per_hour(problem, one.node),
+                recovery(problem, plan, _as_found(problem, one), sequences).total_s,
+            )
+    return [known.candidates[one] for one in places]
+
+
+def _places(problem: Problem, plan: Plan, index: int, stage: int) -> list[Standby]:
+    """A stage's own node, as if it stood by, and its standbys, in order of preference."""
     cluster, nodes = problem.cluster, plan.pipelines[index].nodes
     own, home = nodes[stage], cluster.coordinator
     places = [Standby(node=own, pipeline=index, stage=stage, state="hot")]
     places += [one for one in plan.standbys if (one.pipeline, one.stage) == (index, stage)]
     before, after = (home, *nodes)[stage], (*nodes, home)[stage + 1]
-    found: dict[tuple[str, str], Candidate] = {}
+    found: dict[tuple[str, str], Standby] = {}
     for one in places:
         key, ends = (
             fate(cluster, one.node),
@@ -138,13 +163,7 @@ def _candidates(
         )
         if key in found or not (one.node == own or all(cluster.connected(*pair) for pair in ends)):
             continue  # a second one that goes with it is there when it is
-        if one not in known.candidates:
-            known.candidates[one] = Candidate(
-                node_up_share(cluster, one.node),
-                returns_per_hour(problem, one.node),
-                recovery(problem, plan, _as_found(problem, one), sequences).total_s,
-            )
-        found[key] = known.candidates[one]
+        found[key] = one
     return list(found.values())
 
 
@@ -178,6 +197,21 @@ def stage_losses(detect_s: float, candidates: tuple[Candidate, ...]) -> tuple[fl
             recovering_s += share * seconds
     losses = _HOUR_S / cycle_s
     return losses, losses * stranded, losses * recovering_s
+
+
+@lru_cache(maxsize=1 << 14)
+def _held_shares(candidates: tuple[Candidate, ...]) -> tuple[float, ...]:
+    """Share of the time that each candidate holds the stage, of that in which one of them does."""
+    takes = [_taken_by(candidates, holder) for holder in range(len(candidates))]
+    shares = _holders(candidates, takes)
+    ever = [
+        share if math.isinf(one.stays_s) else 0.0
+        for share, one in zip(shares, candidates, strict=True)
+    ]
+    if not any(ever):
+        ever = [share * one.stays_s for share, one in zip(shares, candidates, strict=True)]
+    whole = math.fsum(ever)
+    return tuple(held / whole for held in ever)
 
 
 def _taken_by(candidates: Sequence[Candidate], holder: int) -> list[float]:
