@@ -91,6 +91,7 @@ def simulated_facts(
     advice: Advice | None,
 ) -> Facts:
     """The first target of a comparison, as its first replication went, beside the others."""
+    from planner.report.churn import short_run_text
     from planner.report.page import Facts
     from planner.report.simulate import api_target
 
@@ -109,6 +110,12 @@ def simulated_facts(
         rivals=rivals_of([*others, *(one for one in apis if one.name not in known)]),
         left_out=left_out,
         served=[_served(run.results[0])],
+        short_run=short_run_text(
+            first.problem,
+            first.plan,
+            run.results[0].simulated_s,
+            first.prediction.metrics.availability,
+        ),
         warnings=tuple(dict.fromkeys(first.warnings)),
     )
 

@@ -74,6 +74,7 @@ def target_of(contestant: Contestant, run: Replications) -> Target:
     from planner.core.cost.verification import averaged
     from planner.core.outcomes import failed
     from planner.plan.quality import plan_quality
+    from planner.report.churn import short_run_text
     from planner.report.simulate import Target
     from planner.sim.failures import failures
     from planner.sim.result import EVENTS
@@ -105,6 +106,12 @@ def target_of(contestant: Contestant, run: Replications) -> Target:
         quality=plan_quality(contestant.problem, contestant.plan),
         machines=contestant.plan.nodes,
         lines=_mean_lines([result.cost_lines for result in run.results]),
+        short_run=short_run_text(
+            contestant.problem,
+            contestant.plan,
+            min(result.simulated_s for result in run.results),
+            contestant.prediction.metrics.availability,
+        ),
     )
 
 

@@ -23,9 +23,8 @@ from planner.report.running import (
     drafts_table,
     moves_text,
     pipeline_title,
-    points_text,
-    routing_text,
     running_text,
+    told_beside,
 )
 from planner.report.standbys import if_no_node_were_lost, standbys_document, standbys_text
 from planner.report.tables import cost_rows, figure, grid, label, plain_metrics, trust
@@ -240,8 +239,7 @@ class PlanReport:
         if solution.plan.coordinator is not None:
             yield f"The coordinator sits at {solution.plan.coordinator}."
         yield f"Predicted {label(metric)}: {figure(metric, solution.value)}, {self._proof(metric)}."
-        yield from points_text(problem, solution)
-        yield from routing_text(problem, solution)
+        yield from told_beside(problem, solution)
         said = solution.prediction
         yield f"{trust(said.tier, said.error_band, said.new, said.error_bands)}."
 

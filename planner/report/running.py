@@ -10,6 +10,7 @@ from planner.core.problem import Problem
 from planner.core.requirements import scale, user_figure
 from planner.core.units import show
 from planner.plan.solution import Moves, Solution
+from planner.report.churn import long_run_text
 from planner.report.tables import duration, figure, grid, label, table
 
 if TYPE_CHECKING:
@@ -48,6 +49,15 @@ def routing_text(problem: Problem, solution: Solution) -> Iterator[str]:
                 f"the mean, which counts here, and {figure(f'mean_{name}_ms', mean)} over all "
                 "requests: faster pipelines answer more."
             )
+
+
+def told_beside(problem: Problem, solution: Solution) -> Iterator[str]:
+    """What has to be known of the figure that the plan was chosen for."""
+    yield from points_text(problem, solution)
+    yield from routing_text(problem, solution)
+    availability = solution.prediction.metrics.availability
+    if text := long_run_text(problem, solution.plan, availability):
+        yield text
 
 
 def points_text(problem: Problem, solution: Solution) -> Iterator[str]:

@@ -105,6 +105,8 @@ class Target:
     """Nodes that hold layers."""
     source: str = ""
     """Where a price is from, and of what day."""
+    short_run: str = ""
+    """Why it was too short to say how often nodes are there; empty where it was not."""
     capacity: Capacity | None = None
     """The largest load it takes, where that was asked for: the one it is simulated under."""
 
@@ -143,6 +145,7 @@ class Target:
                 "drafting": dict(self.draft_busy),
             },
             "source": self.source,
+            "short_run": self.short_run,
             **({"capacity": capacity_document(self.capacity)} if self.capacity else {}),
         }
 
@@ -313,6 +316,8 @@ def _felt(target: Target, replications: int) -> Iterator[RenderableType]:
         if count:
             rates.add_row(f"  {name}", str(count), together.strip())
     yield rates
+    if target.short_run:
+        yield f"  {target.short_run}"
     for failure in target.failures:
         yield f"  {failure.requests} failed{together}: {failure.reason}"
         yield f"    mend: {failure.mend}"

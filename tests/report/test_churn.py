@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from planner.core.cluster import Churn
-from planner.report.churn import churn_text
+from planner.core.cluster import Churn, Node
+from planner.core.plan import Pipeline, Plan, Stage
+from planner.plan.predict import predict
+from planner.report.churn import churn_text, long_run_text, short_run_text
 from tests.core.world import CARD
+from tests.sim.test_churn import churn, restless
 
 STEPS = {"distribution": "recorded", "recorded": [True, True, True, False], "step": 60.0}
 EVERY = {"start": 7200.0, "length": 1800.0, "every": 14400.0}
@@ -37,3 +40,19 @@ EVERY = {"start": 7200.0, "length": 1800.0, "every": 14400.0}
 )  # fmt: skip
 def test_a_profile_is_told_in_one_line(values: dict[str, object], said: str) -> None:
     assert churn_text(Churn.model_validate({"id": "some"} | CARD | values)) == said
+
+
+def test_how_often_a_plan_is_there_is_told_where_its_nodes_come_and_go() -> None:
+    for name, said in (("restless", "availability in the long run is 80.00%"), (None, "")):
+        world = restless(churn(), nodes=[Node(id="a", device="chip", churn=name)])
+        stage = Stage(node="a", start=0, stop=4, quant="bf16")
+        plan = Plan(pipelines=(Pipeline(stages=(stage,)),))
+        there = predict(world, plan).metrics.availability
+        assert said in long_run_text(world, plan, there)
+        assert bool(long_run_text(world, plan, there)) == bool(said)
+        short = short_run_text(world, plan, 499.0, there)
+        assert bool(short) == bool(said)
+        if said:
+            assert "(a: 40 s up and 10 s away in the mean)" in short
+            assert "predicted for the long run is 80.00%" in short
+        assert short_run_text(world, plan, 500.0, there) == ""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from planner.core.metrics import Metrics
 from planner.core.requirements import at_least
 from planner.plan.reasons import Reasons
+from planner.report.churn import long_run_text
 from planner.report.page.course import losses
 from planner.report.page.facts import Facts, Rival
 from planner.report.tables import figure, label, missed_text
@@ -65,6 +66,11 @@ def _recommended(facts: Facts) -> Iterator[str]:
         yield "It misses what was asked: " + "; ".join(map(missed_text, missed)) + "."
     elif must != type(must)():
         yield f"It meets every must-have, {basis(facts)}."
+    here = facts.prediction.metrics.availability
+    if text := long_run_text(facts.problem, facts.plan, here):
+        yield text
+    if facts.short_run:
+        yield f"What was simulated is short: {facts.short_run}."
     if facts.gap is not None:
         yield (
             "No better plan exists in this model of the problem; that is proven."

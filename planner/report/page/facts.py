@@ -92,6 +92,8 @@ class Facts:
     """Alternatives that could not serve the requests, with the reason."""
     served: Sequence[Served] = ()
     """The simulation, then the run."""
+    short_run: str = ""
+    """Why the simulation does not say how often nodes are there; empty where it does."""
     warnings: Sequence[str] = ()
 
     @property
