@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,11 +11,14 @@ from planner.cli import console
 from planner.cli.console import Format, FormatOption, ProfilesOption
 
 if TYPE_CHECKING:
+    from planner.core.cost.estimate import Estimate
     from planner.core.device import Device
     from planner.core.engine import Engine
     from planner.core.model import ModelSpec
     from planner.core.quant import QuantScheme
+    from planner.core.speculation import Speculation
     from planner.files.catalogue import Catalogue
+    from planner.report.estimate import Fitting
 
 _PROBED = ("this-host", "this-gpu")
 _ACCEPTANCE = 0.7
@@ -23,6 +27,15 @@ _MOST = 10_000_000
 _GGUF_ENGINE, _SERVER = "llama.cpp", "vllm"
 _GGUF_ENGINES = (_GGUF_ENGINE, "ollama")
 _SERVER_CLASSES = ("nvidia_datacenter", "nvidia_datacenter_gddr", "amd_instinct")
+_NARROWER = {
+    _GGUF_ENGINE: ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k"),
+    "ollama": ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k"),
+    "planner": ("int8",),
+}
+"""Schemes with less to hold, by how the engine's id begins, the widest first."""
+_NARROWER_SERVED = ("w8a8-int8", "int4-g128")
+"""Those of servers; FP8 is left out, as not every card has it."""
+_SHARED = (2, 4, 8)
 _ALSO_SERVE = ("nvidia_geforce", "nvidia_rtx_pro", "nvidia_gb10")
 
 
@@ -97,7 +110,6 @@ def estimate(
     from planner.core.errors import UsageError
     from planner.core.model import ModelSpec
     from planner.core.quant import QuantScheme
-    from planner.core.speculation import Speculation
     from planner.files.names import published_in
     from planner.report.estimate import EstimateReport
 
@@ -110,30 +122,24 @@ def estimate(
     chosen_quant = card(known, "quants", wanted, QuantScheme)
     load = cost.Load(prompt, output, batch, cached)
     kv_bytes = None if kv_memory is None else console.quantity("--kv-memory", kv_memory, "bytes")
-    drafts = None
-    if draft_tokens:
-        drafts = Speculation(
-            draft_tokens=draft_tokens,
-            acceptance=_ACCEPTANCE if acceptance is None else acceptance,
-            draft_token_s=(draft_ms or 0.0) / 1e3,
+    drafts = _drafts(draft_tokens, acceptance, draft_ms)
+
+    def estimated(scheme: QuantScheme, devices: int) -> Estimate:
+        return cost.estimate(
+            chosen_model, scheme, chosen_device, devices, chosen_engine, load, drafts, kv_bytes
         )
-    elif given := [
-        name
-        for name, value in (("--acceptance", acceptance), ("--draft-ms", draft_ms))
-        if value is not None
-    ]:
-        raise UsageError(
-            f"{' and '.join(given)} without --draft-tokens: nothing is drafted",
-            "add --draft-tokens, such as --draft-tokens 4",
-        )
+
     try:
-        values = cost.estimate(
-            chosen_model, chosen_quant, chosen_device, count, chosen_engine, load, drafts, kv_bytes
-        )
+        values = estimated(chosen_quant, count)
     except ValueError as error:
         hint = _ways_out(known, chosen_engine, chosen_device, chosen_quant)
         raise UsageError(str(error), hint) from None
-    report = EstimateReport(chosen_model, chosen_quant, chosen_device, count, chosen_engine, values)
+    instead = (
+        () if values.fits else tuple(_fitting(known, chosen_engine, chosen_quant, count, estimated))
+    )
+    report = EstimateReport(
+        chosen_model, chosen_quant, chosen_device, count, chosen_engine, values, instead
+    )
     if format is Format.json:
         console.emit_json(report.document())
     else:
@@ -143,6 +149,28 @@ def estimate(
             f"{prompt + output} tokens are more than the {chosen_model.max_position_embeddings} "
             f"that {chosen_model.id} was made for"
         )
+
+
+def _drafts(
+    draft_tokens: int, acceptance: float | None, draft_ms: float | None
+) -> Speculation | None:
+    """What is drafted; raises UsageError where something is said of it and nothing is."""
+    from planner.core.errors import UsageError
+    from planner.core.speculation import Speculation
+
+    if draft_tokens:
+        return Speculation(
+            draft_tokens=draft_tokens,
+            acceptance=_ACCEPTANCE if acceptance is None else acceptance,
+            draft_token_s=(draft_ms or 0.0) / 1e3,
+        )
+    said = {"--acceptance": acceptance, "--draft-ms": draft_ms}
+    if given := [name for name, value in said.items() if value is not None]:
+        raise UsageError(
+            f"{' and '.join(given)} without --draft-tokens: nothing is drafted",
+            "add --draft-tokens, such as --draft-tokens 4",
+        )
+    return None
 
 
 def _engine(device: Device, quant: str | None) -> str:
@@ -165,6 +193,42 @@ def _quant(known: Catalogue, quant: str | None, engine: Engine, model: ModelSpec
         usual = "mxfp4"
     wanted = quant or usual
     return scheme_of(known, wanted, model.id, engine.id) or wanted
+
+
+def _fitting(
+    known: Catalogue,
+    engine: Engine,
+    quant: QuantScheme,
+    count: int,
+    estimated: Callable[[QuantScheme, int], Estimate],
+) -> Iterator[Fitting]:
+    """What would fit instead: the engine's narrower schemes, and more devices in this scheme."""
+    from planner.core.quant import QuantScheme
+    from planner.report.estimate import Fitting
+
+    own = next((name for name in _NARROWER if engine.id.startswith(name)), None)
+    names = _NARROWER[own] if own else _NARROWER_SERVED
+    narrower = [
+        one for name in names if isinstance(one := known.get("quants", name)[0], QuantScheme)
+    ]
+    narrower = [one for one in narrower if one.weight_bits < quant.weight_bits]
+    more = next((many for many in _SHARED if many > count and _fits(estimated, quant, many)), None)
+    for scheme, devices in [
+        *((one, count) for one in narrower),
+        *([(quant, more)] if more else []),
+    ]:
+        if _fits(estimated, scheme, devices):
+            yield Fitting(scheme.id, devices, estimated(scheme, devices).memory.total_bytes)
+
+
+def _fits(
+    estimated: Callable[[QuantScheme, int], Estimate], quant: QuantScheme, count: int
+) -> bool:
+    """Whether an estimate can be made, and holds."""
+    try:
+        return estimated(quant, count).fits
+    except ValueError:
+        return False
 
 
 def _ways_out(known: Catalogue, engine: Engine, device: Device, quant: QuantScheme) -> str:

@@ -46,6 +46,16 @@ _NOTHING_S = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
+class Fitting:
+    """A scheme, on so many devices that share every layer, that would fit."""
+
+    quant: str
+    count: int
+    memory_bytes: float
+    """On all of them together."""
+
+
+@dataclass(frozen=True, slots=True)
 class EstimateReport:
     """An estimate with what it is an estimate of."""
 
@@ -55,6 +65,8 @@ class EstimateReport:
     count: int
     engine: Engine
     values: Estimate
+    instead: tuple[Fitting, ...] = ()
+    """What would fit where this does not, the widest scheme first, then more devices."""
 
     def document(self) -> dict[str, Any]:
         """The JSON document."""
@@ -78,6 +90,10 @@ class EstimateReport:
             "memory_gib": values.memory.total_bytes / GIB,
             "capacity_gib": values.capacity_bytes / GIB,
             "fits": values.fits,
+            "would_fit": [
+                {"quant": one.quant, "count": one.count, "memory_gib": one.memory_bytes / GIB}
+                for one in self.instead
+            ],
             "kv_capacity_tokens": values.kv_capacity_tokens,
             "tokens_per_step": values.tokens_per_step,
             "breakdown": self._decode(),
@@ -100,6 +116,9 @@ class EstimateReport:
             f"{self.engine.name} ({self.engine.version}), {load.prompt_tokens} prompt and "
             f"{load.output_tokens} output tokens, batch {load.batch}"
         )
+        if not values.fits:
+            yield ""
+            yield self._misfit()
         yield ""
         yield self._figures()
         yield ""
@@ -143,8 +162,29 @@ class EstimateReport:
             table.add_row("Fits", "yes", room)
         else:
             short = values.memory.total_bytes - values.capacity_bytes
-            table.add_row("Fits", "no", f"{_gib(short)} short: the times hold only if it fitted")
+            table.add_row(
+                "Fits", "no", f"{_gib(short)} short: it does not run, whatever stands above"
+            )
         return table
+
+    def _misfit(self) -> str:
+        """That it does not run, and what would."""
+        ways = [
+            f"{one.quant} on {one.count} of them ({_gib(one.memory_bytes)} in all)"
+            if one.count > self.count
+            else f"{one.quant} ({_gib(one.memory_bytes)})"
+            for one in self.instead
+        ]
+        told = (
+            f"What would: {', '.join(ways)}."
+            if ways
+            else "No narrower scheme of this engine would, nor eight of them."
+        )
+        return (
+            f"It does not fit: {_gib(self.values.memory.total_bytes)} are needed of "
+            f"{_gib(self.values.capacity_bytes)}. {told} The speeds below are those of such a "
+            "device with more memory."
+        )
 
     @property
     def _trusted(self) -> Trust:

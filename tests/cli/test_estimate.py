@@ -150,3 +150,19 @@ def test_memory_for_the_cache_is_a_size(planner: Terminal) -> None:
 
 def test_tokens_beyond_reason_are_a_wrong_command_line(planner: Terminal) -> None:
     assert planner(*LLAMA, "--prompt", "100000000000000").code == 2
+
+
+def test_what_does_not_fit_is_said_first_with_what_would(planner: Terminal) -> None:
+    large = ("estimate", "--model", "llama-3.1-8b", "--device", "t4")
+    values = planner(*large, "--format", "json").document
+    assert not values["fits"]
+    ways = [(one["quant"], one["count"]) for one in values["would_fit"]]
+    assert ways == [("w8a8-int8", 1), ("int4-g128", 1), ("bf16", 2)]
+    for quant, count in ways:
+        again = planner(*large, "--quant", quant, "--count", count, "--format", "json").document
+        assert again["fits"]
+        assert again["would_fit"] == []
+    text = planner(*large).stdout
+    assert "It does not fit: 16.57 GiB are needed of 14.40 GiB." in text
+    assert text.index("What would: w8a8-int8") < text.index("Prefill")
+    assert "does not fit" not in planner(*large, "--quant", "int4-g128").stdout
