@@ -166,6 +166,7 @@ def load_of(problem: Problem, seats: int, groups: int, share: float) -> Load:
         kept.least_unevenness if kept else problem.workload.prompts.unevenness,
         problem.serving.luck,
         problem.requirements.must_have.latency_bounds_s(),
+        share,
     )
 
 

@@ -13,7 +13,8 @@ from planner.core.problem import Problem
 from planner.core.requirements import MustHave, Wish, scale
 from planner.plan.activity import home_usd_per_hour
 from planner.plan.prompt import Prompt
-from planner.plan.queueing import STATISTICS, Felt, Load, Steps, felt
+from planner.plan.queueing import Felt, Load, Steps, felt
+from planner.plan.tails import STATISTICS
 
 _LATENCIES = {
     (prefix and f"{statistic}_") + name: (statistic, f"{name}_s")

@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from planner.core.cost import Batch
 from planner.core.workload import Fixed, Lengths, Workload
 from planner.plan.cohorts import Group
-from planner.plan.tails import MIDDLE, Waits, full, longer, sampled, taken
+from planner.plan.tails import STATISTICS, Statistics, Waits, full, longer, no_idle, sampled, taken
 from planner.plan.within import sampled_within, waiting_within
 
 _ANSWERS = 64
@@ -60,6 +60,8 @@ class Load:
     """Whether the number of decode steps is drawn: drafts are right by chance."""
     bounds_s: Mapping[str, float] = field(default_factory=dict)
     """Bounds on the latencies of a request, by name: what it has to meet to be a good one."""
+    share: float = 1.0
+    """Share of the plan's requests that come to this pipeline."""
 
     @cached_property
     def in_waves(self) -> bool:
@@ -116,6 +118,15 @@ class Load:
         """Users of a closed loop that have a seat; all seats where arrivals are open."""
         return float(self.seats) if self.users is None else min(self.users, float(self.seats))
 
+    @property
+    def pooled_seats(self) -> float:
+        """Seats of the whole plan, if the rest of it were like this pipeline for its share.
+
+        The router sends a request to the pipeline with the least on it, so it waits for a seat only
+        where all are taken.
+        """
+        return self.seats / self.share
+
     @cached_property
     def busy_groups(self) -> float:
         """Groups that anybody is in: no more than there are users, who spread over them."""
@@ -160,12 +171,6 @@ class Felt:
     """Share of the requests that meet every bound on a latency, while all nodes are there."""
     used: float = 1.0
     """Rate of open arrivals as a share of what the pipeline could serve."""
-
-
-Statistics = dict[str, float | None]
-"""Percentages of percentiles by name; None for the mean."""
-
-STATISTICS: Statistics = {"mean": None, "median": MIDDLE, "p95": 95.0, "p99": 99.0}
 
 
 def felt(load: Load, steps: Steps, wanted: Statistics = STATISTICS) -> Felt:
@@ -247,10 +252,11 @@ def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
     running = high
     token_s = decode_s(running) / load.later_tokens if load.steps else None
     step_s = _between(load.batches, rounds_s, running / load.groups) / (load.steps or 1.0)
-    halt_s = (1 - math.exp(-running)) * step_s / (1 - busy) / 2
+    halt_s = (somebody := 1 - math.exp(-running)) * step_s / (1 - busy) / 2
     seat_s = _seat_s(load, steps, rate / capacity, decode_s(running))
-    inside_s = halt_s + prompt_s
-    beside_s, chance = (1 - 1 / load.seats) * inside_s, taken(load.seats, rate / capacity)
+    inside_s = no_idle(load.share, somebody) * (halt_s + prompt_s)
+    beside_s = (1 - 1 / load.seats) * inside_s
+    chance = taken(load.pooled_seats, rate / capacity)
     waits = (Waits(inside_s), Waits(beside_s, seat_s, chance))
     base_s = load.request_s + steps.prefill_s
     given = _spread(load, steps, base_s, waits, token_s, rate, max(1.0, running), wanted)
@@ -258,11 +264,12 @@ def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
 
 
 def _prompts_before_s(load: Load, steps: Steps, rate: float, busy: float) -> float:
-    """Wait for the prompts before one (M/G/1; Pollaczek-Khinchine).
+    """Wait for the prompts before one (M/G/1; Pollaczek-Khinchine; Allen-Cunneen with replicas).
 
-    What varies with the length of a prompt is what the longest place takes, at least.
+    What varies with the length of a prompt is what the longest place takes, at least. Of pipelines
+    that take turns, gaps between requests vary by ``share`` (squared): Erlang.
     """
-    square_s2 = steps.prefill_s**2 + load.prompt_unevenness * steps.prefill_gap_s**2
+    square_s2 = load.share * steps.prefill_s**2 + load.prompt_unevenness * steps.prefill_gap_s**2
     return rate / load.groups * square_s2 / (2 * (1 - busy))
 
 
@@ -293,7 +300,7 @@ def _seat_s(load: Load, steps: Steps, used: float, decoding_s: float) -> float:
     service_s = steps.prefill_s + decoding_s
     uneven = load.prompt_unevenness * steps.prefill_gap_s**2
     uneven += load.workload.output.unevenness * decoding_s**2
-    waits = taken(load.seats, used) / (load.seats * (1 - used))
+    waits = taken(load.pooled_seats, used) / (load.pooled_seats * (1 - used))
     return waits * service_s * (1 + uneven / service_s**2) / 2
 
 

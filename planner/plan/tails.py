@@ -12,6 +12,9 @@ from planner.plan.within import waited
 
 MIDDLE = 50.0
 """Percent of requests that come before the median."""
+Statistics = dict[str, float | None]
+"""Percentages of percentiles by name; None for the mean."""
+STATISTICS: Statistics = {"mean": None, "median": MIDDLE, "p95": 95.0, "p99": 99.0}
 _PROMPTS = 8
 """Lengths of prompts that stand for all where the median request is looked for."""
 _SIGMAS = 1.6448536269514722
@@ -91,9 +94,18 @@ def longer(workload: Workload, unevenness: float, percent: float) -> float:
     return excess * math.sqrt(unevenness / given)
 
 
-def taken(seats: int, used: float) -> float:
+def taken(seats: float, used: float) -> float:
     """Chance that all seats are taken (Sakasegawa 1977)."""
     return math.pow(used, math.sqrt(2 * (seats + 1)) - 1)
+
+
+def no_idle(share: float, somebody: float) -> float:
+    """Chance that a pipeline with somebody in it gets a request, since no other one is idle.
+
+    They are taken as independent and alike, each with that share of the requests and that chance of
+    ``somebody``; 1 where there are no others.
+    """
+    return math.pow(somebody, 1 / share - 1)
 
 
 def full(seats: int, running: float) -> float:
