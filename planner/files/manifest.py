@@ -105,7 +105,9 @@ def read_manifest(path: Path) -> Manifest:
 def manifest_from(document: Document) -> Manifest:
     """The manifest in a document; raises as read_manifest does."""
     _check_version(document)
-    if digest_of(document.value.get("problem")) != document.value["problem_digest"]:
+    if document.value.get("problem") is None:
+        raise InvalidFileError([document.problem(("problem",), "is missing")], _MADE_BY)
+    if digest_of(document.value["problem"]) != document.value["problem_digest"]:
         raise StaleManifestError(
             f"the problem in {document.file} was changed after it was planned",
             "change the scenario and plan again, or change single values with --set",

@@ -75,6 +75,14 @@ def test_an_edited_problem_is_stale(tmp_path: Path) -> None:
     assert caught.value.exit_code == Exit.STALE
 
 
+def test_a_manifest_without_its_problem_is_no_stale_one(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    path.write_text(path.read_text().partition("\nproblem:\n")[0] + "\n")
+    with pytest.raises(InvalidFileError, match="problem: is missing") as caught:
+        read_manifest(path)
+    assert caught.value.exit_code == Exit.INVALID_FILE
+
+
 def test_an_edited_plan_is_another_plan(tmp_path: Path) -> None:
     path = edited(written(tmp_path), "stop: 2", "stop: 3")
     edited(path, "start: 2", "start: 3")
