@@ -34,10 +34,12 @@ class Mend:
 
 
 def bounded(problem: Problem, name: str, value: float, unit: str = "") -> Mend:
-    """A bound on a number, moved."""
+    """A bound on a number, moved; times are told in milliseconds where the bound is below 1 s."""
     before = float(getattr(problem.requirements.must_have, _field(name)))
-    verb, unit = "raise" if value > before else "lower", f" {unit}" if unit else ""
-    text = f"{verb} must_have.{name} from {before:g}{unit} to {value:g}{unit}"
+    verb = "raise" if value > before else "lower"
+    size = 1e3 if unit == "s" and before < 1 else 1.0
+    unit = f" {'ms' if size > 1 else unit}" if unit else ""
+    text = f"{verb} must_have.{name} from {before * size:g}{unit} to {value * size:g}{unit}"
     return Mend(name, before, value, text, with_must(problem, _field(name), value))
 
 

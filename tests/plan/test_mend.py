@@ -10,6 +10,7 @@ from planner.core.cluster import Node
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave, Requirements
 from planner.plan.infeasible import NoPlanError
+from planner.plan.mend import bounded
 from planner.plan.solve import solve
 from tests.core.world import device, problem
 
@@ -57,3 +58,12 @@ def test_two_impossible_bounds_have_no_single_mend() -> None:
         solve(world(mean_tpot=1e-3, usd_per_hour=0.5))
     assert caught.value.mend is None
     assert caught.value.nearest is not None
+
+
+@pytest.mark.parametrize(
+    ("bound_s", "said"), [(0.004, "from 4 ms to 5 ms"), (1.0, "from 1 s to 1.25 s")]
+)
+def test_a_bound_below_a_second_is_moved_in_milliseconds(bound_s: float, said: str) -> None:
+    mend = bounded(world(mean_tpot=bound_s), "mean_tpot", 1.25 * bound_s, "s")
+    assert mend.text == f"raise must_have.mean_tpot {said}"
+    assert (mend.before, mend.value) == (bound_s, 1.25 * bound_s)
