@@ -221,6 +221,8 @@ def _flip(
 ) -> Flip | None:
     """The nearest value in one direction at which the winner changes, by bisection.
 
+    Nothing is planned anew there: it is the winner of these candidates, and a plan that was not
+    among the best for today may win before.
     None where it is over before that is known.
     """
 
@@ -258,7 +260,7 @@ def _flip(
             return None
     side = "from {} on" if outside > 1 else "down from {}"
     value, now = varied.told.format(to), varied.told.format(varied.now)
-    text = f"{side.format(value)} the better plan is: {name}"
+    text = f"{side.format(value)} the best of the candidates found is: {name}"
     if varied.name == "load":
         text += f" (now {now})"
     return Flip(parameter=varied.name, now=varied.now, to=to, winner=name, text=text)

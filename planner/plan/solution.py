@@ -37,7 +37,7 @@ class Limit(Spec):
 
 
 class Flip(Spec):
-    """A value of an uncertain input at which another candidate becomes the better one."""
+    """A value of an uncertain input at which another of the candidates found becomes the best."""
 
     parameter: str
     now: float

@@ -218,7 +218,7 @@ class PlanReport:
             yield drafts_table(self.problem, solution)
         if solution.flips:
             yield ""
-            yield "What would change the choice"
+            yield "What would change the choice among these; planned anew, it may change before"
             yield from (f"  {flip.text}" for flip in solution.flips)
 
     def _seats_out(self) -> Iterator[tuple[tuple[str, ...], str]]:
