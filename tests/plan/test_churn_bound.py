@@ -135,10 +135,11 @@ def check(world: Problem, tried: Sequence[Plan | None], states: int) -> None:
     for plan in tried:
         if plan is None:
             continue
-        users = world.workload.concurrency
         asked = seats_to_try(world, len(plan.pipelines))
-        if users is not None and plan.pipelines[0].max_num_seqs != asked[0]:
-            continue  # fewer seats than users are looked at where more find no room
+        if world.workload.concurrency is not None:
+            asked = asked[:1]  # fewer seats than users are looked at where more find no room
+        if plan.pipelines[0].max_num_seqs not in asked:
+            continue  # the bound is one over the numbers of seats that are tried
         cost = cost_of(world, plan)
         assert cost is None or cost >= bound - 1e-9 * max(1.0, abs(bound)), (cost, bound, plan)
 
