@@ -28,14 +28,14 @@ _GGUF_ENGINE, _SERVER = "llama.cpp", "vllm"
 _GGUF_ENGINES = (_GGUF_ENGINE, "ollama")
 _SERVER_CLASSES = ("nvidia_datacenter", "nvidia_datacenter_gddr", "amd_instinct")
 _NARROWER = {
-    _GGUF_ENGINE: ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k"),
-    "ollama": ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k"),
+    **dict.fromkeys(_GGUF_ENGINES, ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k")),
     "planner": ("int8",),
 }
 """Schemes with less to hold, by how the engine's id begins, the widest first."""
 _NARROWER_SERVED = ("w8a8-int8", "int4-g128")
 """Those of servers; FP8 is left out, as not every card has it."""
 _SHARED = (2, 4, 8)
+"""Numbers of devices of which one may hold what fewer cannot."""
 _ALSO_SERVE = ("nvidia_geforce", "nvidia_rtx_pro", "nvidia_gb10")
 
 
@@ -213,12 +213,9 @@ def _fitting(
     ]
     narrower = [one for one in narrower if one.weight_bits < quant.weight_bits]
     more = next((many for many in _SHARED if many > count and _fits(estimated, quant, many)), None)
-    for scheme, devices in [
-        *((one, count) for one in narrower),
-        *([(quant, more)] if more else []),
-    ]:
-        if _fits(estimated, scheme, devices):
-            yield Fitting(scheme.id, devices, estimated(scheme, devices).memory.total_bytes)
+    ways = [(one, count) for one in narrower if _fits(estimated, one, count)]
+    for scheme, devices in [*ways, *([(quant, more)] if more else [])]:
+        yield Fitting(scheme.id, devices, estimated(scheme, devices).memory.total_bytes)
 
 
 def _fits(

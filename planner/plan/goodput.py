@@ -17,14 +17,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from planner.core.cost.outage import Outage, outage
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.plan.breakdown import Served
+from planner.plan.costs import Array
 
-Array = NDArray[np.float64]
 _HOUR_S = 3600.0
 
 

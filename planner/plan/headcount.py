@@ -156,7 +156,7 @@ class Headcount:
     @cached_property
     def _fewest(self) -> int:
         """Nodes that hold the model at least."""
-        layers, rooms = self.problem.model.num_hidden_layers, list[float]()
+        layers = self.problem.model.num_hidden_layers
         whole = [needs(self.problem, 0, layers, one.id, self.seats) for one in self.quants]
         left = min(one.weights_bytes + one.kv_bytes for one in whole)
         rooms = sorted((capacity_bytes(self.problem, name) for name in self._names), reverse=True)

@@ -178,7 +178,8 @@ class RunReport:
                 f"{label(name)} {signed(left.get(name))} instead of {signed(self.error.get(name))}"
                 for name in CHECKED
             )
-            yield f"Had it been known how long steps would take, errors were {'; '.join(named)}."
+            told = "; ".join(named)
+            yield f"Had it been known how long steps take, errors would have been {told}."
             yield ""
 
     def _metrics(self) -> Table:

@@ -30,11 +30,14 @@ if TYPE_CHECKING:
 
 _TOKENS, _SHORT_TOKENS = 64, 8
 """Of a prompt, and of those that are only to decode where more would take too long."""
-_SPAN_S = 2.5
-_LEAST_ROUNDS = 3
+_SPAN_S, _LEAST_ROUNDS = 2.5, 3
+"""How long a rehearsal goes on, and the rounds it has in any case."""
 _PROMPTS_S = 1.2
+"""What whole prompts of all who decode together may take in a round."""
 _DECODING_S, _LEAST_STEPS, _MOST_STEPS = 0.4, 2, 8
+"""What decoding is to take in a round, and the steps it has."""
 _MOST_SEATS = 16
+"""Sequences of a pipeline that decode together at most."""
 
 
 def held_tokens(slot_tokens: int) -> int:
