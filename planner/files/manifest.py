@@ -258,10 +258,16 @@ def _drop(values: Any, location: tuple[int | str, ...]) -> None:
 
 
 def _too_large(problem: Problem, stage: Stage, seats: int) -> str:
-    """What a stage with so many seats lacks on its node; empty where it fits."""
+    """What a stage with so many seats lacks on its node; empty where it fits.
+
+    An engine that hands out cache in blocks needs it for one of the longest requests.
+    """
     if stage.stop > problem.model.num_hidden_layers:
         return ""
-    need_bytes = stage_needs(problem, stage, seats).total_bytes
+    needed = stage_needs(problem, stage, seats)
+    need_bytes = needed.total_bytes
+    if problem.engine.scheduler == "vllm":
+        need_bytes -= needed.kv_bytes * (1 - 1 / seats)
     room_bytes = capacity_bytes(problem, stage.node)
     if need_bytes <= room_bytes * (1 + 1e-9):
         return ""

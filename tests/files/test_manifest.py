@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from planner.files.target import load_target
 from planner.files.yamlfile import parse_yaml, read_yaml
 from planner.files.yamltext import to_yaml
 from planner.plan.predict import predict
-from tests.core.world import device, link, problem, quant
+from tests.core.world import device, engine, link, problem, quant
 from tests.files.world import load, manifest, write_scenario
 
 
@@ -123,6 +123,17 @@ def test_a_plan_that_does_not_fit_is_told_at_its_place(
         read_manifest(path)
     assert said in caught.value.message
     assert all(one.line for one in caught.value.problems)
+
+
+def test_blocks_of_cache_need_not_hold_the_longest_request_of_every_seat(tmp_path: Path) -> None:
+    seats, chip = 5000, device(memory=1e8)
+    for scheduler, fits in (("vllm", True), ("runtime", False)):
+        world = problem(devices=[chip], engine=engine(scheduler=scheduler))
+        path = edited(
+            written(tmp_path, manifest(world)), "max_num_seqs: 1", f"max_num_seqs: {seats}"
+        )
+        with nullcontext() if fits else pytest.raises(InvalidFileError, match=f"{seats} need"):
+            read_manifest(path)
 
 
 def test_another_major_version_is_refused_a_minor_one_is_read(tmp_path: Path) -> None:
