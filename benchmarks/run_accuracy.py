@@ -1,8 +1,9 @@
 """Predicted against measured over stages, users and links, on a machine that was just probed.
 
 Takes model, device and engine of the demo, and runs one to four stages with one, four and eight
-users over links of three kinds; prints every error and their quantiles. Profiles and errors are
-kept in the folder, so it can be done in pieces:
+users over links of three kinds, for some twenty seconds each: the speed of a shared host has a
+memory of a few. Prints every error and their quantiles. Profiles and errors are kept in the folder,
+so it can be done in pieces:
 
     python -m benchmarks.run_accuracy build/run-accuracy --first 0 --count 6
 """
@@ -10,6 +11,7 @@ kept in the folder, so it can be done in pieces:
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +36,8 @@ WAYS = {"loopback": None, "5 ms, 200 Mbit/s": (5e-3, 25e6), "20 ms, 100 Mbit/s":
 METRICS = ("mean_tpot_ms", "mean_ttft_ms", "output_throughput")
 BOUNDS = {"mean_tpot_ms": 0.05, "mean_ttft_ms": 0.10, "output_throughput": 0.05}
 PROMPT, OUTPUT = 64, 24
+LEAST_ROUNDS = 2
+"""Requests of every user."""
 SAID = {"error": "as found", "planned_error": "as probed", "hindsight_error": "hindsight"}
 """By what is predicted: profile and rehearsal, the profile alone, the steps of the run itself. The
 last one leaves what queues, batches, links and hops are off by; the rest is the host's drift."""
@@ -79,7 +83,7 @@ def world(base: Problem, users: int, way: str) -> Problem:
             "arrivals": Closed(kind="closed", concurrency=users),
             "prompt": Fixed(tokens=PROMPT),
             "output": Fixed(tokens=OUTPUT),
-            "requests": max(4, 2 * users),
+            "requests": LEAST_ROUNDS * users,
         }
     )
     return Problem.model_validate(
@@ -111,11 +115,20 @@ def error(predicted: Metrics, measured: Metrics, name: str) -> float:
     return float(getattr(predicted, name) / getattr(measured, name)) - 1
 
 
-def measure(folder: Path, first: int, count: int) -> None:
+def lasting(problem: Problem, chain: Plan, seconds: float) -> Problem:
+    """With as many requests of every user as take so long."""
+    base = simulate(problem, chain, 0, problem.workload.sample(0)).simulated_s
+    asked = problem.workload.requests * math.ceil(seconds / base)
+    workload = problem.workload.model_copy(update={"requests": asked})
+    return Problem.model_validate(problem.model_copy(update={"workload": workload}).model_dump())
+
+
+def measure(folder: Path, first: int, count: int, seconds: float) -> None:
     """Runs some of the configurations and keeps their errors."""
     base = demo(folder)
     checkpoint = make_checkpoint(folder / "checkpoint", base.model)
-    for label, problem, chain in list(worlds(base))[first : first + count]:
+    for label, short, chain in list(worlds(base))[first : first + count]:
+        problem = lasting(short, chain, seconds)
         requests = problem.workload.sample(0)
         run = execute(problem, chain, requests, checkpoint, threads=1, gauge=True)
         measured = summarise(run.records)
@@ -171,9 +184,10 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="keeps profiles, manifest and every run")
     parser.add_argument("--first", type=int, default=0, help="skip that many configurations")
     parser.add_argument("--count", type=int, default=12, help="0 prints what is there")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long each is to take")
     options = parser.parse_args()
     if options.count:
-        measure(options.folder, options.first, options.count)
+        measure(options.folder, options.first, options.count, options.seconds)
     return 1 if show(options.folder) else 0
 
 

@@ -95,7 +95,7 @@ def execute(
 
     with Fleet(problem.cluster, plan, settings, places) as fleet:
         warm_up(fleet, plan, tokenizer)
-        rehearsed = rehearse(problem, fleet, tokenizer) if settings.gauge else {}
+        rehearsed = rehearse(problem, fleet, tokenizer, prompts) if settings.gauge else {}
         as_sent = deterministic and any(stage.quant != "fp32" for stage in stages(plan))
         care = Care(problem, as_sent, losses)
         drafter, speller = guesser(problem, plan, fleet, drafting), _speller(tokenizer, on_token)

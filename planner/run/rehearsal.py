@@ -7,6 +7,7 @@ their caches emptied, as they will. Steps that workers made on a mere order were
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from planner.core.cost.measured import MeasuredStep
 from planner.core.forecast import Rehearsal
+from planner.core.metrics import RequestRecord
 from planner.core.problem import Problem
 from planner.run.crowd import crowded
 from planner.run.driver import Session
@@ -30,8 +32,10 @@ if TYPE_CHECKING:
 
 _TOKENS, _SHORT_TOKENS = 64, 8
 """Of a prompt, and of those that are only to decode where more would take too long."""
-_SPAN_S, _LEAST_ROUNDS = 2.5, 3
+_LEAST_S, _MOST_S, _LEAST_ROUNDS = 2.5, 8.0, 3
 """How long a rehearsal goes on, and the rounds it has in any case."""
+_SHARE = 1 / 3
+"""Of the time that the run is likely to take: what a longer one has more of to be right about."""
 _PROMPTS_S = 1.2
 """What whole prompts of all who decode together may take in a round."""
 _DECODING_S, _LEAST_STEPS, _MOST_STEPS = 0.4, 2, 8
@@ -45,15 +49,19 @@ def held_tokens(slot_tokens: int) -> int:
     return max(1, min(_TOKENS, slot_tokens - 1))
 
 
-def rehearse(problem: Problem, fleet: Fleet, tokenizer: Tokenizer) -> dict[str, Rehearsal]:
+def rehearse(
+    problem: Problem, fleet: Fleet, tokenizer: Tokenizer, prompts: Sequence[Prompt]
+) -> dict[str, Rehearsal]:
     """Steps of every node that holds a stage, and of those that stand by for it on its host.
 
-    Who is hot and ready beside a stage computes it as fast as the stage's own node.
+    Who is hot and ready beside a stage computes it as fast as the stage's own node. The longer
+    ``prompts`` are going to take, the longer it goes on.
     """
-    bounds_s = [time.monotonic()]
-    while len(bounds_s) <= _LEAST_ROUNDS or bounds_s[-1] < bounds_s[0] + _SPAN_S:
-        _round(problem, fleet, tokenizer)
+    bounds_s, span_s = [time.monotonic()], _LEAST_S
+    while len(bounds_s) <= _LEAST_ROUNDS or bounds_s[-1] < bounds_s[0] + span_s:
+        together = _round(problem, fleet, tokenizer)
         bounds_s.append(time.monotonic())
+        span_s = min(_MOST_S, max(_LEAST_S, _SHARE * lasting_s(prompts, together)))
     runs = stage_runs(fleet, report(fleet), bounds_s[0])
     found = made(problem, runs, [at_s - bounds_s[0] for at_s in bounds_s])
     hosts = {node.id: fleet.place(node.id).host for node in problem.cluster.nodes}
@@ -117,7 +125,17 @@ def in_run(problem: Problem, measurement: Measurement) -> dict[str, Rehearsal]:
     return before | {node: one for node, one in found.items() if one.steps}
 
 
-def _round(problem: Problem, fleet: Fleet, tokenizer: Tokenizer) -> None:
+def lasting_s(prompts: Sequence[Prompt], together: Sequence[RequestRecord]) -> float:
+    """About how long requests take whose sequences decode as those of a round did together."""
+    taken_s = statistics.fmean(record.ttft_s for record in together)
+    tokens_s = statistics.fmean(record.tpot_s or 0.0 for record in together)
+    answers = sum(prompt.max_new_tokens for prompt in prompts)
+    served_s = (len(prompts) * taken_s + answers * tokens_s) / len(together)
+    return max(served_s, max((prompt.arrival_s for prompt in prompts), default=0.0))
+
+
+def _round(problem: Problem, fleet: Fleet, tokenizer: Tokenizer) -> list[RequestRecord]:
+    """One prompt alone, then all seats; what happened to the requests of these."""
     plan, began_s = fleet.plan, time.monotonic()
     tokens = held_tokens(fleet.slot_tokens)
     alone = [Prompt(index, 0.0, [0] * tokens, 1) for index, _ in enumerate(plan.pipelines)]
@@ -131,7 +149,9 @@ def _round(problem: Problem, fleet: Fleet, tokenizer: Tokenizer) -> None:
     tokens = max(1, min(tokens, fleet.slot_tokens - 1 - steps))
     answer = max(1, min(1 + steps, fleet.slot_tokens - tokens))
     together = [Prompt(index, 0.0, [0] * tokens, answer) for index in range(users)]
-    Session(fleet, plan, tokenizer).run(together, concurrency=users)
+    session = Session(fleet, plan, tokenizer)
+    session.run(together, concurrency=users)
+    return list(session.records.values())
 
 
 def _as_by(problem: Problem, rehearsal: Rehearsal, node: str) -> Rehearsal:

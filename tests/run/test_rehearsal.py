@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from planner.core.forecast import Rehearsal
+from planner.core.metrics import RequestRecord
 from planner.core.plan import Stage
 from planner.core.problem import Problem
 from planner.run.measurement import StageRun
-from planner.run.rehearsal import held_tokens, in_run, made
+from planner.run.prompts import Prompt
+from planner.run.rehearsal import held_tokens, in_run, lasting_s, made
 from planner.run.steps import Step
 from tests.core.world import device, problem
 
@@ -85,3 +87,12 @@ def test_a_run_tells_of_the_nodes_that_worked_in_it() -> None:
 @pytest.mark.parametrize(("slot_tokens", "tokens"), [(200, 64), (65, 64), (10, 9), (1, 1)])
 def test_a_prompt_leaves_room_for_its_answer(slot_tokens: int, tokens: int) -> None:
     assert held_tokens(slot_tokens) == tokens
+
+
+def test_how_long_requests_take_is_told_by_those_of_a_round() -> None:
+    round_of_two = [RequestRecord(i, 0, 8, 0.0, [0.5, 0.6, 0.7]) for i in range(2)]
+    asked = [Prompt(i, 0.0, [0] * 8, 21) for i in range(6)]
+    three_in_turn_s = 3 * (0.5 + 21 * 0.1)
+    assert lasting_s(asked, round_of_two) == pytest.approx(three_in_turn_s)
+    late = [*asked, Prompt(6, 60.0, [0] * 8, 21)]
+    assert lasting_s(late, round_of_two) == 60.0
