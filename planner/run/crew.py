@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import select
 import socket
 import time
 from collections import deque
@@ -16,12 +15,16 @@ from planner.core.errors import FileProblem, InvalidFileError, RunError
 from planner.core.plan import Stage
 from planner.run.frames import PeerLostError, control, encode, read_control, send_all, send_some
 from planner.run.places import Place, Process
+from planner.run.ready import ready
 from planner.run.steps import Step
 
 _MOST_STEPS = 2**18
 """Kept of what a worker did, the latest ones: a service may run for months."""
 START_S = 300.0
 """How long a worker may take to start and load."""
+
+_SIGNS = 4
+"""Signs of life that are asked for before silence is too long."""
 
 Post = tuple[int, int]
 """Pipeline and stage."""
@@ -79,18 +82,30 @@ class Worker:
         with contextlib.suppress(PeerLostError):  # hearing it will show why it went
             send_all(self.control, encode(control(message)))
 
-    def hear(self, key: str | Sequence[str], timeout_s: float = START_S) -> dict[str, Any]:
+    def hear(
+        self,
+        key: str | Sequence[str],
+        timeout_s: float = START_S,
+        silence_s: float | None = None,
+    ) -> dict[str, Any]:
         """Its next message that has a key; what else it says is noted.
 
-        Raises WorkerLostError, or InvalidFileError where it reports one.
+        With ``silence_s`` it is asked for signs of life meanwhile, and counts as lost where it
+        gives none for so long. Raises WorkerLostError, or InvalidFileError where it reports one.
         """
         keys = (key,) if isinstance(key, str) else key
-        until_s = time.monotonic() + timeout_s
+        patience_s = timeout_s if silence_s is None else silence_s
+        alive_s = time.monotonic()
+        until_s = alive_s + timeout_s
         while True:
-            left_s = until_s - time.monotonic()
-            if left_s <= 0 or not select.select([self.control], [], [], left_s)[0]:
-                raise WorkerLostError(self, f"{self.title} was silent for {timeout_s:g} s")
-            message = self.listen()
+            now_s = time.monotonic()
+            left_s = min(until_s, alive_s + patience_s) - now_s
+            if left_s <= 0:
+                raise WorkerLostError(self, f"{self.title} was silent for {now_s - alive_s:.3g} s")
+            if not ready([self.control], min(left_s, patience_s / _SIGNS)):
+                self.beat()
+                continue
+            message, alive_s = self.listen(), time.monotonic()
             if any(name in message for name in keys):
                 return message
 

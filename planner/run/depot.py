@@ -30,20 +30,21 @@ class Depot:
         """The directory from which a worker loads a stage."""
         return self._brought.get((node, post)) or self._fleet.settings.checkpoint
 
-    def supply(self, worker: Worker, post: Post) -> None:
+    def supply(self, worker: Worker, post: Post, silence_s: float) -> None:
         """Has the weights of a stage come to a worker's node, if that is a cold standby.
 
         A node of an inventory pulls them; for a worker of this host they go over the link that is
-        imitated. Raises WorkerLostError, RunError.
+        imitated, and counts as lost where it is silent for ``silence_s``. Raises WorkerLostError,
+        RunError.
         """
         cold = any(
             (one.node, (one.pipeline, one.stage), one.state) == (worker.node, post, "cold")
             for one in self._fleet.plan.standbys
         )
         if cold and (worker.node, post) not in self._brought:
-            self._bring(worker, post)
+            self._bring(worker, post, silence_s)
 
-    def _bring(self, worker: Worker, post: Post) -> None:
+    def _bring(self, worker: Worker, post: Post, silence_s: float) -> None:
         stage = self._fleet.stage(post)
         if worker.place.obtain(stage.start, stage.stop):
             self._brought[worker.node, post] = None
@@ -65,7 +66,7 @@ class Depot:
             raise WorkerLostError(worker, f"{worker.node} did not take weights: {error}") from None
         finally:
             listener.close()
-        worker.hear("pulled", START_S)
+        worker.hear("pulled", START_S, silence_s)
         self._brought[worker.node, post] = folder
 
     def close(self) -> None:

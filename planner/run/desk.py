@@ -6,7 +6,6 @@ known whether the ones before them are right. The answers of frames behind a wro
 
 from __future__ import annotations
 
-import select
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from planner.run.drafts import Guesser, LookUp, Tally, Wish
 from planner.run.fleet import Fleet
 from planner.run.frames import Frame, Kind, Seat, read_frame
 from planner.run.prompts import Prompt, Running
+from planner.run.ready import ready
 from planner.run.steps import Step
 from planner.run.traffic import Traffic
 
@@ -231,7 +231,7 @@ class Desk:
     def _answered(self, index: int) -> bool:
         """Whether an answer has come that nobody has read yet."""
         end = self._fleet.lines[index].tokens
-        return end is not None and bool(select.select([end], [], [], 0)[0])
+        return end is not None and bool(ready([end]))
 
     def _most(self, sequence: Running) -> int:
         """Guesses to send along: no more than could be kept."""

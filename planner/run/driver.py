@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import select
 import socket
 import time
 from collections import deque
@@ -30,6 +29,7 @@ from planner.run.frames import PeerLostError
 from planner.run.losses import Back, Care, Event, Stranded
 from planner.run.mailbox import Mailbox
 from planner.run.prompts import Prompt, Running
+from planner.run.ready import ready
 from planner.run.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Session:
     def _turn(self, bell: socket.socket) -> None:
         """Waits for what happens next and acts on it; what comes out is told last."""
         sources = self._sources(bell)
-        happened = select.select(sources, [], [], self._wait_s)[0]  # epoll rounds to milliseconds
+        happened = ready(sources, self._wait_s)
         now_s = time.monotonic()
         if self.traffic.busy and now_s - self._answered_s >= self._stall_s:
             raise RunError(f"no token came for {self._stall_s:g} s: a stage hangs")

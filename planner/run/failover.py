@@ -12,15 +12,14 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from planner.core.cost import Batch, chip, stage_time, transfer_time
-from planner.core.cost.transfer import hidden_payload_bytes
 from planner.core.errors import PlannerError, RunError
 from planner.core.problem import Problem
 from planner.run.crew import Post, Worker, WorkerLostError
+from planner.run.deadlines import Deadlines
 from planner.run.fleet import Fleet
 from planner.run.history import Cached
 from planner.run.losses import Absence, Back, Care, Event, Loss, Recovered, Stranded, Whole
@@ -28,11 +27,8 @@ from planner.run.steps import Step
 
 _BEATS = 10
 """Signs of life that are asked for within the detection deadline."""
-_SLACK = 10.0
-"""How many times longer than predicted a step may take before its stage counts as hung."""
 _MOST_FAILED_RETURNS = 3
 _CLOSE_S = 5.0
-_ANSWER_S = 1.0
 
 
 @dataclass(slots=True)
@@ -54,6 +50,7 @@ class Failover:
     fleet: Fleet
     problem: Problem
     tell: Callable[[Event], None]
+    deadlines: Deadlines = field(init=False)
     as_sent: bool = False
     """Whether stored inputs are computed again in their original shapes."""
     losses: Sequence[Loss] = ()
@@ -78,6 +75,9 @@ class Failover:
     _threads: list[threading.Thread] = field(default_factory=list)
     _closed: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        self.deadlines = Deadlines(self.fleet, self.problem)
 
     @classmethod
     def of(cls, fleet: Fleet, care: Care, tell: Callable[[Event], None]) -> Failover:
@@ -131,7 +131,7 @@ class Failover:
                 asked_s = self._asked_s.get(worker, 0.0)
                 unanswered = asked_s > worker.heard_s
                 late = unanswered and now_s - asked_s > self.problem.serving.detect_s
-                if late or worker.busy_s > self._step_limit_s(worker):
+                if late or worker.busy_s > self.deadlines.step_s(worker):
                     found.append(worker)
                 elif not unanswered:
                     self._asked_s[worker] = now_s
@@ -188,13 +188,14 @@ class Failover:
         while not self._closed:
             try:
                 self._fill(index)
-                self.fleet.connect(index, self._answer_s)
+                self.fleet.connect(index, self.deadlines.answer_s)
                 self._replay(index, live)
             except WorkerLostError as error:
                 self.lose(error.worker, time.monotonic())
-            except PlannerError as error:
-                self.stranded.setdefault(index, (time.monotonic(), error.message))
-                self._end(index, Stranded(index, error.message))
+            except Exception as error:  # of any kind, or its requests would wait for ever
+                reason = error.message if isinstance(error, PlannerError) else repr(error)
+                self.stranded.setdefault(index, (time.monotonic(), reason))
+                self._end(index, Stranded(index, reason))
                 return
             else:
                 self.stranded.pop(index, None)
@@ -219,22 +220,34 @@ class Failover:
     def _fill(self, index: int) -> None:
         """Has a worker at every stage of a pipeline; raises RunError where there is none."""
         for stage in range(len(self.fleet.plan.pipelines[index].stages)):
-            post = (index, stage)
-            if not self.fleet.holders[post].lost:
-                continue
-            worker = self._taker(post)
-            try:
-                if worker.post != post:
-                    self._lost[post].hot = False
-                    self.fleet.depot.supply(worker, post)
-                    self.fleet.load(worker, post)
-                self.fleet.holders[post] = worker
-                self._empty.add(post)
-            finally:
-                self._taking.discard(worker.node)
+            post, unfit = (index, stage), ""
+            passed_over: set[str] = set()
+            while self.fleet.holders[post].lost:
+                worker = self._taker(post, passed_over, unfit)
+                try:
+                    self._give(worker, post)
+                except WorkerLostError:
+                    raise
+                except PlannerError as error:  # it lives and cannot: another one may
+                    unfit = f" ({worker.node} could not: {error.message})"
+                    passed_over.add(worker.node)
+                finally:
+                    self._taking.discard(worker.node)
 
-    def _taker(self, post: Post) -> Worker:
-        """The first node that may take a stage, is there and idle; raises RunError."""
+    def _give(self, worker: Worker, post: Post) -> None:
+        """Has a worker hold a stage that was lost; raises PlannerError."""
+        if worker.post != post:
+            self._lost[post].hot = False
+            self.fleet.depot.supply(worker, post, self.deadlines.answer_s)
+            self.fleet.load(worker, post, self.deadlines.answer_s)
+        self.fleet.holders[post] = worker
+        self._empty.add(post)
+
+    def _taker(self, post: Post, passed_over: Collection[str], unfit: str) -> Worker:
+        """The first node that may take a stage, is there, idle and not ``passed_over``.
+
+        Raises RunError where there is none, which says why one was ``unfit``.
+        """
         names = [self.fleet.stage(post).node]
         names += [
             standby.node
@@ -245,10 +258,10 @@ class Failover:
             busy = {worker for worker in self.fleet.holders.values() if not worker.lost}
             idle = {w.node: w for w in self.fleet.workers if w not in busy}
             for name in names:
-                if name in idle and name not in self._taking:
+                if name in idle and name not in self._taking and name not in passed_over:
                     self._taking.add(name)
                     return idle[name]
-        raise RunError(f"lost {self.fleet.holders[post].node}; nothing replaced it")
+        raise RunError(f"lost {self.fleet.holders[post].node}; nothing replaced it{unfit}")
 
     def _replay(self, index: int, live: list[Cached]) -> None:
         """Has the stages without a cache compute what they should hold, first to last."""
@@ -259,44 +272,13 @@ class Failover:
             else:
                 order = {"replay": {"live": live, "as_sent": self.as_sent}}
                 before = self.fleet.holders[index, stage - 1]
-                frames = before.ask(order, "replaying", self._answer_s)["replaying"]
-            limit_s = self._replay_limit_s(post, live)
+                frames = before.ask(order, "replaying", self.deadlines.answer_s)["replaying"]
+            limit_s = self.deadlines.replay_s(post, live)
             heard = (worker.hear("replayed", limit_s)["replayed"] for _ in range(frames))
             self._lost[post].replays = tuple(Step(*step) for step in heard)
             if self.fleet.inspection is not None:
                 self.fleet.inspection.hand_over(post, live)
             self._empty.discard(post)
-
-    @property
-    def _answer_s(self) -> float:
-        """How long a worker may take for an answer that needs no computing."""
-        links = self.problem.cluster.links
-        farthest_s = max((link.one_way_latency_s for link in links), default=0.0)
-        return self.problem.serving.detect_s + _ANSWER_S + 4 * farthest_s
-
-    def _step_limit_s(self, worker: Worker) -> float:
-        """How long a worker may be at one step: the longest prompt, with slack."""
-        if worker.post is None:
-            return float("inf")
-        longest = Batch.prefill(self.fleet.slot_tokens)
-        return self.problem.serving.detect_s + _SLACK * self._predicted_s(worker.post, longest)
-
-    def _replay_limit_s(self, post: Post, live: Iterable[Cached]) -> float:
-        """How long the next replayed frame may take to come and be computed."""
-        tokens = max((tokens for _, _, tokens in live), default=1)
-        pipeline = self.fleet.plan.pipelines[post[0]]
-        nodes = (self.problem.cluster.coordinator, *pipeline.nodes)
-        quant = self.problem.quant(pipeline.stages[post[1]].quant)
-        link = self.problem.cluster.link(nodes[post[1]], self.fleet.holders[post].node)
-        size_bytes = hidden_payload_bytes(self.problem.model, quant, tokens)
-        sent_s = transfer_time(link, size_bytes, self.problem.engine, "prefill").total_s
-        computed_s = self._predicted_s(post, Batch.prefill(tokens))
-        return self._answer_s + _SLACK * (sent_s + computed_s)
-
-    def _predicted_s(self, post: Post, batch: Batch) -> float:
-        stage = self.fleet.stage(post)
-        quant, device = self.problem.quant(stage.quant), chip(self.problem, stage.node)
-        return stage_time(self.problem.model, stage.start, stage.stop, quant, device, batch).total_s
 
     def _strike(self, loss: Loss) -> None:
         """Has a node go, and come back when its time has come."""
@@ -324,7 +306,7 @@ class Failover:
             try:
                 post = self._home(node)
                 if post is not None:
-                    self.fleet.load(worker, post)
+                    self.fleet.load(worker, post, self.deadlines.answer_s)
             except PlannerError:
                 self.fleet.fence_off(worker)
             else:

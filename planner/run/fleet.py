@@ -174,10 +174,10 @@ class Fleet:
         with self._lock:
             self.workers.append(worker)
 
-    def load(self, worker: Worker, post: Post, timeout_s: float = START_S) -> None:
-        """Has a worker hold a stage; raises WorkerLostError."""
+    def load(self, worker: Worker, post: Post, silence_s: float | None = None) -> None:
+        """Has a worker hold a stage; raises WorkerLostError, also where it hangs meanwhile."""
         self._order(worker, post)
-        self._loaded(worker, post, timeout_s)
+        self._loaded(worker, post, silence_s)
 
     def _order(self, worker: Worker, post: Post) -> None:
         settings, stage = self.settings, self.stage(post)
@@ -198,9 +198,9 @@ class Fleet:
         }
         worker.tell({"load": order})
 
-    def _loaded(self, worker: Worker, post: Post, timeout_s: float = START_S) -> None:
+    def _loaded(self, worker: Worker, post: Post, silence_s: float | None = None) -> None:
         """Notes what a worker says about its stage."""
-        said = worker.hear("port", timeout_s)
+        said = worker.hear("port", START_S, silence_s)
         worker.post, worker.stage = post, self.stage(post)
         worker.port, worker.kernels = said["port"], said["kernels"]
         worker.load_s = said["load_s"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import queue
 import secrets
-import select
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ from planner.run.fleet import Fleet
 from planner.run.oversight import Oversight, Verified, seats_of
 from planner.run.panel import Panel, Question
 from planner.run.prompts import Prompt, Running
+from planner.run.ready import ready
 
 if TYPE_CHECKING:
     from planner.run.driver import Session
@@ -228,7 +228,7 @@ class Inspection:
         """Hears what workers have to say while no session does."""
         for worker in list(self._fleet.workers):
             with contextlib.suppress(PlannerError):
-                while select.select([worker.control], [], [], 0)[0]:
+                while ready([worker.control]):
                     worker.listen()
         time.sleep(0.002)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import tempfile
@@ -16,6 +15,7 @@ from typing import IO, Protocol
 
 from planner.core.errors import RunError
 from planner.run.nursery import nursery
+from planner.run.ready import ready
 
 _END_S = 5.0
 
@@ -80,14 +80,17 @@ class LocalProcess:
     """A worker on this host; what it prints is kept for its last words."""
 
     def __init__(self) -> None:
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        self.control, theirs = socket.socketpair()
-        with theirs:
-            self.pid, self._end = nursery().start(theirs, self._log.fileno())
+        try:
+            self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+            self.control, theirs = socket.socketpair()
+            with theirs:
+                self.pid, self._end = nursery().start(theirs, self._log.fileno())
+        except OSError as error:  # out of descriptors, memory or disk, now
+            raise RunError(f"no worker could be started: {error}") from None
 
     def ended(self, patience_s: float = 0.0) -> bool:
         """Whether it has ended, or does within ``patience_s``."""
-        return self._end < 0 or bool(select.select([self._end], [], [], patience_s)[0])
+        return self._end < 0 or bool(ready([self._end], patience_s))
 
     def kill(self) -> None:
         """Ends it at once."""

@@ -7,6 +7,7 @@ authority and the dates, ``peer`` checks who it names and that the key is the pi
 from __future__ import annotations
 
 import ipaddress
+import select
 import socket
 import ssl
 import time
@@ -126,13 +127,10 @@ def _finish(sock: ssl.SSLSocket, deadline_s: float) -> None:
 
 
 def _wait(sock: ssl.SSLSocket, deadline_s: float, *, write: bool) -> None:
-    import select
-
     left_s = deadline_s - time.monotonic()
-    ready = left_s > 0 and any(
-        select.select([] if write else [sock], [sock] if write else [], [], left_s)
-    )
-    if not ready:
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT if write else select.POLLIN)
+    if left_s <= 0 or not poll.poll(left_s * 1e3):
         raise TimeoutError(f"the handshake took longer than {HANDSHAKE_S:g} s")
 
 

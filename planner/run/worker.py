@@ -16,7 +16,6 @@ import contextlib
 import dataclasses
 import gc
 import queue
-import select
 import signal
 import socket
 import sys
@@ -53,6 +52,7 @@ from planner.run.haul import receive
 from planner.run.linear import Kernels, as_told
 from planner.run.model import CacheShape, Stage
 from planner.run.outlet import Observer, Outlet
+from planner.run.ready import ready
 from planner.run.steps import Step
 from planner.run.testimony import Testimony
 from planner.run.transport import Channel, LinkShape, Listener, connect
@@ -153,8 +153,8 @@ class Worker:
         gc.freeze()  # a collection that walks all of torch would take longer than a step
         listener = Listener(order["secret"])
         threading.Thread(target=self._let_in, args=(listener,), daemon=True).start()
-        ready = {"port": listener.port, "load_s": time.monotonic() - begun_s}
-        self._tell(_described(stage) | ready)
+        said = {"port": listener.port, "load_s": time.monotonic() - begun_s}
+        self._tell(_described(stage) | said)
 
     def _open(self, order: dict[str, Any]) -> Checkpoint:
         """The weights that it computes with."""
@@ -245,7 +245,7 @@ class Worker:
         with inbound:
             while self._todo.empty():
                 ready_s = time.monotonic()
-                behind = bool(select.select([inbound], [], [], 0)[0])
+                behind = bool(ready([inbound]))
                 try:
                     frame = read_frame(inbound, limit_bytes)
                 except PeerLostError:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from planner.core.cluster import Cluster, Link
+from planner.core.errors import RunError
 from planner.core.plan import Plan, Standby
 from planner.core.problem import Problem, Serving
 from planner.core.workload import Closed, Fixed, Workload
@@ -17,6 +19,7 @@ from planner.run.checkpoint import open_checkpoint
 from planner.run.execute import execute
 from planner.run.losses import Loss
 from planner.run.measurement import Measurement
+from planner.run.places import Here, LocalProcess, Process
 from planner.run.seeded import make_checkpoint
 from tests.run.world import chain, greedy, pipeline, problem, spec
 
@@ -171,3 +174,41 @@ def test_in_bf16_replay_in_original_shapes_changes_no_token(folder: Path) -> Non
     struck = run(folder, world(3, "bf16"), chosen, Loss("w1", 0.4), deterministic=True)
     assert len(struck.recoveries) == 1
     assert struck.outputs == calm.outputs
+
+
+class Faulty(Here):
+    """A host whose worker comes to grief while weights are brought to it."""
+
+    def __init__(self, name: str, grief: Callable[[Process], None]) -> None:
+        self.host, self._grief = name, grief
+
+    def start(self, threads: int) -> LocalProcess:
+        self.process = super().start(threads)
+        return self.process
+
+    def obtain(self, start: int, stop: int) -> bool:
+        self._grief(self.process)
+        return True
+
+
+def full(_: Process) -> None:
+    raise RunError("the disk is full")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "grief",
+    [lambda one: one.strike(hangs=False), lambda one: one.strike(hangs=True), full],
+    ids=["dies", "hangs", "cannot"],
+)
+def test_a_standby_that_fails_while_it_takes_over_makes_way_for_the_next(
+    folder: Path, grief: Callable[[Process], None]
+) -> None:
+    chosen = plan(spare("w2", 1, "cold"), spare("w3", 1))
+    asked = world(4, detect_s=0.5)
+    places = {"w2": Faulty("elsewhere", grief)}
+    measured = run(folder, asked, chosen, Loss("w1", 0.05), places=places)
+    check_whole(folder, measured)
+    (one,) = measured.recoveries
+    assert one.replacement == "w3"
+    assert one.recovered_s - one.found_s < 3.0
