@@ -121,7 +121,8 @@ def summarise(
 ) -> Metrics:
     """Metrics of finished requests.
 
-    The duration behind every rate runs from the first arrival to the last token. ``bounds_s``
+    The duration behind every rate runs from the first arrival to the last token, or to the last
+    arrival where what came at the end was not answered. ``bounds_s``
     are the per-request latency bounds that goodput counts; ``in_use`` is the share of the time
     in which requests come, while ``usd_per_hour`` is paid for all of it. Only completed requests
     enter the latencies; failed ones lower ``availability`` and ``request_goodput``. ``gaps`` are
@@ -156,7 +157,8 @@ def summarise(
         values.update(_statistics(name, np.sort(sample).tolist()))
     if gaps and gaps.count:
         values.update(_counted("itl", gaps))
-    duration_s = float(done.last_s.max() - everyone.arrival_s.min())
+    ended_s = max(done.last_s.max(), everyone.arrival_s.max())
+    duration_s = float(ended_s - everyone.arrival_s.min())
     if duration_s > 0:
         output, prompt = int(done.output_tokens.sum()), int(done.prompt_tokens.sum())
         good = np.ones(len(done), bool)

@@ -29,6 +29,15 @@ def test_goodput_counts_requests_that_meet_every_bound() -> None:
     assert metrics.availability == pytest.approx(2 / 3)
 
 
+def test_what_nobody_answered_at_the_end_counts_in_the_time_too() -> None:
+    """A plan that is lost half way has served half of the load, not all of it in half the time."""
+    lost = [record(at, status="failed") for at in (4, 6, 8)]
+    metrics = summarise([record(0, 1, 2), record(2, 3, 4), *lost], usd_per_hour=3.6)
+    assert metrics.request_throughput == metrics.request_goodput == pytest.approx(2 / 8)
+    assert metrics.output_throughput == pytest.approx(4 / 8)
+    assert metrics.usd_per_million_output_tokens == pytest.approx(1e-3 / (4 / 8) * 1e6)
+
+
 def test_nothing_completed_means_nothing_known() -> None:
     metrics = summarise([record(0, status="failed")])
     assert metrics.mean_ttft_ms is None
