@@ -8,15 +8,38 @@ from collections.abc import Sequence
 from planner.advice.alternative import Alternative
 from planner.core.requirements import OBJECTIVES, Requirements, Wish
 
+EQUAL = 0.01
+"""Share within which alternatives serve equally well: no simulation is surer, and nobody would pay
+for it."""
+
 
 def ranked(requirements: Requirements, found: Sequence[Alternative]) -> list[Alternative]:
     """The alternatives, best first; those that miss a must-have come last.
 
-    Order: no must-have known to be missed, then the score; of equal scores the earlier one.
+    Order: no must-have known to be missed, then the score; of scores that are equal within 1 % the
+    cheaper one, and of equal prices the earlier one. A weighted sum says itself what prices weigh.
     """
     scores = scored(requirements, found)
-    order = sorted(range(len(found)), key=lambda at: (len(found[at].missed), scores[at], at))
+    near = 0.0 if requirements.objective == "weighted" else math.log1p(EQUAL)
+    left = sorted(range(len(found)), key=lambda at: (len(found[at].missed), scores[at], at))
+    order = []
+    while left:
+        misses, score = len(found[left[0]].missed), scores[left[0]]
+        equal = (
+            at
+            for at in left
+            if len(found[at].missed) == misses
+            and (scores[at] == score or scores[at] - score <= near)
+        )
+        order.append(min(equal, key=lambda at: _price_usd(found[at])))
+        left.remove(order[-1])
     return [found[at] for at in order]
+
+
+def _price_usd(one: Alternative) -> float:
+    """Of a million output tokens; infinite where it is not known."""
+    price = one.metrics.usd_per_million_output_tokens
+    return math.inf if price is None else price
 
 
 def scored(requirements: Requirements, found: Sequence[Alternative]) -> list[float]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from planner.advice.alternative import Alternative
 from planner.advice.flips import Flip
-from planner.advice.ranking import ranked
+from planner.advice.ranking import EQUAL, ranked
 from planner.core.requirements import Miss, Requirements, scale
 from planner.core.spec import Spec
 from planner.core.units import plain
@@ -79,12 +79,14 @@ def _headline(requirements: Requirements, best: Alternative, asked: Alternative 
     if mine is not None and price and requirements.objective == "usd_per_million_output_tokens":
         times = f"{mine / price:.3g} times as much"
         return f"{what}{costs}, not {asked.name}: it costs {mine:.3g}, {times}."
+    rather = f"{what}{costs}, not {asked.name}" + (f" at {mine:.3g}" if mine is not None else "")
     metric, unit, _ = scale(requirements.objective)
     ours, theirs = requirements.value(best.metrics), requirements.value(asked.metrics)
     if ours is None or theirs is None:
-        return f"{what}{costs}, not {asked.name}."
-    told = f"{_words(metric)} is {plain(ours)} {unit} instead of {plain(theirs)}"
-    return f"{what}{costs}, not {asked.name}: its {told}."
+        return f"{rather}."
+    if _equal(ours, theirs):
+        return f"{rather}: {_words(metric)} is the same within {EQUAL:.0%}, {plain(ours)} {unit}."
+    return f"{rather}: its {_words(metric)} is {plain(ours)} {unit} instead of {plain(theirs)}."
 
 
 def _against(requirements: Requirements, best: Alternative, second: Alternative) -> str:
@@ -92,8 +94,17 @@ def _against(requirements: Requirements, best: Alternative, second: Alternative)
     ours, theirs = requirements.value(best.metrics), requirements.value(second.metrics)
     if ours is None or theirs is None:
         return f"Next best is {second.name}."
+    price = second.metrics.usd_per_million_output_tokens
+    if price is not None and metric != "usd_per_million_output_tokens" and _equal(ours, theirs):
+        told = f"{_words(metric)} is the same within {EQUAL:.0%}"
+        return f"Next best is {second.name} at {price:.3g} USD: {told}."
     told = f"{_words(metric)} {plain(theirs)} {unit} instead of {plain(ours)}"
     return f"Next best is {second.name}: {told}."
+
+
+def _equal(one: float, other: float) -> bool:
+    """Whether nobody would tell them apart."""
+    return abs(one - other) <= EQUAL * abs(other)
 
 
 def _fallback(best: Alternative, near: Sequence[Flip], rest: Sequence[Alternative]) -> str:

@@ -59,6 +59,21 @@ def test_a_weighted_sum_orders_by_itself() -> None:
     assert [a.name for a in ranked(wanted, [unknown, dear])] == ["fast", "api"]
 
 
+def test_what_serves_equally_well_is_ranked_by_its_price() -> None:
+    """Nobody pays four times as much for half a percent."""
+    fast = Requirements(objective="tpot")
+    found = [one("dear", 8.0, 20.0), one("fair", 2.0, 20.1), one("slow", 1.0, 20.3)]
+    assert [a.name for a in ranked(fast, found)] == ["fair", "dear", "slow"]
+    told = verdict(fast, found, asked="dear")
+    assert told.text == (
+        "Use fair at 2 USD per million output tokens, not dear at 8: "
+        "mean TPOT is the same within 1%, 20.1 ms.",
+        "Next best is dear at 8 USD: mean TPOT is the same within 1%.",
+    )
+    weighted = Requirements(objective="weighted", nice_to_have={"tpot": 1})
+    assert ranked(weighted, found)[0].name == "dear"
+
+
 def test_what_nobody_published_counts_as_worst() -> None:
     fast = Requirements(objective="tpot")
     assert [a.name for a in ranked(fast, [one("api", 1.0), one("mine", 9.0, 50.0)])] == [
@@ -112,7 +127,7 @@ def test_the_verdict_of_another_objective_says_what_it_compares() -> None:
     found = [one("mine", 1.0, 70.0), one("cloud", 5.0, 20.0)]
     told = verdict(fast, found, asked="mine")
     assert told.text[0] == (
-        "Use cloud at 5 USD per million output tokens, not mine: "
+        "Use cloud at 5 USD per million output tokens, not mine at 1: "
         "its mean TPOT is 20 ms instead of 70."
     )
 
