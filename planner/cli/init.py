@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +22,8 @@ def init(
 ) -> None:
     """Write a commented scenario to start from.
 
-    The scenarios that it compares itself with are written too. Nothing that is there already is
-    replaced without --force.
+    It is called as the folder is. The scenarios that it compares itself with are written too.
+    Nothing that is there already is replaced without --force.
 
     Example: `planner init my-scenario --template two-homes`
     """
@@ -30,7 +31,7 @@ def init(
     from planner.files.atomic import write_text
     from planner.files.templates import template as texts
 
-    chosen = texts(template)
+    chosen = texts(template, directory)
     paths = {directory / name: text for name, text in chosen.items()}
     there = [str(path) for path in paths if path.exists()]
     if there and not force:
@@ -47,4 +48,4 @@ def init(
         console.emit_json({"template": template, "files": [str(path) for path in paths]})
     else:
         console.emit_raw("".join(f"{path}\n" for path in paths))
-    console.note(f"next: planner plan {first}")
+    console.note(f"next: planner plan {shlex.quote(str(first))}")

@@ -16,6 +16,16 @@ def test_it_writes_a_scenario_that_is_valid(planner: Terminal, tmp_path: Path) -
     assert planner("validate", *written).code == 0
 
 
+def test_it_is_called_as_its_folder_is(planner: Terminal, tmp_path: Path) -> None:
+    folder = tmp_path / "us: Ada & I"
+    planner("init", folder)
+    text = (folder / "two-homes.yaml").read_text()
+    assert f"planner plan '{folder}/two-homes.yaml'" in text
+    assert "scenarios/" not in text
+    shown = planner("show", folder / "two-homes.yaml", "--format", "json").document
+    assert shown["name"] == "us: Ada & I"
+
+
 def test_alternatives_come_along(planner: Terminal, tmp_path: Path) -> None:
     values = planner(
         "init", tmp_path / "new", "--template", "marketplace", "--format", "json"
