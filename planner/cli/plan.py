@@ -127,7 +127,7 @@ def plan(
         require_plotly()
     loaded = load_scenario(scenario, profiles or [], overrides or [])
     since = since_then(before, loaded.problem) if before else None
-    most, began_s = _most(max_moved, max_downtime), time.perf_counter()
+    most, began_s = _most(max_moved, max_downtime, before), time.perf_counter()
     with _refusing(loaded, format):
         if algorithm == "auto":
             solution = solve(
@@ -186,11 +186,17 @@ def _seated(scenario: Scenario, solution: Solution) -> Solution:
     return solution.model_copy(update={"plan": plan.model_copy(update={"coordinator": home})})
 
 
-def _most(moved: str | None, downtime: str | None) -> Most:
-    """What may move at most; raises UsageError."""
+def _most(moved: str | None, downtime: str | None, before: Path | None) -> Most:
+    """What may move at most of what runs; raises UsageError."""
     from planner.cli.console import quantity
+    from planner.core.errors import UsageError
     from planner.plan.replan import ANY, Most
 
+    if before is None and (moved or downtime):
+        raise UsageError(
+            f"{'--max-moved' if moved else '--max-downtime'} limits what --from moves",
+            "name the plan that runs: --from MANIFEST",
+        )
     return Most(
         ANY.bytes if moved is None else quantity("--max-moved", moved, "bytes"),
         ANY.seconds if downtime is None else quantity("--max-downtime", downtime, "s"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from planner.core.errors import InfeasibleError
 from planner.core.problem import Problem
-from planner.core.requirements import OBJECTIVES, MustHave
+from planner.core.requirements import OBJECTIVES, Miss, MustHave
 from planner.core.units import plain, show
 from planner.plan.classes import allowed_nodes
 from planner.plan.room import capacity_bytes, draft_without_room, needs
@@ -42,7 +42,7 @@ def no_nodes(problem: Problem) -> NoPlanError:
         return NoPlanError(
             "trust",
             f"no node is trusted as must_have.trust asks ({must.trust})",
-            f"the nodes are {', '.join(trusted)}",
+            f"the trust of the nodes is {', '.join(trusted)}",
         )
     return NoPlanError(
         "regions",
@@ -130,14 +130,11 @@ def missed_bounds(problem: Problem, nearest: Solution, mend: Mend | None) -> NoP
     """The nearest plan, which bounds it misses, and the smallest change that helps."""
     must = problem.requirements.must_have
     misses = must.missed(nearest.prediction.metrics)
-    changes = [
-        f"{miss.metric} {'is unknown' if miss.value is None else plain(miss.value)}"
-        f" where {plain(miss.bound)} is asked"
-        for miss in misses
-    ]
+    changes = [_told(miss) for miss in misses]
     if must.max_nodes is not None and len(nearest.plan.nodes) > must.max_nodes:
         changes.append(
-            f"it takes {len(nearest.plan.nodes)} nodes where {must.max_nodes} are allowed"
+            f"it takes {len(nearest.plan.nodes)} nodes where {must.max_nodes} "
+            f"{'is' if must.max_nodes == 1 else 'are'} allowed"
         )
     first = misses[0].metric if misses else "max_nodes"
     where = " and ".join(" -> ".join(pipeline.nodes) for pipeline in nearest.plan.pipelines)
@@ -146,3 +143,16 @@ def missed_bounds(problem: Problem, nearest: Solution, mend: Mend | None) -> NoP
     hint += f"; the smallest change that makes a plan possible: {mend.text}" if mend else ""
     message = f"no plan meets the must-haves; {first} binds"
     return NoPlanError(first, message, hint, nearest, mend)
+
+
+def _told(miss: Miss) -> str:
+    """The bound as it was asked, and the value in as many digits as tell it from that."""
+    digits = range(4, 10)
+    exact = (plain(miss.bound, count) for count in digits)
+    asked = next((one for one in exact if float(one.replace(",", "")) == miss.bound), "")
+    asked = asked or plain(miss.bound)
+    value = "is unknown"
+    if miss.value is not None:
+        several = [plain(miss.value, count) for count in digits]
+        value = next((one for one in several if one != asked), several[-1])
+    return f"{miss.metric} {value} where {asked} is asked"

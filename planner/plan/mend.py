@@ -13,6 +13,13 @@ from planner.plan.predict import predict
 from planner.plan.solution import Candidate
 from planner.plan.standby import protected
 
+_UNITS = {
+    "usd_per_hour": "USD/h",
+    "usd_per_million_output_tokens": "USD",
+    "output_throughput": "tok/s",
+    "request_goodput": "req/s",
+}
+"""As scenarios write them, so that a proposal can be copied; seconds are told apart."""
 _DIGITS = 4
 """Digits of a bound that is proposed; rounded so that the plan it was read from keeps it."""
 
@@ -78,7 +85,7 @@ def _mend(problem: Problem, name: str, search: Search) -> Mend | None:
         return bounded(problem, name, value)
     seconds = metric.endswith("_ms")
     value = outward(value / 1e3 if seconds else value, up=sign > 0)
-    return bounded(problem, name, value, "s" if seconds else "")
+    return bounded(problem, name, value, "s" if seconds else _UNITS.get(name, ""))
 
 
 def _asked(problem: Problem) -> list[str]:

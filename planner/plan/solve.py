@@ -281,6 +281,11 @@ def _least_bound(solved: Sequence[Solved]) -> float:
     return min((one.best.bound for one in solved), default=math.inf)
 
 
+def _there(problem: Problem, plan: Plan) -> float:
+    """Availability of a plan with the standbys that suit it best."""
+    return predict(problem, protected(problem, plan)).metrics.availability or 0.0
+
+
 def _nearest(problem: Problem, limit: int) -> Solution:
     """The plan that comes nearest to the must-haves it cannot meet."""
     free = relaxed_problem(problem)
@@ -292,6 +297,8 @@ def _nearest(problem: Problem, limit: int) -> Solution:
     if misses:
         better, _, _ = _candidates(with_objective(free, misses[0].metric), limit)
         found = better or found
+    if misses and misses[0].metric == "availability":  # no objective of a search
+        found = sorted(found, key=lambda one: -_there(problem, one.plan))
     best = found[0]
     plan = protected(problem, best.plan)
     return Solution(

@@ -312,3 +312,9 @@ def test_what_runs_another_model_is_of_no_use(scene: Scene) -> None:
     assert sum(one["layers"] for one in said["moves"]["loads"]) == 4
     assert any("runs another, not " in one for one in said["warnings"])
     assert scene.planner("plan", path, "--from", running, "--max-moved", "1 B").code == 4
+
+
+def test_limits_on_what_moves_need_a_plan_that_runs(scene: Scene) -> None:
+    said = scene.planner("plan", scene.scenario(), "--max-moved", "3 GB")
+    assert said.code == 2
+    assert "--from MANIFEST" in said.stderr

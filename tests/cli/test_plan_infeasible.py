@@ -38,17 +38,20 @@ KINDS = {
         "load",
     ),
     "availability": (FLAKY + "must_have: {availability: 0.999999}\n", "availability"),
+    "throughput": (SCENARIO + "must_have: {output_throughput: 1e9 tok/s}\n", "output_throughput"),
 }
 
 
 def with_change(text: str, change: dict[str, object]) -> list[str]:
     """The arguments, or the text of more nodes, that apply a proposed change."""
     assert change["must_have"] != "nodes"
+    words = str(change["text"]).split(" ")
+    if words[0] in ("raise", "lower"):  # as people copy it, with its unit
+        return ["--set", f"{words[1]}={str(change['text']).rpartition(' to ')[2]}"]
     value = json.dumps(change["to"])
     if change["must_have"] == "workload.arrivals.rate":
         return ["--set", f"workload.arrivals.rate={value} req/s"]
-    unit = {"p95_ttft": " s", "usd_per_hour": " USD/h"}.get(str(change["must_have"]), "")
-    return ["--set", f"must_have.{change['must_have']}={value}{unit}"]
+    return ["--set", f"must_have.{change['must_have']}={value}"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -69,6 +72,20 @@ def test_what_is_proposed_is_feasible_when_applied(scene: Scene, kind: str) -> N
     else:
         again = scene.planner("plan", path, *with_change(text, change))
     assert again.code == 0, again.stderr
+
+
+def test_the_nearest_plan_is_the_one_that_the_change_would_make(scene: Scene) -> None:
+    """Of availability, too, which no search optimises; and a bound is not rounded to another."""
+    path = write_scenario(
+        scene.folder,
+        FLAKY
+        + "serving: {max_num_seqs: 1}\nobjective: throughput\nmust_have: {availability: 0.99999}\n",
+    )
+    said = scene.planner("plan", path, "--format", "json")
+    assert said.code == 4, said.stderr
+    nearest = said.document["nearest"]["prediction"]["availability"]
+    assert said.document["change"]["to"] == pytest.approx(nearest, abs=1e-4)
+    assert "where 0.99999 is asked" in said.stderr
 
 
 def more_nodes(folder: Path, text: str, change: dict[str, object]) -> Path:
