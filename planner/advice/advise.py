@@ -31,6 +31,15 @@ class Advice:
     cheapest: tuple[str, float] | None
     """The API with the lowest price of a million output tokens, prompts not counted."""
 
+    @property
+    def flips_from(self) -> str:
+        """The choice that the flips start from, where that is not the verdict's; else empty.
+
+        Flips are searched for with the cost model, and a simulation may see another winner.
+        """
+        before = self.flips[0].before if self.flips else self.verdict.winner
+        return "" if before == self.verdict.winner else before
+
 
 def advise(
     options: Sequence[Option],

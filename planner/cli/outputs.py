@@ -73,7 +73,7 @@ def write_first_page(
     from planner.report.capacity import capacity_said
 
     first, able = contest.contestants[0], found[0].capacity
-    facts = simulated_facts(first, run, found[1:], contest.left_out, advice)
+    facts = simulated_facts(first, contest, run, found, advice)
     write_page(path, facts if able is None else replace(facts, verdict=[capacity_said(able)]))
 
 

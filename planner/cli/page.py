@@ -15,7 +15,7 @@ from planner.cli import console
 if TYPE_CHECKING:
     from planner.advice.advise import Advice
     from planner.cli.beside import Beside
-    from planner.cli.contest import Contestant
+    from planner.cli.contest import Contest, Contestant
     from planner.files.manifest import Manifest
     from planner.files.scenario import Scenario
     from planner.plan.solution import Solution
@@ -80,21 +80,22 @@ def planned_facts(
     found = [target_of(*both) for both in zip(contest.contestants, runs, strict=True)]
     advice = advice_on(contest, found, runs[0], True) if contest.compares else None
     first = replace(contest.contestants[0], warnings=tuple(warnings))
-    return simulated_facts(first, runs[0], found[1:], contest.left_out, advice)
+    return simulated_facts(first, contest, runs[0], found, advice)
 
 
 def simulated_facts(
     first: Contestant,
+    contest: Contest,
     run: Replications,
-    others: Sequence[Target],
-    left_out: Sequence[tuple[str, str]],
+    found: Sequence[Target],
     advice: Advice | None,
 ) -> Facts:
-    """The first target of a comparison, as its first replication went, beside the others."""
+    """The first target of a comparison, its figures and how its first run went, and the others."""
     from planner.report.churn import short_run_text
     from planner.report.page import Facts
     from planner.report.simulate import api_target
 
+    target, others = found[0], found[1:]
     apis = [api_target(one) for one in (advice.alternatives if advice else ()) if one.is_api]
     known = {one.name for one in others}
     return Facts(
@@ -107,9 +108,18 @@ def simulated_facts(
         verdict=advice.verdict.text if advice else (),
         elsewhere=advice is not None and advice.verdict.winner != first.name,
         turns=(advice.flips if advice else ()) or first.reasons.flips,
+        turns_from=advice.flips_from if advice else "",
         rivals=rivals_of([*others, *(one for one in apis if one.name not in known)]),
-        left_out=left_out,
-        served=[_served(run.results[0])],
+        prices=[tag.document() for tag in contest.tags],
+        left_out=contest.left_out,
+        served=[
+            replace(
+                _served(run.results[0]),
+                metrics=target.metrics,
+                cost_usd_per_hour=target.cost,
+                runs=len(run.results),
+            )
+        ],
         short_run=short_run_text(
             first.problem,
             first.plan,

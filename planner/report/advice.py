@@ -123,6 +123,8 @@ def flips_text(advice: Advice) -> Iterator[RenderableType]:
     if not advice.flips:
         yield "No input changes the choice within 64 times its value of today."
         return
+    if advice.flips_from:
+        yield f"  By the formulas, which search for this, {advice.flips_from} is the choice today;"
     rows = grid(">", "<", "<")
     for flip in advice.flips:
         near = "near" if flip.near else ""

@@ -161,3 +161,30 @@ def test_an_alternative_that_misses_a_must_have_is_no_better_one() -> None:
     )
     assert better_in_all(one) is None
     assert "it misses mean time to first token" in told(one, "When is something else better?")
+
+
+def test_figures_are_means_over_all_runs_and_pictures_say_which_run_they_show() -> None:
+    """The page judges must-haves by what the terminal judges them by."""
+    world = problem()
+    result = simulate(world, PLAN, 0)
+    means = result.metrics.model_copy(update={"mean_ttft_ms": 1234.0})
+    one = facts(served=[Served("simulated", means, result.records, runs=5)])
+    page = render(one)
+    assert "1.23<small>s" in page
+    assert "means of 5 runs, as simulated" in page
+    assert (
+        page.count("simulated, the first of 5 runs:") == 2 * 3
+    )  # captions, and for screen readers
+
+
+def test_flips_seen_from_another_choice_say_so() -> None:
+    turn = Flip(parameter="load", now=1.0, to=2.0, winner="cloud", text="cloud from 2")
+    one = facts(turns=[turn], turns_from="mine")
+    assert "mine is the choice today" in told(one, "When is something else better?")
+    assert "Seen from mine" in render(one)
+
+
+def test_prices_of_rented_machines_stand_on_the_page() -> None:
+    listed = {"what": "Shop l4", "value": "0.5 USD/h", "as_of": "2026-01-01", "source": "a list"}
+    page = render(facts(prices=[listed]))
+    assert "price of 2026-01-01, a list" in page

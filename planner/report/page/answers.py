@@ -134,10 +134,11 @@ def _leaves(facts: Facts) -> Iterator[str]:
         yield _fallback(facts.reasons)
     for served in facts.served:
         if served.recoveries:
+            failed = sum(record.status == "failed" for record in served.records)
             slowest_s = max(one.recovered_s - one.lost_s for one in served.recoveries)
             yield (
-                f"{served.name.capitalize()}: {losses(len(served.recoveries))} recovered, the "
-                f"slowest in {slowest_s:.3g} s; {served.metrics.failed or 0} requests failed."
+                f"{served.shown.capitalize()}: {losses(len(served.recoveries))} recovered, the "
+                f"slowest in {slowest_s:.3g} s; {failed} requests failed."
             )
     if not unsafe and not standbys and not facts.reasons.fallback:
         yield "The scenario says of no node that it might."
@@ -170,6 +171,8 @@ def _instead(facts: Facts) -> Iterator[str]:
         yield against(mine, rival)
     for name, why in facts.left_out:
         yield f"{name} cannot serve this: {why}."
+    if facts.turns_from:
+        yield f"By the formulas, without a simulation, {facts.turns_from} is the choice today."
     for turn in facts.turns[:3]:
         yield f"{_capital(turn.text)}."
     if not facts.rivals and not facts.left_out:

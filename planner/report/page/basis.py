@@ -59,6 +59,11 @@ def prices(facts: Facts) -> Iterator[tuple[str, str, str]]:
         if rival.source:
             value = rival.metrics.usd_per_million_output_tokens
             yield rival.name, "-" if value is None else f"{value:.4g} USD/Mtok", rival.source
+    told = {rival.name for rival in facts.rivals if rival.source}
+    for price in facts.prices:
+        if price["what"] not in told:
+            source = f"price of {price['as_of']}, {price['source']}"
+            yield price["what"], price["value"], source
 
 
 def sources(problem: Problem, plan_nodes: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:

@@ -162,6 +162,6 @@ def losses(count: int) -> str:
 
 def _course(served: Served, failed: Sequence[RequestRecord], end_s: float) -> str:
     lost = len(served.recoveries)
-    told = f"{len(served.records)} requests in {duration(end_s)}, {served.name}: "
+    told = f"{len(served.records)} requests in {duration(end_s)}, {served.shown}: "
     told += f"{len(failed)} failed" if failed else "none failed"
     return f"{told}, {f'{losses(lost)} recovered' if lost else 'no node was lost'}."

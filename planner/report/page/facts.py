@@ -22,7 +22,9 @@ class Served:
     name: str
     """``simulated`` or ``measured``."""
     metrics: Metrics
+    """Means over the runs."""
     records: Sequence[RequestRecord]
+    """Of the first run, as all that follows but the cost."""
     recoveries: Sequence[Recovery] = ()
     node_busy: Mapping[str, float] = field(default_factory=dict)
     """Share of the time by node."""
@@ -30,6 +32,13 @@ class Served:
     """Share of the time by ``src -> dst``."""
     cost_usd_per_hour: Mapping[str, float] = field(default_factory=dict)
     """By part; empty where it was not counted."""
+    runs: int = 1
+    """How often it was done, with other random numbers each time."""
+
+    @property
+    def shown(self) -> str:
+        """What the records are of, where they are of one run among several."""
+        return f"{self.name}, the first of {self.runs} runs" if self.runs > 1 else self.name
 
 
 class Turn(Protocol):
@@ -87,7 +96,11 @@ class Facts:
     """Whether that is something else than this plan."""
     turns: Sequence[Turn] = ()
     """Values of inputs at which something else becomes the better choice."""
+    turns_from: str = ""
+    """The choice that these start from, where it is not the one that is advised."""
     rivals: Sequence[Rival] = ()
+    prices: Sequence[Mapping[str, str]] = ()
+    """Prices from lists that the rivals rest on: what, value, as_of and source."""
     left_out: Sequence[tuple[str, str]] = ()
     """Alternatives that could not serve the requests, with the reason."""
     served: Sequence[Served] = ()

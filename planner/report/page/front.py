@@ -271,4 +271,4 @@ def _caption(points: list[_Point], best: list[_Point], axis: str) -> str:
     names = ["the chosen plan" if point.kind == "chosen" else point.name for point in best]
     if len(names) == 1:
         return f"Of {len(points)} options, none is {what} than {names[0]}."
-    return f"Of {len(points)} options, none is {what} than {', '.join(names[:-1])} or {names[-1]}."
+    return f"Of {len(points)} options, none is {what} than {'; '.join(names[:-1])} or {names[-1]}."

@@ -32,7 +32,8 @@ def latency_figures(served: Sequence[Served], must: MustHave) -> Iterator[Figure
         found = [(one.name, sorted(_values(one.records, name))) for one in served]
         found = [(who, values_s) for who, values_s in found if values_s]
         if found:
-            yield _spread(name, title, found, must)
+            shown = {one.name: one.shown for one in served}[found[-1][0]]
+            yield _spread(name, title, found, must, shown)
 
 
 def _values(records: Sequence[RequestRecord], name: str) -> Iterator[float]:
@@ -43,8 +44,11 @@ def _values(records: Sequence[RequestRecord], name: str) -> Iterator[float]:
                 yield value
 
 
-def _spread(name: str, title: str, found: Found, must: MustHave) -> Figure:
-    """Distribution functions with median and p95 marked, and the bounds that are asked."""
+def _spread(name: str, title: str, found: Found, must: MustHave, shown: str) -> Figure:
+    """Distribution functions with median and p95 marked, and the bounds that are asked.
+
+    ``shown`` says what the last of them is of.
+    """
     longest_s = max(values_s[-1] for _, values_s in found)
     scale, unit = (1.0, "s") if longest_s >= 2 else (1e3, "ms")
     data = [trace for who, values_s in found for trace in _traces(who, values_s, scale, unit)]
@@ -71,7 +75,7 @@ def _spread(name: str, title: str, found: Found, must: MustHave) -> Figure:
     ]
     return Figure(
         name,
-        _said(title, found),
+        _said(title, found[-1][1], shown),
         data,
         draw.layout(
             270,
@@ -147,7 +151,6 @@ def _digits(value: float) -> str:
     return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
 
 
-def _said(title: str, found: Found) -> str:
-    who, values_s = found[-1]
+def _said(title: str, values_s: list[float], who: str) -> str:
     half, most = duration(percentile(values_s, 50)), duration(percentile(values_s, 95))
     return f"{title.capitalize()}, {who}: half within {half}, 95 % within {most}."

@@ -87,7 +87,9 @@ def _body(facts: Facts, figures: list[Figure]) -> Iterator[str]:
     rows = must_haves(facts)
     if rows:
         marked = [(*row[:3], ("✓ " if row[3] == "met" else "✗ ") + row[3]) for row in rows]
-        yield _section("Must-haves", _table(("", "asked", "", ""), marked))
+        yield _section(
+            "Must-haves", _table(("", "asked", basis(facts).removeprefix("as "), ""), marked)
+        )
     yield _section("Assumptions", _table((), assumptions(facts)))
     asked = list(prices(facts))
     told = [] if asked else ["<p>The scenario puts no price on these nodes.</p>"]
@@ -131,7 +133,9 @@ def _head(facts: Facts) -> Iterator[str]:
             f"<div class=tile><strong>{number}<small>{unit}</small></strong>"
             f"<span>{title}{bad}</span></div>"
         )
-    yield f"</div><p class=hint>The plan for these nodes; means, {basis(facts)}.</p></header>"
+    runs = facts.simulated.runs if facts.simulated and not facts.measured else 1
+    means = f"means of {runs} runs" if runs > 1 else "means"
+    yield f"</div><p class=hint>The plan for these nodes; {means}, {basis(facts)}.</p></header>"
 
 
 def _plain(name: str, value: float) -> str:
@@ -167,6 +171,8 @@ def _pictures(facts: Facts) -> Iterator[tuple[str, str, list[Figure]]]:
     yield "What else was possible", lead, [front] if front else []
     tornado = tornado_figure(facts.turns)
     lead = "How far an input would have to be from its value today. Short bars are the risks."
+    if facts.turns_from:
+        lead += f" Seen from {facts.turns_from}, the choice of the formulas alone."
     if tornado is None:
         lead = "No single price, speed or load was found that makes another plan the better one."
     yield "What would change the choice", lead, [tornado] if tornado else []

@@ -36,7 +36,7 @@ def tornado_figure(flips: Sequence[Turn]) -> Figure | None:
     ticks = [power for power in range(-6, 7, apart) if abs(power) <= reach]
     return Figure(
         "tornado",
-        f"Of {len(found)} inputs that could change the choice, the nearest is this: {found[0][1]}",
+        f"Of {len(found)} inputs that could change the choice, the nearest is this: {found[0][1]}.",
         [
             {
                 "type": "bar",
