@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.plan.costs import Array, Criterion, Kinds
 from planner.plan.halt import Halt, never
 from planner.plan.hops import Hops
 from planner.plan.memory import Memory, States
 from planner.plan.ways import Cut
+
+Counts = NDArray[np.uint8]
 
 _NONE = np.iinfo(np.int32).max
 _WIDER = 6
@@ -158,11 +161,11 @@ def cheapest_each(
     final = here[-1][:, states.full] + given.leave
     found = []
     for row, lasts in enumerate(np.argsort(final, axis=1, kind="stable")[:, :ends]):
-        chains = []
+        chains, trace = list[Chain](), _Trace(given, states, waiting[:, row], here[:, row])
         for number, last in enumerate(lasts):
             cost, cuts = float(final[row, last]), tuple[Cut, ...]()
             if np.isfinite(cost):
-                cuts = _traced(given, states, waiting[:, row], here[:, row], int(last))
+                cuts = trace.cuts(int(last))
             elif number:
                 break
             used = np.bincount(given.owners[[way for way, *_ in cuts]], minlength=classes)
@@ -171,22 +174,41 @@ def cheapest_each(
     return found
 
 
-def _traced(
-    given: Lengths, states: States, waiting: Array, here: Array, last: int
-) -> tuple[Cut, ...]:
-    """The stages of a chain, from its end on."""
-    cuts, stop, state = list[Cut](), len(given.table) - 1, int(states.full[last])
-    while True:
+@dataclass
+class _Trace:
+    """The way back along chains at one row of prices; those that meet share it."""
+
+    given: Lengths
+    states: States
+    waiting: Array
+    """[layers placed, state]"""
+    here: Array
+    """[layers placed, state], and infinite at the end."""
+    known: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    """Layers placed and state -> those before the last stage."""
+
+    def cuts(self, last: int) -> tuple[Cut, ...]:
+        """The stages of a chain that ends in a way, from its end on."""
+        cuts, stop, state = list[Cut](), len(self.given.table) - 1, int(self.states.full[last])
+        while stop:
+            if (stop, state) not in self.known:
+                self.known[stop, state] = self._before(stop, state)
+            start, before = self.known[stop, state]
+            cuts.append((int(self.states.ways[state]), start, stop))
+            stop, state = start, before
+        return tuple(cuts[::-1])
+
+    def _before(self, stop: int, state: int) -> tuple[int, int]:
+        """Where the last stage starts, and the state from which a chain comes there."""
+        given, states = self.given, self.states
         low, last = int(given.lows[stop]), int(states.ways[state])
-        lay = waiting[low:stop, state] + given.stages(stop, low, last)
+        lay = self.waiting[low:stop, state] + given.stages(stop, low, last)
         start = low + int(lay.argmin())
-        cuts.append((last, start, stop))
         if not start:
-            return tuple(cuts[::-1])
+            return 0, state
         came = states.full.copy()
         came[states.marked] = states.before[:, state]
-        stop = start
-        state = int(came[(here[start, came] + given.hops.entering(last)).argmin()])
+        return start, int(came[(self.here[start, came] + given.hops.entering(last)).argmin()])
 
 
 def distinct(
@@ -199,22 +221,22 @@ def distinct(
 ) -> list[tuple[Cut, ...]]:
     """Short pipelines that use no node twice and at most ``most`` nodes, shortest first.
 
-    ``width`` labels are kept at each point; those that arrive are looked for among the
-    ``_WIDER * width`` cheapest of each group of lines. None where the search is ``over``.
+    ``width`` labels are kept at each point; where ways have lines in common, those that arrive are
+    looked for among the ``_WIDER * width`` cheapest of each group of lines. None where the search
+    is ``over``.
     """
     layers, ways, classes = len(given.table) - 1, len(given.owners), len(prices)
-    owners, hops = given.owners, given.hops
-    limits, paid = counts.astype(np.uint8)[owners][:, None], prices[owners]
-    # labels that wait at a way for their next stage: [layers placed, way, label]
-    cost = np.full((layers + 1, ways, width), np.inf)
-    used = np.zeros((layers + 1, ways, width, classes), dtype=np.uint8)
-    stages = np.zeros((layers + 1, ways, width), dtype=np.int32)
-    came = np.full((layers + 1, ways, width), _NONE)
-    made = np.full((layers + 1, ways, width), _NONE)
-    cost[0, :, 0] = np.where(counts[owners] > 0, given.enter, np.inf)
-    rows, every = np.arange(ways)[:, None], np.arange(width)[None, :]
-    here, far = np.full((ways, width), np.inf), min(ways * width, _WIDER * width)
-    into_group = np.ascontiguousarray(hops.between.T[:, hops.groups])
+    owners, counted = given.owners, most is not None
+    paid = prices[owners][:, None]
+    # labels that wait at a way for their next stage: [way, layers placed, label]
+    shape = ways, layers + 1, width
+    cost, came, made = np.full(shape, np.inf), np.full(shape, _NONE), np.full(shape, _NONE)
+    used = np.zeros((*shape, classes), dtype=np.uint8)
+    stages = np.zeros(shape if counted else 0, dtype=np.int32)
+    cost[:, 0, 0] = np.where(counts[owners] > 0, given.enter, np.inf)
+    rows, labels = np.arange(ways)[:, None], np.arange(ways * width)
+    firsts, whose = rows * (layers + 1) * width, owners.repeat(width)
+    here, arrivals = np.full((ways, width), np.inf), _Arrivals.of(given, counts, width)
     for stop in range(1, layers + 1):
         if over():
             return []
@@ -222,34 +244,71 @@ def distinct(
         if low >= stop:
             here[:] = np.inf
             continue
-        span = cost[low:stop] + given.stages(stop, low)[:, :, None]
-        lay = span.transpose(1, 0, 2).reshape(ways, -1)
+        lay = (cost[:, low:stop] + given.stages(stop, low).T[:, :, None]).reshape(ways, -1)
         pick = _least(lay, width)
-        here = lay[rows, pick] + paid[:, None]
-        start, label = np.divmod(pick, width)
-        start += low
-        made[stop] = start * width + label
+        here = lay[rows, pick] + paid
+        made[:, stop] = pick + low * width
         if stop == layers:
             break
-        sets = used[start, rows, label]
-        sets[rows, every, owners[:, None]] += 1
-        length = stages[start, rows, label] + 1
+        before = (firsts + made[:, stop]).reshape(-1)
+        taken = used.reshape(-1, classes).take(before, axis=0)
+        taken[labels, whose] += 1
         if most is not None:
-            here[length >= most] = np.inf
-        taken = sets.reshape(-1, classes)
-        via = (into_group[:, :, None] + here).reshape(len(into_group), -1)
-        wanted = _least(via, far)[hops.groups]
-        barred = taken[wanted, owners[:, None]] >= limits
-        choice = np.argsort(barred, axis=1, kind="stable")[:, :width]
-        way = wanted[rows, choice]
-        cost[stop] = np.where(barred[rows, choice], np.inf, via[hops.groups[:, None], way])
-        used[stop], stages[stop], came[stop] = taken[way], length.reshape(-1)[way], way
+            length = stages.reshape(-1)[before] + 1
+            here[(length >= most).reshape(here.shape)] = np.inf
+        cost[:, stop], way = arrivals.best(here, taken)
+        used[:, stop], came[:, stop] = taken.take(way, axis=0), way
+        if most is not None:
+            stages[:, stop] = length[way]
     ends = (here + given.leave[:, None]).reshape(-1)
     found = []
     for end in np.argsort(ends, kind="stable")[:width]:
         if np.isfinite(ends[end]):
             found.append(_cuts(int(end), made, came, layers, width))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrivals:
+    """Labels on their way to a next stage."""
+
+    between: Array
+    """[group, label] of the hop into a group of alike lines."""
+    groups: Kinds
+    """[way] -> group."""
+    owners: Kinds
+    """[way] -> class of nodes."""
+    limits: Counts
+    """[way, 1]: nodes there are of its class."""
+    width: int
+
+    @classmethod
+    def of(cls, given: Lengths, counts: Array, width: int) -> _Arrivals:
+        """So many labels of each way."""
+        hops, groups = given.hops, given.hops.groups
+        between = hops.between.T[:, groups].repeat(width, axis=1)
+        if len(between) == len(groups):
+            between, groups = between[groups], np.arange(len(groups))
+        limits = counts.astype(np.uint8)[given.owners][:, None]
+        return cls(between, groups, given.owners, limits, width)
+
+    def best(self, here: Array, taken: Counts) -> tuple[Array, Kinds]:
+        """[way, label]: the least costs of coming to each way, and the labels they come from.
+
+        ``taken`` are the nodes of each class that labels used, [label, class].
+        """
+        via, width = self.between + here.reshape(-1), self.width
+        if len(via) == len(self.groups):
+            np.copyto(via, np.inf, where=taken.T.take(self.owners, axis=0) >= self.limits)
+            label = _least(via, width)
+            return via[np.arange(len(via))[:, None], label], label
+        wanted = _least(via, min(via.shape[1], _WIDER * width))[self.groups]
+        barred = taken[wanted, self.owners[:, None]] >= self.limits
+        choice = np.argsort(barred, axis=1, kind="stable")[:, :width]
+        label = np.take_along_axis(wanted, choice, axis=1)
+        cost = via[self.groups[:, None], label]
+        cost[np.take_along_axis(barred, choice, axis=1)] = np.inf
+        return cost, label
 
 
 def _least(values: Array, width: int) -> Kinds:
@@ -276,10 +335,10 @@ def _cuts(end: int, made: Kinds, came: Kinds, stop: int, width: int) -> tuple[Cu
     cuts: list[Cut] = []
     last, label = divmod(end, width)
     while True:
-        start, waiting = divmod(int(made[stop, last, label]), width)
+        start, waiting = divmod(int(made[last, stop, label]), width)
         cuts.append((last, start, stop))
         if start == 0:
             return tuple(cuts[::-1])
-        before = int(came[start, last, waiting])
+        before = int(came[last, start, waiting])
         stop = start
         last, label = divmod(before, width)

@@ -50,6 +50,16 @@ class Priced:
     """Pipelines of which it takes a share, the largest first."""
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A pipeline."""
+
+    cost: float
+    cuts: tuple[Cut, ...]
+    used: Array
+    """How many nodes of each class it takes."""
+
+
 @dataclass
 class Columns:
     """Pipelines with their costs; of those over the same nodes only the cheapest."""
@@ -59,18 +69,18 @@ class Columns:
     owners: Kinds
     """[way] -> class."""
     replicas: int
-    known: dict[tuple[int, ...], tuple[float, tuple[Cut, ...]]] = field(default_factory=dict)
+    known: dict[tuple[int, ...], Column] = field(default_factory=dict)
 
     def wants(self, cuts: tuple[Cut, ...], cost: float) -> bool:
         """Whether the pipeline is new and worth keeping."""
         known = self.known.get(self._nodes(cuts))
-        return math.isfinite(cost) and (known is None or cost < known[0])
+        return math.isfinite(cost) and (known is None or cost < known.cost)
 
     def add(self, cuts: tuple[Cut, ...], cost: float) -> bool:
         """The same; it is kept then."""
         wanted = self.wants(cuts, cost)
         if wanted:
-            self.known[self._nodes(cuts)] = cost, cuts
+            self.known[self._nodes(cuts)] = Column(cost, cuts, self.used(cuts))
         return wanted
 
     def _nodes(self, cuts: tuple[Cut, ...]) -> tuple[int, ...]:
@@ -78,7 +88,7 @@ class Columns:
 
     def drop(self, forbidden: Callable[[tuple[Cut, ...]], bool]) -> None:
         """Forgets the pipelines that are no longer allowed."""
-        self.known = {n: entry for n, entry in self.known.items() if not forbidden(entry[1])}
+        self.known = {n: one for n, one in self.known.items() if not forbidden(one.cuts)}
 
     def used(self, cuts: tuple[Cut, ...]) -> Array:
         """How many nodes of each class a pipeline takes."""
@@ -90,18 +100,12 @@ class Columns:
 
         A replica may stay out at a cost far above that of any pipeline, so there is an answer.
         """
-        columns = [
-            (cost, used, cuts)
-            for cost, used, cuts in (
-                (cost, self.used(cuts), cuts) for cost, cuts in self.known.values()
-            )
-            if not real or (used <= self.counts).all()
-        ]
+        columns = self._real() if real else list(self.known.values())
         if not columns:
             return Priced(math.inf, np.zeros(len(self.counts)), [])
-        costs = np.array([cost for cost, *_ in columns])
+        costs = np.array([one.cost for one in columns])
         dear = costs.max() + 2 * np.abs(costs).max()
-        uses = np.array([used for _, used, _ in columns]).T
+        uses = np.array([one.used for one in columns]).T
         solved = linprog(
             np.append(costs, dear),
             A_ub=np.hstack([uses, np.zeros((len(self.counts), 1))]),
@@ -112,7 +116,7 @@ class Columns:
         )
         prices: Array = np.maximum(0.0, -solved.ineqlin.marginals)
         often = np.argsort(-solved.x[:-1], kind="stable")
-        picked = [columns[at][2] for at in often if solved.x[at] > _NONE]
+        picked = [columns[at].cuts for at in often if solved.x[at] > _NONE]
         return Priced(float(solved.fun), prices, picked)
 
     def chosen(self, limits: Sequence[tuple[Array, float]] = ()) -> list[tuple[Cut, ...]] | None:
@@ -120,19 +124,15 @@ class Columns:
 
         None where none are known to fit together.
         """
-        columns = [
-            (cost, cuts, used)
-            for cost, cuts in self.known.values()
-            if (used := self.used(cuts) <= self.counts).all()
-        ]
+        columns = self._real()
         if not columns:
             return None
-        uses = np.array([self.used(cuts) for _, cuts, _ in columns]).T
+        uses = np.array([one.used for one in columns]).T
         rows = [LinearConstraint(uses, -np.inf, self.counts)]
         rows.append(LinearConstraint(np.ones((1, len(columns))), self.replicas, self.replicas))
         rows += [LinearConstraint(weights @ uses, -np.inf, most) for weights, most in limits]
         solved = milp(
-            [cost for cost, _, _ in columns],
+            [one.cost for one in columns],
             constraints=rows,
             integrality=np.ones(len(columns)),
             bounds=Bounds(0, self.replicas),
@@ -141,6 +141,10 @@ class Columns:
         if solved.x is None:
             return None
         picked: list[tuple[Cut, ...]] = []
-        for often, (_, cuts, _) in zip(np.rint(solved.x).astype(int), columns, strict=True):
-            picked += [cuts] * int(often)
+        for often, one in zip(np.rint(solved.x).astype(int), columns, strict=True):
+            picked += [one.cuts] * int(often)
         return picked
+
+    def _real(self) -> list[Column]:
+        """Pipelines that use no node twice."""
+        return [one for one in self.known.values() if (one.used <= self.counts).all()]

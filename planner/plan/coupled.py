@@ -329,12 +329,13 @@ class Coupled:
 
     def _vector(self, cuts: tuple[Cut, ...]) -> list[float]:
         """The criteria of a pipeline."""
+        ways, starts, stops = (list(each) for each in zip(*cuts, strict=True))
         result = []
         for criterion in self.criteria:
-            parts = [criterion.enter[cuts[0][0]], criterion.leave[cuts[-1][0]]]
-            parts += [criterion.table[criterion.kinds[way], *span] for way, *span in cuts]
+            parts = [criterion.enter[ways[0]], criterion.leave[ways[-1]]]
+            parts += criterion.table[criterion.kinds[ways], starts, stops].tolist()
             if criterion.rent is not None:
-                parts += [criterion.rent[way] for way, *_ in cuts]
-            parts += [criterion.hop[a[0], b[0]] for a, b in itertools.pairwise(cuts)]
+                parts += criterion.rent[ways].tolist()
+            parts += criterion.hop[ways[:-1], ways[1:]].tolist()
             result.append(float(max(parts) if criterion.longest else sum(parts)))
         return result

@@ -164,7 +164,7 @@ class Large:
             picked = coupled.columns.chosen(self._limits())
             if picked is not None:
                 self._offer(picked)
-        shared |= {cuts: None for _, cuts in coupled.columns.known.values()}
+        shared |= {one.cuts: None for one in coupled.columns.known.values()}
         known.prices = coupled.prices
         self.solved += coupled.solved - before
         return bound

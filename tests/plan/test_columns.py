@@ -23,15 +23,15 @@ def random_columns(seed: int) -> Columns:
 def best_by_hand(columns: Columns) -> float:
     best = np.inf
     for pair in itertools.combinations_with_replacement(columns.known.values(), 2):
-        if (sum(columns.used(cuts) for _, cuts in pair) <= columns.counts).all():
-            best = min(best, sum(cost for cost, _ in pair))
+        if (sum(one.used for one in pair) <= columns.counts).all():
+            best = min(best, sum(one.cost for one in pair))
     return best
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_choice_is_the_best_and_the_linear_program_is_below(seed: int) -> None:
     columns = random_columns(seed)
-    costs = {cuts: cost for cost, cuts in columns.known.values()}
+    costs = {one.cuts: one.cost for one in columns.known.values()}
     picked, best = columns.chosen(), best_by_hand(columns)
     assert (picked is None) == np.isinf(best)
     told = columns.priced()
@@ -59,7 +59,7 @@ def test_only_the_cheapest_of_equal_nodes_is_kept_and_reuse_can_be_dropped() -> 
     assert not columns.add(((0, 0, 2),), np.inf)
     assert columns.add(((0, 0, 1), (1, 1, 2), (0, 2, 3)), 1.0)
     columns.drop(lambda cuts: len(cuts) > 2)
-    assert [cost for cost, _ in columns.known.values()] == [2.0]
+    assert [one.cost for one in columns.known.values()] == [2.0]
     assert columns.priced(real=True).value == pytest.approx(2.0)
 
 
