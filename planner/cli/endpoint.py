@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 
 _REPLAYED = (
-    *("requests", "concurrency", "prompts", "temperature", "lose", "hang", "deterministic"),
+    *("requests", "concurrency", "prompts", "temperature", "lose", "hang"),
     *("gauge", "calibrate", "max_error", "html", "chrome_trace"),
 )
 """Options that say something of a replay, which an endpoint does not make."""
-_SERVED = ("queue",)
+_SERVED = ("queue", "tls_cert", "tls_key")
 
 
 def only_of_a_replay(context: typer.Context) -> None:
@@ -47,10 +48,46 @@ def only_of_a_replay(context: typer.Context) -> None:
         raise UsageError(f"{', '.join(given)}: nothing is served", "add --serve HOST:PORT")
 
 
-def listen_at(address: str, *, protected: bool) -> socket.socket:
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Where an endpoint is and what it asks of clients, as the command line says it."""
+
+    address: str
+    api_key: str | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    queue: int | None = None
+
+    @property
+    def lacks(self) -> str:
+        """What it needs to be reached from other hosts."""
+        wanted = {"--api-key": self.api_key, "--tls-cert and --tls-key": self.certificate}
+        return " and ".join(name for name, given in wanted.items() if given is None)
+
+    def pair(self) -> tuple[Path, Path] | None:
+        """The files of its certificate; raises UsageError for one that is none."""
+        if self.certificate is None and self.key is None:
+            return None
+        if self.certificate is None or self.key is None:
+            raise UsageError("--tls-cert and --tls-key go together", "give both, or neither")
+        import ssl
+
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key)
+        except OSError as error:  # SSLError is one
+            reason = error.strerror or str(error)
+            raise UsageError(
+                f"--tls-cert {self.certificate}, --tls-key {self.key}: {reason}",
+                "give a certificate chain and its key as PEM files",
+            ) from None
+        return self.certificate, self.key
+
+
+def listen_at(address: str, *, lacks: str = "") -> socket.socket:
     """A socket that listens at ``HOST:PORT``.
 
-    Raises UsageError where others could reach what is not ``protected``, RunError for a busy port.
+    Raises UsageError where others could reach what ``lacks`` something for that, RunError for a
+    busy port.
     """
     from planner.run.tls import is_loopback
 
@@ -58,10 +95,10 @@ def listen_at(address: str, *, protected: bool) -> socket.socket:
         host, port = split_address(address)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    if not protected and not is_loopback(host):
+    if lacks and not is_loopback(host):
         raise UsageError(
-            f"others could reach {address}, and nothing would keep them out",
-            "use 127.0.0.1, or give keys",
+            f"others could reach {address}, and nothing would keep them out or from listening",
+            f"use 127.0.0.1, or give {lacks}",
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -80,18 +117,17 @@ def end_on_sigterm() -> None:
 
 
 def serve_at(
-    address: str,
+    entrance: Entrance,
     problem: Problem,
     plan: Plan,
     checkpoint: Path,
-    api_key: str | None,
-    queue: int | None,
     seed: int,
     threads: int | None = None,
     places: Mapping[str, Place] | None = None,
     draft: Path | None = None,
     oversight: Oversight | None = None,
     compiled: bool = False,
+    deterministic: bool = False,
 ) -> None:
     """Serves until interrupted; says on stderr when requests are taken.
 
@@ -100,12 +136,14 @@ def serve_at(
     with serving_needed("planner run --serve"):
         from planner.run import serving
     end_on_sigterm()
-    with listen_at(address, protected=api_key is not None) as listener:
+    pair = entrance.pair()
+    with listen_at(entrance.address, lacks=entrance.lacks) as listener:
         host, port = listener.getsockname()[:2]
         name = problem.model.id
 
         def ready() -> None:
-            console.note(f"serving {name} at http://{host}:{port}/v1")
+            scheme = "http" if pair is None else "https"
+            console.note(f"serving {name} at {scheme}://{host}:{port}/v1")
 
         def told(found: Verified) -> None:
             from planner.report.verified import verification_terms
@@ -113,7 +151,7 @@ def serve_at(
             for line in verification_terms(found, None, 0.0).text():
                 console.note(line)
 
-        door = serving.Door(listener, api_key, name, queue)
+        door = serving.Door(listener, entrance.api_key, name, entrance.queue, pair)
         serving.serve(
             problem,
             plan,
@@ -126,5 +164,6 @@ def serve_at(
             oversight=oversight,
             verified=told,
             compiled=compiled,
+            deterministic=deterministic,
             ready=ready,
         )

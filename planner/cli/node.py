@@ -93,7 +93,7 @@ def node(
     limits = Limits(workers=workers, streams=streams, cache_tokens=cache_tokens)
     compute = Compute(threads or len(os.sched_getaffinity(0)), device)
     mine = None if keys is None else read_keys(keys)
-    listener = listen_at(listen, protected=mine is not None)
+    listener = listen_at(listen, lacks="" if mine else "--keys")
     _serve(Node(mine, Store(weights), compute, limits), listener)
 
 

@@ -40,6 +40,17 @@ ApiKeyOption = Annotated[
         help="Key that clients of --serve have to show; needed beyond this host.",
     ),
 ]
+TlsCertOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-cert",
+        metavar="FILE",
+        help="Certificate chain (PEM) for --serve over HTTPS; needed beyond this host.",
+    ),
+]
+TlsKeyOption = Annotated[
+    Path | None, typer.Option("--tls-key", metavar="FILE", help="Key of --tls-cert (PEM).")
+]
 QueueOption = Annotated[
     int | None,
     typer.Option(

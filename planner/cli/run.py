@@ -13,6 +13,7 @@ from planner.cli.beside import Beside, Job, put_beside, report_of, write_measure
 from planner.cli.chrometrace import ChromeTraceOption
 from planner.cli.console import Format, FormatOption, ProfilesOption
 from planner.cli.feedback import Feedback, feed_back
+from planner.cli.hardware import is_probed, threads_of, warn_of_other_hardware
 from planner.cli.options import (
     ApiKeyOption,
     CompileOption,
@@ -27,6 +28,8 @@ from planner.cli.options import (
     QueueOption,
     RayAddressOption,
     ServeOption,
+    TlsCertOption,
+    TlsKeyOption,
 )
 from planner.cli.oversight import (
     AuditOption,
@@ -40,7 +43,6 @@ from planner.cli.rehearsal import losses_of
 
 if TYPE_CHECKING:
     from planner.cli.deployment import Deployment
-    from planner.core.plan import Plan
     from planner.core.problem import Problem
     from planner.files.manifest import Manifest
     from planner.report.run import RunReport
@@ -100,6 +102,8 @@ def run(
     ray_address: RayAddressOption = None,
     serve: ServeOption = None,
     api_key: ApiKeyOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     queue: QueueOption = None,
     scenario: Annotated[
         Path | None,
@@ -123,10 +127,9 @@ def run(
 ) -> None:
     """Execute a plan on worker processes of this host and compare it with its prediction.
 
-    The links of the plan are imitated between the workers. The same requests are simulated, so
-    predicted and measured figures mean the same. With --nodes the stages run on the machines of
-    an inventory and over the links that there are; with --engine ray they are actors of a Ray
-    cluster, on the Ray nodes that have the resource planner:ID or the label planner-node=ID.
+    Links are imitated between the workers, and the same requests simulated. With --nodes stages
+    run on the machines of an inventory, over the links that there are; with --engine ray on Ray
+    nodes that have the resource planner:ID or the label planner-node=ID.
 
     Example: `planner run manifest.yaml --max-error 15`
     """
@@ -145,20 +148,21 @@ def run(
     guesser = choose_draft(planned, manifest, draft)
     deployed = _deployed(nodes, manifest, job, model)
     places: Mapping[str, Place] | None = deployed.places if deployed else None
-    threads = _threads(job.problem, job.plan)
+    threads = threads_of(job.problem, job.plan)
     if engine == "ray":
         from planner.cli.cluster import on_ray
 
         places = context.with_resource(on_ray(job.plan, model, threads, ray_address))
     oversight = oversight_of(job.problem, planned, manifest, model, receipts, thresholds)
     if serve is not None:
-        from planner.cli.endpoint import serve_at
+        from planner.cli.endpoint import Entrance, serve_at
 
-        door = (api_key, queue, job.seed, threads, places, guesser, oversight, compiled)
-        serve_at(serve, job.problem, job.plan, model, *door)
+        entrance = Entrance(serve, api_key, tls_cert, tls_key, queue)
+        how = (job.seed, threads, places, guesser, oversight, compiled, deterministic)
+        serve_at(entrance, job.problem, job.plan, model, *how)
         return
     if places is None:
-        _warn_of_other_hardware(job.problem, job.plan)
+        warn_of_other_hardware(job.problem, job.plan)
     with console.progress(f"running {len(job.requests)} requests"):
         measurement = runtime.execute(
             job.problem,
@@ -173,7 +177,7 @@ def run(
             deterministic=deterministic,
             losses=losses,
             oversight=oversight,
-            gauge=gauge and _is_probed(job.problem, job.plan),
+            gauge=gauge and is_probed(job.problem, job.plan),
             compiled=compiled,
             draft=guesser,
         )
@@ -300,31 +304,6 @@ def _job(
     used = manifest.seed if seed is None else seed
     asked = [texts[index % len(texts)] for index in range(count)] if texts else None
     return Job(problem, manifest.plan, workload.sample(used), asked, used)
-
-
-def _threads(problem: Problem, plan: Plan) -> int | None:
-    """Compute threads that the devices' figures were measured with; None where unknown."""
-    known = [problem.cluster.device(node).threads for node in plan.nodes]
-    return min((count for count in known if count is not None), default=None)
-
-
-def _is_probed(problem: Problem, plan: Plan) -> bool:
-    """Whether a device of the plan has the readings of a probe to compare with."""
-    from planner.core.drift import probed
-
-    return any(probed(problem.cluster.device(node)) for node in plan.nodes)
-
-
-def _warn_of_other_hardware(problem: Problem, plan: Plan) -> None:
-    """Says that a plan for hardware of a datasheet is not about the workers of this host."""
-    from planner.core.drift import probed
-
-    devices = {one.id: one for one in (problem.cluster.device(node) for node in plan.nodes)}
-    if others := sorted(name for name, device in devices.items() if not probed(device)):
-        console.warn(
-            f"predicted for {', '.join(others)}, measured on local workers of this host; "
-            "planner probe measures what they reach"
-        )
 
 
 def _check(report: RunReport, percent: float | None) -> None:

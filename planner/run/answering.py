@@ -92,6 +92,9 @@ class Telling:
         self._prompt_tokens = prompt_tokens
         self._tokens = 0
         self._reason = "length"
+        self._first_s: float | None = None
+        self._last_s = answer.arrived_s
+        """When the latest token came, or the request where none did."""
         self._head = {
             "id": f"{style.prefix}-{secrets.token_hex(12)}",
             "object": style.piece if asked.stream else style.whole,
@@ -133,12 +136,12 @@ class Telling:
     async def _pieces(self) -> AsyncIterator[str]:
         """The text token by token; leaves the session when the client does."""
         spelling = Spelling(self._model.tokenizer, self._asked.stops)
-        last_s = self._answer.arrived_s
         try:
             async for token in self._answer.tokens():
                 now_s = time.monotonic()
-                self._telemetry.token(now_s - last_s, first=self._tokens == 0)
-                last_s = now_s
+                self._telemetry.token(now_s - self._last_s, first=self._tokens == 0)
+                self._last_s = now_s
+                self._first_s = self._first_s or now_s
                 self._tokens += 1
                 yield spelling.add(token)
                 if self._at_end(token):
@@ -167,7 +170,9 @@ class Telling:
 
     def _count(self, reason: str) -> None:
         took_s = time.monotonic() - self._answer.arrived_s
-        self._telemetry.ended(reason, self._prompt_tokens, self._tokens, took_s)
+        after_first_s = self._last_s - (self._first_s or self._last_s)
+        counts = (self._prompt_tokens, self._tokens)
+        self._telemetry.ended(reason, *counts, took_s, after_first_s)
 
 
 def _event(values: dict[str, Any]) -> bytes:

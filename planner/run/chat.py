@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,11 @@ def _compiled(source: str, config: dict[str, Any], path: Path) -> Template:
     def fail(message: str) -> None:
         raise TemplateError(message)
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals["raise_exception"] = fail
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals |= {"raise_exception": fail, "strftime_now": _now}
+    environment.filters["tojson"] = _json
     try:
         template = environment.from_string(source)
     except TemplateError as error:
@@ -62,10 +66,20 @@ def _compiled(source: str, config: dict[str, Any], path: Path) -> Template:
         messages = [{"role": role, "content": text} for role, text in turns]
         try:
             return template.render(messages=messages, add_generation_prompt=True, **marks)
-        except TemplateError as error:
+        except Exception as error:  # whatever a template does with what it did not expect
             raise ValueError(f"the model's chat template refuses this: {error}") from None
 
     return render
+
+
+def _now(form: str) -> str:
+    """The time, as templates write it that tell the model what day it is."""
+    return time.strftime(form)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """JSON as models have seen it in training: no character is escaped that need not be."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def _mark(found: Any) -> str:

@@ -96,8 +96,7 @@ def execute(
     with Fleet(problem.cluster, plan, settings, places) as fleet:
         warm_up(fleet, plan, tokenizer)
         rehearsed = rehearse(problem, fleet, tokenizer, prompts) if settings.gauge else {}
-        as_sent = deterministic and any(stage.quant != "fp32" for stage in stages(plan))
-        care = Care(problem, as_sent, losses)
+        care = Care(problem, as_sent(plan, deterministic), losses)
         drafter, speller = guesser(problem, plan, fleet, drafting), _speller(tokenizer, on_token)
         drafts = paced(problem, drafter) if drafter and settings.gauge else []
         session = Session(fleet, plan, tokenizer, speller, stall_s, care=care, guesser=drafter)
@@ -133,6 +132,11 @@ def settings_of(
         draft_tokens=problem.serving.checked_tokens - 1,
         checks_in_flight=problem.serving.checks_in_flight,
     )
+
+
+def as_sent(plan: Plan, deterministic: bool) -> bool:
+    """Whether original steps have to be repeated for tokens to stay: fp32 does not need it."""
+    return deterministic and any(stage.quant != "fp32" for stage in stages(plan))
 
 
 def stages(plan: Plan) -> list[Stage]:

@@ -7,9 +7,52 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 _LONGEST = 2**20
+
+_UNSERVED: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "echo": (False,),
+    "suffix": ("",),
+    "logprobs": (0, False),
+    "top_logprobs": (0,),
+    "prompt_logprobs": (0,),
+    "logit_bias": ({},),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "repetition_penalty": (1,),
+    "length_penalty": (1,),
+    "top_k": (0, -1),
+    "min_p": (0,),
+    "use_beam_search": (False,),
+    "stop_token_ids": ([],),
+    "include_stop_str_in_output": (False,),
+    "skip_special_tokens": (True,),
+    "bad_words": ([],),
+    "allowed_token_ids": ([],),
+    "truncate_prompt_tokens": (),
+    "tools": ([],),
+    "functions": ([],),
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "structured_outputs": ({},),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "modalities": (["text"],),
+    "audio": (),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "chat_template": (),
+    "chat_template_kwargs": ({},),
+    "documents": ([],),
+}
+"""What OpenAI's or vLLM's servers take and would answer otherwise for, and the values with which
+they would not; leaving a field out, or null, is always one of them."""
 
 
 class StreamOptions(BaseModel):
@@ -35,10 +78,6 @@ class Request(BaseModel):
     stream_options: StreamOptions | None = None
     ignore_eos: bool = False
     min_tokens: Annotated[int, Field(ge=0)] = 0
-    n: Literal[1] | None = None
-    presence_penalty: Literal[0] | None = None
-    frequency_penalty: Literal[0] | None = None
-    logit_bias: dict[str, float] | None = Field(default=None, max_length=0)
 
     @property
     def stops(self) -> list[str]:
@@ -52,12 +91,12 @@ class Request(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _whole_penalties(cls, values: Any) -> Any:
-        """``0.0`` is the same request as ``0``."""
+    def _served(cls, values: Any) -> Any:
+        """Refuses what is not served, instead of answering something else."""
         if isinstance(values, dict):
-            for name in ("presence_penalty", "frequency_penalty"):
-                if values.get(name) == 0:
-                    values = values | {name: 0}
+            for name in values.keys() & _UNSERVED:
+                if values[name] is not None and values[name] not in _UNSERVED[name]:
+                    raise ValueError(f"{name} is not served here; leave it out")
         return values
 
 
@@ -67,14 +106,17 @@ class Completion(Request):
     prompt: (
         Annotated[str, Field(max_length=_LONGEST)]
         | Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=_LONGEST)]
-        | Annotated[
-            list[Annotated[str, Field(max_length=_LONGEST)]], Field(min_length=1, max_length=1)
-        ]
     )
-    logprobs: Literal[0] | None = None
-    echo: Literal[False] = False
-    suffix: Literal[""] | None = None
-    best_of: Literal[1] | None = None
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _one(cls, prompt: Any) -> Any:
+        """The only one of a list of prompts."""
+        if isinstance(prompt, list) and prompt and isinstance(prompt[0], (str, list)):
+            if len(prompt) > 1:
+                raise ValueError("one prompt a request is served here")
+            return prompt[0]
+        return prompt
 
 
 class Part(BaseModel):
@@ -107,9 +149,6 @@ class Chat(Request):
 
     messages: Annotated[list[Turn], Field(min_length=1, max_length=4096)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    logprobs: Literal[False] | None = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
-    response_format: dict[Literal["type"], Literal["text"]] | None = None
 
 
 def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:

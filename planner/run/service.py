@@ -112,16 +112,13 @@ class Service:
 
     def ask(self, asked: Asked) -> Answer:
         """Begins an answer; raises TooLongError, BusyError or UnavailableError."""
-        if self.failure is not None:
-            raise UnavailableError(self.failure.message)
+        self.expect_room()
         wanted = len(asked.ids) + asked.max_new_tokens
         if not asked.ids or wanted > self.slot_tokens:
             raise TooLongError(
                 f"{len(asked.ids)} prompt and {asked.max_new_tokens} answer tokens; a request has "
                 f"at least one and at most {self.slot_tokens} in all"
             )
-        if len(self._answers) >= self.seats + self.most_waiting:
-            raise BusyError(f"{self.waiting} requests wait already")
         answer = Answer(next(self._ids), time.monotonic())
         self._answers[answer.id] = answer
         self._session.submit(
@@ -137,6 +134,13 @@ class Service:
             )
         )
         return answer
+
+    def expect_room(self) -> None:
+        """Raises BusyError or UnavailableError where nothing more can be asked now."""
+        if self.failure is not None:
+            raise UnavailableError(self.failure.message)
+        if len(self._answers) >= self.seats + self.most_waiting:
+            raise BusyError(f"{self.waiting} requests wait already")
 
     def leave(self, answer: Answer) -> None:
         """Takes an answer out of the session that nobody waits for any more."""

@@ -17,6 +17,7 @@ from planner.run.checkpoint import open_checkpoint
 from planner.run.drafting import guesser, open_draft
 from planner.run.driver import Session
 from planner.run.execute import (
+    as_sent,
     check,
     refuse_unverifiable,
     require_packages,
@@ -24,6 +25,7 @@ from planner.run.execute import (
     warm_up,
 )
 from planner.run.fleet import Fleet
+from planner.run.gate import Gate, allow_descriptors
 from planner.run.inspection import Inspection
 from planner.run.losses import Care
 from planner.run.oversight import Oversight, Verified
@@ -46,6 +48,8 @@ class Door:
     """Name of the model."""
     most_waiting: int | None = None
     """Requests that may wait for a seat; four for each seat where nobody says."""
+    certificate: tuple[Path, Path] | None = None
+    """Files of a certificate chain and its key; without them nothing is encrypted."""
 
 
 def serve(
@@ -62,6 +66,7 @@ def serve(
     oversight: Oversight | None = None,
     verified: Callable[[Verified], None] = lambda _: None,
     compiled: bool = False,
+    deterministic: bool = False,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves a plan until SIGINT or SIGTERM; ``ready`` is called once requests are taken.
@@ -69,7 +74,8 @@ def serve(
     Without ``places`` the stages run on this host and the links are imitated. ``draft`` is the
     checkpoint of the plan's draft model, where it has one. ``oversight`` has stages sign what they
     do, and audits it; ``verified`` hears at the end what came of that. ``compiled`` lets stages
-    compile their single rows. Raises RunError, InvalidFileError.
+    compile their single rows. ``deterministic`` has a node that takes over compute in the original
+    shapes what it lacks, where rounding depends on them. Raises RunError, InvalidFileError.
     """
     require_packages()
     opened = open_checkpoint(checkpoint)
@@ -90,7 +96,7 @@ def serve(
         guesses = guesser(problem, plan, fleet, drafting)
 
         def make(on_token: OnToken, on_end: OnEnd) -> Session:
-            care = Care(problem)
+            care = Care(problem, as_sent(plan, deterministic))
             session = Session(
                 fleet, plan, tokenizer, on_token, on_end=on_end, care=care, guesser=guesses
             )
@@ -100,8 +106,13 @@ def serve(
 
         service = Service(make, seats=seats, slot_tokens=settings.slot_tokens, most_waiting=waiting)
         web = Web(service, model, door.api_key, Telemetry(door.name, seats))
+        certificate, key = door.certificate or (None, None)
+        allow_descriptors()
         config = uvicorn.Config(
             web.app(ready),
+            http=Gate,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
             log_level="warning",
             access_log=False,
             backlog=_BACKLOG,

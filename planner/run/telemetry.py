@@ -49,13 +49,15 @@ class Telemetry:
         (self._first if first else self._gap).labels(**self._labels).observe(since_s)
         self._answer.labels(**self._labels).inc()
 
-    def ended(self, reason: str, prompt_tokens: int, tokens: int, took_s: float) -> None:
-        """A request that was answered."""
+    def ended(
+        self, reason: str, prompt_tokens: int, tokens: int, took_s: float, after_first_s: float
+    ) -> None:
+        """A request that was answered, the last token so long after the first."""
         self._ended.labels(finished_reason=reason, **self._labels).inc()
         self._prompt.labels(**self._labels).inc(prompt_tokens)
         self._whole.labels(**self._labels).observe(took_s)
-        if tokens:
-            self._mean_gap.labels(**self._labels).observe(took_s / tokens)
+        if tokens > 1:
+            self._mean_gap.labels(**self._labels).observe(after_first_s / (tokens - 1))
 
     def refused(self, status: int) -> None:
         """A request that was not begun."""

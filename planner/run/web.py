@@ -7,8 +7,8 @@ import contextlib
 import hmac
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import TypeVar
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
@@ -27,15 +27,14 @@ from planner.run.service import (
 )
 from planner.run.telemetry import Telemetry
 
-if TYPE_CHECKING:
-    pass
-
 _MOST_BODY_BYTES = 8 * 2**20
 _BODY_S = 30.0
 _COMPLETION_TOKENS = 16
 """Length of a completion that nobody bounded, as OpenAI has it."""
 _CHAT_TOKENS = 512
 """Length of a chat answer that nobody bounded, where the seat is not shorter."""
+_AT_ONCE = 2**12
+"""Characters that take no longer to become tokens than another thread takes to begin with it."""
 R = TypeVar("R", bound=Request)
 
 
@@ -114,12 +113,10 @@ class Web:
     async def _completion(self, request: HttpRequest) -> Response:
         asked = await self._parsed(request, Completion)
         prompt = asked.prompt
-        if isinstance(prompt, list) and prompt and isinstance(prompt[0], str):
-            prompt = prompt[0]
         if isinstance(prompt, str):
-            ids = self._model.tokenizer.encode(prompt).ids
+            ids = await self._made(len(prompt), lambda: self._spelled(prompt))
         else:
-            ids = [one for one in prompt if isinstance(one, int)]
+            ids = prompt
             if any(one >= self._model.vocabulary for one in ids):
                 raise Refused(400, f"token ids are below {self._model.vocabulary}")
         most = asked.max_tokens or min(_COMPLETION_TOKENS, self._room(ids))
@@ -127,14 +124,33 @@ class Web:
 
     async def _chat(self, request: HttpRequest) -> Response:
         asked = await self._parsed(request, Chat)
+        turns = [(turn.role, turn.text) for turn in asked.messages]
+
+        def spelled() -> list[int]:
+            return self._spelled(self._model.template(turns), special=False)
+
         try:
-            text = self._model.template([(turn.role, turn.text) for turn in asked.messages])
+            ids = await self._made(sum(len(text) for _, text in turns), spelled)
         except ValueError as failed:
             raise Refused(400, str(failed)) from None
-        ids = self._model.tokenizer.encode(text, add_special_tokens=False).ids
         bounded = asked.max_completion_tokens or asked.max_tokens
         most = bounded or min(_CHAT_TOKENS, self._room(ids))
         return await self._answered(request, asked, ids, most, CHAT)
+
+    def _spelled(self, text: str, special: bool = True) -> list[int]:
+        """Token ids of a text; other threads go on meanwhile, which ``encode`` would not let."""
+        (made,) = self._model.tokenizer.encode_batch([text], add_special_tokens=special)
+        ids: list[int] = made.ids
+        return ids
+
+    async def _made(self, characters: int, make: Callable[[], list[int]]) -> list[int]:
+        """Token ids that ``make`` makes, if there is room for a request at all.
+
+        Long texts take a while, in which other clients are served.
+        """
+        with _refusals():
+            self._service.expect_room()
+        return make() if characters <= _AT_ONCE else await asyncio.to_thread(make)
 
     def _room(self, ids: list[int]) -> int:
         """Tokens that still fit the seat of a prompt."""
@@ -151,7 +167,8 @@ class Web:
         except ValidationError as failed:
             first = failed.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"]))
-            raise Refused(400, f"{where}: {first['msg']}") from None
+            said = first["msg"].removeprefix("Value error, ")
+            raise Refused(400, f"{where}: {said}" if where else said) from None
         if asked.model not in ("", self._model.name):
             raise Refused(404, f"the model here is {self._model.name}", "model_not_found")
         return asked
@@ -161,7 +178,7 @@ class Web:
     ) -> Response:
         """The answer, streamed or whole."""
         endless = asked.ignore_eos or asked.min_tokens > 0
-        try:
+        with _refusals():
             answer = self._service.ask(
                 Asked(
                     ids,
@@ -172,18 +189,25 @@ class Web:
                     frozenset() if endless else self._model.stop_ids,
                 )
             )
-        except TooLongError as failed:
-            raise Refused(400, failed.message, "context_length_exceeded") from None
-        except BusyError as failed:
-            raise Refused(429, failed.message, "too_many_requests") from None
-        except UnavailableError as failed:
-            raise Refused(503, failed.message) from None
         telling = Telling(
             self._service, self._telemetry, self._model, answer, asked, len(ids), style
         )
         if asked.stream:
             return StreamingResponse(telling.events(), media_type="text/event-stream")
         return await _unless_gone(request, telling.whole())
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Tells the client what the service refuses."""
+    try:
+        yield
+    except TooLongError as failed:
+        raise Refused(400, failed.message, "context_length_exceeded") from None
+    except BusyError as failed:
+        raise Refused(429, failed.message, "too_many_requests") from None
+    except UnavailableError as failed:
+        raise Refused(503, failed.message) from None
 
 
 async def _body(request: HttpRequest) -> bytes:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import datetime
 import http.client
 import importlib.util
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from planner.core.workload import Closed
 from tests.cli.scene import Scene
@@ -219,7 +226,6 @@ def test_says_what_is_missing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> 
         ("--chrome-trace", "trace.json"),
         ("--calibrate", "profiles"),
         ("--requests", "3"),
-        ("--deterministic",),
         ("--no-gauge",),
     ],
 )
@@ -229,8 +235,11 @@ def test_what_an_endpoint_would_ignore_is_refused(given: tuple[str, ...], scene:
     assert f"{given[0]}: nothing is replayed with --serve" in said.stderr
 
 
-def test_a_queue_without_an_endpoint_is_refused(scene: Scene) -> None:
-    said = scene.planner("run", two_stages(scene), "--queue", "3")
+@pytest.mark.parametrize("given", [("--queue", "3"), ("--tls-cert", "x.pem")])
+def test_an_option_of_an_endpoint_without_one_is_refused(
+    given: tuple[str, ...], scene: Scene
+) -> None:
+    said = scene.planner("run", two_stages(scene), *given)
     assert said.code == 2
     assert "add --serve HOST:PORT" in said.stderr
 
@@ -248,19 +257,39 @@ def test_the_workload_is_that_of_the_manifest_unless_told(scene: Scene) -> None:
     assert (len(job.requests), job.seed) == (3, 5)
 
 
+def https_pair(folder: Path) -> tuple[Path, Path]:
+    """A certificate of localhost that signs itself, and its key."""
+    secret, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    made = (
+        x509.CertificateBuilder(name, name, secret.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(secret, hashes.SHA256())
+    )
+    chain, key = folder / "chain.pem", folder / "key.pem"
+    chain.write_bytes(made.public_bytes(Encoding.PEM))
+    key.write_bytes(secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return chain, key
+
+
 @pytest.mark.slow
 def test_an_endpoint_that_is_stopped_leaves_nothing_but_its_receipts(scene: Scene) -> None:
     path, log = two_stages(scene), scene.folder / "log"
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
     words = [sys.executable, "-m", "planner", "run", str(path), "--serve", f"127.0.0.1:{port}"]
-    words += ["--receipts", str(log), "--audit", "100"]
+    words += ["--receipts", str(log), "--audit", "100", "--deterministic"]
+    chain, key = https_pair(scene.folder)
+    words += ["--tls-cert", str(chain), "--tls-key", str(key)]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said = process.stderr.readline()
-        assert said == f"serving tiny at http://127.0.0.1:{port}/v1\n"
+        assert said == f"serving tiny at https://127.0.0.1:{port}/v1\n"
         body = json.dumps({"prompt": "x", "max_tokens": 3, "ignore_eos": True}).encode()
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        trusted = ssl.create_default_context(cafile=str(chain))
+        connection = http.client.HTTPSConnection("localhost", port, timeout=30, context=trusted)
         connection.request("POST", "/v1/completions", body)
         answer = json.loads(connection.getresponse().read())
         connection.close()

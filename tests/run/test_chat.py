@@ -34,6 +34,19 @@ def test_the_models_own_template(tmp_path: Path) -> None:
         assert render(TURNS) == "<s>[system]Be brief.[user]Hello[assistant]"
 
 
+def test_what_templates_count_on(tmp_path: Path) -> None:
+    turns = "{% for one in messages %}{{ one | tojson }}{% break %}{% endfor %}"
+    source = "{{ strftime_now('%Y')[:2] }} " + turns
+    said = chat_template(templated(tmp_path, source))([("user", "<é>"), ("user", "b")])
+    assert said == '20 {"role": "user", "content": "<é>"}'
+
+
+@pytest.mark.parametrize("source", ["{{ messages[0].content + 1 }}", "{{ 1 / 0 }}"])
+def test_a_template_that_stumbles(tmp_path: Path, source: str) -> None:
+    with pytest.raises(ValueError, match="refuses"):
+        chat_template(templated(tmp_path, source))(TURNS)
+
+
 def test_a_template_that_refuses(tmp_path: Path) -> None:
     source = "{{ raise_exception('only users') }}"
     with pytest.raises(ValueError, match="only users"):

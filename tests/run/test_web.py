@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import socket
@@ -16,15 +17,18 @@ from pathlib import Path
 import openai
 import pytest
 import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
 from tokenizers import Tokenizer
 
 from planner.core.plan import Plan, Standby
 from planner.core.problem import Serving
+from planner.run import gate
 from planner.run.answering import Model
 from planner.run.chat import chat_template
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
 from planner.run.fleet import Fleet
+from planner.run.gate import Gate
 from planner.run.losses import Care
 from planner.run.seeded import make_checkpoint
 from planner.run.service import OnEnd, OnToken, Service
@@ -91,7 +95,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
         model = Model("tiny", tokenizer, chat_template(folder), stops, words)
         web = Web(service, model, KEY, Telemetry("tiny", SEATS))
         sock = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(web.app(), log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(web.app(), log_level="warning", http=Gate))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([sock])))
         thread.start()
         while not server.started:
@@ -178,7 +182,10 @@ def test_without_the_key_nothing_is_said(endpoint: Endpoint, path: str) -> None:
         (b"", 400, b"JSON"),
         (b"[" * 100_000, 400, b"JSON"),
         (b'{"prompt": 1}', 400, b"prompt"),
-        (b'{"prompt": "x", "n": 2}', 400, b"n:"),
+        (b'{"prompt": "x", "n": 2}', 400, b"n is not served"),
+        (b'{"prompt": "x", "top_k": 5}', 400, b"top_k is not served"),
+        (b'{"prompt": "x", "presence_penalty": 0.5}', 400, b"presence_penalty is not served"),
+        (b'{"prompt": ["x", "y"]}', 400, b"one prompt a request"),
         (b'{"prompt": "x", "temperature": 1e999}', 400, b"temperature"),
         (b'{"prompt": "x", "max_tokens": 0}', 400, b"max_tokens"),
         (b'{"prompt": "x", "logprobs": 3}', 400, b"logprobs"),
@@ -190,8 +197,8 @@ def test_without_the_key_nothing_is_said(endpoint: Endpoint, path: str) -> None:
         (b'{"prompt": "' + b"x" * 9_000_000 + b'"}', 413, b"bytes"),
     ],
     ids=[
-        "empty", "deep", "number", "n", "infinite", "none", "logprobs", "long", "no prompt",
-        "unknown id", "negative id", "model", "large",
+        "empty", "deep", "number", "n", "top_k", "penalty", "prompts", "infinite", "none",
+        "logprobs", "long", "no prompt", "unknown id", "negative id", "model", "large",
     ],
 )  # fmt: skip
 def test_what_is_not_served_is_refused(
@@ -201,6 +208,46 @@ def test_what_is_not_served_is_refused(
     assert found == status, answer
     assert said in answer
     assert "message" in json.loads(answer)["error"]
+
+
+def test_what_changes_nothing_is_taken(endpoint: Endpoint) -> None:
+    """What clients send along that keep to the defaults of other servers."""
+    neutral = {"n": 1, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "logit_bias": {}}
+    plain = {"prompt": [5, 7], "max_tokens": 6, "temperature": 0, "ignore_eos": True}
+    said = []
+    for more in ({}, neutral, {"prompt": [[5, 7]], "user": "u", "stop": None}):
+        status, body = endpoint.ask("POST", "/v1/completions", json.dumps(plain | more).encode())
+        assert status == 200, body
+        said.append(json.loads(body)["choices"])
+    assert said[0] == said[1] == said[2]
+
+
+def test_a_long_prompt_does_not_keep_others_waiting(endpoint: Endpoint) -> None:
+    long = json.dumps({"prompt": "many words " * 15_000}).encode()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(endpoint.ask, "POST", "/v1/completions", long)
+        slowest_s = 0.0
+        while not asked.done():
+            start_s = time.monotonic()
+            assert endpoint.ask("GET", "/health")[0] == 200
+            slowest_s = max(slowest_s, time.monotonic() - start_s)
+    status, body = asked.result()
+    assert (status, b"context_length_exceeded" in body) == (400, True)
+    assert slowest_s < 0.3
+
+
+def test_who_asks_for_nothing_or_is_one_too_many_is_sent_away(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Gate, "request_s", 0.2)
+    with socket.create_connection(("127.0.0.1", endpoint.port), timeout=5) as sock:
+        sock.sendall(b"GET /health HTTP/1.1\r\nHo")
+        assert sock.recv(1) == b""
+    monkeypatch.setattr(gate, "MOST_CONNECTIONS", 0)
+    with contextlib.suppress(ConnectionResetError), socket.socket() as sock:
+        sock.connect(("127.0.0.1", endpoint.port))
+        sock.settimeout(5)
+        assert sock.recv(1) == b""
 
 
 def test_a_client_that_goes_away_frees_its_seat(endpoint: Endpoint) -> None:
@@ -277,6 +324,14 @@ def test_metrics_and_models(endpoint: Endpoint) -> None:
     status, body = endpoint.ask("GET", "/metrics")
     assert status == 200
     text = body.decode()
+    samples = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    tpot = "vllm:request_time_per_output_token_seconds"
+    assert samples[f"{tpot}_count"] > 0
+    assert samples[f"{tpot}_sum"] < samples["vllm:inter_token_latency_seconds_sum"]
     for name in (
         'vllm:time_to_first_token_seconds_count{model_name="tiny"}',
         'vllm:generation_tokens_total{model_name="tiny"}',
