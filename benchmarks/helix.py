@@ -6,15 +6,21 @@ the lines and KV memory for every seat; each algorithm's plan is simulated with 
 Writes docs/measured/helix.md:
 
     python benchmarks/helix.py --data ../shared/data --write
-    python benchmarks/helix.py --data ../shared/data --write --only geo24 --tables served  # a piece
+
+In pieces: served plans gather in a file, and the page gets what is in it.
+
+    python benchmarks/helix.py --only geo24 --tables served --algorithms search --kept FILE --write
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -22,7 +28,6 @@ from helix_clusters import NAMES, HelixCluster, grown, read_cluster, read_placem
 from helix_serving import CHIPS, Machine, as_plan, fit_table, machines, routed, serving
 from pages import put
 
-from planner.core.metrics import Metrics
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.plan.baselines import Baseline
@@ -36,6 +41,8 @@ from planner.sim.simulate import simulate
 ALGORITHMS: tuple[Baseline, ...] = get_args(Baseline)
 PAGE = Path(__file__).parent.parent / "docs" / "measured" / "helix.md"
 TABLES = ("flow", "grown", "served")
+FLOWS = 10_000
+"""Flows that a search on the authors' objective evaluates."""
 BEST_KNOWN = {"single24": (1289.56, 600), "geo24": (1212.18, 2700), "het42": (4892.24, 4382)}
 """The best value that the authors' mixed-integer program reports, and its seconds on 20 threads."""
 
@@ -119,64 +126,96 @@ def grown_table(cluster: HelixCluster) -> list[str]:
     return lines
 
 
+SEARCH, PUBLISHED, FLOW = "search", "published placement", "greatest flow"
+SERVED = (SEARCH, *ALGORITHMS, PUBLISHED, FLOW)
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """One algorithm's plan under load."""
 
-    name: str
-    plan: Plan | None
-    predicted: Metrics | None
-    simulated: Metrics | None
+    pipelines: str
+    stages: str
+    predicted_tokens_per_s: float
+    simulated_tokens_per_s: float
+    mean_ttft_ms: float
+    mean_tpot_ms: float
 
 
 def served(
-    cluster: HelixCluster, folder: Path, found: Windows, known: dict[str, Machine], users: int
-) -> list[Served]:
-    """Every algorithm's plan for the cluster, predicted and simulated."""
+    cluster: HelixCluster, folder: Path, known: dict[str, Machine], users: int, name: str
+) -> Served | None:
+    """One algorithm's plan for the cluster, predicted and simulated; None where none fits."""
     problem = serving(
         cluster.name, cluster.machines, cluster.bytes_per_s, cluster.latency_s, known, users
     )
-    flows, published = cluster.objective, read_placement(folder, cluster)
-    plans: dict[str, Plan | None] = {"search": solve(problem, explain=False).plan}
-    for name in ALGORITHMS:
-        try:
-            plans[name] = solve_simply(problem, name, explain=False).plan
-        except NoPlanError:
-            plans[name] = None
-    plans["published placement"] = as_plan(problem, flows, published)
-    plans["greatest flow"] = as_plan(problem, flows, found)
-    return [_simulated(problem, name, plan) for name, plan in plans.items()]
-
-
-def _simulated(problem: Problem, name: str, plan: Plan | None) -> Served:
+    plan = _plan(cluster, folder, problem, name)
     if plan is None:
-        return Served(name, None, None, None)
+        return None
     simulated = simulate(problem, routed(problem, plan), 0).metrics
-    return Served(name, plan, predict(problem, plan).metrics, simulated)
+    sizes = sorted(len(pipeline.stages) for pipeline in plan.pipelines)
+    return Served(
+        f"{len(plan.pipelines)} x {plan.pipelines[0].max_num_seqs}",
+        str(sizes[0]) if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}",
+        predict(problem, plan).metrics.output_throughput or 0.0,
+        simulated.output_throughput or 0.0,
+        simulated.mean_ttft_ms or 0.0,
+        simulated.mean_tpot_ms or 0.0,
+    )
 
 
-def served_table(by_cluster: dict[str, list[Served]]) -> list[str]:
+def _plan(cluster: HelixCluster, folder: Path, problem: Problem, name: str) -> Plan | None:
+    if name == SEARCH:
+        return solve(problem, explain=False).plan
+    if name == PUBLISHED:
+        return as_plan(problem, cluster.objective, read_placement(folder, cluster))
+    if name == FLOW:
+        return as_plan(problem, cluster.objective, place(cluster.objective, 0, FLOWS).windows)
+    try:
+        return solve_simply(problem, name, explain=False).plan
+    except NoPlanError:
+        return None
+
+
+def all_served(
+    cluster: HelixCluster,
+    folder: Path,
+    known: dict[str, Machine],
+    users: int,
+    names: Sequence[str],
+    kept: Path,
+) -> dict[str, Served | None]:
+    """Plans under load by algorithm; those in the file of results are not made again."""
+    results = json.loads(kept.read_text() or "{}") if kept.exists() else {}
+    rows = results.setdefault(f"{cluster.name}, {users} users", {})
+    for name in names:
+        if name not in rows:
+            row = served(cluster, folder, known, users, name)
+            rows[name] = row and asdict(row)
+            kept.write_text(json.dumps(results, indent=1))
+    return {name: row and Served(**row) for name, row in rows.items()}
+
+
+def served_table(by_cluster: dict[str, dict[str, Served | None]]) -> list[str]:
     """Markdown of what users get from every algorithm's plan."""
     lines = [
         "| cluster | algorithm | pipelines x seats | stages | predicted tok/s | simulated tok/s "
         "| search is | mean TTFT s | mean TPOT ms |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for cluster, rows in by_cluster.items():
-        best = next(row.simulated for row in rows if row.name == "search")
-        for row in rows:
-            if row.plan is None or row.predicted is None or row.simulated is None:
-                lines.append(f"| {cluster} | {row.name} | no plan that fits | | | | | | |")
+    for cluster, by_name in by_cluster.items():
+        search = by_name.get(SEARCH)
+        for name in [name for name in SERVED if name in by_name]:
+            row = by_name[name]
+            if row is None:
+                lines.append(f"| {cluster} | {name} | no plan that fits | | | | | | |")
                 continue
-            pipelines, now = row.plan.pipelines, row.simulated
-            sizes = sorted(len(pipeline.stages) for pipeline in pipelines)
-            stages = str(sizes[0]) if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
-            times = best.output_throughput / now.output_throughput
+            now = row.simulated_tokens_per_s
+            times = f"{search.simulated_tokens_per_s / now:.2f} x" if search else "-"
             lines.append(
-                f"| {cluster} | {row.name} | {len(pipelines)} x {pipelines[0].max_num_seqs} "
-                f"| {stages} | {row.predicted.output_throughput:.1f} "
-                f"| {now.output_throughput:.1f} | {times:.2f} x "
-                f"| {now.mean_ttft_ms / 1e3:.2f} | {now.mean_tpot_ms:.0f} |"
+                f"| {cluster} | {name} | {row.pipelines} | {row.stages} "
+                f"| {row.predicted_tokens_per_s:.1f} | {now:.1f} | {times} "
+                f"| {row.mean_ttft_ms / 1e3:.2f} | {row.mean_tpot_ms:.0f} |"
             )
     return lines
 
@@ -187,27 +226,29 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--only", choices=NAMES, nargs="+", default=NAMES)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--flows", type=int, default=10_000)
+    parser.add_argument("--flows", type=int, default=FLOWS)
     parser.add_argument("--users", type=int, default=64)
     parser.add_argument("--tables", choices=TABLES, nargs="+", default=TABLES)
+    parser.add_argument("--algorithms", choices=SERVED, nargs="+", default=SERVED)
+    parser.add_argument("--kept", type=Path, help="JSON file of served plans to add to")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     folder, times = given.data / "helix", given.data / "helix_hetero_layer_times.csv"
     if not folder.is_dir() or not times.is_file():
         sys.exit(f"skipped: {given.data} lacks helix/ or helix_hetero_layer_times.csv")
     clusters, tables = [read_cluster(folder, name) for name in given.only], dict[str, list[str]]()
-    if "flow" in given.tables or "served" in given.tables:
-        seeds = given.seeds if "flow" in given.tables else 1
-        rows = [flow_row(one, folder, seeds, given.flows) for one in clusters]
     if "flow" in given.tables:
-        tables["flow"] = flow_table(rows)
+        tables["flow"] = flow_table(
+            [flow_row(one, folder, given.seeds, given.flows) for one in clusters]
+        )
     if "grown" in given.tables:
         tables["grown"] = grown_table(read_cluster(folder, "het42"))
     if "served" in given.tables:
         known = machines(times, list(CHIPS))
+        kept = given.kept or Path(os.devnull)
         by_cluster = {
-            one.name: served(one, folder, row.windows, known, given.users)
-            for one, row in zip(clusters, rows, strict=True)
+            one.name: all_served(one, folder, known, given.users, given.algorithms, kept)
+            for one in clusters
         }
         tables |= {"fit": fit_table(known), "served": served_table(by_cluster)}
     for name, lines in tables.items():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from planner.core.cluster import Node
 from planner.core.errors import InfeasibleError
+from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.requirements import OBJECTIVES, Miss, MustHave
 from planner.core.units import plain, show
 from planner.plan.classes import allowed_nodes
+from planner.plan.predict import predict
 from planner.plan.room import capacity_bytes, draft_without_room, needs
 from planner.plan.solution import Solution
 
@@ -25,12 +29,18 @@ class NoPlanError(InfeasibleError):
         message: str,
         hint: str,
         nearest: Solution | None = None,
-        mend: Mend | None = None,
+        mends: tuple[Mend, ...] = (),
     ) -> None:
         super().__init__(message, hint)
         self.constraint = constraint
         self.nearest = nearest
-        self.mend = mend
+        self.mends = mends
+        """Changes that make a plan possible together; the last one's problem has all of them."""
+
+    @property
+    def mend(self) -> Mend | None:
+        """The change that is enough by itself; None where none was found."""
+        return self.mends[0] if len(self.mends) == 1 else None
 
 
 def no_nodes(problem: Problem) -> NoPlanError:
@@ -79,6 +89,8 @@ def no_room(problem: Problem) -> NoPlanError:
     layers = problem.model.num_hidden_layers
     smallest = min(problem.quants, key=lambda q: needs(problem, 0, layers, q.id, 1).total_bytes)
     need = needs(problem, 0, layers, smallest.id, 1)
+    if heavy := _too_heavy(problem, smallest.id, nodes):
+        return NoPlanError("memory", heavy, "have a node with more memory, or a narrower scheme")
     missing = need.total_bytes - room
     if missing > 0:
         message = (
@@ -92,6 +104,27 @@ def no_room(problem: Problem) -> NoPlanError:
     )
     return NoPlanError(
         "memory", message, "add memory or a node, or links between the nodes that are there"
+    )
+
+
+def _too_heavy(problem: Problem, quant_id: str, nodes: Sequence[Node]) -> str:
+    """Which layer has no room on any node even by itself; empty where all have."""
+    layers = range(problem.model.num_hidden_layers)
+    heaviest = max(layers, key=lambda at: needs(problem, at, at + 1, quant_id, 1).total_bytes)
+    most: dict[int, float] = {}
+    for node in nodes:
+        most[node.count] = max(most.get(node.count, 0.0), capacity_bytes(problem, node.id))
+    alone = {
+        count: needs(problem, heaviest, heaviest + 1, quant_id, 1, count).total_bytes
+        for count in most
+    }
+    if any(alone[count] <= room for count, room in most.items()):
+        return ""
+    ends = {0: " and the embedding", len(layers) - 1: " and the head"}.get(heaviest, "")
+    return (
+        f"layer {heaviest}{ends} of {problem.model.id} in {quant_id} takes "
+        f"{show(min(alone.values()), 'bytes')} for one request, and no node has more than "
+        f"{show(max(most.values()), 'bytes')} to use"
     )
 
 
@@ -126,7 +159,25 @@ def with_objective(problem: Problem, metric: str) -> Problem:
     return problem.model_copy(update={"requirements": requirements})
 
 
-def missed_bounds(problem: Problem, nearest: Solution, mend: Mend | None) -> NoPlanError:
+def near_miss(problem: Problem, plan: Plan, value: float) -> Solution:
+    """A plan that misses something, as a solution whose bound says nothing."""
+    prediction = predict(problem, plan)
+    return Solution(
+        plan=plan, prediction=prediction, value=value, bound=value, gap=0.0, solver="nearest miss"
+    )
+
+
+def proposed(mends: tuple[Mend, ...]) -> str:
+    """What to change, in words; empty where nothing is known to help."""
+    if not mends:
+        return ""
+    said = " and ".join(mend.text for mend in mends)
+    if len(mends) == 1:
+        return f"; the smallest change that makes a plan possible: {said}"
+    return f"; no single change makes a plan possible, these do together: {said}"
+
+
+def missed_bounds(problem: Problem, nearest: Solution, mends: tuple[Mend, ...]) -> NoPlanError:
     """The nearest plan, which bounds it misses, and the smallest change that helps."""
     must = problem.requirements.must_have
     misses = must.missed(nearest.prediction.metrics)
@@ -140,9 +191,9 @@ def missed_bounds(problem: Problem, nearest: Solution, mend: Mend | None) -> NoP
     where = " and ".join(" -> ".join(pipeline.nodes) for pipeline in nearest.plan.pipelines)
     what = "; ".join(changes) or "each pipeline alone misses a bound"
     hint = f"the nearest plan is {where}: {what}"
-    hint += f"; the smallest change that makes a plan possible: {mend.text}" if mend else ""
+    hint += proposed(mends)
     message = f"no plan meets the must-haves; {first} binds"
-    return NoPlanError(first, message, hint, nearest, mend)
+    return NoPlanError(first, message, hint, nearest, mends)
 
 
 def _told(miss: Miss) -> str:

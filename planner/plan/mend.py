@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.requirements import BOUNDED, MustHave
 from planner.plan.infeasible import with_objective
@@ -23,7 +24,7 @@ _UNITS = {
 _DIGITS = 4
 """Digits of a bound that is proposed; rounded so that the plan it was read from keeps it."""
 
-Search = Callable[[Problem], list[Candidate]]
+Search = Callable[[Problem], Sequence[Candidate]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,32 +56,53 @@ def cheapest_mend(problem: Problem, search: Search) -> Mend | None:
 
     ``search`` gives the plans of a problem, none where there are none.
     """
-    mends = [mend for name in _asked(problem) if (mend := _mend(problem, name, search)) is not None]
-    return min(mends, key=_moved, default=None)
+    mends = [mend for name in numbers(problem) if (mend := _mend(problem, name, search))]
+    tried = (mend for mend in sorted(mends, key=distance) if search(mend.applied))
+    return next(tried, None)
 
 
-def _moved(mend: Mend) -> float:
+def distance(mend: Mend) -> float:
+    """How far a bound on a number moves, as a share of it."""
     assert isinstance(mend.value, (int, float))
     assert isinstance(mend.before, float)
-    return abs(mend.value / mend.before - 1)
+    return abs(mend.value / mend.before - 1) if mend.before else math.inf
 
 
 def _mend(problem: Problem, name: str, search: Search) -> Mend | None:
     must = problem.requirements.must_have
     metric, sign = _metric(name)
-    before = float(getattr(must, _field(name)))
-    free = with_objective(with_must(problem, _field(name), None), metric)
     values: list[float] = []
-    for one in search(free):
+    for one in search(serving(with_must(problem, _field(name), None), name)):
         plan = protected(problem, one.plan) if name == "availability" else one.plan
         metrics = predict(problem, plan).metrics
         value = len(plan.nodes) if name == "max_nodes" else getattr(metrics, metric)
         others = [miss for miss in must.missed(metrics) if miss.metric != metric]
         if value is not None and not others:
             values.append(float(value))
-    if not values or not before:
-        return None
-    value = min(values) if sign > 0 else max(values)
+    return moved(problem, name, min(values) if sign > 0 else max(values)) if values else None
+
+
+def moves(problem: Problem, plan: Plan) -> tuple[Mend, ...] | None:
+    """The bounds on numbers that a plan breaks, moved one after another to what it needs.
+
+    None where a plan breaks one with a number that is not known.
+    """
+    must, metrics = problem.requirements.must_have, predict(problem, plan).metrics
+    needed = {miss.metric.removesuffix("_ms"): miss.value for miss in must.missed(metrics)}
+    if must.max_nodes is not None and len(plan.nodes) > must.max_nodes:
+        needed["max_nodes"] = len(plan.nodes)
+    mends: list[Mend] = []
+    for name, value in needed.items():
+        if value is None:
+            return None
+        mends.append(moved(problem, name, value))
+        problem = mends[-1].applied
+    return tuple(mends)
+
+
+def moved(problem: Problem, name: str, value: float) -> Mend:
+    """A bound on a number at a value that a plan has, in the unit of its metric."""
+    metric, sign = _metric(name)
     if name == "max_nodes":
         return bounded(problem, name, value)
     seconds = metric.endswith("_ms")
@@ -88,7 +110,12 @@ def _mend(problem: Problem, name: str, search: Search) -> Mend | None:
     return bounded(problem, name, value, "s" if seconds else _UNITS.get(name, ""))
 
 
-def _asked(problem: Problem) -> list[str]:
+def serving(problem: Problem, name: str) -> Problem:
+    """The problem with the objective that serves a bound on a number best."""
+    return with_objective(problem, _metric(name)[0])
+
+
+def numbers(problem: Problem) -> list[str]:
     """The must-haves about numbers that can be moved."""
     must = problem.requirements.must_have
     names = [name.removesuffix("_ms") for name in BOUNDED]

@@ -7,10 +7,10 @@ from planner.core.problem import Problem
 from planner.core.requirements import Requirements
 from planner.core.units import show
 from planner.core.workload import Closed
-from planner.plan.infeasible import NoPlanError
+from planner.plan.infeasible import NoPlanError, near_miss
 from planner.plan.mend import Mend, Search, outward
 from planner.plan.predict import pipeline_shares, predict
-from planner.plan.solution import Solution
+from planner.plan.together import together
 
 _EASY = 0.9
 """Share of the most that can be served at which waits are still bearable."""
@@ -32,28 +32,20 @@ def overload(problem: Problem, free: Problem, search: Search) -> NoPlanError | N
         return None
     most, plan = max(found, key=lambda pair: pair[0])
     eased = _at_rate(problem, outward(min(rate, _EASY * most), up=False))
-    able = search(eased)
-    mend = None
+    easy = eased.workload.load
+    text = f"lower workload.arrivals.rate to {show(easy, 'requests_per_s')}"
+    mends: tuple[Mend, ...] = (Mend("workload.arrivals.rate", rate, easy, text, eased),)
     hint = "ask for shorter prompts and answers, or add nodes"
-    if able:
-        easy = eased.workload.load
-        text = f"lower workload.arrivals.rate to {show(easy, 'requests_per_s')}"
-        mend = Mend("workload.arrivals.rate", rate, easy, text, eased)
-        hint = f"{text}, {hint}"
+    if not search(eased):
+        more = together(eased, search)
+        mends = (*mends, *more[0]) if more else ()
+    if mends:
+        hint = f"{' and '.join(mend.text for mend in mends)}, or {hint}"
     ways = " and ".join(" -> ".join(pipeline.nodes) for pipeline in plan.pipelines)
     message = f"no plan keeps up with {show(rate, 'requests_per_s')}: the most that was found is "
     message += f"{show(most, 'requests_per_s')}, on {ways}"
-    prediction = predict(free, plan)
-    value = prediction.metrics.request_throughput or 0.0
-    nearest = Solution(
-        plan=plan,
-        prediction=prediction,
-        value=value,
-        bound=value,
-        gap=0.0,
-        solver="nearest miss",
-    )
-    return NoPlanError("load", message, hint, nearest, mend)
+    nearest = near_miss(free, plan, predict(free, plan).metrics.request_throughput or 0.0)
+    return NoPlanError("load", message, hint, nearest, mends)
 
 
 def _crowded(problem: Problem) -> Problem:

@@ -24,7 +24,7 @@ from planner.plan.fallback import without_each
 from planner.plan.halt import Halt, never
 from planner.plan.infeasible import (
     NoPlanError,
-    missed_bounds,
+    near_miss,
     no_draft,
     no_nodes,
     no_room,
@@ -32,7 +32,6 @@ from planner.plan.infeasible import (
     relaxed_problem,
     with_objective,
 )
-from planner.plan.mend import cheapest_mend
 from planner.plan.overload import overload
 from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
@@ -42,6 +41,7 @@ from planner.plan.solution import Candidate, Solution
 from planner.plan.standby import pays, protected, steadier, weighed
 from planner.plan.survey import LOOKS, bounded, surveyed
 from planner.plan.ties import untied
+from planner.plan.together import unmet
 from planner.plan.trial import Judge, tried, verdict
 from planner.plan.widen import widened
 
@@ -80,20 +80,22 @@ def solve(
         halted = halted or (halt is not None and halt())
         return halted
 
+    def quickly(one: Problem) -> Sequence[Candidate]:
+        return searched(one, expansions=expansions)
+
     try:
         candidates, bound, whole = _candidates(problem, expansions, looks, over)
         if halted and not candidates:  # no limit makes a problem one without a plan
             candidates, bound, whole = _candidates(problem, expansions, looks)
     except NoPlanError as error:
-        raise widened(problem, error, lambda one: _candidates(one, expansions, 0)[0]) from None
+        raise widened(problem, error, quickly) from None
     if not equal_weights:
         candidates = routed(problem, candidates)
         if not candidates:
             found, bound, whole = _candidates(relaxed_problem(problem), expansions, looks, over)
             candidates = rescued(problem, found)
     if not candidates:
-        mend = cheapest_mend(problem, lambda one: _candidates(one, expansions, 0)[0])
-        raise missed_bounds(problem, _nearest(problem, expansions), mend)
+        raise unmet(problem, _nearest(problem, expansions), quickly)
     candidates = untied(problem, candidates)
     if judge is not None:
         candidates = tried(problem, candidates, judge)
@@ -291,7 +293,7 @@ def _nearest(problem: Problem, limit: int) -> Solution:
     free = relaxed_problem(problem)
     found, _, _ = _candidates(free, limit)
     if not found:
-        flooded = overload(problem, free, lambda one: _candidates(one, limit, 0)[0])
+        flooded = overload(problem, free, lambda one: searched(one, expansions=limit))
         raise flooded or no_room(by_drafts(problem)[0])
     misses = problem.requirements.must_have.missed(found[0].prediction.metrics)
     if misses:
@@ -300,12 +302,4 @@ def _nearest(problem: Problem, limit: int) -> Solution:
     if misses and misses[0].metric == "availability":  # no objective of a search
         found = sorted(found, key=lambda one: -_there(problem, one.plan))
     best = found[0]
-    plan = protected(problem, best.plan)
-    return Solution(
-        plan=plan,
-        prediction=predict(problem, plan),
-        value=best.value,
-        bound=best.value,
-        gap=0.0,
-        solver="exact",
-    )
+    return near_miss(problem, protected(problem, best.plan), best.value)

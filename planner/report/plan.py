@@ -329,10 +329,12 @@ def infeasible_document(error: InfeasibleError) -> dict[str, Any]:
     document: dict[str, Any] = {"error": error.message, "hint": error.hint}
     document["constraint"] = getattr(error, "constraint", None)
     document["nearest"] = None
-    mend = getattr(error, "mend", None)
-    if mend:
-        change = {"must_have": mend.name, "from": mend.before, "to": mend.value, "text": mend.text}
-    document["change"] = change if mend else None
+    changes = [
+        {"must_have": mend.name, "from": mend.before, "to": mend.value, "text": mend.text}
+        for mend in getattr(error, "mends", ())
+    ]
+    document["change"] = changes[0] if len(changes) == 1 else None
+    document["changes"] = changes
     if isinstance(nearest, Solution):
         document["nearest"] = {
             "plan": plan_document(nearest.plan),

@@ -88,6 +88,20 @@ def test_the_nearest_plan_is_the_one_that_the_change_would_make(scene: Scene) ->
     assert "where 0.99999 is asked" in said.stderr
 
 
+def test_changes_that_help_only_together_are_proposed_and_work(scene: Scene) -> None:
+    more = "must_have: {p95_ttft: 1 us, usd_per_hour: 0.1 USD/h}\n"
+    text = SCENARIO.replace("device: chip\n", "device: chip\n    price: 2 USD/h\n", 1) + more
+    path = write_scenario(scene.folder, text)
+    said = scene.planner("plan", path, "--format", "json")
+    assert said.code == 4, said.stderr
+    assert said.document["change"] is None
+    changes = said.document["changes"]
+    assert {change["must_have"] for change in changes} == {"p95_ttft", "usd_per_hour"}
+    assert all(change["text"] in said.stderr.replace("\n", " ") for change in changes)
+    applied = [part for change in changes for part in with_change(text, change)]
+    assert scene.planner("plan", path, *applied).code == 0
+
+
 def more_nodes(folder: Path, text: str, change: dict[str, object]) -> Path:
     """The scenario with copies of the node that is proposed."""
     asked = change["to"]

@@ -53,11 +53,19 @@ def test_the_proposed_change_makes_it_feasible(must: dict[str, float]) -> None:
     assert not mend.applied.requirements.must_have.missed(solution.prediction.metrics)
 
 
-def test_two_impossible_bounds_have_no_single_mend() -> None:
+def test_two_impossible_bounds_are_moved_together() -> None:
     with pytest.raises(NoPlanError) as caught:
-        solve(world(mean_tpot=1e-3, usd_per_hour=0.5))
-    assert caught.value.mend is None
-    assert caught.value.nearest is not None
+        solve(world(mean_tpot=1e-3, usd_per_hour=0.5, output_throughput=1.0))
+    error = caught.value
+    assert error.mend is None
+    assert {mend.name for mend in error.mends} == {"mean_tpot", "usd_per_hour"}
+    assert error.nearest is not None
+    missed = world(mean_tpot=1e-3, usd_per_hour=0.5).requirements.must_have
+    assert len(missed.missed(error.nearest.prediction.metrics)) == 2
+    applied = error.mends[-1].applied
+    solution = solve(applied)
+    assert not applied.requirements.must_have.missed(solution.prediction.metrics)
+    assert all(mend.text in error.hint for mend in error.mends)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,47 @@ def test_the_proposed_change_makes_it_feasible(made: Problem, constraint: str, n
     assert set(error.nearest.plan.nodes) <= {node.id for node in error.mend.applied.cluster.nodes}
 
 
+@pytest.mark.parametrize(
+    ("made", "names"),
+    [
+        (world(regions=("r9",), trust="own", memory=1.8e5), {"regions", "trust"}),
+        (world(regions=("r9",), usd_per_hour=0.1), {"regions", "usd_per_hour"}),
+        (world(forbid_regions=("r0", "r1", "r2"), mean_tpot=1e-3), {"forbid_regions", "mean_tpot"}),
+        (
+            world(workers=1, quality=0.9999, forbid_regions=("r0",), memory=2.5e5),
+            {"quality", "forbid_regions"},
+        ),
+        (world(workers=1, memory=1.5e5, usd_per_hour=0.5), {"nodes", "usd_per_hour"}),
+        (world(workers=1, memory=1.5e5, max_nodes=1), {"nodes", "max_nodes"}),
+        (
+            world(regions=("r9",), trust="own", memory=1.8e5, usd_per_hour=0.1),
+            {"regions", "trust", "usd_per_hour"},
+        ),
+    ],
+    ids=lambda value: "+".join(sorted(value)) if isinstance(value, set) else "",
+)
+def test_changes_that_help_only_together(made: Problem, names: set[str]) -> None:
+    with pytest.raises(NoPlanError) as caught:
+        solve(made)
+    error = caught.value
+    assert error.mend is None
+    assert {mend.name for mend in error.mends} == names
+    assert all(mend.text in error.hint for mend in error.mends)
+    applied = error.mends[-1].applied
+    solution = solve(applied)
+    assert not applied.requirements.must_have.missed(solution.prediction.metrics)
+
+
+def test_a_layer_that_no_node_holds_is_named() -> None:
+    made = world(workers=1, memory=8e4)
+    with pytest.raises(NoPlanError) as caught:
+        solve(made)
+    error = caught.value
+    assert error.constraint == "memory"
+    assert "no node has more than" in error.message
+    assert error.mends == ()
+
+
 def test_copies_have_the_links_of_what_they_are_copies_of() -> None:
     with pytest.raises(NoPlanError) as caught:
         solve(world(workers=1, memory=1.5e5))
