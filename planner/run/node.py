@@ -8,6 +8,7 @@ refusal, and is bounded in time, size and number.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import socket
 import ssl
@@ -44,6 +45,7 @@ from planner.run.messages import (
 )
 from planner.run.places import Here
 from planner.run.relay import splice
+from planner.run.sources import NoBlobError, Sources
 from planner.run.store import BadDigestError, Store
 from planner.run.stream import HELLO_S, Stream, call, receive
 from planner.run.transport import LOOPBACK
@@ -55,6 +57,7 @@ _ACCEPT_S = 30.0
 _DATA_S = 30.0
 """How long a sender of weights may be silent."""
 _PROGRESS_S = 0.2
+_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +101,12 @@ class Node:
         while True:
             try:
                 sock, _ = listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if error.errno in (errno.EBADF, errno.EINVAL):  # it was closed
+                    return
+                _LOG.warning("nobody is let in now: %s", error)  # out of descriptors, say
+                time.sleep(_PAUSE_S)
+                continue
             if not self._strangers.acquire(blocking=False):
                 sock.close()
                 continue
@@ -222,38 +229,23 @@ class Node:
                 told_s = time.monotonic()
                 stream.send(Progress(done_bytes=done, total_bytes=total))
 
-        sources = list(request.sources)
-
-        def fetch(digest: str, offset: int) -> Iterator[bytes]:
-            return self._fetch(stream, sources, digest, offset)
-
+        sources = Sources(list(request.sources), stream, self.keys)
         ranges = [(one.start, one.stop) for one in mine]
         if request.ranges is not None:
             ranges = [one for one in ranges if one in request.ranges]
-        ready = self.store.ready(warrant.weights, ranges, request.checkpoint, fetch, progress)
+        wanted = (warrant.weights, ranges, request.checkpoint, sources.fetch, progress)
+        try:
+            ready = self.store.ready(*wanted)
+        except BadDigestError:
+            if not sources.others:
+                raise
+            sources.others.clear()  # one of them gave something else: none is believed
+            ready = self.store.ready(*wanted)
         self._leases[who] = Lease(warrant, ready.directory)
         took_s = time.monotonic() - begun_s
         stream.send(
             Prepared(found_bytes=ready.found_bytes, pulled_bytes=ready.pulled_bytes, seconds=took_s)
         )
-
-    def _fetch(
-        self, stream: Stream, sources: list[Source], digest: str, offset: int
-    ) -> Iterator[bytes]:
-        """A blob from the first who has it: other nodes, then whoever asked for it.
-
-        A node that does not answer is not asked again.
-        """
-        for source in list(sources):
-            try:
-                peer = call(source, self.keys)
-            except RunError:
-                sources.remove(source)
-                continue
-            with contextlib.closing(peer), contextlib.suppress(NoBlobError):
-                yield from pull(peer, digest, offset)
-                return
-        yield from pull(stream, digest, offset)
 
     def _give(self, stream: Stream, request: Fetch) -> None:
         try:
@@ -261,8 +253,11 @@ class Node:
         except RunError as error:
             raise NoBlobError(error.message) from None
         stream.send(Blob(size=size_bytes))
-        for chunk in chunks(request.offset):
-            stream.send_bytes(chunk, _DATA_S)
+        try:
+            for chunk in chunks(request.offset):
+                stream.send_bytes(chunk, _DATA_S)
+        except (RunError, OSError) as error:  # a refusal would be taken for weights now
+            _LOG.warning("weights broke off: %s", error)
 
 
 class NotAllowedError(RunError):
@@ -271,10 +266,6 @@ class NotAllowedError(RunError):
 
 class NoPortError(RunError):
     """A port that no worker of this node answers at."""
-
-
-class NoBlobError(RunError):
-    """A blob that this node does not have."""
 
 
 def reach(to: Source, port: int, keys: Keys | None) -> Stream:
@@ -290,25 +281,6 @@ def reach(to: Source, port: int, keys: Keys | None) -> Stream:
         stream.close()
         raise RunError(f"node {to.node} does not lead to a worker at its port {port}")
     return stream
-
-
-def pull(stream: Stream, digest: str, offset: int) -> Iterator[bytes]:
-    """A blob's bytes from an offset on; raises RunError if the other end does not have it."""
-    stream.send(Fetch(what="fetch", digest=digest, offset=offset))
-    answer = stream.read(ANSWER, _DATA_S)
-    if not isinstance(answer, Blob):
-        raise NoBlobError(f"nobody has the weights {digest[:12]}")
-    left = answer.size - offset
-    while left > 0:
-        stream.sock.settimeout(_DATA_S)
-        try:
-            data = stream.sock.recv(min(left, 2**18))
-        except OSError as error:
-            raise PeerLostError(f"weights stopped coming: {error}") from None
-        if not data:
-            raise PeerLostError("weights stopped coming")
-        left -= len(data)
-        yield data
 
 
 @contextlib.contextmanager

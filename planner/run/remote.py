@@ -250,8 +250,11 @@ def _supply(stream: Stream, supplies: Supplies, asked: Fetch) -> None:
         stream.send(Refusal(refused="no_such_blob"))
         return
     stream.send(Blob(size=recipe.size_bytes))
-    for chunk in recipe.chunks(asked.offset):
-        stream.send_bytes(chunk, _DATA_S)
+    try:
+        for chunk in recipe.chunks(asked.offset):
+            stream.send_bytes(chunk, _DATA_S)
+    except OSError as error:
+        raise RunError(f"the checkpoint cannot be read: {error}") from None
 
 
 def _lead_home(stream: Stream, port: int) -> None:

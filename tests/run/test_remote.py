@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -321,3 +323,55 @@ def test_a_source_that_does_not_answer_is_passed_over(
     with nodes(home, "w0") as daemons:
         place = RemotePlace(daemons["w0"].source, owner)
         assert place.prepare(order(home, folder), (nobody,)).pulled_bytes > 0
+
+
+@pytest.mark.parametrize("how", ["breaks off", "gives something else"])
+def test_a_source_that_fails_half_way_is_replaced(
+    home: Deployment, owner: Keys, folder: Path, how: str
+) -> None:
+    asked = order(home, folder, plan(pipeline(["w0"], 4), pipeline(["w1"], 4)))
+    with nodes(home, "w0", "w1") as daemons:
+        first = daemons["w0"].node.store
+        RemotePlace(daemons["w0"].source, owner).prepare(asked)
+        (layer,) = [one for one in asked.supplies.pieces.blobs if one.name == "layer-00001"]
+        open_ = first.open
+
+        def faulty(digest: str) -> tuple[int, Callable[[int], Iterator[bytes]]]:
+            size_bytes, chunks = open_(digest)
+            if digest != layer.digest:
+                return size_bytes, chunks
+            if how == "breaks off":
+                return size_bytes, lambda offset: broken(chunks(offset))
+            return size_bytes, lambda offset: iter([bytes(size_bytes - offset)])
+
+        def broken(chunks: Iterator[bytes]) -> Iterator[bytes]:
+            yield next(chunks)[:1000]
+            raise RunError("the disk fell out")
+
+        first.open = faulty  # type: ignore[method-assign]
+        second = RemotePlace(daemons["w1"].source, owner)
+        pulled = second.prepare(asked, others=(daemons["w0"].source,))
+        assert pulled.found_bytes + pulled.pulled_bytes == sum(
+            one.size_bytes for one in asked.supplies.pieces.blobs
+        )
+        assert daemons["w1"].node.store.open(layer.digest)[0] == layer.size_bytes
+
+
+def test_a_daemon_outlives_a_moment_without_descriptors(home: Deployment, owner: Keys) -> None:
+    class Listener:
+        """One that has nothing to give at first."""
+
+        def __init__(self, sock: socket.socket) -> None:
+            self.sock, self.errors = sock, [OSError(errno.EMFILE, "too many open files")]
+
+        def accept(self) -> object:
+            if self.errors:
+                raise self.errors.pop()
+            return self.sock.accept()
+
+    with home.daemon("w0") as daemon, socket.create_server(("127.0.0.1", 0)) as sock:
+        listener = cast("socket.socket", Listener(sock))
+        threading.Thread(target=daemon.node.serve, args=(listener,), daemon=True).start()
+        port = sock.getsockname()[1]
+        call(daemon.source.model_copy(update={"port": port}), owner).close()
+        sock.shutdown(socket.SHUT_RDWR)
