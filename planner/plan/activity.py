@@ -34,7 +34,7 @@ def pipeline_activity(
     A loss has every seated sequence computed again on the stage that is back; a rented node loses
     its weights with it.
     """
-    batch = max(1.0, result.batch / load.groups)
+    batch = _sharing(load, result, prefill)
     home = problem.cluster.coordinator
     busy, again, loaded = {}, {}, {}
     for index, stage in enumerate(pipeline.stages):
@@ -63,6 +63,20 @@ def pipeline_activity(
         weights_bytes=loaded,
         drafting=min(1.0, drafting),
     )
+
+
+def _sharing(load: Load, result: Felt, prefill: Traversal) -> float:
+    """Sequences in a step of a group that has any: what the time of the step is shared by.
+
+    Those of open arrivals are a Poisson number about what is under way (Little's law), so that a
+    step has more than are there on average where often nobody is.
+    """
+    if load.users is not None or result.overloaded:
+        return max(1.0, result.batch / load.groups)
+    later_s = result.e2el_s["mean"] - result.ttft_s["mean"]
+    each = result.requests_per_s * (prefill.total_s + later_s) / load.groups
+    sharing = each / -math.expm1(-each) if each else 1.0
+    return min(sharing, max(1.0, load.seats / load.groups))
 
 
 def thinned(activity: Activity, share: float) -> Activity:
