@@ -116,7 +116,8 @@ CompileOption = Annotated[
     typer.Option(
         "--compile",
         help="Let stages compile their steps of one sequence with the host's C++ compiler, which "
-        "takes about a minute once, and keep what came of it where it is faster.",
+        "takes about a minute once, or record their steps as CUDA graphs on a GPU, and keep what "
+        "came of it where it is faster.",
     ),
 ]
 DeterministicOption = Annotated[

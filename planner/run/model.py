@@ -7,7 +7,6 @@ D head width, S tokens that a slot of the cache holds.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,9 +15,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from planner.run.checkpoint import EMBEDDING, FINAL_NORM, HEAD, Checkpoint
-from planner.run.config import Rope
 from planner.run.linear import DTYPES, Kernels, Linear
 from planner.run.mlp import Dense, Experts
+from planner.run.recorded import record
+from planner.run.rotary import tables
 from planner.run.row import Row, row_of
 
 Attend = Callable[["Layer", Tensor, Tensor, Tensor], Tensor]
@@ -87,12 +87,19 @@ class Stage:
         self._checkpoint, self.kernels = checkpoint, kernels or Kernels()
         with torch.inference_mode():
             self.layers = [self._load_layer(index) for index in range(start, stop)]
-            self._cos, self._sin = self._rotary_tables()
+            turned = tables(config.rope, config.head_dim, cache.slot_tokens)
+            self._cos, self._sin = (part.to(self.device, self.dtype) for part in turned)
             self.embedding = self._load(EMBEDDING).to(self.dtype) if self.first else None
             self.norm = self._load(FINAL_NORM).to(self.dtype) if self.last else None
             self.head = self._load_head() if self.last else None
-            chosen = self.kernels.compiled
-            self.row = row_of(config, self.layers, self.norm, self.head) if chosen else None
+            chosen, cpu = self.kernels.compiled, self.device.type == "cpu"
+            row = row_of(config, self.layers, self.norm, self.head) if chosen and cpu else None
+            self.row, self.recorded = row, record(self) if chosen and not cpu else None
+
+    @property
+    def quick(self) -> bool:
+        """Whether decode steps have more than torch's kernels one after the other."""
+        return self.row is not None or self.recorded is not None
 
     @property
     def weight_bytes(self) -> int:
@@ -147,11 +154,12 @@ class Stage:
         """
         if self.row is not None and x.shape[0] == 1 and len(spans) == 1:
             return self._alone(self.row, self.residual(x), spans[0][0], spans[0][1])
+        if self.recorded is not None and (y := self.recorded.step(x, spans)) is not None:
+            return y
         slots = [slot for slot, _, tokens in spans for _ in range(tokens)]
         places = [at + step for _, at, tokens in spans for step in range(tokens)]
         where = torch.tensor(slots, device=self.device)
         when = torch.tensor(places, device=self.device)
-        cos, sin = self._cos[when, None], self._sin[when, None]
 
         def attend(layer: Layer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             layer.keys[where, :, when] = k
@@ -162,6 +170,11 @@ class Stage:
                 row += tokens
             return mixed[0] if len(mixed) == 1 else torch.cat(mixed)  # [rows, N D]
 
+        return self.through(x, when, attend)
+
+    def through(self, x: Tensor, when: Tensor, attend: Attend) -> Tensor:
+        """Hidden states [rows, H] of tokens at positions ``when`` that attend in their own way."""
+        cos, sin = self._cos[when, None], self._sin[when, None]
         x = self.residual(x)
         for layer in self.layers:
             x = self._step(layer, x, cos, sin, attend)
@@ -273,40 +286,6 @@ class Stage:
             return Linear(self.embedding, None, quant, self.kernels, pack=False)
         weight = self._load(EMBEDDING if self.config.tied else HEAD)
         return Linear(weight, None, quant, self.kernels)
-
-    def _rotary_tables(self) -> tuple[Tensor, Tensor]:
-        """Cosines and signed sines, [S, D] each."""
-        angles = torch.arange(self.cache.slot_tokens).float()[:, None] * frequencies(
-            self.config.rope, self.config.head_dim
-        )
-        cos, sin = angles.cos(), angles.sin()
-        tables = (torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1))
-        return tables[0].to(self.device, self.dtype), tables[1].to(self.device, self.dtype)
-
-
-def frequencies(rope: Rope, head_dim: int) -> Tensor:
-    """Rotary frequencies [D / 2].
-
-    Plain: RoFormer (arXiv 2104.09864), equation 15. ``linear`` divides them by the factor
-    (arXiv 2306.15595). ``llama3`` divides the slow ones and blends in between, as the Llama 3.1
-    reference code does.
-    """
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
-    plain = 1.0 / (rope.theta**exponents)
-    if rope.kind == "linear":
-        return plain / rope.factor
-    if rope.kind != "llama3":
-        return plain
-    waves = 2 * math.pi / plain
-    slow = torch.where(
-        waves > rope.original_tokens / rope.low_freq_factor, plain / rope.factor, plain
-    )
-    blend = rope.original_tokens / waves - rope.low_freq_factor
-    blend /= rope.high_freq_factor - rope.low_freq_factor
-    between = (waves >= rope.original_tokens / rope.high_freq_factor) & (
-        waves <= rope.original_tokens / rope.low_freq_factor
-    )
-    return torch.where(between, (1 - blend) * slow / rope.factor + blend * slow, slow)
 
 
 def _attend(layer: Layer, q: Tensor, slot: int, at: int) -> Tensor:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from planner.run.config import Rope
-from planner.run.model import CacheShape, Stage, frequencies
+from planner.run.model import CacheShape, Stage
+from planner.run.rotary import frequencies
 from tests.run.world import CACHE, chain, checkpoint, decode, greedy, prefill
 
 FAMILIES: dict[str, dict[str, Any]] = {
