@@ -47,7 +47,7 @@ def bounded(problem: Problem, name: str, value: float, unit: str = "") -> Mend:
     verb = "raise" if value > before else "lower"
     size = 1e3 if unit == "s" and before < 1 else 1.0
     unit = f" {'ms' if size > 1 else unit}" if unit else ""
-    text = f"{verb} must_have.{name} from {before * size:g}{unit} to {value * size:g}{unit}"
+    text = f"{verb} must_have.{name} from {before * size:.12g}{unit} to {value * size:g}{unit}"
     return Mend(name, before, value, text, with_must(problem, _field(name), value))
 
 

@@ -75,3 +75,8 @@ def test_a_bound_below_a_second_is_moved_in_milliseconds(bound_s: float, said: s
     mend = bounded(world(mean_tpot=bound_s), "mean_tpot", 1.25 * bound_s, "s")
     assert mend.text == f"raise must_have.mean_tpot {said}"
     assert (mend.before, mend.value) == (bound_s, 1.25 * bound_s)
+
+
+def test_a_bound_that_was_asked_is_told_in_all_its_digits() -> None:
+    mend = bounded(world(availability=0.999999999), "availability", 0.99)
+    assert mend.text == "lower must_have.availability from 0.999999999 to 0.99"
