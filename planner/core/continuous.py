@@ -53,7 +53,7 @@ class ContinuousSchedule(Generic[C]):
         """Who gave their blocks back in the last decision."""
         self.asked_tokens = self.reused_tokens = 0
         """Tokens of all who were admitted, and those of them that were still in the cache."""
-        self._seats, self._budget = seats, max(budget_tokens, seats)
+        self.seats, self.budget = seats, max(budget_tokens, seats)
         self._waiting: deque[C] = deque()
         self._running: list[list[C]] = [[] for _ in range(groups)]
         self._single = groups == 1
@@ -103,7 +103,7 @@ class ContinuousSchedule(Generic[C]):
         """Whether somebody waits for whom a step of a group now would have room."""
         if self._partial is not None or not self._waiting:
             return False
-        left = self._budget - len(self._running[group])
+        left = self.budget - len(self._running[group])
         return self._fits(self._waiting[0], left, self._waiting[0].known_tokens) is not None
 
     def add(self, sequence: C) -> None:
@@ -245,7 +245,7 @@ class ContinuousSchedule(Generic[C]):
                 needed = self._needed(group)
             pool.take(needed)
         partial, decoding = self._partial, tuple(running)
-        budget = self._budget - len(decoding)
+        budget = self.budget - len(decoding)
         pieces: list[Piece[C]] = []
         if partial is not None:
             budget -= self._go_on(group, partial, budget, pieces)
@@ -315,7 +315,7 @@ class ContinuousSchedule(Generic[C]):
         It has to fit as a whole, even if it is computed in pieces (``scheduler_reserve_full_isl``).
         """
         occupied = len(self._running[0]) if self._single else self.occupied
-        if budget <= 0 or occupied >= self._seats:
+        if budget <= 0 or occupied >= self.seats:
             return None
         pool, shared = self.pool, sequence.shared_tokens
         if -(-known // pool.block_tokens) > pool.free:

@@ -38,7 +38,11 @@ class Gaps:
         """
         runs = self.runs
         runs += (first_s, first_s if last_s is None else last_s, times, jitter_s)
-        if len(runs) == _FULL:
+        self.settle()
+
+    def settle(self) -> None:
+        """Sorts the runs into bins if there are many."""
+        if len(self.runs) >= _FULL:
             self._sort()
 
     @property

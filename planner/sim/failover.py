@@ -31,7 +31,7 @@ from planner.sim.result import Recovery
 from planner.sim.weights import Place, Weights
 
 if TYPE_CHECKING:
-    from planner.sim.simulate import Run
+    from planner.sim.run import Run
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from planner.sim.simulate import Run
+    from planner.sim.run import Run
 
 
 def flows(run: Run) -> bool:

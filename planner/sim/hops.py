@@ -21,7 +21,7 @@ from planner.sim.spent import begin
 from planner.sim.way import Way
 
 if TYPE_CHECKING:
-    from planner.sim.simulate import Run
+    from planner.sim.run import Run
 
 _LAST = 2
 """Priority of decisions: after everything else that happens at the same moment, by pipeline."""

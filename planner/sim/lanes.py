@@ -20,7 +20,7 @@ from planner.sim.rounds import RoundLane
 from planner.sim.rows import RowLane, normals
 
 if TYPE_CHECKING:
-    from planner.sim.simulate import Run
+    from planner.sim.run import Run
 
 
 def lanes_of(run: Run) -> Sequence[Lane]:

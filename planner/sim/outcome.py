@@ -12,17 +12,15 @@ from planner.core.metrics import summarise
 from planner.core.outcomes import Outcomes
 from planner.sim.accounts import activity, audits, busy_shares
 from planner.sim.result import EVENTS, SimResult
-from planner.sim.served import outcomes
 from planner.sim.spent import spent_s
 
 if TYPE_CHECKING:
-    from planner.sim.simulate import Run
+    from planner.sim.run import Run
 
 
-def outcome(run: Run) -> SimResult:
+def outcome(run: Run, records: Outcomes) -> SimResult:
     """Metrics, costs and utilisation of what happened."""
     now_s = max(run.lasted_s, 1e-12)
-    records = outcomes(run.served, every_token=run.exact_steps)
     run.served.clear()  # a million of them take more memory than all that follows
     presence = run.failover.presence
     away_s, starting_s = presence.away(now_s), presence.starting(now_s)

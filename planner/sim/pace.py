@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import add
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from planner.core.cost import Batch
 from planner.core.cost.batch import Phase
@@ -14,19 +14,7 @@ from planner.core.cost.traversal import arrivals, jobs_of, payloads_bytes
 from planner.core.plan import Pipeline
 from planner.core.problem import Problem
 from planner.sim.network import Latency, Wire, Worker
-from planner.sim.straight import Straight
-
-
-class Prompt(Protocol):
-    """A piece of a prompt."""
-
-    @property
-    def tokens(self) -> int:
-        """Tokens that are computed."""
-
-    @property
-    def cached_tokens(self) -> int:
-        """Tokens before them."""
+from planner.sim.straight import Prompt, Straight
 
 
 @dataclass(slots=True)
@@ -110,9 +98,15 @@ class Pace:
     """Which places are stages."""
     once_s: list[float] = field(init=False)
     """By place: time of jobs that are not among the pieces."""
+    mixed: list[int] = field(default_factory=lambda: [0, 0, 0])
+    """Jobs of which only the stages' time is in ``once_s``, and tokens computed and sampled."""
     messages_s: list[tuple[float, float, float]] = field(init=False)
     """By place: how long a message of decoding sequences takes it, for itself, for every token that
     is computed, and for every one that is sampled; nothing at stages."""
+    way_s: tuple[float, float, float] = field(init=False)
+    """The same of all places, with all that is on the way besides."""
+    stages: list[tuple[int, Straight]] = field(init=False)
+    """Stages by their place."""
     fixed_s: float = field(init=False)
     """Everything on the way but the places, with the mean of what is drawn."""
     jitter_s: float = field(init=False)
@@ -152,6 +146,9 @@ class Pace:
         drawn = [draw.moments for draw in self.draws if draw]
         self.fixed_s = self.own_s + sum(self.after_s) + sum(mean for mean, _ in drawn)
         self.jitter_s = math.sqrt(sum(variance for _, variance in drawn))
+        alone_s, token_s, sampled_s = (sum(one) for one in zip(*self.messages_s, strict=True))
+        self.way_s = self.fixed_s + alone_s, token_s, sampled_s
+        self.stages = list(zip(self.stops, self.straights, strict=True))
 
     def prompt(self, tokens: int) -> Load:
         """A whole prompt."""
@@ -187,16 +184,10 @@ class Pace:
         tokens, count = sequences, sequences + len(prompts)
         for prompt in prompts:
             tokens += prompt.tokens
-        stages_s = []
-        for straight in self.straights:
-            terms = straight.terms
-            time_s = terms.products_s(tokens, count)
-            for prompt in prompts:
-                time_s += terms.prompt_s(prompt.tokens, prompt.cached_tokens)
-            if sequences:
-                line = straight.beside(sequences, context)
-                time_s += line.base_s + line.slope_s * context
-            stages_s.append(time_s)
+        stages_s = [
+            straight.mixed_s(tokens, count, sequences, context, prompts)
+            for straight in self.straights
+        ]
         if not sequences:
             return self._load("prefill", tokens, count, stages_s)
         taken_s = [
@@ -206,6 +197,27 @@ class Pace:
         for index, time_s in zip(self.stops, stages_s):  # noqa: B905 (as many, once a step)
             taken_s[index] = time_s
         return Load(taken_s, tokens, count)
+
+    def alone_s(self, sequences: int, context: float, prompts: Sequence[Prompt]) -> float:
+        """How long such a step takes in all with nothing else on the way; it is noted."""
+        if not sequences:
+            load = self.beside(sequences, context, prompts)
+            self.note(load)
+            return self.fixed_s + sum(load.taken_s)
+        tokens, count = sequences, sequences + len(prompts)
+        for prompt in prompts:
+            tokens += prompt.tokens
+        alone_s, token_s, sampled_s = self.way_s
+        took_s = alone_s + tokens * token_s + count * sampled_s
+        for index, straight in self.stages:
+            time_s = straight.mixed_s(tokens, count, sequences, context, prompts)
+            self.once_s[index] += time_s
+            took_s += time_s
+        mixed = self.mixed
+        mixed[0] += 1
+        mixed[1] += tokens
+        mixed[2] += count
+        return took_s
 
     def _load(
         self,
@@ -284,6 +296,12 @@ class Pace:
     def book(self) -> None:
         """Puts the jobs that went all the way on the accounts of the places, once."""
         busy_s = self.once_s
+        jobs, tokens, sampled = self.mixed
+        for index, (alone_s, token_s, each_s) in enumerate(self.messages_s):
+            busy_s[index] += jobs * alone_s + tokens * token_s + sampled * each_s
+        self.jobs += jobs
+        self.new_tokens += tokens
+        self.sampled_tokens += sampled
         for piece in (piece for pieces in self.pieces.values() for piece in pieces):
             slopes_s = dict(piece.slopes_s)
             for index, base_s in enumerate(piece.base_s):
@@ -299,5 +317,5 @@ class Pace:
             jobs = self.jobs - self.silent_jobs * (index > self.stops[-1])
             wire.sent_bytes += self.new_tokens * per_new + self.sampled_tokens * per_sampled
             wire.sent_bytes += jobs * self.problem.engine.frame_bytes
-        self.once_s = [0.0] * len(self.places)
+        self.once_s, self.mixed = [0.0] * len(self.places), [0, 0, 0]
         self.jobs = self.silent_jobs = self.new_tokens = self.sampled_tokens = 0

@@ -23,7 +23,7 @@ from planner.sim.spent import begin
 from planner.sim.track import Flight, Track
 
 if TYPE_CHECKING:
-    from planner.sim.simulate import Run
+    from planner.sim.run import Run
 
 
 @dataclass(slots=True)

@@ -46,7 +46,7 @@ class RowLane(RoundLane):
         row, schedule = self.row, self.schedule
         schedule.add(sequence)
         if row.rounds:
-            if row.piece is not None and schedule.admits():
+            if row.piece is not None and not self.newcomers and schedule.admits():
                 row.cut(now_s, self.normals)
                 self.newcomers = True
                 self.next_s = row.ends_s

@@ -9,8 +9,9 @@ function that meets its chord in the middle is the chord.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from planner.core.cost import Batch
 from planner.core.cost.joint import Terms
@@ -23,6 +24,18 @@ Times = Callable[[int, int], float]
 
 Point = tuple[int, float]
 """Cached tokens and seconds."""
+
+
+class Prompt(Protocol):
+    """A piece of a prompt."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are computed."""
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens before them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,24 @@ class Straight:
                 return line
         known = self.reads.setdefault(sequences, [])
         return self._find(known, self._reads_s, sequences, context)
+
+    def mixed_s(
+        self,
+        tokens: int,
+        count: int,
+        sequences: int,
+        context: float,
+        prompts: Sequence[Prompt],
+    ) -> float:
+        """A step of so many tokens of ``count`` sequences: those that decode, and prompts (s)."""
+        terms = self.terms
+        time_s = terms.products_s(tokens, count)
+        for prompt in prompts:
+            time_s += terms.prompt_s(prompt.tokens, prompt.cached_tokens)
+        if sequences:
+            line = self.beside(sequences, context)
+            time_s += line.base_s + line.slope_s * context
+        return time_s
 
     def _whole_s(self, sequences: int, context: int) -> float:
         return self.terms.alone_s(Batch.decode(sequences, context))

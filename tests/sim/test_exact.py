@@ -203,8 +203,10 @@ def test_coalesced_steps_equal_exact_ones_in_a_few_scenes(
 @settings(max_examples=15, deadline=None)
 @given(scenes(rows=True))
 def test_rows_equal_exact_steps_in_a_few_scenes(scene: tuple[Problem, Plan, int]) -> None:
+    """Watched, so that none is served by replicas (test_replicas.py)."""
     world, plan, seed = scene
-    check_equal(simulate(world, plan, seed), simulate(world, plan, seed, exact_steps=True))
+    rows = simulate(world, plan, seed, check=True)
+    check_equal(rows, simulate(world, plan, seed, exact_steps=True))
 
 
 def test_scenes_have_rows_that_pass_are_cut_and_break(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +235,7 @@ def test_scenes_have_rows_that_pass_are_cut_and_break(monkeypatch: pytest.Monkey
     @given(scenes(rows=True))
     def look(scene: tuple[Problem, Plan, int]) -> None:
         found.clear()
-        simulate(*scene)
+        simulate(*scene, check=True)
         seen.update(found)
 
     look()

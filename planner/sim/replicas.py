@@ -1,0 +1,129 @@
+"""Replicas: runs in which nothing but requests ever happens, served request by request.
+
+The lanes of ``sim/lanes.py`` can do all that is done here, and do it where this is not enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from planner.core.continuous import ContinuousSchedule
+from planner.core.outcomes import STATUSES, Outcomes
+from planner.core.request import Request
+from planner.sim.lane import Lane
+from planner.sim.replica import Columns, CrowdedError, Replica
+from planner.sim.rows import RowLane
+
+if TYPE_CHECKING:
+    from planner.sim.run import Run
+
+
+def simple(run: Run, requests: Sequence[Request]) -> bool:
+    """Whether nothing but requests can happen in a run that has not begun.
+
+    They come at their own times, each by itself, and all fit; nodes stay, and the run goes on until
+    all have been answered. Every pipeline has one group, vLLM's rules, and a coordinator of which
+    nothing else asks anything.
+    """
+    return (
+        len(requests) > 0
+        and run.watch is None
+        and run.problem.workload.horizon_s is None
+        and run.env.peek() == math.inf
+        and all(
+            isinstance(lane, RowLane) and isinstance(lane.schedule, ContinuousSchedule)
+            for lane in run.lanes
+        )
+        and all(one.session is None and one.after is None for one in requests)
+        and all(one.arrival_s <= other.arrival_s for one, other in pairwise(requests))
+        and max(one.prompt_tokens + one.output_tokens for one in requests) <= min(run.rooms)
+    )
+
+
+def served(run: Run, requests: Sequence[Request]) -> Outcomes | None:
+    """What becomes of requests in a run that is simple.
+
+    None where somebody would be preempted: that takes lanes, and a run that has not begun.
+    """
+    columns = Columns(
+        [one.arrival_s for one in requests],
+        [one.arrival_s + run.request_s for one in requests],
+        [one.prompt_tokens for one in requests],
+        [one.output_tokens for one in requests],
+    )
+    replicas = [_replica(run, lane, columns) for lane in run.lanes]
+    try:
+        _replay(run, columns, replicas)
+    except CrowdedError:
+        return None
+    found = Outcomes(
+        id=np.fromiter((one.id for one in requests), int, len(requests)),
+        pipeline=np.array(columns.pipeline),
+        prompt_tokens=np.array(columns.prompts),
+        output_tokens=np.array(columns.outputs),
+        arrival_s=np.array(columns.arrival_s),
+        begun_s=np.array(columns.begun_s),
+        first_s=np.array(columns.first_s),
+        last_s=np.array(columns.last_s),
+        status=np.full(len(requests), STATUSES.index("completed")),
+    )
+    _note(run, found, replicas)
+    return found
+
+
+def _replica(run: Run, lane: Lane, columns: Columns) -> Replica:
+    schedule = lane.schedule
+    assert isinstance(lane, RowLane)
+    assert isinstance(schedule, ContinuousSchedule)
+    return Replica(
+        columns,
+        lane.pace,
+        seats=schedule.seats,
+        budget=schedule.budget,
+        blocks=schedule.pool.blocks,
+        block=schedule.pool.block_tokens,
+        skew=lane.skew,
+        warmup=run.warmup,
+        runs=run.gaps.runs,
+        normals=lane.normals,
+        leave=partial(run.router.leave, lane.index),
+    )
+
+
+def _replay(run: Run, columns: Columns, replicas: Sequence[Replica]) -> None:
+    """Sends every request to a pipeline and lets them all be answered."""
+    assign, gaps, pipeline, ready_s = run.router.assign, run.gaps, columns.pipeline, columns.ready_s
+    processes = [replica.serve() for replica in replicas]
+    lines = [replica.line for replica in replicas]
+    next_s = [next(process) for process in processes]
+    go_on = [process.send for process in processes]
+    for number, now_s in enumerate(columns.arrival_s):
+        for index, due_s in enumerate(next_s):
+            if due_s < now_s:
+                next_s[index] = go_on[index](now_s)
+        index = pipeline[number] = assign()
+        lines[index].append(number)
+        if ready_s[number] < next_s[index]:
+            next_s[index] = ready_s[number]
+        gaps.settle()
+    for send in go_on:
+        send(math.inf)
+
+
+def _note(run: Run, found: Outcomes, replicas: Sequence[Replica]) -> None:
+    """Puts what happened on the run's books."""
+    run.unresolved = 0
+    run.lasted_s = float(found.last_s.max())
+    run.presence_s = float((found.last_s - found.arrival_s).sum())
+    asked = np.bincount(found.pipeline, found.prompt_tokens, len(replicas))
+    for lane, replica, tokens in zip(run.lanes, replicas, asked, strict=True):
+        lane.schedule.asked_tokens = int(tokens)
+        run.happened += replica.happened
+        lane.most_seats = replica.most_seats
+    run.close()
