@@ -8,7 +8,7 @@ sums over layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 
@@ -37,7 +37,7 @@ from planner.plan.prompt import Prompt
 from planner.plan.queueing import Load
 from planner.plan.room import capacity_bytes
 from planner.plan.times import decode_batch, over_steps
-from planner.plan.ways import Way
+from planner.plan.ways import Cut, Way
 
 Array = NDArray[np.float64]
 Kinds = NDArray[np.int64]
@@ -82,6 +82,16 @@ class Criterion:
         """[way, start, stop] of a stage: what the exact search reads, for few ways."""
         each: Array = self.table[self.kinds]
         return each if self.rent is None else each + self.rent[:, None, None]
+
+    def of(self, cuts: Sequence[Cut]) -> float:
+        """The number of one pipeline."""
+        ways, starts, stops = (list(each) for each in zip(*cuts, strict=True))
+        parts = [self.enter[ways[0]], self.leave[ways[-1]]]
+        parts += self.table[self.kinds[ways], starts, stops].tolist()
+        if self.rent is not None:
+            parts += self.rent[ways].tolist()
+        parts += self.hop[ways[:-1], ways[1:]].tolist()
+        return float(max(parts) if self.longest else sum(parts))
 
 
 @dataclass(frozen=True, slots=True)

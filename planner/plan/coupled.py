@@ -329,13 +329,4 @@ class Coupled:
 
     def _vector(self, cuts: tuple[Cut, ...]) -> list[float]:
         """The criteria of a pipeline."""
-        ways, starts, stops = (list(each) for each in zip(*cuts, strict=True))
-        result = []
-        for criterion in self.criteria:
-            parts = [criterion.enter[ways[0]], criterion.leave[ways[-1]]]
-            parts += criterion.table[criterion.kinds[ways], starts, stops].tolist()
-            if criterion.rent is not None:
-                parts += criterion.rent[ways].tolist()
-            parts += criterion.hop[ways[:-1], ways[1:]].tolist()
-            result.append(float(max(parts) if criterion.longest else sum(parts)))
-        return result
+        return [criterion.of(cuts) for criterion in self.criteria]

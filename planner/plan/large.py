@@ -12,6 +12,7 @@ import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -157,13 +158,12 @@ class Large:
             bound = coupled.tighten(turns, aim - self.enough * abs(aim))
         else:
             bound = coupled.least()
-        if coupled.near or not self._additive:
+        if near := coupled.near or not self._additive:
             coupled.gather(_GATHERED, self._width)
             coupled.complete(self._width)
-        if not self.over() and (coupled.near or first or not self._additive):
-            picked = coupled.columns.chosen(self._limits())
-            if picked is not None:
-                self._offer(picked)
+        wanted = (near or first) and not self.over()
+        if wanted and (picked := coupled.columns.chosen(self._limits())):
+            self._offer(picked)
         shared |= {one.cuts: None for one in coupled.columns.known.values()}
         known.prices = coupled.prices
         self.solved += coupled.solved - before
@@ -241,10 +241,7 @@ class Large:
         prices = np.zeros(len(self.classes))
         lower = (*self.low[:_GAP], max(low_s, self.low[_GAP]), *self.low[_GAP + 1 :])
         sums = [0.0 if c.longest else w for c, w in zip(self.criteria, weights, strict=True)]
-
-        def one(total: float) -> float:
-            return floor(self._cost, lower, sums, total, self.straight)
-
+        one = partial(floor, self._cost, lower, sums, straight=self.straight)
         chain = cheapest(given, prices)
         length = chain.length
         self.solved += 1
@@ -302,7 +299,7 @@ class Large:
             if not found:
                 return math.inf
             if self.replicas == 1:
-                for cuts in found:
+                for cuts in filter(self._may_win, found):
                     self._offer([cuts])
                 return min(given.of(cuts) for cuts in found)
             taken.append(found[0])
@@ -325,13 +322,18 @@ class Large:
     @property
     def _width(self) -> int:
         """Labels that are kept at each point."""
-        few = 50 if self.replicas > 1 else 120
-        return 1 if self.brief else 16 if len(self.classes) <= few else 4
+        many, few = (16, 120) if self.replicas == 1 else (8, 50)
+        return 1 if self.brief else many if len(self.classes) <= few else 4
 
     @property
     def _remembered(self) -> int:
         """Other nodes that each node remembers at most; each doubles the work."""
         return 7 if len(self.classes) <= 150 else 5
+
+    def _may_win(self, cuts: tuple[Cut, ...]) -> bool:
+        """Whether the criteria of the only pipeline, which it has at least, leave it a chance."""
+        least = self._cost([criterion.of(cuts) for criterion in self.criteria])
+        return least < self.found + _NOISE * abs(self.found)
 
     def _offer(self, pipelines: list[tuple[Cut, ...]]) -> None:
         plan = assembled(self.classes, self.ways, pipelines, self.load)
