@@ -51,8 +51,7 @@ class Connect(Message):
     """Send results there from now on."""
 
     port: Port
-    name: Annotated[str, Field(max_length=64)] = ""
-    secret: _Secret | None = None
+    secret: _Secret
     link: Link | None
     epoch: _Count = 0
     fence: _Count = 0

@@ -6,21 +6,10 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from planner.run.frames import Frame, Kind, PeerLostError
 from planner.run.history import Cached, History
 from planner.run.transport import Channel, Listener
-
-
-class Observer(Protocol):
-    """Sees the frames that cross a boundary, such as to make receipts of them."""
-
-    def received(self, frame: Frame) -> None:
-        """Hears of a frame before it is computed."""
-
-    def sent(self, frame: Frame) -> None:
-        """Hears of a frame before it goes out; its seats name session, position and tokens."""
 
 
 class Outlet:
@@ -30,8 +19,7 @@ class Outlet:
     dropped.
     """
 
-    def __init__(self, observer: Observer | None = None) -> None:
-        self._observer = observer
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._channel: Channel | None = None
         self._broken: Callable[[], None] = lambda: None
@@ -57,8 +45,6 @@ class Outlet:
         with self._lock:
             if not self.current(frame):
                 return
-            if self._observer is not None:
-                self._observer.sent(frame)
             if frame.kind is not Kind.TOKENS:
                 self._history.note(frame)
             if not frame.replay:

@@ -46,11 +46,6 @@ class Row:
     _end: Program | None
     _head: list[Tensor]
 
-    @property
-    def has_end(self) -> bool:
-        """Whether it makes logits."""
-        return self._end is not None
-
     def logits(self, x: Tensor) -> Tensor:
         """Logits [1, vocabulary] of a row [1, H]."""
         assert self._end is not None

@@ -51,7 +51,7 @@ from planner.run.gauge import gauge
 from planner.run.haul import receive
 from planner.run.linear import Kernels, as_told
 from planner.run.model import CacheShape, Stage
-from planner.run.outlet import Observer, Outlet
+from planner.run.outlet import Outlet
 from planner.run.ready import ready
 from planner.run.steps import Step
 from planner.run.testimony import Testimony
@@ -69,13 +69,13 @@ _Task = dict[str, Any] | socket.socket | None
 class Worker:
     """The process's state: connections, stage and step records."""
 
-    def __init__(self, control: socket.socket, observer: Observer | None = None) -> None:
-        self._control, self._observer = control, observer
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
         self._writing = threading.Lock()
         self._switching = threading.Lock()
         self._todo: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._inbound: socket.socket | None = None
-        self._outlet = Outlet(observer)
+        self._outlet = Outlet()
         self._epoch = 0
         self._steps: deque[Step] = deque(maxlen=_MOST_STEPS)
         self._busy_since_s: float | None = None
@@ -259,8 +259,6 @@ class Worker:
         """Computes one job, sends its result on and notes how long that took."""
         received_s = time.monotonic()
         self._check(frame)
-        if self._observer is not None:
-            self._observer.received(frame)
         began_s = own_s(stage.device)
         y = hidden(stage, frame)
         result = result_of(stage, frame, y, self._wire)
