@@ -7,8 +7,8 @@ Connections are TCP on the loopback interface and open with a shared secret. ``c
 from __future__ import annotations
 
 import contextlib
+import errno
 import hmac
-import math
 import queue
 import socket
 import threading
@@ -34,6 +34,9 @@ LOOPBACK = "127.0.0.1"
 _HELLO_LIMIT_BYTES = 4096
 """Most bytes taken from somebody who has not shown the secret yet."""
 _HELLO_S = 5.0
+_MOST_STRANGERS = 64
+"""Connections at once that have not shown the secret."""
+_PAUSE_S = 0.05
 _AT_ONCE_S = 50e-6
 """What is due sooner is sent at once: waking a thread would take longer."""
 _MAX_LATE_S = 1e-3
@@ -181,11 +184,14 @@ class Channel:
 
 
 class Listener:
-    """Accepts connections that know the secret."""
+    """Accepts connections that know the secret; one that says nothing keeps nobody waiting."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
         self._sock = socket.create_server((LOOPBACK, 0))
+        self._known: queue.SimpleQueue[tuple[socket.socket, str]] = queue.SimpleQueue()
+        self._strangers = threading.BoundedSemaphore(_MOST_STRANGERS)
+        threading.Thread(target=self._meet_all, daemon=True).start()
 
     @property
     def port(self) -> int:
@@ -195,23 +201,47 @@ class Listener:
 
     def accept(self, timeout_s: float | None) -> tuple[socket.socket, str]:
         """The next connection and the name it gives; others are dropped. Raises TimeoutError."""
-        deadline_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            left_s = deadline_s - time.monotonic()
-            self._sock.settimeout(None if timeout_s is None else max(1e-3, left_s))
-            sock, _ = self._sock.accept()
-            sock.settimeout(min(_HELLO_S, left_s))
-            try:
-                hello = read_control(sock, _HELLO_LIMIT_BYTES)
-            except (FrameError, PeerLostError):
-                hello = {}
-            if hmac.compare_digest(str(hello.get("secret", "")).encode(), self._secret.encode()):
-                return _prepared(sock), str(hello.get("name", ""))
-            sock.close()
+        try:
+            return self._known.get(timeout=timeout_s)
+        except queue.Empty:
+            raise TimeoutError("nobody came who knows the secret") from None
 
     def close(self) -> None:
         """Stops listening."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
+        while not self._known.empty():
+            self._known.get()[0].close()
+
+    def _meet_all(self) -> None:
+        while True:
+            try:
+                sock, _ = self._sock.accept()
+            except OSError as error:
+                if error.errno in (errno.EBADF, errno.EINVAL):  # it was closed
+                    return
+                time.sleep(_PAUSE_S)
+                continue
+            if self._strangers.acquire(blocking=False):
+                threading.Thread(target=self._meet, args=(sock,), daemon=True).start()
+            else:
+                sock.close()
+
+    def _meet(self, sock: socket.socket) -> None:
+        """Finds out whether a caller knows the secret; closes the connection if it does not."""
+        try:
+            sock.settimeout(_HELLO_S)
+            hello = read_control(sock, _HELLO_LIMIT_BYTES)
+            said = str(hello.get("secret", "")).encode()
+            if hmac.compare_digest(said, self._secret.encode()):
+                self._known.put((_prepared(sock), str(hello.get("name", ""))))
+            else:
+                sock.close()
+        except (FrameError, PeerLostError, OSError):
+            sock.close()
+        finally:
+            self._strangers.release()
 
 
 def connect(port: int, secret: str, name: str) -> socket.socket:

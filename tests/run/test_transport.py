@@ -152,6 +152,19 @@ def test_only_those_who_know_the_secret_come_in() -> None:
     listener.close()
 
 
+def test_who_says_nothing_keeps_nobody_waiting() -> None:
+    listener = Listener("right")
+    silent = [socket.create_connection((LOOPBACK, listener.port)) for _ in range(5)]
+    start_s = time.monotonic()
+    right = connect(listener.port, "right", "friend")
+    sock, name = listener.accept(10)
+    assert name == "friend"
+    assert time.monotonic() - start_s < 1.0
+    for each in (*silent, right, sock):
+        each.close()
+    listener.close()
+
+
 def test_nobody_listens() -> None:
     listener = Listener("secret")
     port = listener.port
