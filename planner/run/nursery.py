@@ -23,6 +23,7 @@ from planner.core.errors import RunError
 
 _PID = struct.Struct("<q")
 _READY_S = 300.0
+_LEAVES_S = 1.0
 
 
 class Nursery:
@@ -40,6 +41,7 @@ class Nursery:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": path},
+                process_group=0,  # Ctrl-C is for the coordinator, also while torch is imported
             )
 
     @property
@@ -68,9 +70,13 @@ class Nursery:
         return int(_PID.unpack(said)[0]), passed[0]
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends it; it does not notice by itself while it imports torch."""
         self._sock.close()
-        self._child.wait()
+        try:
+            self._child.wait(_LEAVES_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
 
 
 _STARTING = threading.Lock()
@@ -112,7 +118,10 @@ def main() -> None:
         os.close(control)
         _LOGS[pid] = log
         watch = os.pidfd_open(pid)
-        socket.send_fds(home, [_PID.pack(pid)], array.array("i", [watch]))
+        try:
+            socket.send_fds(home, [_PID.pack(pid)], array.array("i", [watch]))
+        except BrokenPipeError:  # nobody waits for it any more
+            return
         os.close(watch)
         _reap()
 
