@@ -81,6 +81,8 @@ def emit(*renderables: RenderableType) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         nobody_reads()
+    except OSError as error:
+        _unwritable(error)
 
 
 def emit_json(document: Mapping[str, Any]) -> None:
@@ -97,6 +99,8 @@ def emit_raw(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         nobody_reads()
+    except OSError as error:
+        _unwritable(error)
 
 
 def note(text: str) -> None:
@@ -134,8 +138,21 @@ def interrupted() -> NoReturn:
 
 def nobody_reads() -> NoReturn:
     """Exits quietly: whoever read stdout, such as ``head``, has seen enough."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _drop()
     raise SystemExit(int(Exit.DONE))
+
+
+def _unwritable(error: OSError) -> NoReturn:
+    """Refuses where stdout is a file that takes no more."""
+    from planner.core.errors import RunError
+
+    _drop()
+    raise RunError(f"stdout cannot be written: {error.strerror}") from None
+
+
+def _drop() -> None:
+    """Has what is still to be written go nowhere, so that nothing fails when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def version() -> NoReturn:

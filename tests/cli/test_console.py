@@ -4,11 +4,14 @@ import datetime
 import io
 import json
 import math
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from planner.cli import console
+from planner.core.errors import RunError
 
 
 def test_json_has_a_version_first_and_no_number_that_json_lacks(
@@ -72,3 +75,13 @@ def test_a_terminal_sees_how_fast_it_goes_and_how_long_it_takes(
     assert "pulling" in screen.getvalue()
     assert "B/s" in screen.getvalue()
     assert "left" in screen.getvalue()
+
+
+@pytest.mark.parametrize("emit", [console.emit, console.emit_raw])
+def test_a_full_disk_is_no_bug(
+    emit: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(RunError, match="stdout cannot be written: No space left"):
+            emit("data")
