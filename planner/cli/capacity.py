@@ -70,7 +70,8 @@ def at_capacity(contestant: Contestant, seeds: Sequence[int], how: How) -> AtCap
             one, changed = _under(contestant, replace(how, visits=visits), load)
             return replications([one], seeds, changed, advance)[0]
 
-        found = capacity(must, start, unit, evaluate)
+        seats = sum(one.max_num_seqs for one in contestant.plan.pipelines)
+        found = replace(capacity(must, start, unit, evaluate), seats=seats)
         run = evaluate(found.at.load, how.visits)
     one, changed = _under(contestant, how, found.at.load)
     return AtCapacity(one, run, found, changed.requests)

@@ -55,7 +55,13 @@ def _why(found: Capacity) -> str:
     beyond, unit = found.beyond, UNITS[found.unit]
     if beyond is not None:
         said = "; ".join(missed_text(miss) for miss in beyond.missed)
-        return f"at {_digits(beyond.load)} {unit}, {said}"
+        told = f"at {_digits(beyond.load)} {unit}, {said}"
+        if found.unit == "users" and found.seats is not None and found.seats < beyond.load:
+            told += (
+                f"; the plan has seats for {found.seats}, and one for more users may take more "
+                f"(--set workload.arrivals.concurrency={_digits(beyond.load)})"
+            )
+        return told
     most = _digits(found.tried[-1].load)
     return f"more load breaks no must-have, as far as was looked ({most} {unit})"
 

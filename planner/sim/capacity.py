@@ -52,6 +52,8 @@ class Capacity:
     """Whether more load breaks a must-have, as far as was looked."""
     tried: tuple[Tried, ...]
     """In order of load."""
+    seats: int | None = None
+    """Requests that the plan serves at once; more users wait for a seat."""
 
     @property
     def at(self) -> Tried:
