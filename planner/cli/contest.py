@@ -116,18 +116,25 @@ class Contest:
         return list(dict.fromkeys([*found, *(api.tag for api in self.apis)]))
 
     def stale(self) -> list[str]:
-        """What to say about prices that are old, by the list they are from."""
+        """What to say about prices that are old, rents apart: those can be fetched."""
+        from planner.cli.prices import PROVIDERS
         from planner.core.prices import FRESH_DAYS
 
-        said = {}
+        days: dict[str, int] = {}
         for tag in self.tags:
-            days = (self.today - tag.as_of).days
-            if days > FRESH_DAYS:
-                said[tag.file] = (
-                    f"prices from {tag.file} are up to {days} days old ({tag.as_of}); "
-                    "planner prices refresh gets newer rents"
-                )
-        return list(said.values())
+            name = Path(tag.file).stem
+            days[name] = max(days.get(name, 0), (self.today - tag.as_of).days)
+        old = {name: age for name, age in days.items() if age > FRESH_DAYS}
+        rents = [f"{name} {age} days" for name, age in old.items() if name in PROVIDERS]
+        others = [f"{name} {age} days" for name, age in old.items() if name not in PROVIDERS]
+        said = []
+        if rents:
+            told = "planner prices refresh gets newer ones"
+            said.append(f"rents are old: {', '.join(rents)}; {told}")
+        if others:
+            told = "newer ones go into lists of these names in your own profiles/prices"
+            said.append(f"prices are old: {', '.join(others)}; {told}")
+        return said
 
 
 def contest_of(

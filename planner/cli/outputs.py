@@ -67,13 +67,14 @@ def write_first_page(
     run: Replications,
     found: Sequence[Target],
     advice: Advice | None,
+    varied: bool,
 ) -> None:
     """The page of the first target, with the largest load it takes where that was searched."""
     from planner.cli.page import simulated_facts, write_page
     from planner.report.capacity import capacity_said
 
     first, able = contest.contestants[0], found[0].capacity
-    facts = simulated_facts(first, contest, run, found, advice)
+    facts = simulated_facts(first, contest, run, found, advice, varied)
     write_page(path, facts if able is None else replace(facts, verdict=[capacity_said(able)]))
 
 

@@ -89,13 +89,14 @@ def simulated_facts(
     run: Replications,
     found: Sequence[Target],
     advice: Advice | None,
+    varied: bool = False,
 ) -> Facts:
     """The first target of a comparison, its figures and how its first run went, and the others."""
     from planner.report.churn import short_run_text
     from planner.report.page import Facts
     from planner.report.simulate import api_target
 
-    target, others = found[0], found[1:]
+    target, others = found[0], [] if varied else found[1:]
     apis = [api_target(one) for one in (advice.alternatives if advice else ()) if one.is_api]
     known = {one.name for one in others}
     return Facts(
@@ -110,6 +111,7 @@ def simulated_facts(
         turns=(advice.flips if advice else ()) or first.reasons.flips,
         turns_from=advice.flips_from if advice else "",
         rivals=rivals_of([*others, *(one for one in apis if one.name not in known)]),
+        varied=rivals_of(found) if varied else (),
         prices=[tag.document() for tag in contest.tags],
         left_out=contest.left_out,
         served=[
@@ -132,18 +134,26 @@ def simulated_facts(
 
 def run_facts(planned: Manifest, beside: Beside) -> Facts:
     """A run beside its simulation and its prediction."""
+    from planner.report.churn import short_run_text
     from planner.report.page import Facts, Served
 
+    job, simulated = beside.job, beside.simulated
     measured = Served("measured", beside.measured, beside.measurement.records, beside.recoveries)
     return Facts(
         command=command_line(),
-        problem=beside.job.problem,
+        problem=job.problem,
         plan=planned.plan,
         prediction=beside.prediction,
         gap=planned.bound.gap,
         reasons=planned.reasons,
         turns=planned.reasons.flips,
-        served=[_served(beside.simulated), measured],
+        served=[_served(simulated), measured],
+        short_run=short_run_text(
+            job.problem,
+            planned.plan,
+            simulated.simulated_s,
+            planned.prediction.metrics.availability,
+        ),
         warnings=planned.warnings,
     )
 

@@ -185,7 +185,7 @@ def simulate(
     if chrome_trace is not None:
         write_first_trace(chrome_trace, contest.contestants[0], first_seed, replayed)
     if html is not None:
-        write_first_page(html, contest, runs[0], found, advice)
+        write_first_page(html, contest, runs[0], found, advice, bool(vary))
     if format is Format.json:
         console.emit_json(report.document())
     else:

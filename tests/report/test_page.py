@@ -188,3 +188,13 @@ def test_prices_of_rented_machines_stand_on_the_page() -> None:
     listed = {"what": "Shop l4", "value": "0.5 USD/h", "as_of": "2026-01-01", "source": "a list"}
     page = render(facts(prices=[listed]))
     assert "price of 2026-01-01, a list" in page
+
+
+def test_other_values_are_no_alternatives() -> None:
+    metrics = facts().best_known
+    late = Miss(metric="mean_ttft_ms", value=2.0, bound=1.0)
+    one = facts(varied=[Rival("load=1", "", metrics), Rival("load=2", "", metrics, (late,))])
+    page = render(one)
+    assert "<td>load=1</td>" in page
+    assert "✗ 1 missed" in page
+    assert "nothing else was compared" in told(one, "When is something else better?")

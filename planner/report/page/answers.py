@@ -175,7 +175,9 @@ def _instead(facts: Facts) -> Iterator[str]:
         yield f"By the formulas, without a simulation, {facts.turns_from} is the choice today."
     for turn in facts.turns[:3]:
         yield f"{_capital(turn.text)}."
-    if not facts.rivals and not facts.left_out:
+    if facts.varied:
+        yield "How it does under the other values stands below; nothing else was compared."
+    elif not facts.rivals and not facts.left_out:
         yield (
             "The scenario names nothing to compare with; clouds and APIs go under its key "
             "alternatives."

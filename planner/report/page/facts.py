@@ -99,6 +99,8 @@ class Facts:
     turns_from: str = ""
     """The choice that these start from, where it is not the one that is advised."""
     rivals: Sequence[Rival] = ()
+    varied: Sequence[Rival] = ()
+    """Itself, and under other values of its inputs: no alternatives to it."""
     prices: Sequence[Mapping[str, str]] = ()
     """Prices from lists that the rivals rest on: what, value, as_of and source."""
     left_out: Sequence[tuple[str, str]] = ()

@@ -26,9 +26,10 @@ from planner.report.page.latency import latency_figures
 from planner.report.page.map import map_figure
 from planner.report.page.token import token_figure
 from planner.report.page.tornado import tornado_figure
-from planner.report.tables import cost_rows
+from planner.report.tables import cost_rows, figure
 
 _MOST_PIPELINES = 3
+_VARIED = ("", "mean TPOT", "p95 TTFT", "tokens per second", "price", "must-haves")
 _LONG_CELL = 60
 """Characters of a cell beyond which a narrow screen has the cells below each other."""
 _POLICY = (
@@ -80,6 +81,8 @@ def _body(facts: Facts, figures: list[Figure]) -> Iterator[str]:
     """The parts of the page; the figures among them are added to ``figures``."""
     yield from _head(facts)
     yield _section("In short", _questions(facts))
+    if facts.varied:
+        yield _section("Under every value", _table(_VARIED, _varied(facts)))
     for title, lead, found in _pictures(facts):
         figures += found
         yield _section(title, *_figures(lead, found))
@@ -152,6 +155,20 @@ def _questions(facts: Facts) -> str:
         for question, told in answers(facts)
     )
     return f"<dl>{made}</dl>"
+
+
+def _varied(facts: Facts) -> Iterator[tuple[str, ...]]:
+    """A row for each combination of values, the one that the page shows first."""
+    for one in facts.varied:
+        metrics = one.metrics
+        yield (
+            one.name,
+            figure("mean_tpot_ms", metrics.mean_tpot_ms),
+            figure("p95_ttft_ms", metrics.p95_ttft_ms),
+            figure("output_throughput", metrics.output_throughput),
+            figure("usd_per_million_output_tokens", metrics.usd_per_million_output_tokens),
+            f"✗ {len(one.missed)} missed" if one.missed else "✓ met",
+        )
 
 
 def _pictures(facts: Facts) -> Iterator[tuple[str, str, list[Figure]]]:
