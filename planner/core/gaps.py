@@ -72,8 +72,9 @@ class Gaps:
         first, last, times, jitter = np.array(self.runs, float).reshape(-1, 4).T
         self.runs.clear()
         self.sorted_count += times.sum()
-        self.sorted_total_s += float(times @ (first + last)) / 2
-        for jitter_s in set(jitter.tolist()):
+        # a product of vectors would wake the threads of BLAS, which then spin for nothing
+        self.sorted_total_s += float((times * (first + last)).sum()) / 2
+        for jitter_s in np.unique(jitter).tolist():
             alike = jitter == jitter_s
             counted = _counted(first[alike], last[alike], times[alike])
             before = self.bins.get(jitter_s, np.zeros(0))

@@ -24,8 +24,6 @@ from planner.files.runsection import RunSection
 from planner.files.validate import M, explain
 from planner.files.yamlfile import read_yaml
 from planner.files.yamltext import to_yaml
-from planner.plan.predict import predict
-from planner.plan.promise import objective_value
 from planner.plan.reasons import Reasons
 from planner.plan.room import capacity_bytes, stage_needs
 
@@ -129,6 +127,9 @@ def _predicted_anew(manifest: Manifest) -> Manifest:
 
     What the search knew was about another one.
     """
+    from planner.plan.predict import predict
+    from planner.plan.promise import objective_value
+
     prediction = predict(manifest.problem, manifest.plan)
     value = objective_value(manifest.problem, prediction.metrics)
     changes = {

@@ -45,12 +45,12 @@ class Part(NamedTuple):
 class Columns:
     """Requests in the order in which they come, and what becomes of them."""
 
-    arrival_s: list[float]
-    ready_s: list[float]
+    arrival_s: Sequence[float]
+    ready_s: Sequence[float]
     """When they are tokenised."""
-    prompts: list[int]
+    prompts: Sequence[int]
     """Tokens, as those of answers."""
-    outputs: list[int]
+    outputs: Sequence[int]
     pipeline: array[int] = field(init=False)
     begun_s: array[float] = field(init=False)
     first_s: array[float] = field(init=False)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 
 import numpy as np
 
@@ -28,8 +29,9 @@ _AT_ONCE = 256
 
 def normals(draws: np.random.Generator) -> Iterator[float]:
     """Standard normal numbers."""
-    while True:
-        yield from reversed(draws.standard_normal(_AT_ONCE).tolist())
+    return chain.from_iterable(
+        reversed(draws.standard_normal(_AT_ONCE).tolist()) for _ in repeat(None)
+    )
 
 
 @dataclass(slots=True)
