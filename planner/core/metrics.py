@@ -44,10 +44,19 @@ class Metrics(Spec):
     p95_e2el_ms: float | None = None
     p99_e2el_ms: float | None = None
     user_ttft_ms: float | None = None
-    """Mean over the users of a closed loop, however many requests each of them gets to send; None
-    where it is that over requests."""
+    """Mean with every pipeline counting by its weight: over the users of a closed loop, however
+    many requests each of them gets to send; under open arrivals as if the router held to the
+    weights. None where it is that over requests."""
     user_tpot_ms: float | None = None
     user_e2el_ms: float | None = None
+    worst_p95_ttft_ms: float | None = None
+    """That percentile of the pipeline whose is the worst, each with its weight's share of the
+    requests; None where it is that of all requests. So are the others."""
+    worst_p99_ttft_ms: float | None = None
+    worst_p95_tpot_ms: float | None = None
+    worst_p99_tpot_ms: float | None = None
+    worst_p95_e2el_ms: float | None = None
+    worst_p99_e2el_ms: float | None = None
     output_throughput: float | None = None
     """Output tokens per second."""
     total_token_throughput: float | None = None

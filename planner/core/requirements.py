@@ -222,10 +222,12 @@ class Requirements(Spec):
 
 
 def user_figure(metrics: Metrics, name: str) -> float | None:
-    """A figure as objectives count it: means of a closed loop over its users, where those differ.
+    """A figure as objectives count it: every pipeline by its weight, or the worst one.
 
-    A mean over requests falls as a slow replica gets slower, for its users then send fewer.
+    A mean over requests falls as a slow replica gets slower, for its users then send fewer, or the
+    router others more; a percentile over all of them hides those of a pipeline.
     """
-    mean: float | None = getattr(metrics, name.replace("mean_", "user_"), None)
+    own = name.replace("mean_", "user_") if name.startswith("mean_") else f"worst_{name}"
+    counted: float | None = getattr(metrics, own, None)
     value: float | None = getattr(metrics, name)
-    return value if mean is None else mean
+    return value if counted is None else counted

@@ -14,7 +14,8 @@ from planner.core.cost.outage import holding
 from planner.core.cost.traversal import payloads_bytes, route
 from planner.core.plan import Pipeline, Plan
 from planner.core.problem import Problem
-from planner.plan.queueing import Felt, Load
+from planner.plan.load import Load
+from planner.plan.queueing import Felt
 from planner.plan.times import decode_batch
 
 _HOUR_S = 3600.0

@@ -12,7 +12,8 @@ from planner.core.metrics import Metrics
 from planner.core.plan import Pipeline
 from planner.core.prediction import HopPrediction, PipelinePrediction, StagePrediction
 from planner.core.problem import Problem
-from planner.plan.queueing import Felt, Load
+from planner.plan.load import Load
+from planner.plan.queueing import Felt, Steps
 from planner.plan.room import capacity_bytes, stage_needs
 
 
@@ -22,6 +23,7 @@ class Served:
 
     pipeline: Pipeline
     load: Load
+    steps: Steps
     felt: Felt
     prefill: Traversal
     decode: Traversal

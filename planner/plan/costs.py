@@ -33,8 +33,8 @@ from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.plan.classes import NodeClass
 from planner.plan.fits import fits
+from planner.plan.load import Load
 from planner.plan.prompt import Prompt
-from planner.plan.queueing import Load
 from planner.plan.room import capacity_bytes
 from planner.plan.times import decode_batch, over_steps
 from planner.plan.ways import Cut, Way

@@ -23,11 +23,13 @@ from planner.plan.activity import by_holders, merged, pipeline_activity, thinned
 from planner.plan.breakdown import Served, broken_down
 from planner.plan.coordinator import at_one_coordinator
 from planner.plan.goodput import answered_share, goodput, lost_s, outages
+from planner.plan.load import Load
 from planner.plan.quality import plan_quality
-from planner.plan.queueing import Felt, Load, Steps, felt
+from planner.plan.queueing import Felt, Steps, felt
 from planner.plan.reuse import reuse
 from planner.plan.room import capacity_bytes, stage_needs
-from planner.plan.tails import middle
+from planner.plan.routed import as_routed
+from planner.plan.tails import mixed
 from planner.plan.times import decode_batch, over_steps
 
 _NEARLY_FULL = 0.9
@@ -184,14 +186,14 @@ def serve(problem: Problem, pipeline: Pipeline, share: float, waits_s: float = 0
     gaps = [0.0] * len(sums)
     if load.groups > 1:
         gaps = [over_request_s(gap_s, batch) for batch in load.batches]
-    load, prefill, result = _settled(
+    load, steps, prefill, result = _settled(
         problem, pipeline, share, load, tuple(sums), tuple(gaps), waits_s
     )
     batch = max(1.0, result.batch / load.groups)
     decode = traverse(problem, pipeline, decode_batch(load, batch, (load.steps + 1) / 2))
     activity = pipeline_activity(problem, pipeline, load, result, prefill, decode)
     by_hop = _egress_usd_per_hour(problem, pipeline, activity)
-    return Served(pipeline, load, result, prefill, decode, activity, by_hop, waits_s)
+    return Served(pipeline, load, steps, result, prefill, decode, activity, by_hop, waits_s)
 
 
 def _settled(
@@ -202,7 +204,7 @@ def _settled(
     sums_s: tuple[float, ...],
     gaps_s: tuple[float, ...],
     waits_s: float,
-) -> tuple[Load, Traversal, Felt]:
+) -> tuple[Load, Steps, Traversal, Felt]:
     """The load with what prompts find in the cache at the rate that this leads to.
 
     The faster requests are answered, the sooner blocks are needed again.
@@ -212,7 +214,8 @@ def _settled(
         if kept is not None and load.found_tokens is not None:
             load = replace(load, prompt_unevenness=kept.unevenness(load.found_tokens))
         prefill = traverse(problem, pipeline, load.prompt)
-        result = felt(load, Steps(waits_s + prefill.total_s, gap_s(prefill), sums_s, gaps_s))
+        steps = Steps(waits_s + prefill.total_s, gap_s(prefill), sums_s, gaps_s)
+        result = felt(load, steps)
         if kept is None or load.found_tokens is None:
             break
         free = kv_blocks(problem, pipeline) - result.batch * kept.running_blocks
@@ -220,7 +223,7 @@ def _settled(
         if abs(moved) < _SETTLED_TOKENS:
             break
         load = replace(load, found_tokens=load.found_tokens + moved / 2)
-    return load, prefill, result
+    return load, steps, prefill, result
 
 
 def gap_s(way: Traversal) -> float:
@@ -247,28 +250,30 @@ def _metrics(
     out: Sequence[Outage],
     lines: tuple[CostLine, ...],
 ) -> Metrics:
-    """Means and medians over all requests; the last few are those of the worst pipeline.
+    """Latencies over all requests, and beside them as objectives count them where that differs.
 
-    In a closed loop a faster replica serves its users more of the requests.
+    In a closed loop a faster replica serves its users more of the requests; of those that come on
+    their own the router sends it more.
     """
     values: dict[str, float | None] = {}
-    shares = pipeline_shares(plan)
-    rates = [one.felt.requests_per_s for one in served]
-    rate, closed = sum(rates), problem.workload.concurrency is not None
+    shares, each = pipeline_shares(plan), as_routed(problem, served)
+    rates = [one.requests_per_s for one in each]
+    rate = sum(rates)
     for name in ("ttft", "tpot", "e2el"):
-        by_pipeline = [getattr(one.felt, f"{name}_s") for one in served]
+        said = [getattr(one, f"{name}_s") for one in each]
+        weighed = [getattr(one.felt, f"{name}_s") for one in served]
         for statistic in ("mean", "median", "p95", "p99"):
-            if all(statistic in sample for sample in by_pipeline):
-                each = [sample[statistic] for sample in by_pipeline]
-                if statistic == "mean":
-                    value = _weighed(rates, each) / rate
-                elif statistic == "median":
-                    value = middle(rates, each, [sample["p95"] for sample in by_pipeline])
-                else:
-                    value = max(each)
-                values[f"{statistic}_{name}_ms"] = 1e3 * value
-                if statistic == "mean" and closed and len(each) > 1:
-                    values[f"user_{name}_ms"] = 1e3 * _weighed(shares, each)
+            if not all(statistic in sample for sample in said):
+                continue
+            of_all = [sample[statistic] for sample in said]
+            mean = statistic == "mean"
+            value = _weighed(rates, of_all) / rate if mean else mixed(rates, said, statistic)
+            values[f"{statistic}_{name}_ms"] = 1e3 * value
+            if statistic == "median" or len(each) == 1:
+                continue
+            counted = [sample[statistic] for sample in weighed]
+            own = f"user_{name}_ms" if mean else f"worst_{statistic}_{name}_ms"
+            values[own] = 1e3 * (_weighed(shares, counted) if mean else max(counted))
     values["mean_itl_ms"] = values.get("mean_tpot_ms")
     output = rate * problem.workload.output.mean_tokens
     answered = problem.workload.output.mean_tokens * math.fsum(

@@ -12,8 +12,9 @@ from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave, Wish, scale
 from planner.plan.activity import home_usd_per_hour
+from planner.plan.load import Load
 from planner.plan.prompt import Prompt
-from planner.plan.queueing import Felt, Load, Steps, felt
+from planner.plan.queueing import Felt, Steps, felt
 from planner.plan.tails import STATISTICS
 
 _LATENCIES = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from planner.core.cost import Batch
 from planner.core.cost.traversal import jobs_of, overlaps
 from planner.core.problem import Problem
-from planner.plan.queueing import Load
+from planner.plan.load import Load
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from planner.core.cost.ledger import ledger, total_usd_per_hour
 from planner.core.plan import Pipeline, Plan
 from planner.core.problem import Problem
 from planner.plan.activity import home_usd_per_hour
+from planner.plan.balance import balanced
 from planner.plan.breakdown import Served
 from planner.plan.choices import mixes, most_replicas
 from planner.plan.predict import predict, serve
@@ -38,11 +39,12 @@ from planner.plan.promise import (
     worst,
 )
 from planner.plan.room import overfull
+from planner.plan.routed import done_per_s
 from planner.plan.solution import Candidate
 
 _UNITS = 64
 """Units of the load at most; no fewer than users where they are that few."""
-_PARTS = 12
+_PARTS = 16
 """Units of an open load for each pipeline."""
 _FEW, _TIMES = 16, 4
 """Units of which any split is looked at; of more, no pipeline gets so many times an equal share."""
@@ -110,8 +112,8 @@ class _Side:
 
     pipeline: Pipeline
     promise: Promise
-    present: float
-    """Requests that it has in the mean."""
+    done_per_s: tuple[float, ...]
+    """Requests that it completes with 1, 2, ... on it; none where it may not have so many units."""
 
 
 @dataclass
@@ -158,14 +160,13 @@ class _Split:
     def _side(self, given: Pipeline, share: float) -> _Side:
         pipeline = self._seated(given, share)
         if pipeline is None:
-            return _Side(given, REFUSED, 0.0)
+            return _Side(given, REFUSED, ())
         one = serve(self.problem, pipeline, share)
         if not keeps(self.problem, one.felt):
-            return _Side(pipeline, REFUSED, 0.0)
+            return _Side(pipeline, REFUSED, ())
         usd = self._usd_per_hour(one)
         cost = pipeline_cost(self.problem, one.felt, share, usd)
-        rate = one.felt.requests_per_s
-        return _Side(pipeline, Promise(cost, rate, usd), rate * one.felt.e2el_s["mean"])
+        return _Side(pipeline, Promise(cost, one.felt.requests_per_s, usd), done_per_s(one))
 
     def _usd_per_hour(self, one: Served) -> float:
         """What it costs beside the coordinator; nothing where money is no part of the objective."""
@@ -186,19 +187,23 @@ class _Split:
         for step in range(_TURNS, 0, -1):
             near = [equal + round(step / _TURNS * (count - equal)) for count in units]
             near[near.index(max(near))] += self.units - sum(near)
-            if all(count >= self._idle_units(near, index) for index, count in enumerate(near)):
+            if self._held(near):
                 return near
         return None
 
-    def _idle_units(self, units: Sequence[int], index: int) -> int:
-        """Units of an open load that a pipeline gets whatever its weight.
+    def _held(self, units: Sequence[int]) -> bool:
+        """Whether the router keeps to these units of an open load, parts of one left out.
 
-        The router sends what comes to whoever has nothing to do, as often as one is idle and the
-        others are not; how many requests each has is taken as Poisson (M/G/infinity).
+        It sends what comes to whoever has nothing to do, whatever the weights.
         """
-        idle = [math.exp(-self.side(i, count).present) for i, count in enumerate(units)]
-        busy = math.prod(1 - share for i, share in enumerate(idle) if i != index)
-        return math.floor(idle[index] * busy * self.units)
+        kinds = [(self.side(i, count).done_per_s, float(count)) for i, count in enumerate(units)]
+        if not all(done for done, _ in kinds):
+            return False
+        got = balanced(kinds, self.problem.workload.load)
+        return all(
+            count >= math.floor(share * self.units)
+            for (share, _), count in zip(got, units, strict=True)
+        )
 
     def _cheapest(self) -> list[int] | None:
         """The split that costs least, that of a price per token by Dinkelbach's method (1967)."""

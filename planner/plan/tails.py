@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from planner.core.metrics import percentile
 from planner.core.workload import Workload
@@ -17,8 +18,6 @@ Statistics = dict[str, float | None]
 STATISTICS: Statistics = {"mean": None, "median": MIDDLE, "p95": 95.0, "p99": 99.0}
 _PROMPTS = 8
 """Lengths of prompts that stand for all where the median request is looked for."""
-_SIGMAS = 1.6448536269514722
-"""Standard deviations of a normal distribution from its median to its 95th percentile."""
 _HALVINGS = 20
 
 
@@ -115,16 +114,23 @@ def full(seats: int, running: float) -> float:
     return 0.5 * math.erfc((seats - 0.5 - running) / math.sqrt(2 * running))
 
 
-def middle(rates: Sequence[float], medians_s: Sequence[float], p95_s: Sequence[float]) -> float:
-    """Median (s) over all requests of pipelines with their own medians and 95th percentiles.
+def mixed(
+    rates: Sequence[float], samples_s: Sequence[Mapping[str, float]], statistic: str
+) -> float:
+    """A percentile (s) over all requests of pipelines with their own statistics.
 
-    Each pipeline's times are taken as lognormal, of that spread above the median.
+    Each pipeline's times are taken as lognormal, of its median and its own such percentile; for the
+    median, of its 95th.
     """
-    half = math.fsum(rates) / 2
-    low, high = min(medians_s), max(medians_s)
+    percent = STATISTICS[statistic] or MIDDLE
+    late = "p95" if percent == MIDDLE else statistic
+    sigmas = NormalDist().inv_cdf((STATISTICS[late] or MIDDLE) / 100)
+    medians_s = [sample["median"] for sample in samples_s]
     spreads = [
-        math.log(late_s / median_s) / _SIGMAS if 0 < median_s < late_s else 0.0
-        for median_s, late_s in zip(medians_s, p95_s, strict=True)
+        math.log(sample[late] / sample["median"]) / sigmas
+        if 0 < sample["median"] < sample[late]
+        else 0.0
+        for sample in samples_s
     ]
 
     def sooner(value_s: float) -> float:
@@ -139,7 +145,8 @@ def middle(rates: Sequence[float], medians_s: Sequence[float], p95_s: Sequence[f
                 total += rate * (median_s <= value_s)
         return total
 
-    return _where(sooner, half, low, high)
+    each_s = [sample[statistic] for sample in samples_s]
+    return _where(sooner, math.fsum(rates) * percent / 100, min(each_s), max(each_s))
 
 
 def _where(rising: Callable[[float], float], wanted: float, low: float, high: float) -> float:

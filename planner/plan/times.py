@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from planner.core.cost import Batch
-from planner.plan.queueing import Load
+from planner.plan.load import Load
 
 _EXACT = 1e-12
 

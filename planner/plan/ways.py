@@ -10,7 +10,7 @@ from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.plan.classes import NodeClass
-from planner.plan.queueing import Load
+from planner.plan.load import Load
 
 Cut = tuple[int, int, int]
 """A stage: way of its node, first layer, end."""

@@ -117,6 +117,8 @@ def label(metric: str) -> str:
     """A metric in plain words, such as ``p95 time to first token``."""
     if metric in LABELS:
         return LABELS[metric]
+    if metric.startswith("worst_"):
+        return f"{label(metric.removeprefix('worst_'))} of the worst pipeline"
     statistic, _, rest = metric.removesuffix("_ms").partition("_")
     return f"{statistic} {LABELS.get(rest, rest)}"
 

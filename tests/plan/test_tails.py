@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import pytest
 
@@ -11,7 +12,7 @@ from planner.core.engine import Calibration, Efficiency
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.workload import Fixed, Lognormal, Poisson, Workload
 from planner.plan.predict import predict
-from planner.plan.tails import Waits, longer, middle
+from planner.plan.tails import Waits, longer, mixed
 from planner.sim.simulate import simulate
 from tests.core.world import device, engine, problem
 
@@ -37,11 +38,29 @@ def test_without_waits_the_longest_prompts_are_what_is_late() -> None:
 
 def test_half_of_all_requests_are_sooner_than_the_middle_of_unlike_pipelines() -> None:
     """Without spread it is the one that most have; with spread, where both halves are equal."""
-    assert middle([3.0, 2.0], [0.046, 0.059], [0.046, 0.059]) == pytest.approx(0.046)
-    assert middle([2.0, 3.0], [0.046, 0.059], [0.046, 0.059]) == pytest.approx(0.059)
+
+    def median(rates: list[float], medians_s: list[float], p95_s: list[float]) -> float:
+        pairs = zip(medians_s, p95_s, strict=True)
+        return mixed(rates, [{"median": half, "p95": late} for half, late in pairs], "median")
+
+    assert median([3.0, 2.0], [0.046, 0.059], [0.046, 0.059]) == pytest.approx(0.046)
+    assert median([2.0, 3.0], [0.046, 0.059], [0.046, 0.059]) == pytest.approx(0.059)
     spread = math.exp(0.8 * 1.6448536269514722)
-    assert middle([1.0, 1.0], [1.0, 4.0], [spread, 4 * spread]) == pytest.approx(2.0)
-    assert middle([1.0], [1.5], [9.0]) == 1.5
+    assert median([1.0, 1.0], [1.0, 4.0], [spread, 4 * spread]) == pytest.approx(2.0)
+    assert median([1.0], [1.5], [9.0]) == 1.5
+
+
+@pytest.mark.parametrize(("statistic", "share"), [("p95", 0.95), ("p99", 0.99)])
+def test_the_last_few_of_unlike_pipelines_are_those_of_all_requests(
+    statistic: str, share: float
+) -> None:
+    """Lognormal times of 1 and 3 s, drawn three to one; alike ones keep their percentile."""
+    sigmas = NormalDist().inv_cdf(share)
+    each = [{"median": half, statistic: half * math.exp(0.5 * sigmas)} for half in (1.0, 3.0)]
+    found = mixed([3.0, 1.0], each, statistic)
+    sooner = [NormalDist(math.log(one["median"]), 0.5).cdf(math.log(found)) for one in each]
+    assert (3 * sooner[0] + sooner[1]) / 4 == pytest.approx(share, abs=1e-4)
+    assert mixed([3.0, 1.0], [each[0]] * 2, statistic) == pytest.approx(each[0][statistic])
 
 
 @pytest.mark.parametrize(("seats", "load"), [(1, 0.2), (1, 0.5), (1, 0.8), (4, 0.2)])
