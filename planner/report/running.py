@@ -38,17 +38,27 @@ def routing_text(problem: Problem, solution: Solution) -> Iterator[str]:
         weights = " : ".join(f"{one.weight:g}" for one in solution.plan.pipelines)
         equal = figure(metric, solution.equal_value)
         yield f"The router splits {_load(problem)} {weights}; equally split it would be {equal}."
+    for term in problem.requirements.terms:
+        yield from _counted_text(problem, solution, scale(term)[0])
+
+
+def _counted_text(problem: Problem, solution: Solution, metric: str) -> Iterator[str]:
+    """A latency as the objective counts it and over all requests, where these differ."""
     metrics = solution.prediction.metrics
-    for name in ("ttft", "tpot", "e2el"):
-        mean, user = getattr(metrics, f"mean_{name}_ms"), getattr(metrics, f"user_{name}_ms")
-        told = name in problem.requirements.terms
-        if told and user is not None and mean is not None and abs(mean / user - 1) > _APART:
-            said = label(f"mean_{name}_ms")
-            yield (
-                f"{said[0].upper()}{said[1:]} is {figure(f'mean_{name}_ms', user)} for a user in "
-                f"the mean, which counts here, and {figure(f'mean_{name}_ms', mean)} over all "
-                "requests: faster pipelines answer more."
-            )
+    counted, value = user_figure(metrics, metric), getattr(metrics, metric)
+    if counted is None or value is None or counted == value or abs(value / counted - 1) <= _APART:
+        return
+    if not metric.startswith("mean_"):
+        of, why = "in the worst pipeline", ""
+    elif problem.workload.concurrency is not None:
+        of, why = "for a user in the mean", ": faster pipelines answer more"
+    else:
+        of, why = "with pipelines by their weights", ": the router sends faster ones more"
+    said = label(metric)
+    yield (
+        f"{said[0].upper()}{said[1:]} is {figure(metric, counted)} {of}, which counts here, and "
+        f"{figure(metric, value)} over all requests{why}."
+    )
 
 
 def told_beside(problem: Problem, solution: Solution) -> Iterator[str]:
@@ -58,6 +68,16 @@ def told_beside(problem: Problem, solution: Solution) -> Iterator[str]:
     availability = solution.prediction.metrics.availability
     if text := long_run_text(problem, solution.plan, availability):
         yield text
+    yield from _trial_text(problem, solution)
+
+
+def _trial_text(problem: Problem, solution: Solution) -> Iterator[str]:
+    """What a simulation said of the chosen plan, where it was the judge."""
+    trials = [one.trial for one in solution.candidates if one.chosen and one.trial]
+    metric = scale(problem.requirements.objective)[0]
+    for value in map(problem.requirements.value, trials):
+        if value is not None:
+            yield f"Simulated under the workload, which has the last word: {figure(metric, value)}."
 
 
 def points_text(problem: Problem, solution: Solution) -> Iterator[str]:

@@ -169,6 +169,9 @@ def test_a_simulation_may_have_the_last_word(scene: Scene) -> None:
     tried = [one["trial"] for one in said.document["candidates"] if one["trial"]]
     assert tried
     assert tried[0]["mean_tpot_ms"] > 0
+    text = scene.planner("plan", scene.scenario(), "--judge", "simulation").stdout
+    figure = f"{tried[0]['mean_tpot_ms']:.4g} ms"
+    assert f"Simulated under the workload, which has the last word: {figure}." in text
 
 
 def test_a_chosen_coordinator_goes_all_the_way_and_goes_stale_with_its_scenario(
