@@ -17,7 +17,6 @@ from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
 from planner.plan.room import capacity_bytes, needs, overfull
 from planner.plan.solution import LeftOut, Solution
-from planner.plan.standby import protected
 
 _NODES = 4
 """Nodes that are tried in the places of others, those nearest to the coordinator first."""
@@ -95,13 +94,16 @@ def _swapped(problem: Problem, solution: Solution, node: Node) -> str:
     if math.isclose(value, solution.value, rel_tol=_EQUAL):
         return f"no better and no worse in the place of {away}"
     better = "even better: " if cost < as_cost(problem, solution.value) else ""
-    return (
-        f"in the place of {away}: {better}{plain(value)} instead of {plain(solution.value)} {unit}"
-    )
+    figures = f"{better}{plain(value)} instead of {plain(solution.value)} {unit}"
+    kept = ", the same nodes standing by" if solution.plan.standbys else ""
+    return f"in the place of {away}: {figures}{kept}"
 
 
 def _with(problem: Problem, plan: Plan, node: Node) -> Iterator[tuple[str, float, str]]:
-    """Node replaced, objective and broken must-have of plans with the node in the place of it."""
+    """Node replaced, objective and broken must-have of plans with the node in the place of it.
+
+    The same nodes stand by: to choose them anew for each would take longer than the search.
+    """
     places = [
         (problem.cluster.node(stage.node).region != node.region, number, index)
         for number, pipeline in enumerate(plan.pipelines)
@@ -114,10 +116,9 @@ def _with(problem: Problem, plan: Plan, node: Node) -> Iterator[tuple[str, float
         stages[index] = Stage(node=node.id, start=old.start, stop=old.stop, quant=old.quant)
         pipelines = list(plan.pipelines)
         pipelines[number] = before.model_copy(update={"stages": tuple(stages)})
-        changed = Plan(pipelines=tuple(pipelines))
+        changed = Plan(pipelines=tuple(pipelines), standbys=plan.standbys)
         if overfull(problem, changed) or not _reachable(problem, changed):
             continue
-        changed = protected(problem, changed)
         prediction = predict(problem, changed)
         value = objective_value(problem, prediction.metrics)
         broken = _broken(problem, changed, prediction)

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from planner.plan.costs import Array
+from planner.plan.costs import Array, Join, Kinds
 from planner.plan.tables import State
 
 
@@ -49,6 +49,21 @@ class Splits:
         return sorted(state for state, cost in self.costs.items() if math.isfinite(cost))
 
     @cached_property
+    def _states(self) -> Kinds:
+        """[set, class], in their order."""
+        return np.array(self._order, dtype=np.int64).reshape(-1, len(self.most))
+
+    @cached_property
+    def _each(self) -> Array:
+        """[set]: what it costs."""
+        return np.array([self.costs[state] for state in self._order])
+
+    @property
+    def _join(self) -> Join:
+        """How costs of sets combine."""
+        return np.maximum if self.maximum else np.add
+
+    @cached_property
     def _none(self) -> float:
         """What no sets cost together."""
         return -math.inf if self.maximum else 0.0
@@ -56,7 +71,6 @@ class Splits:
     @cached_property
     def _layers(self) -> list[Array]:
         """By number of sets: the least that makes up each union of so many."""
-        join = np.maximum if self.maximum else np.add
         shape = tuple(count + 1 for count in self.most)
         start = np.full(shape, np.inf)
         start[(0,) * len(shape)] = self._none
@@ -66,7 +80,7 @@ class Splits:
             for state in self._order:
                 to = tuple(slice(used, None) for used in state)
                 away = tuple(slice(0, size - used) for size, used in zip(shape, state, strict=True))
-                after[to] = np.minimum(after[to], join(before[away], self.costs[state]))
+                after[to] = np.minimum(after[to], self._join(before[away], self.costs[state]))
             layers.append(after)
         return layers
 
@@ -83,15 +97,13 @@ class Splits:
             if -taken == self.parts:
                 yield cost, tuple(self._order[pick] for pick in picks)
                 continue
-            left = self._layers[self.parts + taken - 1]
-            for pick in range(picks[-1] if picks else 0, len(self._order)):
-                state = self._order[pick]
-                after = tuple(has - used for has, used in zip(rest, state, strict=True))
-                if min(after) < 0 or left[after] == math.inf:
-                    continue
-                now = self._joined(paid, self.costs[state])
-                bound = max(cost, self._joined(now, float(left[after])))
-                heapq.heappush(queue, (bound, taken - 1, (*picks, pick), after, now))
-
-    def _joined(self, one: float, other: float) -> float:
-        return max(one, other) if self.maximum else one + other
+            start = picks[-1] if picks else 0
+            after = np.array(rest) - self._states[start:]
+            fits = np.flatnonzero((after >= 0).all(axis=1))
+            least = self._layers[self.parts + taken - 1][tuple(after[fits].T)]
+            fits, least = fits[least < math.inf], least[least < math.inf]
+            now = self._join(paid, self._each[start + fits])
+            bound = np.maximum(cost, self._join(now, least))
+            found = bound.tolist(), (start + fits).tolist(), after[fits].tolist(), now.tolist()
+            for value, pick, others, spent in zip(*found, strict=True):
+                heapq.heappush(queue, (value, taken - 1, (*picks, pick), tuple(others), spent))

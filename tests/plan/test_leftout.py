@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from planner.core.cluster import Link, Node
+from planner.core.cluster import Churn, Cluster, Link, Node
 from planner.core.plan import Plan, Stage
 from planner.core.problem import Problem, Serving
 from planner.core.requirements import MustHave, Requirements
 from planner.plan.predict import predict
 from planner.plan.promise import objective_value
 from planner.plan.solve import solve
-from tests.core.world import device, link, model, problem
+from tests.core.world import CARD, device, link, model, problem
 
 
 def world(*twins: str) -> Problem:
@@ -86,3 +86,32 @@ def test_a_node_without_a_way_back_is_not_tried() -> None:
     assert solution.plan.nodes == ("fast", "last")
     (why,) = (one.why for one in solution.left_out)
     assert why == "none of the stages it was tried for fits or can be reached there"
+
+
+def test_a_swap_is_tried_with_the_same_nodes_standing_by() -> None:
+    """Alone no node is there as often as asked, so the figure is one with the standby."""
+    churn = Churn.model_validate(
+        {"id": "c", "distribution": "exponential", "up_scale": 9.0, "down_scale": 1.0} | CARD
+    )
+    nodes = [Node(id="home", device=None), Node(id="fast", device="fast", churn="c")]
+    nodes += [Node(id=f"slow{at}", device="slow", churn="c", price=1.0) for at in range(2)]
+    made = problem(
+        nodes=nodes,
+        devices=[
+            device("fast", memory=3e6, memory_bandwidth=2e9),
+            device("slow", memory=3e6, memory_bandwidth=1e9),
+        ],
+        requirements=Requirements(objective="tpot", must_have=MustHave(availability=0.95)),
+    )
+    cluster = Cluster(**(dict(made.cluster) | {"churn": (churn,)}))
+    asked = made.model_copy(update={"cluster": cluster})
+    solution = solve(asked)
+    (pipeline,), (spare,) = solution.plan.pipelines, {one.node for one in solution.plan.standbys}
+    (one,) = solution.left_out
+    stages = tuple(each.model_copy(update={"node": one.nodes[0]}) for each in pipeline.stages)
+    changed = pipeline.model_copy(update={"stages": stages})
+    plan = Plan(pipelines=(changed,), standbys=solution.plan.standbys)
+    value = objective_value(asked, predict(asked, plan).metrics)
+    assert {spare, *one.nodes} == {"slow0", "slow1"}
+    figures = f"{value:.4g} instead of {solution.value:.4g} ms"
+    assert one.why == f"in the place of fast: {figures}, the same nodes standing by"
