@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -143,16 +144,22 @@ class Served:
 
 
 def served(
-    cluster: HelixCluster, folder: Path, known: dict[str, Machine], users: int, name: str
+    cluster: HelixCluster,
+    folder: Path,
+    known: dict[str, Machine],
+    users: int,
+    name: str,
+    limit_s: float,
 ) -> Served | None:
     """One algorithm's plan for the cluster, predicted and simulated; None where none fits."""
     problem = serving(
         cluster.name, cluster.machines, cluster.bytes_per_s, cluster.latency_s, known, users
     )
-    plan = _plan(cluster, folder, problem, name)
+    plan = _plan(cluster, folder, problem, name, limit_s)
     if plan is None:
         return None
-    simulated = simulate(problem, routed(problem, plan), 0).metrics
+    plan = routed(problem, plan)
+    simulated = simulate(problem, plan, 0).metrics
     sizes = sorted(len(pipeline.stages) for pipeline in plan.pipelines)
     return Served(
         f"{len(plan.pipelines)} x {plan.pipelines[0].max_num_seqs}",
@@ -164,9 +171,12 @@ def served(
     )
 
 
-def _plan(cluster: HelixCluster, folder: Path, problem: Problem, name: str) -> Plan | None:
+def _plan(
+    cluster: HelixCluster, folder: Path, problem: Problem, name: str, limit_s: float
+) -> Plan | None:
     if name == SEARCH:
-        return solve(problem, explain=False).plan
+        end_s = time.process_time() + limit_s
+        return solve(problem, explain=False, halt=lambda: time.process_time() > end_s).plan
     if name == PUBLISHED:
         return as_plan(problem, cluster.objective, read_placement(folder, cluster))
     if name == FLOW:
@@ -184,13 +194,14 @@ def all_served(
     users: int,
     names: Sequence[str],
     kept: Path,
+    limit_s: float,
 ) -> dict[str, Served | None]:
     """Plans under load by algorithm; those in the file of results are not made again."""
     results = json.loads(kept.read_text() or "{}") if kept.exists() else {}
     rows = results.setdefault(f"{cluster.name}, {users} users", {})
     for name in names:
         if name not in rows:
-            row = served(cluster, folder, known, users, name)
+            row = served(cluster, folder, known, users, name, limit_s)
             rows[name] = row and asdict(row)
             kept.write_text(json.dumps(results, indent=1))
     return {name: row and Served(**row) for name, row in rows.items()}
@@ -230,6 +241,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=64)
     parser.add_argument("--tables", choices=TABLES, nargs="+", default=TABLES)
     parser.add_argument("--algorithms", choices=SERVED, nargs="+", default=SERVED)
+    parser.add_argument("--time-limit", type=float, default=math.inf, help="CPU s of each search")
     parser.add_argument("--kept", type=Path, help="JSON file of served plans to add to")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
@@ -247,7 +259,9 @@ def main() -> None:
         known = machines(times, list(CHIPS))
         kept = given.kept or Path(os.devnull)
         by_cluster = {
-            one.name: all_served(one, folder, known, given.users, given.algorithms, kept)
+            one.name: all_served(
+                one, folder, known, given.users, given.algorithms, kept, given.time_limit
+            )
             for one in clusters
         }
         tables |= {"fit": fit_table(known), "served": served_table(by_cluster)}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +33,10 @@ from planner.fit.constants import Free
 from planner.fit.steps import fit
 from planner.plan.choices import seats_to_try
 from planner.plan.flow import Array, FlowProblem, Windows, greatest_flow
-from planner.plan.predict import predict, serve
+from planner.plan.predict import predict
 from planner.plan.promise import as_cost, objective_value
 from planner.plan.room import overfull
+from planner.plan.shares import shared
 
 CHIPS = {
     "A100": ("a100-sxm-40gb", 1),
@@ -188,17 +190,13 @@ def as_plan(problem: Problem, flows: FlowProblem, windows: Windows) -> Plan | No
 
 
 def routed(problem: Problem, plan: Plan) -> Plan:
-    """The plan with requests routed in proportion to what each pipeline is predicted to serve.
+    """The plan with the weights with which its pipelines serve most, as predicted."""
 
-    Users then spread evenly over the pipelines, as the prediction takes them to.
-    """
-    share = 1 / len(plan.pipelines)
-    rates = [serve(problem, one, share).felt.requests_per_s for one in plan.pipelines]
-    weighted = [
-        one.model_copy(update={"weight": rate / max(rates)})
-        for one, rate in zip(plan.pipelines, rates, strict=True)
-    ]
-    return plan.model_copy(update={"pipelines": tuple(weighted)})
+    def cost(one: Plan) -> float:
+        value = objective_value(problem, predict(problem, one).metrics)
+        return math.inf if value is None else as_cost(problem, value)
+
+    return min(plan, shared(problem, plan), key=cost)
 
 
 def _pipeline(problem: Problem, path: list[tuple[int, int, int]], seats: int) -> Pipeline:

@@ -65,11 +65,13 @@ def _waves(load: Load, steps: Steps, users: float, wanted: Statistics) -> Felt:
     """
     active = load.active
     decode_s = _rounds_s(load, steps, 0)
-    behind = [float(k) for k in range(max(1, round(active)))]
     last_s = max(0.0, active - 1) * steps.prefill_gap_s
     wave_s = load.request_s + steps.prefill_s + last_s + decode_s
+    if not wanted and not load.bounds_s:  # a search that asks for the rate alone asks often
+        return Felt({}, {}, {}, active / wave_s, active)
     waited_s = max(0.0, users - active) / active * wave_s
     first_s = load.request_s + steps.prefill_s + waited_s
+    behind = [float(k) for k in range(max(1, round(active)))]
     ttft = [first_s + min(k * steps.prefill_gap_s, last_s) for k in behind]
     ends_s, count = waited_s + wave_s, load.later_tokens
     tpot = [(ends_s - value) / count for value in ttft] if count else []
