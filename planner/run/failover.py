@@ -306,7 +306,7 @@ class Failover:
             try:
                 post = self._home(node)
                 if post is not None:
-                    self.fleet.load(worker, post, self.deadlines.answer_s)
+                    self.fleet.load(worker, post)  # torch comes first there, and says nothing
             except PlannerError:
                 self.fleet.fence_off(worker)
             else:
