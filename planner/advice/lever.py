@@ -69,11 +69,11 @@ def _money(options: Sequence[Option]) -> list[Lever]:
     owned = sum(node.hardware_usd_per_hour for node in machines if node.id in used)
     if rent:
         name = f"rent of {first.name}"
-        made.append(_price(name, first, rent, "usd_per_hour", "{:.3g} USD/h", 1.0))
+        made.append(_price(name, first, rent, "usd_per_hour", "{:.3g} USD/h of rent", 1.0))
     if owned:
         price = sum(node.purchase_usd for node in machines if node.id in used)
         name = f"purchase price of {first.name}"
-        made.append(_price(name, first, price, "purchase_usd", "{:,.0f} USD", 1.0))
+        made.append(_price(name, first, price, "purchase_usd", "{:,.0f} USD of purchase", 1.0))
     paid = [node for node in machines if node.id in used and node.usd_per_joule]
     if paid:
         per_kwh = paid[0].usd_per_joule * 3.6e6

@@ -18,7 +18,8 @@ ChromeTraceOption = Annotated[
     typer.Option(
         "--chrome-trace",
         metavar="FILE",
-        help="Trace of the first target's first run to write, for Perfetto or chrome://tracing.",
+        help="Trace to write, of the first run of what is named first, for Perfetto or "
+        "chrome://tracing.",
     ),
 ]
 

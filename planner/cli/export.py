@@ -29,9 +29,9 @@ def export(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")],
     format: FormatOption = Format.text,
 ) -> None:
-    """Write what another engine or orchestrator takes; what it cannot express is a warning.
+    """Write what another engine or orchestrator takes.
 
-    README.md among the files has the commands in order.
+    What that cannot express is a warning. README.md among the files has the commands in order.
 
     Example: `planner export manifest.yaml --to vllm --out vllm`
     """

@@ -65,11 +65,12 @@ def node(
         ),
     ] = False,
 ) -> None:
-    """Serve stages of a plan on this machine, for the members of one deployment.
+    """Serve stages of a plan on this machine.
 
-    Everybody who connects has to show a certificate of the deployment (TLS 1.3 on both sides) and
-    sign a fresh challenge. A coordinator also needs a warrant: the plan, signed by the operator.
-    Runs until it is interrupted; what it says goes to stderr and holds no prompts.
+    For the members of one deployment: everybody who connects has to show a certificate of it (TLS
+    1.3 on both sides) and sign a fresh challenge. A coordinator also needs a warrant: the plan,
+    signed by the operator. Runs until it is interrupted; what it says goes to stderr and holds no
+    prompts.
 
     Example: `planner node --listen 0.0.0.0:7431 --keys keys/berlin --weights /srv/weights`
     """

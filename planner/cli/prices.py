@@ -65,11 +65,11 @@ def refresh(
     ] = None,
     format: FormatOption = Format.text,
 ) -> None:
-    """Fetch what GPUs cost today into price lists of your own, which win over the bundled ones.
+    """Fetch what GPUs cost today into price lists of your own.
 
-    Needs the network and the extra `prices`; everything else works without. A list that cannot be
-    fetched, or in which nothing makes sense, stays as it is. GPUHUNT_CATALOG_DIR names a folder
-    with catalogues that were downloaded before.
+    They win over the bundled ones. Needs the network and the extra `prices`; everything else works
+    without. A list that cannot be fetched, or in which nothing makes sense, stays as it is.
+    GPUHUNT_CATALOG_DIR names a folder with catalogues that were downloaded before.
     """
     from planner.core.errors import RunError, UsageError
     from planner.files.catalogue import Catalogue, user_profiles

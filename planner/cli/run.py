@@ -125,11 +125,11 @@ def run(
     ] = None,
     format: FormatOption = Format.text,
 ) -> None:
-    """Execute a plan on worker processes of this host and compare it with its prediction.
+    """Execute a plan and compare it with its prediction.
 
-    Links are imitated between the workers, and the same requests simulated. With --nodes stages
-    run on the machines of an inventory, over the links that there are; with --engine ray on Ray
-    nodes that have the resource planner:ID or the label planner-node=ID.
+    Stages are processes of this host, links imitated, the same requests simulated. With --nodes
+    they run on the machines of an inventory, over the links that there are; with --engine ray on
+    Ray nodes that have the resource planner:ID or the label planner-node=ID.
 
     Example: `planner run manifest.yaml --max-error 15`
     """

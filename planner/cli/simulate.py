@@ -145,7 +145,7 @@ def simulate(
     profiles: ProfilesOption = None,
     format: FormatOption = Format.text,
 ) -> None:
-    """Simulate plans under a workload and compare them with their alternatives.
+    """Simulate plans under a workload, beside their alternatives.
 
     All targets meet the same random numbers. A scenario is planned first; the alternatives it
     names follow as further targets, APIs at their price for the simulated tokens. A scenario that

@@ -182,6 +182,7 @@ def test_flips_seen_from_another_choice_say_so() -> None:
     one = facts(turns=[turn], turns_from="mine")
     assert "mine is the choice today" in told(one, "When is something else better?")
     assert "Seen from mine" in render(one)
+    assert "One input could change the choice: cloud from 2." in render(one)
 
 
 def test_prices_of_rented_machines_stand_on_the_page() -> None:

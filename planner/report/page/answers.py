@@ -168,7 +168,7 @@ def _instead(facts: Facts) -> Iterator[str]:
     dear = float("inf")
     ranked = sorted(facts.rivals, key=lambda one: getattr(one.metrics, _COST) or dear)
     for rival in ranked[:_MOST_RIVALS]:
-        yield against(mine, rival)
+        yield _capital(against(mine, rival))
     for name, why in facts.left_out:
         yield f"{name} cannot serve this: {why}."
     if facts.turns_from:

@@ -81,7 +81,7 @@ def note(text: str, x: float, y: float, **more: Any) -> Json:
 
 def row_label(row: int, text: str, value: str = "") -> list[Json]:
     """The label above a row's bar, at its left, and its figure, at its right."""
-    place = {"xref": "paper", "yref": "y", "yanchor": "bottom"}
+    place = {"xref": "paper", "yref": "y", "yanchor": "bottom", "bgcolor": PAPER, "borderpad": 0}
     made = [note(text, 0, row - 0.26, xanchor="left", align="left", **place)]
     if value:
         bold = {"size": 12, "color": INK, "weight": 600}

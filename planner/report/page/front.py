@@ -243,6 +243,8 @@ def _api_note(name: str, price: float, log: bool, ends: tuple[float, float], num
         yanchor="top",
         align="left" if left else "right",
         font={"size": 11, "color": draw.INK},
+        bgcolor=draw.PAPER,
+        borderpad=0,
     )
 
 

@@ -36,7 +36,7 @@ def tornado_figure(flips: Sequence[Turn]) -> Figure | None:
     ticks = [power for power in range(-6, 7, apart) if abs(power) <= reach]
     return Figure(
         "tornado",
-        f"Of {len(found)} inputs that could change the choice, the nearest is this: {found[0][1]}.",
+        _said([text for _, text, _, _ in found]),
         [
             {
                 "type": "bar",
@@ -78,6 +78,13 @@ def tornado_figure(flips: Sequence[Turn]) -> Figure | None:
             for _, _, _, flip in found
         ),
     )
+
+
+def _said(texts: Sequence[str]) -> str:
+    """The nearest flip, in a sentence."""
+    if len(texts) == 1:
+        return f"One input could change the choice: {texts[0]}."
+    return f"Of {len(texts)} inputs that could change the choice, the nearest is this: {texts[0]}."
 
 
 def _factor(flip: Turn) -> float | None:
