@@ -237,6 +237,12 @@ class Engine(Card):
     admission_steps: Annotated[float, Field(ge=0)] = 0.5
     """Tokens that others get before a newcomer's first one comes to the client: steps that run
     when it arrives, intervals at which requests are looked for and answers are sent."""
+    known_admission_steps: dict[str, float] = Field(default_factory=dict)
+    """The same by chip generation, where the settings are known that a platform is run with: a fit
+    begins there."""
+    tuned_kernels: bool = False
+    """Whether products and attention are those of libraries tuned for each chip (cuBLAS, CUTLASS,
+    FlashAttention): a fit begins at what these reach."""
     first_wave: Fraction = 0.1
     """Share of requests that come all at once, as the first of a benchmark client's ten per user:
     each then waits for half of the others' prompts."""

@@ -9,7 +9,7 @@ no row tells stays at what is usual. In statistics this is a mixed model (Hender
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from planner.core.cost.measured import MeasuredSpeed
 from planner.core.device import Device
@@ -78,6 +78,24 @@ USUAL: Mapping[str, Usual] = {
 """Where a fit starts and how far it may go: no measurements, wide enough that a few rows move
 them. What is known of an engine is in its profile."""
 
+TUNED: Mapping[str, Usual] = {
+    **USUAL,
+    "bandwidth": Usual(0.85, 0.1, 0.05, 0.97, {"scheme": 0.1, "chips": 0.05}),
+    "compute": Usual(0.55, 0.05, 0.005, 1.5, {"scheme": 0.2, "class": 0.2, "chips": 0.2}),
+    "flop_per_joule": Usual(5e12, 0.0, 1e9, 1e14),
+    "kv_bandwidth": Usual(0.85, 0.2, 0.03, 1.0),
+    "attention_compute": Usual(0.6, 0.3, 0.01, 0.8),
+    "layer_overhead_s": Usual(4e-5, 0.5, 1e-7, 5e-3, {"engine": 0.5}),
+    "sync_bandwidth": Usual(0.2, 0.03, 0.01, 1.0),
+    "request_s": Usual(0.02, 0.7, 1e-4, 0.5, {"engine": 0.7}),
+    "admission_steps": Usual(2.0, 0.3, 0.2, 120.0, {"engine": 0.5, "platform": 0.3}),
+}
+"""The same for engines whose kernels are libraries tuned for each chip (cuBLAS, CUTLASS,
+FlashAttention, FlashInfer). Engines and releases share what chips reach. What a share of the peak
+is begins at what Helix's engine reached on small chips and hardly moves but by class, generation
+and number format: classes and chips that no row is of stay there. What is never turned has no
+spread: a joule pays for as much as serving runs said when it was."""
+
 _OF_SCHEMES = ("bandwidth", "compute", "flop_per_joule", "experts")
 _OF_ENGINES = ("request_s", "admission_steps", "first_wave")
 _WIDE = ("bf16", "fp16", "fp32")
@@ -88,6 +106,11 @@ def scheme_key(quant: QuantScheme) -> str:
     if quant.compute_dtype not in _WIDE:
         return quant.compute_dtype
     return quant.id if quant.weight_bits < 16 else "*"
+
+
+def usual(tuned: bool) -> Mapping[str, Usual]:
+    """What constants usually are, of engines with ``tuned`` kernels or others."""
+    return TUNED if tuned else USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +124,39 @@ class Place:
     """Engine id that stands for all its releases."""
     fused: bool = True
     """Whether the scores of attention stay in the chip there."""
+    tuned: bool = False
+    """Whether kernels are libraries tuned for each chip."""
+    admission_steps: float | None = None
+    """What the settings say with which the engine is run there, where they are known."""
 
     @classmethod
     def of(cls, engine: Engine, device: Device) -> Place:
         """The place of a device under an engine."""
         family = engine.release_of or engine.id
-        fused = engine.fused_attention
-        return cls(engine.id, device.device_class, device.architecture, family, fused)
+        return cls(
+            engine.id,
+            device.device_class,
+            device.architecture,
+            family,
+            engine.fused_attention,
+            engine.tuned_kernels,
+            engine.known_admission_steps.get(device.architecture),
+        )
 
     @classmethod
     def whole_class(cls, engine: Engine, device_class: str) -> Place:
         """Any device of a class under an engine, or of any class where that is empty."""
         family = engine.release_of or engine.id
-        return cls(engine.id, device_class, "", family, engine.fused_attention)
+        fused, tuned = engine.fused_attention, engine.tuned_kernels
+        return cls(engine.id, device_class, "", family, fused, tuned)
+
+    @property
+    def usual(self) -> Mapping[str, Usual]:
+        """What constants usually are here."""
+        if self.admission_steps is None:
+            return usual(self.tuned)
+        steps = replace(usual(self.tuned)["admission_steps"], value=self.admission_steps)
+        return {**usual(self.tuned), "admission_steps": steps}
 
     def shifts(self, constant: str, scheme: str = "*") -> list[Knob]:
         """The knobs on which a constant depends here."""
@@ -128,7 +171,7 @@ class Place:
             "chips": self.chips,
             "build": f"{release} {scheme}" if release and scheme != "*" else "",
         }
-        kinds = USUAL[constant].shifts
+        kinds = usual(self.tuned)[constant].shifts
         return [
             (constant, "", ""),
             *((constant, kind, marks[kind]) for kind in kinds if marks[kind]),
@@ -152,16 +195,21 @@ class Knobs:
             place = Place.of(engine, row.device)
             scheme = scheme_key(row.quant)
             for constant in _felt(row):
-                names |= dict.fromkeys(place.shifts(constant, scheme))
+                if place.usual[constant].spread:
+                    names |= dict.fromkeys(place.shifts(constant, scheme))
             if not place.fused and row.speed in OF_PROMPTS:
                 names |= dict.fromkeys(place.shifts("score_bytes"))
         return cls(tuple(sorted(names)), engines)
 
     @property
     def spreads(self) -> list[float]:
-        """Standard deviation of every knob, before anything was measured."""
+        """Standard deviation of every knob, before anything was measured.
+
+        Engines with tuned kernels and others in one fit move as far as the others.
+        """
+        known = usual(all(engine.tuned_kernels for engine in self.engines.values()))
         return [
-            USUAL[constant].shifts[kind] if kind else USUAL[constant].spread
+            known[constant].shifts[kind] if kind else known[constant].spread
             for constant, kind, _ in self.names
         ]
 
@@ -191,7 +239,7 @@ def _felt(row: MeasuredSpeed) -> list[str]:
         found += (
             ["expert_overhead_s", "experts", "expert_tile"] if prompts else ["expert_overhead_s"]
         )
-    if row.speed in ("ttft_ms", "tpot_ms"):
+    if row.speed == "ttft_ms":  # a time per token alone says little of the wait before it
         found += ["request_s", "admission_steps", "first_wave"]
     return found
 
@@ -201,11 +249,13 @@ def shift(turned: Mapping[Knob, float], place: Place, name: str, scheme: str = "
     return sum(turned.get(knob, 0.0) for knob in place.shifts(name, scheme))
 
 
-def moved(name: str, begin: float | None, log_shift: float) -> float:
+def moved(
+    name: str, begin: float | None, log_shift: float, known: Mapping[str, Usual] = USUAL
+) -> float:
     """A constant after a shift, within what is possible; from the usual where ``begin`` is None."""
-    usual = USUAL[name]
-    value = (usual.value if begin is None else begin) * exp(log_shift)
-    return min(usual.high, max(usual.low, value))
+    one = known[name]
+    value = (one.value if begin is None else begin) * exp(log_shift)
+    return min(one.high, max(one.low, value))
 
 
 def calibration(
@@ -223,28 +273,35 @@ def calibration(
                 "bandwidth",
                 old.bandwidth if old else None,
                 shift(turned, place, "bandwidth", scheme),
+                place.usual,
             ),
-            compute=_compute(old, shift(turned, place, "compute", scheme)),
+            compute=_compute(old, shift(turned, place, "compute", scheme), place.usual),
             experts=moved(
-                "experts", old.experts if old else None, shift(turned, place, "experts", scheme)
+                "experts",
+                old.experts if old else None,
+                shift(turned, place, "experts", scheme),
+                place.usual,
             ),
             flop_per_joule=moved(
                 "flop_per_joule",
                 old.flop_per_joule if old else None,
                 shift(turned, place, "flop_per_joule", scheme),
+                place.usual,
             ),
             layer_overhead_s=old.layer_overhead_s if old else 0.0,
         )
     single: dict[str, float | None] = {
-        name: moved(name, was, shift(turned, place, name)) for name, was in _single(begin).items()
+        name: moved(name, was, shift(turned, place, name), place.usual)
+        for name, was in _single(begin).items()
     }
     if place.fused:
         single["score_bytes"] = 0.0
     steps = begin.admission_steps if begin else None
     platforms = {knob for knob in place.shifts("admission_steps") if knob[1] == "platform"}
-    if steps is not None or (begin is None and platforms & set(turned)):
+    known = place.admission_steps is not None or bool(platforms & set(turned))
+    if steps is not None or (begin is None and known):
         single["admission_steps"] = moved(
-            "admission_steps", steps, shift(turned, place, "admission_steps")
+            "admission_steps", steps, shift(turned, place, "admission_steps"), place.usual
         )
     if begin is None:
         return Calibration(efficiency=efficiency, source="fit").model_copy(update=single)
@@ -258,19 +315,26 @@ def _single(begin: Calibration | None) -> dict[str, float | None]:
     return {name: getattr(begin, name) if begin else None for name in names}
 
 
-def _compute(old: Efficiency | None, log_shift: float) -> float | Curve:
+def _compute(old: Efficiency | None, log_shift: float, known: Mapping[str, Usual]) -> float | Curve:
     if old is None:
-        return moved("compute", None, log_shift)
+        return moved("compute", None, log_shift, known)
     if isinstance(old.compute, tuple):
-        return tuple((tokens, moved("compute", share, log_shift)) for tokens, share in old.compute)
-    return moved("compute", old.compute, log_shift)
+        return tuple(
+            (tokens, moved("compute", share, log_shift, known)) for tokens, share in old.compute
+        )
+    return moved("compute", old.compute, log_shift, known)
 
 
 def habits(turned: Mapping[Knob, float], engine: Engine, fresh: bool) -> dict[str, float]:
     """The constants of an engine as a whole that rows have turned."""
     place = Place.whole_class(engine, "")
     return {
-        name: moved(name, None if fresh else getattr(engine, name), shift(turned, place, name))
+        name: moved(
+            name,
+            None if fresh else getattr(engine, name),
+            shift(turned, place, name),
+            place.usual,
+        )
         for name in _OF_ENGINES
         if _turns(turned, name)
     }

@@ -16,7 +16,7 @@ from planner.core.model import ModelSpec
 from planner.core.quant import QuantScheme
 from planner.files.catalogue import Catalogue
 from planner.fit.engines import calibrate
-from planner.fit.knobs import USUAL, Knob, Knobs, Place, moved, shift
+from planner.fit.knobs import TUNED, USUAL, Knob, Knobs, Place, calibration, moved, shift
 from planner.fit.speeds import FittedSpeeds, Row, at_place, errors, fit_speeds, left_out
 
 KNOWN = Catalogue(environ={})
@@ -135,6 +135,21 @@ def test_constants_stay_possible(name: str) -> None:
     assert moved(name, None, 50.0) == USUAL[name].high
     assert moved(name, None, -50.0) == USUAL[name].low
     assert moved(name, None, 0.0) == USUAL[name].value
+
+
+def test_tuned_kernels_begin_at_what_libraries_reach() -> None:
+    settings = {"tuned_kernels": True, "known_admission_steps": {"Ampere": 40.0}}
+    tuned = engine().model_copy(update=settings)
+    names = {name for name, _, _ in Knobs.for_rows([(tuned, table(("rtx-3090",))[0][1])]).names}
+    assert "flop_per_joule" not in names
+    place = Place.of(tuned, device("rtx-3090"))
+    fresh = calibration({}, place, ["*"], None)
+    assert fresh.for_quant("*", "*").compute == TUNED["compute"].value > USUAL["compute"].value
+    assert fresh.for_quant("*", "*").flop_per_joule == TUNED["flop_per_joule"].value
+    assert fresh.admission_steps == 40.0
+    assert calibration({}, Place.of(tuned, device("rtx-4090")), ["*"], None).admission_steps is None
+    begun = calibration({}, place, ["*"], fresh.model_copy(update={"admission_steps": 7.0}))
+    assert begun.admission_steps == 7.0
 
 
 def test_cards_keep_what_was_not_measured_and_say_what_was() -> None:
