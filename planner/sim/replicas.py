@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from planner.sim.run import Run
 
 
+_MOST = 100_000
+"""Requests of a run: in longer ones somebody is preempted at some time, and all were for nothing.
+"""
 _OFTEN = 1024
 """Requests after which gaps are sorted into bins if there are many."""
 
@@ -36,7 +39,7 @@ def simple(run: Run, requests: Sequence[Request]) -> bool:
     nothing else asks anything.
     """
     return (
-        len(requests) > 0
+        0 < len(requests) <= _MOST
         and run.watch is None
         and run.problem.workload.horizon_s is None
         and run.env.peek() == math.inf
