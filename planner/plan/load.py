@@ -120,7 +120,7 @@ class Load:
             return self.pool.others_busy
         return no_idle(self.share, 1 - math.exp(-running))
 
-    def for_seat(self, used: float, capacity: float) -> tuple[float, float]:
+    def for_seat(self, used: float, freed_per_s: float) -> tuple[float, float]:
         """Chance that a request waits for a seat, and how long (s) if times were exponential.
 
         The router sends a request to the pipeline with the least on it, so it waits only where the
@@ -130,7 +130,7 @@ class Load:
         if self.pool is not None:
             return self.pool.chance, self.pool.seat_s
         chance = taken(self.seats / self.share, used)
-        return chance, chance * self.share / (capacity * (1 - used))
+        return chance, chance * self.share / (freed_per_s * (1 - used))
 
     @cached_property
     def busy_groups(self) -> float:

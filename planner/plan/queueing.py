@@ -131,7 +131,8 @@ def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
     step_s = _between(load.batches, rounds_s, running / load.groups) / (load.steps or 1.0)
     halt_s = (1 - math.exp(-running)) * step_s / (1 - busy) / 2
     service_s = steps.prefill_s + decode_s(running)
-    chance, seat_s = load.for_seat(rate / capacity, capacity)
+    freed_per_s = load.seats / (steps.prefill_s + decode_s(float(load.seats)))
+    chance, seat_s = load.for_seat(rate / capacity, freed_per_s)
     seat_s *= (1 + _unevenness(load, steps, service_s)) / 2
     inside_s = load.others_busy(running) * (halt_s + prompt_s)
     beside_s = (1 - 1 / load.seats) * inside_s
