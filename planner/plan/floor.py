@@ -10,8 +10,22 @@ Cost = Callable[[Sequence[float]], float]
 _Box = tuple[float, tuple[float, ...], tuple[float, ...]]
 """Cost of the lower corner, and both corners."""
 
+NOISE = 1e-9
+"""Growth of a cost that is rounding."""
 _CLOSE = 1e-3
 _BOXES = 200
+
+
+def slopes(cost: Cost, vector: Sequence[float]) -> list[float]:
+    """How much a cost grows with each part of a vector, near it."""
+    base, found = cost(vector), []
+    for index, value in enumerate(vector):
+        step = 1e-3 * value if math.isfinite(value) else 0.0
+        more = cost([*vector[:index], value + step, *vector[index + 1 :]])
+        grown = more - base if math.isfinite(more) else 0.0
+        felt = step and grown > NOISE * abs(base)
+        found.append(grown / step if felt else 0.0)
+    return found
 
 
 def floor(

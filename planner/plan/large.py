@@ -27,7 +27,7 @@ from planner.plan.classes import NodeClass
 from planner.plan.columns import Columns, Known
 from planner.plan.costs import Array, Lines, criteria, rent
 from planner.plan.coupled import Coupled
-from planner.plan.floor import floor
+from planner.plan.floor import NOISE, floor, slopes
 from planner.plan.halt import Halt, never
 from planner.plan.headcount import Headcount
 from planner.plan.hops import alike
@@ -45,8 +45,6 @@ _GATHERED_FIRST, _GATHERED = 12, 2
 """Turns in which replicas gather pipelines to choose from, at first and in each look."""
 _ITERATIONS = 60
 """Most price updates in one interval."""
-_NOISE = 1e-9
-"""Growth of a cost that is rounding."""
 _ENOUGH = 2e-3
 _ENOUGH_SIDE_BY_SIDE = 0.03
 """A bound this close to the best plan is not pursued further; replicas make it dearer."""
@@ -84,7 +82,8 @@ class Large:
         self.best_so_far: tuple[Plan | None, Prediction | None] = None, None
         self.brief = False
         self.coupled: Coupled | None = None
-        self.solved = 0
+        self.intervals: list[tuple[float, float, float]] = []
+        self.solved, self.gained = 0, True
 
     @property
     def holds(self) -> bool:
@@ -94,6 +93,8 @@ class Large:
     @property
     def settled(self) -> bool:
         """Whether another look would find nothing new."""
+        if self.replicas == 1:
+            return not self.gained
         return self.coupled is None or self.coupled.settled
 
     @property
@@ -109,13 +110,14 @@ class Large:
     def best(self, incumbent: float, effort: int) -> Best:
         """A good plan, and a bound.
 
-        ``effort`` is how many relaxations are solved at most for one pipeline, and how many turns
-        of column generation replicas get.
+        ``effort`` is how many relaxations are solved for one pipeline, and how many turns of column
+        generation replicas get. Another call goes on where this one ended.
         """
         self.incumbent = incumbent
-        weights = self._weights(self.low)
+        weights = slopes(self._cost, self.low)
         if self.replicas == 1:
-            self._build(self._lengths(weights, math.inf), np.zeros(len(self.classes)))
+            if not self.intervals:
+                self._build(self._lengths(weights, math.inf), np.zeros(len(self.classes)))
             return self._answer(self._bound(weights, effort))
         return self._answer(max(self.quick_bound, self._side_by_side(weights, effort)))
 
@@ -123,14 +125,14 @@ class Large:
         """A bound on the whole structure, no plan being looked for."""
         bound = self.quick_bound
         if not self._additive and math.isfinite(bound):
-            bound = max(bound, self._started(self._weights(self.low)).least())
+            bound = max(bound, self._started(slopes(self._cost, self.low)).least())
         return self._lossy(bound)
 
     def first(self, *, brief: bool = False) -> Best:
         """A plan and a bound without much ado; ``brief``: no plan that nothing hangs on."""
         self.brief, ladder = brief, self.problem.workload.concurrency is not None
         if math.isfinite(self._cost(self.low)) and (ladder or not brief):
-            given = self._lengths(self._weights(self.low), math.inf)
+            given = self._lengths(slopes(self._cost, self.low), math.inf)
             self._build(given, np.zeros(len(self.classes)))
         return self._answer(self.quick_bound)
 
@@ -205,26 +207,15 @@ class Large:
         """Cost of a pipeline with these criteria, the last of which is its rent."""
         return self.judge(vector[:-1], vector[-1]).cost
 
-    def _weights(self, vector: Sequence[float]) -> list[float]:
-        """How much cost grows with each criterion, near ``vector``."""
-        base, weights = self._cost(vector), []
-        for index, value in enumerate(vector):
-            step = 1e-3 * value if math.isfinite(value) else 0.0
-            more = self._cost([*vector[:index], value + step, *vector[index + 1 :]])
-            grown = more - base if math.isfinite(more) else 0.0
-            felt = step and grown > _NOISE * abs(base)
-            weights.append(grown / step if felt else 0.0)
-        return weights
-
     def _bound(self, weights: list[float], effort: int) -> float:
         """A bound over all pipelines: intervals of the longest stage, the worst one halved."""
         if not math.isfinite(self._cost(self.low)):
             return math.inf
-        top = float(self.criteria[_GAP].values[-1])
-        sensitive = weights[_GAP] > 0
-        first = self._interval(weights, self.low[_GAP], top)
-        intervals = [(first, self.low[_GAP], top)]
-        while sensitive and self.solved < effort and not self.over():
+        intervals, most = self.intervals, self.solved + effort
+        if not intervals:
+            top = float(self.criteria[_GAP].values[-1])
+            intervals.append((self._interval(weights, self.low[_GAP], top), self.low[_GAP], top))
+        while weights[_GAP] > 0 and self.solved < most and not self.over():
             best = min(self.found, self.incumbent)
             bound, low, high = intervals[0]
             if bound >= best - _ENOUGH * abs(best) or high <= low * 1.002:
@@ -233,6 +224,7 @@ class Large:
             middle = math.sqrt(low * high)
             for one in ((low, middle), (middle, high)):
                 heapq.heappush(intervals, (self._interval(weights, *one), *one))
+        self.gained = self.solved > most - effort
         return max(self.quick_bound, intervals[0][0])
 
     def _interval(self, weights: list[float], low_s: float, high_s: float) -> float:
@@ -333,7 +325,7 @@ class Large:
     def _may_win(self, cuts: tuple[Cut, ...]) -> bool:
         """Whether the criteria of the only pipeline, which it has at least, leave it a chance."""
         least = self._cost([criterion.of(cuts) for criterion in self.criteria])
-        return least < self.found + _NOISE * abs(self.found)
+        return least < self.found + NOISE * abs(self.found)
 
     def _offer(self, pipelines: list[tuple[Cut, ...]]) -> None:
         plan = assembled(self.classes, self.ways, pipelines, self.load)

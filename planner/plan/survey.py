@@ -25,7 +25,7 @@ LOOKS = 24
 _OPEN = 2
 """Times as many where the coordinator's seat or the number of drafts is open."""
 _EFFORT = 200
-"""Relaxations solved for one pipeline, which is looked at once."""
+"""Relaxations solved for one pipeline in one look."""
 _TURNS = 10
 """Turns of column generation for replicas in one look."""
 _KEPT = 400
@@ -67,7 +67,8 @@ class Looked:
         best = self.search.best(incumbent, _EFFORT if self.replicas == 1 else _TURNS)
         before, known = self.best.bound, min(best, self.best, key=lambda one: one.cost)
         self.best = replace(known, bound=min(max(before, best.bound), known.cost))
-        if self.replicas == 1 or len(self.field.classes) > _KEPT or self.search.settled:
+        apart = self.replicas == 1 and seat_open(self.problem)
+        if apart or len(self.field.classes) > _KEPT or self.search.settled:
             self.done, self.search = True, None
 
 
