@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+import planner.plan.predict  # noqa: F401 - imported once a process, at no case's cost
 from planner.core.errors import InvalidFileError, StaleManifestError
 from planner.files.inventory import read_inventory
 from planner.files.manifest import read_manifest
