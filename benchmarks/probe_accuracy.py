@@ -1,7 +1,8 @@
 """Predicted against measured on model shapes that the probe never saw.
 
 Probes this host, then plans, simulates and runs three models of other widths and depths on one
-worker, and prints the error of every figure:
+worker, for some twenty seconds each as ``benchmarks.run_accuracy`` does, and prints the error of
+every figure:
 
     python -m benchmarks.probe_accuracy build/probe-accuracy
 
@@ -16,6 +17,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.kept import Row, keep, kept, planner, spread
+from benchmarks.run_accuracy import LEAST_ROUNDS, lasting
+from planner.files.manifest import read_manifest
 
 BOUNDS = {"mean_tpot_ms": 0.10, "mean_ttft_ms": 0.15}
 SHAPES = {
@@ -58,15 +61,21 @@ run: {{seeded: {{seed: 1}}}}
 """
 
 
-def measure(folder: Path, name: str, users: int, runs: int) -> None:
+def measure(folder: Path, name: str, users: int, runs: int, seconds: float) -> None:
     """Plans and runs one model for some users, and keeps the errors of every run."""
     profiles, checkpoint = folder / "profiles", folder / f"checkpoint-{name}"
     card = profiles / "models" / f"{name}.yaml"
     card.parent.mkdir(parents=True, exist_ok=True)
     card.write_text(MODEL.format(*SHAPES[name]))
     scenario, manifest = folder / "scenario.yaml", folder / "manifest.yaml"
-    scenario.write_text(SCENARIO.format(model=name, users=users, requests=8 * users))
-    planner("plan", str(scenario), "--profiles", str(profiles), "--out", str(manifest))
+
+    def plan(requests: int) -> None:
+        scenario.write_text(SCENARIO.format(model=name, users=users, requests=requests))
+        planner("plan", str(scenario), "--profiles", str(profiles), "--out", str(manifest))
+
+    plan(LEAST_ROUNDS * users)
+    short = read_manifest(manifest)
+    plan(lasting(short.problem, short.plan, seconds).workload.requests)
     for _ in range(runs):
         told = planner("run", str(manifest), "--checkpoint", str(checkpoint))
         row = {name: told[name] for name in ("error", "planned_error", "hosts", "stages")}
@@ -96,6 +105,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("folder", type=Path, help="keeps the profiles and every run")
     parser.add_argument("--runs", type=int, default=3, help="0 prints what is there")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long each is to take")
     parser.add_argument("--users", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--workers", type=int, default=1, help="who share the cores, in the probe")
@@ -108,7 +118,7 @@ def main() -> int:
         planner("probe", "--workers", workers, "--quant", "bf16", *where)
     for name in options.models if options.runs else ():
         for users in options.users:
-            measure(folder, name, users, options.runs)
+            measure(folder, name, users, options.runs, options.seconds)
     return 1 if show(folder) else 0
 
 
