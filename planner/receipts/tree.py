@@ -15,7 +15,6 @@ from planner.core.errors import RunError
 
 Payload = bytes | bytearray | memoryview
 _POSITION_BYTES = 4
-HASH_BYTES = 32
 State = tuple[int, int, list[str]]
 """Next position, leaves and peaks (hex) of a witness, as JSON carries them."""
 
@@ -134,44 +133,6 @@ class Witness:
         witness = cls(session, boundary, position)
         witness.tree = Tree([bytes.fromhex(peak) for peak in peaks], count)
         return witness
-
-
-def path(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Siblings that lead from the leaf at ``index`` to the root, lowest first (RFC 6962, 2.1.1)."""
-    if len(leaves) == 1:
-        return []
-    half = 1 << (len(leaves) - 1).bit_length() - 1
-    if index < half:
-        return [*path(leaves[:half], index), _root(leaves[half:])]
-    return [*path(leaves[half:], index - half), _root(leaves[:half])]
-
-
-def root_by_path(start: bytes, index: int, count: int, siblings: Sequence[bytes]) -> bytes | None:
-    """Root that a leaf and its path lead to; None if no tree of ``count`` leaves has that path.
-
-    The algorithm of RFC 9162, section 2.1.3.2.
-    """
-    if not 0 <= index < count:
-        return None
-    at, last, folded = index, count - 1, start
-    for sibling in siblings:
-        if len(sibling) != HASH_BYTES or last == 0:
-            return None
-        if at & 1 or at == last:
-            folded = _node(sibling, folded)
-            while at and not at & 1:
-                at, last = at >> 1, last >> 1
-        else:
-            folded = _node(folded, sibling)
-        at, last = at >> 1, last >> 1
-    return folded if last == 0 else None
-
-
-def _root(leaves: Sequence[bytes]) -> bytes:
-    tree = Tree()
-    for added in leaves:
-        tree.append(added)
-    return tree.root
 
 
 def _node(left: bytes, right: bytes) -> bytes:

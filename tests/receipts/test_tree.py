@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymerkle import InmemoryTree
 
-from planner.receipts.tree import Tree, Witness, WitnessError, leaf, path, root_by_path
+from planner.receipts.tree import Tree, Witness, WitnessError, leaf
 
 
 @given(st.lists(st.binary(max_size=8), min_size=1, max_size=40))
@@ -14,34 +14,6 @@ def test_root_is_that_of_another_implementation(entries: list[bytes]) -> None:
         other.append_entry(entry)
         tree.append(other.get_leaf(tree.count + 1))
     assert tree.root == other.get_root()
-
-
-@given(st.integers(1, 70), st.data())
-def test_a_path_proves_its_leaf_and_no_other(count: int, data: st.DataObject) -> None:
-    leaves = [leaf("s", 0, position, "int32", (1,), bytes(4)) for position in range(count)]
-    index = data.draw(st.integers(0, count - 1))
-    tree = Tree()
-    for added in leaves:
-        tree.append(added)
-    siblings = path(leaves, index)
-    assert root_by_path(leaves[index], index, count, siblings) == tree.root
-    assert root_by_path(leaf("t", 0, 0, "int32", (1,), bytes(4)), index, count, siblings) != (
-        tree.root
-    )
-    if count > 1:
-        wrong = (index + 1) % count
-        assert root_by_path(leaves[index], wrong, count, siblings) != tree.root
-        assert root_by_path(leaves[index], index, count, siblings[:-1]) is None
-
-
-@given(
-    st.integers(-5, 200),
-    st.integers(-5, 200),
-    st.lists(st.binary(min_size=30, max_size=32), max_size=12),
-)
-def test_nonsense_paths_are_refused_quietly(index: int, count: int, siblings: list[bytes]) -> None:
-    found = root_by_path(bytes(32), index, count, siblings)
-    assert found is None or len(found) == 32
 
 
 @pytest.mark.parametrize(
