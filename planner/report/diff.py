@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from planner.report.tables import label
+from planner.report.tables import label, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,31 +39,31 @@ def text(
     yield ""
     parts: list[tuple[str, Table]] = []
     if moved:
-        table = _table("node", "before", "after")
+        rows = table("node", "before", "after")
         for row in moved:
-            table.add_row(*row)
-        parts.append(("Moved", table))
+            rows.add_row(*row)
+        parts.append(("Moved", rows))
     if numbers:
-        table = _table("figure", ">before", ">after", ">change")
+        rows = table("figure", ">before", ">after", ">change")
         for name, before, after, change in numbers:
             percent = "" if change is None else f"{change:+.1%}"
-            table.add_row(name, _number(before), _number(after), percent)
-        parts.append(("Predicted", table))
+            rows.add_row(name, _number(before), _number(after), percent)
+        parts.append(("Predicted", rows))
     if changes:
         parts.append(("Problem", changes_table(changes)))
-    for index, (title, table) in enumerate(parts):
+    for index, (title, rows) in enumerate(parts):
         if index:
             yield ""
         yield title
-        yield table
+        yield rows
 
 
 def changes_table(changes: Sequence[tuple[str, Any, Any]]) -> Table:
     """Values that changed, one a row: path, before and after."""
-    table = _table("path", "before", "after")
+    rows = table("path", "before", "after")
     for path, old, new in changes:
-        table.add_row(path, _value(old), _value(new))
-    return table
+        rows.add_row(path, _value(old), _value(new))
+    return rows
 
 
 def _headline(
@@ -82,18 +82,6 @@ def _headline(
         if abs(changed.get(name, 0.0)) >= _SMALLEST
     ]
     return f"{what}; {', '.join(told) or 'latency and cost stay as they were'}."
-
-
-def _table(*columns: str) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in columns:
-        right = column.startswith(">")
-        table.add_column(
-            column.removeprefix(">"), justify="right" if right else "left", overflow="fold"
-        )
-    return table
 
 
 def _number(value: float | None) -> str:

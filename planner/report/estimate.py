@@ -14,15 +14,12 @@ from planner.core.engine import Engine
 from planner.core.model import ModelSpec
 from planner.core.quant import QuantScheme
 from planner.core.trust import Trust
-from planner.core.units import show
-from planner.report.tables import trust
+from planner.report.tables import BAR, GIB, bar, duration, trust
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-GIB = 2.0**30
-_BAR = 24
 _TIME_MEANING = {
     "weights": "reading weights",
     "compute": "products beyond reading weights",
@@ -122,14 +119,14 @@ class EstimateReport:
         yield ""
         yield self._figures()
         yield ""
-        whole = f"One decode step, {_duration(values.step_s + values.between_s)}"
+        whole = f"One decode step, {duration(values.step_s + values.between_s)}"
         if values.tokens_per_step != 1:
             whole += f", of {values.tokens_per_step:.3g} tokens"
-        yield _bars(whole, self._decode(), _duration, _TIME_MEANING)
+        yield _bars(whole, self._decode(), duration, _TIME_MEANING)
         yield ""
         rows = self._step(values.prefill)
-        whole = f"One prompt, {_duration(sum(rows.values()))}"
-        yield _bars(whole, rows, _duration, _TIME_MEANING)
+        whole = f"One prompt, {duration(sum(rows.values()))}"
+        yield _bars(whole, rows, duration, _TIME_MEANING)
         yield ""
         memory = _parts(values.memory, "_bytes")
         left = values.capacity_bytes - values.memory.total_bytes
@@ -155,8 +152,8 @@ class EstimateReport:
         table.add_row("Prefill", _rate(values.prefill_tokens_per_s), "")
         table.add_row("Decode", _rate(values.decode_tokens_per_s), "all of the batch")
         idle = "to the first token" + (", node idle" if values.load.batch == 1 else "")
-        table.add_row("TTFT", _duration(values.ttft_s), idle)
-        table.add_row("TPOT", _duration(values.tpot_s), "per output token after it")
+        table.add_row("TTFT", duration(values.ttft_s), idle)
+        table.add_row("TPOT", duration(values.tpot_s), "per output token after it")
         if values.fits:
             room = f"room for {values.kv_capacity_tokens:,} tokens of KV cache"
             table.add_row("Fits", "yes", room)
@@ -229,24 +226,19 @@ def _bars(
     table.add_column(min_width=12)
     table.add_column(justify="right", min_width=10)
     table.add_column(justify="right", min_width=7)
-    table.add_column(min_width=_BAR + 4, no_wrap=True)
+    table.add_column(min_width=BAR + 4, no_wrap=True)
     table.add_column(overflow="fold")
     for name, size in parts.items():
         if size <= 0:
             continue
         share = size / whole
-        bar = "█" * round(share * _BAR)
-        table.add_row(name, written(size), f"{share:.1%}", f"  {bar}", meaning[name])
+        table.add_row(name, written(size), f"{share:.1%}", f"  {bar(share)}", meaning[name])
     return table
 
 
 def _rate(tokens_per_s: float) -> str:
     digits = 0 if tokens_per_s >= 100 else 2
     return f"{tokens_per_s:,.{digits}f} tok/s"
-
-
-def _duration(seconds: float) -> str:
-    return show(seconds, "s", 3)
 
 
 def _gib(size_bytes: float) -> str:

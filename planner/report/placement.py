@@ -36,6 +36,8 @@ COORDINATOR_CAUSES = {
     "wait": "waiting for other pipelines' jobs",
 }
 _SMALLEST = 0.005
+KEPT = "kept by the search"
+"""What is said of a must-have that bounds no figure."""
 
 
 def pipeline_text(
@@ -67,27 +69,34 @@ def must_have_rows(
 ) -> list[tuple[str, str, str]]:
     """Every must-have that is asked: its name, its bound and what is predicted, or tried."""
     rows = []
-    for name, bound in must.model_dump(exclude_none=True).items():
-        if not isinstance(bound, (int, float)):
-            if bound:
-                rows.append((name.replace("_", " "), ", ".join(bound), "kept by the search"))
-            continue
-        metric = name.removesuffix("_s") + "_ms" if name.endswith("_s") else name
-        scale = 1e3 if name.endswith("_s") else 1.0
-        least = "at least" if at_least(name) else "at most"
-        if name == "max_nodes":
+    for metric, name, bound in asked(must):
+        if metric == "max_nodes":
             used = len([stage for one in prediction.pipelines for stage in one.stages])
-            rows.append(("nodes", f"at most {bound}", f"{used} used"))
-            continue
-        value = (
-            prediction.quality if name == "quality" else getattr(prediction.metrics, metric, None)
-        )
-        asked = f"{least} {figure(metric, bound * scale)}"
-        told = f"{figure(metric, value)} predicted"
-        if trial is not None and name not in ("quality", "availability"):
-            told += f", {figure(metric, getattr(trial, metric, None))} simulated"
-        rows.append((label(metric), asked, told))
+            told = f"{used} used"
+        elif metric:
+            value = getattr(prediction if metric == "quality" else prediction.metrics, metric, None)
+            told = f"{figure(metric, value)} predicted"
+            if trial is not None and metric not in ("quality", "availability"):
+                told += f", {figure(metric, getattr(trial, metric, None))} simulated"
+        else:
+            told = KEPT
+        rows.append((name, bound, told))
     return rows
+
+
+def asked(must: MustHave) -> Iterator[tuple[str, str, str]]:
+    """Every must-have that is asked: the metric it bounds, if any, its name and its bound."""
+    for name, bound in must.model_dump(exclude_none=True).items():
+        metric, scale = name, 1.0
+        if name.endswith("_s"):
+            metric, scale = name.removesuffix("_s") + "_ms", 1e3
+        if name == "max_nodes":
+            yield name, "nodes", f"at most {bound}"
+        elif isinstance(bound, (int, float)):
+            least = "at least" if at_least(name) else "at most"
+            yield metric, label(metric), f"{least} {figure(metric, bound * scale)}"
+        elif bound:
+            yield "", name.replace("_", " "), ", ".join(bound)
 
 
 def _stages(problem: Problem, predicted: PipelinePrediction, step_s: float) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from planner.receipts.record import KERNEL
 from planner.report.tables import table
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def document(found: Sequence[Separation]) -> dict[str, Any]:
             {
                 "stage": one.stage,
                 "prover": {"dtype": one.pair.dtype, "kernel": one.pair.kernel},
-                "verifier": {"dtype": one.pair.quant, "kernel": "sdpa"},
+                "verifier": {"dtype": one.pair.quant, "kernel": KERNEL},
                 "sessions": one.sessions,
                 "honest": one.honest,
                 "cheats": one.cheats,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,13 +28,7 @@ class StageStart:
 
     def document(self) -> dict[str, Any]:
         """The JSON object."""
-        return {
-            "node": self.node,
-            "start": self.start,
-            "stop": self.stop,
-            "load_s": self.load_s,
-            "kernels": dict(self.kernels),
-        }
+        return asdict(self)
 
 
 def stage_starts(runs: Iterable[StageRun]) -> tuple[StageStart, ...]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from planner.core.metrics import Metrics
-from planner.core.requirements import at_least
 from planner.plan.reasons import Reasons
 from planner.report.churn import long_run_text
 from planner.report.page.course import losses
 from planner.report.page.facts import Facts, Rival
+from planner.report.placement import KEPT, asked
 from planner.report.tables import figure, label, missed_text
 
 _COST, _SPEED = "usd_per_million_output_tokens", "mean_tpot_ms"
@@ -229,18 +229,13 @@ def must_haves(facts: Facts) -> Sequence[tuple[str, str, str, str]]:
     must, metrics = facts.problem.requirements.must_have, facts.best_known
     missed = {miss.metric for miss in must.missed(metrics)}
     rows = []
-    for name, bound in must.model_dump(exclude_none=True).items():
-        metric = name.removesuffix("_s") + "_ms" if name.endswith("_s") else name
-        if not isinstance(bound, (int, float)):
-            if bound:
-                rows.append((name.replace("_", " "), ", ".join(bound), "kept by the search", "met"))
-            continue
-        if name == "max_nodes":
-            rows.append(("nodes", f"at most {bound}", str(len(facts.plan.nodes)), "met"))
-            continue
-        value = facts.prediction.quality if name == "quality" else getattr(metrics, metric, None)
-        scale = 1e3 if name.endswith("_s") else 1.0
-        asked = f"{'at least' if at_least(name) else 'at most'} {figure(metric, bound * scale)}"
-        state = "missed" if metric in missed else "met"
-        rows.append((label(metric), asked, figure(metric, value), state))
+    for metric, name, bound in asked(must):
+        if metric == "max_nodes":
+            told = str(len(facts.plan.nodes))
+        elif metric:
+            value = getattr(facts.prediction if metric == "quality" else metrics, metric, None)
+            told = figure(metric, value)
+        else:
+            told = KEPT
+        rows.append((name, bound, told, "missed" if metric in missed else "met"))
     return rows
