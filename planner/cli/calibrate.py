@@ -75,7 +75,7 @@ def calibrate(
         raise UsageError(f"--out {folder} is no folder")
     engines = [card(known, "engines", name, Engine) for name in dict.fromkeys(engine)]
     if is_kernel_table(data):
-        said = f"{source or data.name}, sha256 {_digest(data)}"
+        said = _provenance(source, data)
         report: CalibrationReport | KernelReport = _from_kernels(
             known, data, engines, (device, model, quant), said, folder
         )
@@ -116,7 +116,7 @@ def _from_speeds(
             f"{data} has no row of {', '.join(empty)} that can be used",
             _reasons(tables[[one.id for one in engines].index(empty[0])]),
         )
-    said = f"{source or data.name}, sha256 {_digest(data)}"
+    said = _provenance(source, data)
     console.note(f"fitting {len(rows)} measurements, then again without each device")
     fitted = fit(rows, _devices(known), said, fresh=fresh)
     files = []
@@ -198,10 +198,11 @@ def _devices(known: Catalogue) -> list[Device]:
     return [device for device in found if isinstance(device, Device)]
 
 
-def _digest(path: Path) -> str:
-    import hashlib
+def _provenance(source: str, data: Path) -> str:
+    """Who measured, and which file."""
+    from planner.files.manifest import file_digest
 
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return f"{source or data.name}, sha256 {file_digest(data)[:12]}"
 
 
 def _day(text: str) -> object:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planner.cli.extra import cryptography_needed
+from planner.cli.extra import needs
 
 if TYPE_CHECKING:
     from planner.core.plan import Plan
@@ -22,7 +22,7 @@ def on_ray(
     from planner.run.checkpoint import open_checkpoint
     from planner.run.node import Compute
 
-    with cryptography_needed("planner run --engine ray"):
+    with needs("verify", "planner run --engine ray"):
         from planner.run.rayplaces import ray_places
     with ray_places(plan, open_checkpoint(checkpoint), Compute(threads or 1), address) as places:
         yield places

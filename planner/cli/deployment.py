@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from planner.cli import console
-from planner.cli.extra import cryptography_needed
+from planner.cli.extra import needs
 
 if TYPE_CHECKING:
     from planner.core.plan import Plan
@@ -51,7 +51,7 @@ def deploy(
     """
     from planner.files.inventory import check_nodes, read_inventory
 
-    with cryptography_needed("planner run --nodes"):
+    with needs("verify", "planner run --nodes"):
         from planner.run.identity import read_keys
         from planner.run.remote import prepare
     inventory = read_inventory(inventory_path)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from planner.cli import console
-from planner.cli.extra import serving_needed
+from planner.cli.extra import needs
 from planner.core.errors import RunError, UsageError
 from planner.core.plan import Plan
 from planner.core.problem import Problem
@@ -133,7 +133,7 @@ def serve_at(
 
     With ``oversight`` it also says at the end what receipts and audits came to.
     """
-    with serving_needed("planner run --serve"):
+    with needs("serve", "planner run --serve"):
         from planner.run import serving
     end_on_sigterm()
     pair = entrance.pair()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -33,16 +33,7 @@ class Feedback:
         """The JSON object."""
         return {
             "file": str(self.file),
-            "corrections": [
-                {
-                    "device": one.device,
-                    "phase": one.phase,
-                    "before": one.before,
-                    "after": one.after,
-                    "steps": one.steps,
-                }
-                for one in self.corrections
-            ],
+            "corrections": [asdict(one) for one in self.corrections],
             "drafting": self.drafting.model_dump() if self.drafting else None,
         }
 

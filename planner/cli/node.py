@@ -77,7 +77,7 @@ def node(
     if context.invoked_subcommand is not None:
         return
     from planner.cli.endpoint import listen_at
-    from planner.cli.extra import cryptography_needed, torch_needed
+    from planner.cli.extra import needs
     from planner.core.errors import UsageError
 
     if listen is None:
@@ -86,7 +86,7 @@ def node(
         raise UsageError(
             "planner node needs --keys DIR", "planner node init makes keys for a deployment"
         )
-    with torch_needed("planner node"), cryptography_needed("planner node"):
+    with needs("run", "planner node"), needs("verify", "planner node"):
         from planner.run.identity import read_keys
         from planner.run.limits import Limits
         from planner.run.node import Compute, Node
@@ -120,10 +120,10 @@ def init(
 
     Example: `planner node init keys --node berlin=10.0.0.2:7431 --node paris=10.0.0.3:7431`
     """
-    from planner.cli.extra import cryptography_needed
+    from planner.cli.extra import needs
     from planner.files.inventory import Inventory, NodeEntry, read_inventory, write_inventory
 
-    with cryptography_needed("planner node init"):
+    with needs("verify", "planner node init"):
         from planner.run.identity import KEY, new_authority
     addresses = dict(_split(text) for text in nodes)
     authority = new_authority(folder, days)
@@ -173,10 +173,10 @@ def sign(
 
     Example: `planner node sign manifest.yaml --authority keys`
     """
-    from planner.cli.extra import cryptography_needed
+    from planner.cli.extra import needs
     from planner.files.manifest import read_manifest
 
-    with cryptography_needed("planner node sign"):
+    with needs("verify", "planner node sign"):
         from planner.cli.checkpoint import choose
         from planner.files.warrant import sign_manifest
         from planner.run.blobs import list_pieces

@@ -74,17 +74,17 @@ def oversight_of(
     thresholds: Path | None,
 ) -> Oversight | None:
     """How the run is verified; None where nobody asks for it. Raises RunError."""
-    from hashlib import sha256
-
+    from planner.files.manifest import file_digest
     from planner.files.thresholds import read_thresholds
-    from planner.run.oversight import Oversight, numeric_class
+    from planner.receipts.record import numeric_class
+    from planner.run.oversight import Oversight
 
     asked = problem.serving.verification
     if asked is None:
         return None
     stages = [stage for pipeline in planned.plan.pipelines for stage in pipeline.stages]
     known = (
-        list(read_thresholds(thresholds).stages)
+        read_thresholds(thresholds).stages
         if thresholds is not None
         else _measured(problem, planned.plan, checkpoint, planned.seed)
     )
@@ -106,7 +106,7 @@ def oversight_of(
         bounds[stage.start, stage.stop, stage.quant] = tuple(fitting)
     return Oversight(
         folder=receipts or manifest.with_suffix(".receipts"),
-        manifest=sha256(manifest.read_bytes()).hexdigest(),
+        manifest=file_digest(manifest),
         audit_share=asked.probability,
         thresholds=bounds,
     )
@@ -116,39 +116,26 @@ def _is_of(known: StageThresholds, stage: Stage) -> bool:
     return (known.start, known.stop, known.quant) == (stage.start, stage.stop, stage.quant)
 
 
-def _measured(problem: Problem, plan: Plan, checkpoint: Path, seed: int) -> list[StageThresholds]:
+def _measured(
+    problem: Problem, plan: Plan, checkpoint: Path, seed: int
+) -> tuple[StageThresholds, ...]:
     """Bounds from a few honest and cheaper sessions of the plan's stages on this host."""
-    from planner.core.errors import RunError
-    from planner.files.thresholds import stage_thresholds
+    from planner.files.thresholds import plan_thresholds
     from planner.run.checkpoint import open_checkpoint
-    from planner.run.separation import separate
+    from planner.run.separation import separate_plan
 
-    opened = open_checkpoint(checkpoint)
     lengths = problem.workload.prompt.max_tokens, problem.workload.output.max_tokens
-    known = []
-    for pipeline in plan.pipelines:
-        quants = {stage.quant for stage in pipeline.stages}
-        if len(quants) > 1:
-            raise RunError(
-                f"a pipeline mixes {', '.join(sorted(quants))}",
-                "audits are calibrated for pipelines of one quantization",
-            )
-        with console.progress("measuring what audits can tell", 1.0) as advance:
-            found = separate(
-                opened,
-                [(stage.start, stage.stop) for stage in pipeline.stages],
-                pipeline.stages[0].quant,
-                sessions=_SESSIONS,
-                prompt_tokens=min(lengths[0], _MOST_PROMPT),
-                output_tokens=min(max(lengths[1], _LEAST_OUTPUT), _MOST_OUTPUT),
-                seed=seed,
-                done=advance,
-            )
-        known += [
-            stage_thresholds(stage, [one for one in found if one.stage == index])
-            for index, stage in enumerate(pipeline.stages)
-        ]
-    return known
+    with console.progress("measuring what audits can tell", len(plan.pipelines)) as advance:
+        found = separate_plan(
+            open_checkpoint(checkpoint),
+            plan,
+            sessions=_SESSIONS,
+            prompt_tokens=min(lengths[0], _MOST_PROMPT),
+            output_tokens=min(max(lengths[1], _LEAST_OUTPUT), _MOST_OUTPUT),
+            seed=seed,
+            done=advance,
+        )
+    return plan_thresholds(plan, found)
 
 
 def _unjudged(stage: Stage, thresholds: Path | None, listed: bool) -> Exception:

@@ -118,9 +118,9 @@ def probe(
 
 def _measure(threads: int, workers: int, on: str, names: Sequence[str]) -> tuple[Device, Engine]:
     """The cards of a device here; raises RunError where torch or the device is missing."""
-    from planner.cli.extra import torch_needed
+    from planner.cli.extra import needs
 
-    with torch_needed("planner probe"):
+    with needs("run", "planner probe"):
         from planner.run.clock import need
         from planner.run.overheads import measure_overheads
         from planner.run.probe import measure_device, measure_steps

@@ -133,13 +133,13 @@ def run(
 
     Example: `planner run manifest.yaml --max-error 15`
     """
-    from planner.cli.extra import torch_needed
+    from planner.cli.extra import needs
 
     _check_options(context, engine, nodes, html)
     planned = _planned(manifest, scenario, profiles or [])
     texts = None if prompts is None else _texts(prompts)
     job = audited(_job(planned, requests, concurrency, texts, seed), receipts, audit)
-    with torch_needed("planner run"):
+    with needs("run", "planner run"):
         from planner.cli.checkpoint import choose, choose_draft
         from planner.run import execute as runtime
     runtime.require_packages()

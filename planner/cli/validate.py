@@ -12,7 +12,7 @@ from planner.cli import console
 from planner.cli.console import Format, FormatOption, ProfilesOption
 
 if TYPE_CHECKING:
-    from planner.core.errors import FileProblem, PlannerError
+    from planner.core.errors import PlannerError
 
 
 def validate(
@@ -72,16 +72,8 @@ def _listed(error: PlannerError) -> list[dict[str, object]]:
 
     if not isinstance(error, InvalidFileError):
         return [{"message": error.message, "path": "", "line": None, "column": None}]
-    return [_place(problem) for problem in error.problems]
-
-
-def _place(problem: FileProblem) -> dict[str, object]:
-    return {
-        "message": problem.message,
-        "path": problem.path,
-        "line": problem.line,
-        "column": problem.column,
-    }
+    names = ("message", "path", "line", "column")
+    return [{name: getattr(problem, name) for name in names} for problem in error.problems]
 
 
 def _together(failed: Sequence[tuple[Path, PlannerError]]) -> PlannerError:

@@ -42,14 +42,15 @@ def log(
 
     Example: `planner verify log build/demo/receipts --manifest build/demo/manifest.yaml`
     """
-    from planner.cli.extra import cryptography_needed
+    from planner.cli.extra import needs
     from planner.core.errors import CheckFailedError, FileProblem, InvalidFileError
+    from planner.files.manifest import file_digest
     from planner.report import verify as report
 
-    with cryptography_needed("verify log"):
+    with needs("verify", "verify log"):
         from planner.receipts.check import check_log
         from planner.receipts.log import NAME, read_lines
-    digest = _digest(manifest) if manifest else ""
+    digest = file_digest(manifest) if manifest else ""
     file = folder / NAME
     try:
         checked = check_log(read_lines(file), digest)
@@ -64,19 +65,6 @@ def log(
         count = len(checked.findings)
         things = "1 thing is" if count == 1 else f"{count} things are"
         raise CheckFailedError(f"{things} wrong with {file}")
-
-
-def _digest(manifest: Path) -> str:
-    """Digest by which a log names a manifest: SHA-256 of the file."""
-    from hashlib import sha256
-
-    from planner.core.errors import FileProblem, InvalidFileError
-
-    try:
-        return sha256(manifest.read_bytes()).hexdigest()
-    except OSError as error:
-        problem = FileProblem(str(manifest), f"cannot be read: {error.strerror}")
-        raise InvalidFileError([problem]) from None
 
 
 @app.command("calibrate")
@@ -109,39 +97,27 @@ def calibrate(
 
     Example: `planner verify calibrate build/demo/manifest.yaml --out thresholds.yaml`
     """
-    from planner.cli.extra import torch_needed
-    from planner.core.errors import RunError
+    from planner.cli.extra import needs
     from planner.files.manifest import read_manifest
     from planner.report import separation as report
 
     read = read_manifest(manifest)
-    with torch_needed("planner verify calibrate"):
+    with needs("run", "planner verify calibrate"):
         from planner.cli.checkpoint import choose
         from planner.run.checkpoint import open_checkpoint
-        from planner.run.separation import separate
+        from planner.run.separation import separate_plan
     opened = open_checkpoint(choose(read, manifest, checkpoint))
-    found = []
-    for pipeline in read.plan.pipelines:
-        quants = {stage.quant for stage in pipeline.stages}
-        if len(quants) > 1:
-            raise RunError(
-                f"a pipeline mixes {', '.join(sorted(quants))}",
-                "audits are calibrated for pipelines of one quantization",
-            )
-        ends = [(stage.start, stage.stop) for stage in pipeline.stages]
-        with console.progress("comparing honest and cheaper stages", 1.0) as advance:
-            found.append(
-                separate(
-                    opened,
-                    ends,
-                    quants.pop(),
-                    sessions=sessions,
-                    prompt_tokens=prompt,
-                    output_tokens=output,
-                    seed=read.seed,
-                    done=advance,
-                )
-            )
+    pipelines = len(read.plan.pipelines)
+    with console.progress("comparing honest and cheaper stages", pipelines) as advance:
+        found = separate_plan(
+            opened,
+            read.plan,
+            sessions=sessions,
+            prompt_tokens=prompt,
+            output_tokens=output,
+            seed=read.seed,
+            done=advance,
+        )
     if out is not None:
         _write(out, read, found, sessions)
     together = [one for pipeline in found for one in pipeline]
@@ -157,19 +133,14 @@ def _write(
     """Writes the thresholds of all stages that can be told from cheaper ones."""
     import datetime
 
-    from planner.files.thresholds import Thresholds, stage_thresholds, write_thresholds
+    from planner.files.thresholds import Thresholds, plan_thresholds, write_thresholds
 
-    stages = [
-        stage_thresholds(stage, [one for one in separations if one.stage == index])
-        for pipeline, separations in zip(manifest.plan.pipelines, found, strict=True)
-        for index, stage in enumerate(pipeline.stages)
-    ]
     thresholds = Thresholds(
         model=manifest.problem.model.id,
         source=f"planner verify calibrate --sessions {sessions}",
         as_of=datetime.date.today(),
         sessions=sessions,
-        stages=tuple(stages),
+        stages=plan_thresholds(manifest.plan, found),
     )
     write_thresholds(path, thresholds)
     console.note(f"wrote {path}")

@@ -212,6 +212,15 @@ def digest_of(problem: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, by which logs and warrants name a manifest; raises InvalidFileError."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        problem = FileProblem(str(path), f"cannot be read: {error.strerror}")
+        raise InvalidFileError([problem]) from None
+
+
 _MADE_BY = "planner plan SCENARIO --out MANIFEST writes one"
 
 

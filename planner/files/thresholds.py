@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from planner.core.plan import Stage
+from planner.core.plan import Plan, Stage
 from planner.core.spec import Spec
 from planner.files.atomic import write_text
 from planner.files.validate import build
 from planner.files.yamlfile import read_yaml
 from planner.files.yamltext import to_yaml
-from planner.receipts.record import NumericClass, Threshold
+from planner.receipts.record import NumericClass, Threshold, numeric_class
 
 if TYPE_CHECKING:
     from planner.run.separation import Separation
-
-KERNEL = "sdpa"
-"""Attention kernel of verifiers: torch's own choice."""
 
 
 class StageThresholds(Spec):
@@ -46,7 +43,18 @@ class Thresholds(Spec):
     stages: tuple[StageThresholds, ...] = Field(min_length=1)
 
 
-def stage_thresholds(stage: Stage, measured: Sequence[Separation]) -> StageThresholds:
+def plan_thresholds(
+    plan: Plan, measured: Sequence[Sequence[Separation]]
+) -> tuple[StageThresholds, ...]:
+    """The bounds of every stage of a plan, from what was measured of each pipeline."""
+    return tuple(
+        _stage(stage, [one for one in found if one.stage == index])
+        for pipeline, found in zip(plan.pipelines, measured, strict=True)
+        for index, stage in enumerate(pipeline.stages)
+    )
+
+
+def _stage(stage: Stage, measured: Sequence[Separation]) -> StageThresholds:
     """The bounds of a stage for every class of provers that can be told from cheaper ones."""
     return StageThresholds(
         start=stage.start,
@@ -57,7 +65,7 @@ def stage_thresholds(stage: Stage, measured: Sequence[Separation]) -> StageThres
                 prover=NumericClass(
                     dtype=one.pair.dtype, quant=stage.quant, kernel=one.pair.kernel
                 ),
-                verifier=NumericClass(dtype=stage.quant, quant=stage.quant, kernel=KERNEL),
+                verifier=numeric_class(stage),
                 accept=one.accept,
                 reject=one.reject,
                 token_gap=one.token_gap or 0.0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from pydantic import ValidationError
 from planner.core.errors import FileProblem, InvalidFileError, StaleManifestError
 from planner.core.plan import Plan
 from planner.files.atomic import write_text
+from planner.files.manifest import file_digest
 from planner.run.blobs import Pieces
 from planner.run.identity import Authority
-from planner.run.warrant import Assignment, Signed, Warrant, sign
+from planner.run.warrant import Signed, Warrant, assignments_of, sign
 
 SUFFIX = ".warrant.json"
 _EPOCH = "epoch"
@@ -34,23 +34,14 @@ class SignedPlan:
 def warrant_for(
     manifest: Path, plan: Plan, pieces: Pieces, deployment: str, epoch: int, expires: int
 ) -> Warrant:
-    """What a plan lets each node do; hot and cold standbys may hold what they stand by for."""
-    held = [(stage.node, stage) for pipeline in plan.pipelines for stage in pipeline.stages]
-    held += [
-        (standby.node, plan.pipelines[standby.pipeline].stages[standby.stage])
-        for standby in plan.standbys
-    ]
-    assignments = [
-        Assignment(node=node, start=stage.start, stop=stage.stop, quant=stage.quant)
-        for node, stage in held
-    ]
+    """What a plan lets each node do."""
     return Warrant(
         deployment=deployment,
-        manifest=_digest(manifest),
+        manifest=file_digest(manifest),
         weights=pieces.digest,
         epoch=epoch,
         expires=expires,
-        assignments=tuple(dict.fromkeys(assignments)),
+        assignments=assignments_of(plan),
     )
 
 
@@ -88,7 +79,7 @@ def read_signed(manifest: Path) -> SignedPlan:
     path = warrant_path(manifest)
     signed, pieces = parse_signed(path)
     warrant = Warrant.model_validate_json(signed.text)
-    if warrant.manifest != _digest(manifest):
+    if warrant.manifest != file_digest(manifest):
         raise StaleManifestError(f"{manifest} was changed after it was signed", _HINT)
     if warrant.weights != pieces.digest:
         problem = FileProblem(str(path), "the list of pieces is not the one that was signed")
@@ -114,7 +105,3 @@ def parse_signed(path: Path) -> tuple[Signed, Pieces]:
     except ValueError as error:
         problem = FileProblem(str(path), f"is no warrant: {error}")
     raise InvalidFileError([problem], _HINT)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import Field, TypeAdapter, ValidationError
 
+from planner.core.plan import Stage
 from planner.core.spec import Spec
 
 LINE_LIMIT_BYTES = 1 << 18
@@ -25,12 +26,21 @@ Count = Annotated[int, Field(ge=0, le=2**31)]
 Verdict = Literal["accept", "reject", "undecided"]
 
 
+KERNEL = "sdpa"
+"""Attention kernel of stages and verifiers: torch's own choice."""
+
+
 class NumericClass(Spec):
     """What decides the rounding of a stage: two stages of one class differ only by noise."""
 
     dtype: Name
     quant: Name
     kernel: Name
+
+
+def numeric_class(stage: Stage) -> NumericClass:
+    """That of a stage in this runtime, and of its verifiers."""
+    return NumericClass(dtype=stage.quant, quant=stage.quant, kernel=KERNEL)
 
 
 class Threshold(Spec):

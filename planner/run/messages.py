@@ -57,13 +57,6 @@ class Welcome(Message):
     signature: Signature
 
 
-class Range(Message):
-    """Layers of a stage."""
-
-    start: Layer
-    stop: Layer
-
-
 class Source(Message):
     """A member that may be connected to."""
 

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from planner.core.plan import Plan, Stage
-from planner.receipts.record import Holder, NumericClass, StageSeat, Threshold
+from planner.receipts.record import Holder, StageSeat, Threshold, numeric_class
 from planner.run.blobs import Pieces, list_pieces
 from planner.run.checkpoint import open_checkpoint
 from planner.run.crew import Post
@@ -17,7 +17,6 @@ from planner.run.docket import Tally
 
 VERIFIERS = ("verifier-1", "verifier-2")
 """Who audits at the coordinator where a stage has fewer than two standbys."""
-KERNEL = "sdpa"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +72,6 @@ def seats_of(plan: Plan, oversight: Oversight, checkpoint: Path) -> dict[Post, S
                 thresholds=oversight.thresholds[stage.start, stage.stop, stage.quant],
             )
     return seats
-
-
-def numeric_class(stage: Stage) -> NumericClass:
-    """What decides the rounding of a stage in this runtime."""
-    return NumericClass(dtype=stage.quant, quant=stage.quant, kernel=KERNEL)
 
 
 def weights_digest(pieces: Pieces, stage: Stage) -> str:

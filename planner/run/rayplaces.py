@@ -30,7 +30,7 @@ from planner.run.places import Place
 from planner.run.relay import splice
 from planner.run.remote import Order, RemotePlace, RemoteProcess, Supplies
 from planner.run.store import Store
-from planner.run.warrant import Assignment, Warrant, sign
+from planner.run.warrant import Warrant, assignments_of, sign
 
 LABEL = "planner-node"
 """Label of a Ray node that is a node of the plan."""
@@ -227,20 +227,13 @@ def _wish(ray: Any, name: str) -> dict[str, Any]:
 def _order(plan: Plan, checkpoint: Checkpoint, authority: Authority) -> Order:
     """What the daemons of a run may do, signed with the keys that were made for it."""
     pieces = list_pieces(checkpoint)
-    held = [(stage.node, stage) for pipeline in plan.pipelines for stage in pipeline.stages]
-    held += [(one.node, plan.pipelines[one.pipeline].stages[one.stage]) for one in plan.standbys]
     warrant = Warrant(
         deployment=authority.deployment,
         manifest="0" * 64,
         weights=pieces.digest,
         epoch=1,
         expires=int(time.time() + _DAYS * 86400),
-        assignments=tuple(
-            dict.fromkeys(
-                Assignment(node=node, start=stage.start, stop=stage.stop, quant=stage.quant)
-                for node, stage in held
-            )
-        ),
+        assignments=assignments_of(plan),
     )
     signed = sign(warrant, authority)
     return Order(signed, Supplies(pieces, recipes(checkpoint)), "checkpoint")

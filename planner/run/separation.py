@@ -9,14 +9,17 @@ from dataclasses import dataclass
 
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from planner.core.errors import RunError
+from planner.core.plan import Plan
 from planner.core.rng import stream
+from planner.receipts.record import KERNEL
 from planner.run.checkpoint import Checkpoint
 from planner.run.downgrade import DOWNGRADES, OTHERS, Downgraded
 from planner.run.model import CacheShape, Stage
 from planner.run.passages import decode_again, generate
 from planner.run.reexecution import Deviation, Passage, reexecute
 
-KERNELS = ("sdpa", "math")
+KERNELS = (KERNEL, "math")
 """Attention kernels a prover may have; the verifier has torch's own choice."""
 BATCH = 8
 FORGED = "int4-g32"
@@ -123,6 +126,41 @@ def separate(
                 )
             )
         done(1 / len(ends))
+    return found
+
+
+def separate_plan(
+    checkpoint: Checkpoint,
+    plan: Plan,
+    *,
+    sessions: int,
+    prompt_tokens: int,
+    output_tokens: int,
+    seed: int,
+    done: Callable[[float], None],
+) -> list[list[Separation]]:
+    """As ``separate``, of the stages of each pipeline; RunError where one mixes quantizations."""
+    found = []
+    for pipeline in plan.pipelines:
+        quants = {stage.quant for stage in pipeline.stages}
+        if len(quants) > 1:
+            raise RunError(
+                f"a pipeline mixes {', '.join(sorted(quants))}",
+                "audits are calibrated for pipelines of one quantization",
+            )
+        ends = [(stage.start, stage.stop) for stage in pipeline.stages]
+        found.append(
+            separate(
+                checkpoint,
+                ends,
+                quants.pop(),
+                sessions=sessions,
+                prompt_tokens=prompt_tokens,
+                output_tokens=output_tokens,
+                seed=seed,
+                done=done,
+            )
+        )
     return found
 
 

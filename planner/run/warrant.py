@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from planner.core.errors import RunError
+from planner.core.plan import Plan
 from planner.run.identity import Authority, Keys, verified
 from planner.run.messages import Code, Digest, Layer, MemberId, Message, canonical
 
@@ -44,6 +45,17 @@ class Warrant(Message):
     def of(self, node: str) -> list[Assignment]:
         """What a node may hold."""
         return [one for one in self.assignments if one.node == node]
+
+
+def assignments_of(plan: Plan) -> tuple[Assignment, ...]:
+    """What a plan lets each node hold; standbys may hold what they stand by for."""
+    held = [(stage.node, stage) for pipeline in plan.pipelines for stage in pipeline.stages]
+    held += [(one.node, plan.pipelines[one.pipeline].stages[one.stage]) for one in plan.standbys]
+    found = (
+        Assignment(node=node, start=stage.start, stop=stage.stop, quant=stage.quant)
+        for node, stage in held
+    )
+    return tuple(dict.fromkeys(found))
 
 
 @dataclass(frozen=True, slots=True)

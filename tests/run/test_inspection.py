@@ -12,13 +12,13 @@ from planner.core.problem import Problem, Serving
 from planner.core.workload import Closed, Fixed, Workload
 from planner.receipts.check import Checked, check_log
 from planner.receipts.log import read_lines
-from planner.receipts.record import Threshold
+from planner.receipts.record import Threshold, numeric_class
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
 from planner.run.fleet import Fleet
 from planner.run.inspection import Inspection
 from planner.run.losses import Care, Loss
-from planner.run.oversight import Oversight, Verified, numeric_class
+from planner.run.oversight import Oversight, Verified
 from planner.run.prompts import Prompt
 from planner.run.seeded import make_checkpoint
 from planner.run.separation import separate

@@ -18,7 +18,7 @@ from planner.core.plan import Plan
 from planner.receipts.check import check_log
 from planner.receipts.log import read_lines
 from planner.receipts.record import Deployment as DeploymentRecord
-from planner.receipts.record import Threshold, parse
+from planner.receipts.record import Threshold, numeric_class, parse
 from planner.run.blobs import list_pieces, recipes
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
@@ -28,7 +28,7 @@ from planner.run.inspection import Inspection
 from planner.run.losses import Care
 from planner.run.messages import ANSWER, Refusal, Source, Work
 from planner.run.node import Compute, Node
-from planner.run.oversight import Oversight, numeric_class
+from planner.run.oversight import Oversight
 from planner.run.prompts import Prompt
 from planner.run.remote import Order, RemotePlace, Supplies, prepare
 from planner.run.seeded import make_checkpoint
