@@ -28,11 +28,17 @@ demo: $(READY)  ## probe this machine, then plan, simulate and run the demo scen
 	$(BIN)/planner simulate $(DEMO)/manifest.yaml
 	$(BIN)/planner run $(DEMO)/manifest.yaml --checkpoint $(DEMO)/checkpoint
 
+# One worker a core, and a thread each, then what measures time, with nothing beside it.
+SPREAD := --numprocesses logical --maxprocesses 8 --dist worksteal
+test test-slow: export PLANNER_TEST_DATA = $(DATA)
+
 test: $(READY)  ## the tests that answer in a few minutes
-	PLANNER_TEST_DATA=$(DATA) $(BIN)/pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow and not alone' $(SPREAD)
+	$(BIN)/pytest -m 'not slow and alone'
 
 test-slow: $(READY)  ## the long tests, bounded
-	PLANNER_TEST_DATA=$(DATA) timeout 900 $(BIN)/pytest -m slow --timeout 300
+	OMP_NUM_THREADS=1 timeout 500 $(BIN)/pytest -m 'slow and not alone' --timeout 300 $(SPREAD)
+	timeout 400 $(BIN)/pytest -m 'slow and alone' --timeout 300
 
 engines: $(READY)  ## refit the shipped engine profiles to DATA, and the error table in docs/model.md
 	$(BIN)/python benchmarks/calibration.py $(DATA) --write

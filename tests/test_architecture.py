@@ -118,6 +118,26 @@ def test_modules_and_functions_stay_readable(module: Path) -> None:
     assert not long
 
 
+ALONE = "pytest.mark.alone"
+CLOCKS = {"time.monotonic", "time.perf_counter", "time.process_time"}
+
+
+def test_tests_that_read_a_clock_run_alone() -> None:
+    """What else runs would be measured with them."""
+    beside = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        if not any(clock in (text := path.read_text()) for clock in CLOCKS):
+            continue
+        for node in ast.parse(text).body:
+            if ast.unparse(node).startswith("pytestmark") and ALONE in ast.unparse(node):
+                break
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                marks = map(ast.unparse, node.decorator_list)
+                if calls(node) & CLOCKS and ALONE not in marks:
+                    beside.append(f"{path.relative_to(ROOT)}::{node.name}")
+    assert beside == []
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["plan", "--help"], ["simulate", "--help"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (

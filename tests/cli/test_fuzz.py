@@ -15,6 +15,7 @@ def small_manifest(scene: Scene) -> str:
     return scene.manifest().read_text()
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_mutated_input_is_refused_without_harm(scene: Scene, tmp_path: Path) -> None:
     for target in targets(tmp_path, small_manifest(scene)):
@@ -27,6 +28,7 @@ def test_mutated_input_is_refused_without_harm(scene: Scene, tmp_path: Path) -> 
         assert outcome.grown_bytes < MOST_GROWTH_BYTES, target.name
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_mutated_manifests_are_refused_without_harm(scene: Scene, tmp_path: Path) -> None:
     (target,) = [one for one in targets(tmp_path, small_manifest(scene)) if one.name == "manifests"]

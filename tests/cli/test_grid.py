@@ -62,6 +62,7 @@ def test_sixty_four_runs_over_processes_equal_the_serial_ones(scene: Scene) -> N
     assert told(scene, "--jobs", 2) == serial
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::Warning")
 def test_sixty_four_runs_over_ray_equal_the_serial_ones(scene: Scene) -> None:

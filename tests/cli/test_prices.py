@@ -92,6 +92,7 @@ def test_a_broken_feed_leaves_the_last_good_list(terminal: Terminal, tmp_path: P
     assert file.read_text() == good
 
 
+@pytest.mark.alone
 def test_a_provider_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     began_s = time.perf_counter()
     said = prices._within(lambda: time.sleep(5) or [], 0.2)

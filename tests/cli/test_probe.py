@@ -33,6 +33,7 @@ def test_more_is_refused_than_there_is_sense_in(planner: Terminal, tmp_path: Pat
     assert planner("probe", "--out", tmp_path / "file").code == 2
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_what_it_writes_can_be_named(planner: Terminal, tmp_path: Path) -> None:
     done = planner("probe", "--quant", "bf16", "--out", tmp_path, "--format", "json")
@@ -61,6 +62,7 @@ def test_addresses_are_checked(planner: Terminal, arguments: tuple[str, ...]) ->
     assert planner("probe", *arguments).code == 2
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_links_it_prints_go_into_a_scenario(planner: Terminal, tmp_path: Path) -> None:
     listener = PeerListener("127.0.0.1", 0)

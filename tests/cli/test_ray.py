@@ -11,7 +11,11 @@ pytest.importorskip("ray", reason="ray is not installed")
 
 from tests.run.cluster import ray_cluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::Warning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.alone,
+    pytest.mark.filterwarnings("ignore::Warning"),
+]
 
 
 def test_a_plan_runs_on_ray_as_it_does_here(scene: Scene) -> None:

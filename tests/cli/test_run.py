@@ -62,6 +62,7 @@ def two_stages(scene: Scene, run: str = RUN, probed: str = "", home: str = "600 
     return out
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_runs_what_was_planned_and_says_how_far_off_the_prediction_was(scene: Scene) -> None:
     path = two_stages(scene)
@@ -86,6 +87,7 @@ def test_runs_what_was_planned_and_says_how_far_off_the_prediction_was(scene: Sc
     assert [folder.name for folder in made] == ["tiny-3-fp32"]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_hosts_are_read_first_and_what_the_run_took_corrects_the_profile(scene: Scene) -> None:
     path, corrected = two_stages(scene, probed="call: 2 us\n"), scene.folder / "corrected"
@@ -274,6 +276,7 @@ def https_pair(folder: Path) -> tuple[Path, Path]:
     return chain, key
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_an_endpoint_that_is_stopped_leaves_nothing_but_its_receipts(scene: Scene) -> None:
     path, log = two_stages(scene), scene.folder / "log"

@@ -222,6 +222,7 @@ def test_a_damaged_manifest_is_refused_never_a_crash(data: st.DataObject) -> Non
         manifest_from(parse_yaml("\n".join(lines), "m.yaml"))
 
 
+@pytest.mark.alone
 def test_twenty_four_nodes_take_a_third_of_a_second(tmp_path: Path) -> None:
     nodes = [Node(id=f"n{index}", device=f"chip{index % 6}") for index in range(24)]
     lines = [link(a.id, b.id) for a in nodes for b in nodes if a is not b]

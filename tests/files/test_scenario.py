@@ -284,6 +284,7 @@ def test_bad_alternatives_are_told(entry: str, said: str, tmp_path: Path) -> Non
     assert any(said in str(problem) for problem in problems), problems
 
 
+@pytest.mark.alone
 def test_many_alternatives_that_share_others_are_read_once(tmp_path: Path) -> None:
     for index in range(18):
         entries = f"[{{scenario: s{index + 1}.yaml}}, {{scenario: s{index + 1}.yaml}}]"
@@ -313,6 +314,7 @@ def nodes(count: int, bad: bool) -> str:
     return "nodes:\n" + "".join(lines)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("bad", [False, True])
 @pytest.mark.parametrize("network", [NETWORK, "", "links:\n"])
 def test_ten_thousand_lines_are_diagnosed_quickly(bad: bool, network: str, tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_a_long_list_of_problems_is_cut() -> None:
     assert problems[-1].endswith("... and 950 more problems")
 
 
+@pytest.mark.alone
 def test_an_alias_bomb_does_not_go_off() -> None:
     layers = "".join(f"l{i}: &l{i} [*l{i - 1}, *l{i - 1}, *l{i - 1}]\n" for i in range(1, 40))
     started = time.process_time()
@@ -145,6 +146,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     assert read_yaml(path).value == {"a": 1, "b": 2}
 
 
+@pytest.mark.alone
 def test_ten_thousand_lines_are_read_in_a_second() -> None:
     text = "nodes:\n" + "".join(f"  - id: n{i}\n    price: 0.4 USD/h\n" for i in range(5000))
     started = time.process_time()

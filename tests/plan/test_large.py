@@ -238,6 +238,7 @@ def test_a_look_ends_soon_after_the_clock_says_so_and_what_it_proved_holds(repli
     assert replicas == 1 or bounds[0] < whole.bound
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_no_second_passes_between_two_looks_at_the_clock() -> None:
     read_s = list[float]()

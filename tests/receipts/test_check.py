@@ -300,6 +300,7 @@ def test_a_mutated_line_never_passes(number: int, data: st.DataObject) -> None:
     assert bool(found) == (mutated != LINES[number])
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_hundred_thousand_mutated_lines_neither_crash_nor_hang() -> None:

@@ -38,6 +38,7 @@ def losses(seed: int) -> tuple[list[Loss], float]:
     return made, at_s
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_seventy_lost_workers_cost_no_session_and_change_no_token(tmp_path: Path) -> None:

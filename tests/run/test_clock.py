@@ -8,6 +8,8 @@ import torch
 from planner.core.errors import RunError
 from planner.run.clock import Clock, need
 
+pytestmark = pytest.mark.alone
+
 
 def test_a_pause_is_timed() -> None:
     assert Clock().seconds(lambda: time.sleep(0.02)) == pytest.approx(0.02, abs=0.015)

@@ -23,6 +23,8 @@ from planner.run.places import Here, LocalProcess, Process
 from planner.run.seeded import make_checkpoint
 from tests.run.world import chain, greedy, pipeline, problem, spec
 
+pytestmark = pytest.mark.alone
+
 MODEL = spec()
 OUTPUT = 50
 

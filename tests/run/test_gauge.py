@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from planner.run.gauge import gauge
+
+pytestmark = pytest.mark.alone
 
 
 def test_readings_are_rates_of_this_machine_and_taken_in_a_few_seconds() -> None:

@@ -33,6 +33,7 @@ PORT = 7431
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.alone,
     pytest.mark.skipif(bool(WHY), reason=WHY),
     pytest.mark.timeout(200),
 ]

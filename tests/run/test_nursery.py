@@ -3,7 +3,11 @@ from __future__ import annotations
 import os
 import time
 
+import pytest
+
 from planner.run.nursery import Nursery
+
+pytestmark = pytest.mark.alone
 
 
 def test_whoever_is_interrupted_while_torch_is_imported_need_not_wait_for_it() -> None:

@@ -14,6 +14,8 @@ from planner.run.frames import Frame, Kind, control, encode, send_all
 from planner.run.peers import PeerListener, measure_link
 from planner.run.transport import Line, LinkShape
 
+pytestmark = pytest.mark.alone
+
 LOOPBACK = "127.0.0.1"
 
 

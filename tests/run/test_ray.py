@@ -33,7 +33,11 @@ pytest.importorskip("ray", reason="ray is not installed")
 from tests.run.cluster import RayCluster, ray_cluster
 from tests.run.world import chain, greedy, pipeline, plan, problem, spec
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::Warning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.alone,
+    pytest.mark.filterwarnings("ignore::Warning"),
+]
 
 
 @pytest.fixture(scope="module")

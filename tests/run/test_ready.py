@@ -12,6 +12,8 @@ import pytest
 
 from planner.run.ready import ready
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(params=[0, 1500], ids=["few descriptors", "many descriptors"])
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:

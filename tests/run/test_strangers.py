@@ -24,6 +24,8 @@ from planner.run.stream import call
 from planner.run.tls import RefusedError
 from tests.run.deployment import Daemon, Deployment, deployment
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Deployment:

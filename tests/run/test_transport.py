@@ -10,6 +10,8 @@ import pytest
 from planner.run.frames import Frame, Kind, PeerLostError, control, encode, read_frame, send_all
 from planner.run.transport import LOOPBACK, Channel, Line, LinkShape, Listener, connect
 
+pytestmark = pytest.mark.alone
+
 
 def frame(size_bytes: int) -> Frame:
     """A frame of that many bytes, head included."""

@@ -37,7 +37,7 @@ from planner.run.telemetry import Telemetry
 from planner.run.web import Web
 from tests.run.world import chain, greedy, pipeline, problem, spec
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 KEY = "a key of these tests"
 SEATS, WAITING, SEAT_TOKENS = 2, 2, 448
 
