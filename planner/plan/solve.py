@@ -47,6 +47,8 @@ from planner.plan.widen import widened
 
 _NEAR = 0.01
 """Gap below which plans without the least reliable nodes are not looked for."""
+_GLANCE = 1_000
+"""Labels of each structure in a search for what would be possible, of which nothing is proven."""
 
 
 def solve(
@@ -81,7 +83,7 @@ def solve(
         return halted
 
     def quickly(one: Problem) -> Sequence[Candidate]:
-        return searched(one, expansions=expansions)
+        return searched(one, expansions=min(_GLANCE, expansions))
 
     try:
         candidates, bound, whole = _candidates(problem, expansions, looks, over)
@@ -95,7 +97,7 @@ def solve(
             found, bound, whole = _candidates(relaxed_problem(problem), expansions, looks, over)
             candidates = rescued(problem, found)
     if not candidates:
-        raise unmet(problem, _nearest(problem, expansions), quickly)
+        raise unmet(problem, _nearest(problem, min(_GLANCE, expansions)), quickly)
     candidates = untied(problem, candidates)
     if judge is not None:
         candidates = tried(problem, candidates, judge)

@@ -225,3 +225,14 @@ def test_the_time_in_which_a_node_starts_is_no_idle_time() -> None:
     assert of(lines, "start_up", "b") == pytest.approx(2 * 0.3 + first, rel=1e-3)
     rent = sum(of(lines, kind, "b") for kind in ("rent", "idle", "start_up"))
     assert rent == pytest.approx(2 * 0.9 + first, rel=1e-3)
+
+
+def test_idle_power_is_paid_for_whatever_a_node_does() -> None:
+    """No more than what an hour of it comes to in a plan, which adds what work draws."""
+    own = node("b", price=0.0, electricity=1e-6)
+    made = world([node("a"), own], [link(egress=0.01 / GB)], Deployment())
+    lines = predict(made, two_stages()).cost_lines
+    standing, idle_w = standing_usd_per_hour(made, own), made.cluster.device("b").idle_w
+    assert idle_w
+    assert standing == pytest.approx(idle_w * 3600 * 1e-6)
+    assert standing < of(lines, "electricity", "b")

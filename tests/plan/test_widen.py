@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +11,12 @@ import pytest
 from planner.core.cluster import Node
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave, Requirements
+from planner.files.scenario import load_scenario
 from planner.plan.infeasible import NoPlanError
-from planner.plan.solve import solve
+from planner.plan.solve import searched, solve
 from tests.core.world import device, link, problem, quant
+
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
 
 
 def world(workers: int = 3, memory: float = 4.5e5, **must: Any) -> Problem:
@@ -114,3 +119,23 @@ def test_copies_have_the_links_of_what_they_are_copies_of() -> None:
         line = cluster.link("home", name)
         assert line is not None
         assert line.one_way_latency_s == 0.001
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_what_is_missing_beside_a_budget_is_told_as_soon_as_a_plan_would_be() -> None:
+    """Energy makes prices depend on more than which nodes there are, which prunes little.
+
+    Every copy of the workstation that memory lacks was searched to the end: minutes.
+    """
+    asked = ["must_have.trust=own", "quants=[bf16]", "must_have.usd_per_hour=0.05 USD/h"]
+    made = load_scenario(SCENARIOS / "hybrid-with-cloud.yaml", [], asked).problem
+    began_s = time.process_time()
+    with pytest.raises(NoPlanError) as caught:
+        solve(made)
+    assert time.process_time() - began_s < 20
+    mends = caught.value.mends
+    assert {mend.name for mend in mends} == {"trust", "usd_per_hour"}
+    found = searched(mends[-1].applied, expansions=1000)
+    assert found
+    assert not mends[-1].applied.requirements.must_have.missed(found[0].prediction.metrics)

@@ -125,9 +125,13 @@ def hidden(lines: Sequence[CostLine]) -> dict[str, float]:
 
 
 def standing_usd_per_hour(problem: Problem, node: Node) -> float:
-    """What a node costs whatever it does: rent, start-up, rounding up, and its own price."""
-    extra = _start_up(problem, node) + _rounding(problem, node)[0]
-    return node.usd_per_hour * paid_share(problem, node.id) + node.hardware_usd_per_hour + extra
+    """What a node costs whatever it does: rent, start-up, rounding up, its price, idle power."""
+    there, extra = paid_share(problem, node.id), _start_up(problem, node)
+    extra += _rounding(problem, node)[0] + node.hardware_usd_per_hour
+    if node.usd_per_joule:  # a device of unknown power counts as none once it is busy
+        least = min(hourly_joule(problem, node, busy, there) for busy in (0.0, there))
+        extra += least * node.usd_per_joule
+    return node.usd_per_hour * there + extra
 
 
 def paid_share(problem: Problem, name: str) -> float:
