@@ -10,8 +10,9 @@ only costs is not, and where must-haves ask for some the cheapest that do are, i
 lose the fewest requests.
 
 How: spare nodes join one after another, while must-haves are missed the one that makes up most of
-it for its price, then the one that is best for the objective; then nodes leave again, and states
-change one by one, as long as that is better.
+it for its price, then the one that is best for the objective; two at once where stages are lost
+together and no node alone is a help. Then nodes leave again, change places with others or take over
+earlier or later, and states change one by one, as long as that is better.
 """
 
 from __future__ import annotations
@@ -22,12 +23,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from planner.core.choice import decided
-from planner.core.cluster import Node
 from planner.core.cost.availability import fate, node_up_share
 from planner.core.cost.ledger import standing_usd_per_hour
 from planner.core.cost.outage import Known, Outage, outage
 from planner.core.metrics import Metrics
-from planner.core.plan import Plan, Readiness, Standby
+from planner.core.plan import Plan, Standby
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.plan.breakdown import Served
@@ -35,15 +35,10 @@ from planner.plan.classes import allowed_nodes, without_nodes
 from planner.plan.goodput import lost_s
 from planner.plan.predict import metrics_of, served_by, unpaid_metrics
 from planner.plan.promise import as_cost, kept_by, objective_value
-from planner.plan.room import capacity_bytes, stage_needs
+from planner.plan.rearranged import FEW, READY, neighbours, with_one_more
 
 _LEVELS = 4
 """Levels of reliability that are told apart."""
-MOST = 6
-"""Standbys of one pipeline at most; the chances of all their states are summed."""
-_READY: tuple[Readiness, ...] = ("hot", "warm", "cold")
-_FEW = 4
-"""Pipelines up to which nodes change from one to another."""
 _PAYING = frozenset({"goodput", "usd_per_million_output_tokens"})
 """Objectives that count lost nodes."""
 _PRICED = 3600 / 1e6 * (1 + 1e-9)
@@ -122,7 +117,7 @@ def protected(problem: Problem, plan: Plan) -> Plan:
     bare = plan.model_copy(update={"standbys": ()})
     scales = Scales(decided(problem, plan), bare)
     chosen, rank = bare, scales.rank(bare)
-    while (more := _one_more(scales, chosen, rank)) is not None:
+    while (more := _one_more(scales, chosen, rank) or _two_more(scales, chosen, rank)) is not None:
         chosen, rank = more, scales.rank(more)
     return _settled(scales, chosen, rank)
 
@@ -167,7 +162,7 @@ class Scales:
         cost = math.inf if value is None else as_cost(self.problem, value)
         nodes = {one.node for one in plan.standbys}
         rent = math.fsum(self.standing_usd(name) for name in sorted(nodes))
-        readiness = [[one.state for one in plan.standbys].count(state) for state in _READY]
+        readiness = [[one.state for one in plan.standbys].count(state) for state in READY]
         ready = tuple(-float(count) for count in readiness)
         return short, cost, rent, len(nodes), self.lost(plan), *ready
 
@@ -239,101 +234,35 @@ def _one_more(scales: Scales, plan: Plan, rank: Rank) -> Plan | None:
     return None
 
 
+def _two_more(scales: Scales, plan: Plan, rank: Rank) -> Plan | None:
+    """The plan with two more nodes standing by where stages are lost together.
+
+    One node takes one stage: where two go at once, one alone may be no help. None where two are
+    none either.
+    """
+    best, least = plan, rank
+    if len(plan.pipelines) > FEW:
+        return None
+    for index, pipeline in enumerate(plan.pipelines):
+        fates = [fate(scales.problem.cluster, name) for name in pipeline.nodes]
+        if len(set(fates)) == len(fates):
+            continue
+        for one in with_one_more(scales.problem, plan, index):
+            for two in with_one_more(scales.problem, one, index):
+                after = scales.rank(two)
+                if scales.better(two, after, best, least):
+                    best, least = two, after
+    return None if best is plan else best
+
+
 def _settled(scales: Scales, plan: Plan, rank: Rank) -> Plan:
     """The plan with nodes and states changed one by one as long as that is better."""
     changed = True
     while changed:
         changed = False
-        for other in _neighbours(scales.problem, plan):
+        for other in neighbours(scales.problem, plan):
             after = scales.rank(other)
             if scales.better(other, after, plan, rank):
                 plan, rank, changed = other, after, True
                 break
     return plan
-
-
-def _neighbours(problem: Problem, plan: Plan) -> Iterator[Plan]:
-    """The plan without one of its standby nodes, with another in its place, or in other states."""
-    for name in dict.fromkeys(one.node for one in plan.standbys):
-        rest = tuple(one for one in plan.standbys if one.node != name)
-        without = plan.model_copy(update={"standbys": rest})
-        yield without
-        index = next(one.pipeline for one in plan.standbys if one.node == name)
-        yield from with_one_more(problem, without, index)
-        if len(plan.pipelines) <= _FEW:
-            yield from _moved(problem, without, name, index)
-    for at, one in enumerate(plan.standbys):
-        rest = (*plan.standbys[:at], *plan.standbys[at + 1 :])
-        yield plan.model_copy(update={"standbys": rest})
-        for state in _READY:
-            if state == one.state:
-                continue
-            others = tuple(
-                other.model_copy(update={"state": "warm"})
-                if state == "hot" and other.node == one.node and other.state == "hot"
-                else other
-                for other in rest
-            )
-            yield _with(plan, (*others[:at], one.model_copy(update={"state": state}), *others[at:]))
-
-
-def _moved(problem: Problem, plan: Plan, name: str, index: int) -> Iterator[Plan]:
-    """The plan with a node for another pipeline than that, for which another one may join."""
-    for other in range(len(plan.pipelines)):
-        if other != index:
-            for moved in with_one_more(problem, plan, other, name):
-                yield moved
-                yield from with_one_more(problem, moved, index)
-
-
-def with_one_more(
-    problem: Problem, plan: Plan, index: int, only: str | None = None
-) -> Iterator[Plan]:
-    """The plan with one more node for a pipeline, hot for each stage in turn, warm for the rest."""
-    must = problem.requirements.must_have
-    taken = {*plan.nodes, *(standby.node for standby in plan.standbys)}
-    mine = {standby.node for standby in plan.standbys if standby.pipeline == index}
-    if len(mine) >= MOST or (must.max_nodes is not None and len(taken) >= must.max_nodes):
-        return
-    tried: set[Node] = set()
-    for node in allowed_nodes(problem):
-        alike = node.model_copy(update={"id": ""})
-        if node.id in taken or alike in tried or node.id != (only or node.id):
-            continue
-        able = _able(problem, plan, index, node.id)
-        if not any(node.id in (link.src, link.dst) for link in problem.cluster.links):
-            tried.add(alike)
-        for first in able:
-            ready = tuple(
-                Standby(
-                    node=node.id,
-                    pipeline=index,
-                    stage=stage,
-                    state="hot" if stage == first else "warm",
-                )
-                for stage in able
-            )
-            yield _with(plan, (*plan.standbys, *ready))
-
-
-def _with(plan: Plan, standbys: Sequence[Standby]) -> Plan:
-    """The plan with these standbys, the readiest first: they take over in this order."""
-    ordered = sorted(standbys, key=lambda one: _READY.index(one.state))
-    return plan.model_copy(update={"standbys": tuple(ordered)})
-
-
-def _able(problem: Problem, plan: Plan, index: int, name: str) -> list[int]:
-    """Stages of a pipeline that a node can hold and does not go together with."""
-    pipeline = plan.pipelines[index]
-    room, cluster = capacity_bytes(problem, name), problem.cluster
-    ends = (cluster.coordinator, *pipeline.nodes, cluster.coordinator)
-    return [
-        stage
-        for stage, held in enumerate(pipeline.stages)
-        if stage_needs(problem, held, pipeline.max_num_seqs, name).total_bytes <= room
-        and cluster.connected(ends[stage], name)
-        and cluster.connected(name, ends[stage + 2])
-        and cluster.connected(cluster.coordinator, name)
-        and cluster.node(held.node).churn
-        and fate(cluster, name) != fate(cluster, held.node)
-    ]

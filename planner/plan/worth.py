@@ -8,8 +8,9 @@ from planner.core.choice import decided
 from planner.core.metrics import Metrics
 from planner.core.plan import Plan
 from planner.core.problem import Problem
+from planner.plan.rearranged import with_one_more
 from planner.plan.solution import Worth
-from planner.plan.standby import Scales, with_one_more
+from planner.plan.standby import Scales
 
 _HOUR_S = 3600.0
 

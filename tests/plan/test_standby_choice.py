@@ -35,7 +35,6 @@ ASKED: tuple[Mapping[str, Any], ...] = (
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[Problem, Plan]:
     """A plan of two stages or of one stage twice, and two spare nodes of several kinds."""
-    profiles = churn("often"), churn("seldom", up_scale=900.0, down_scale=60.0)
     goes = st.sampled_from([None, "often", "often", "seldom"])
 
     def node(name: str, spare: bool) -> Node:
@@ -48,30 +47,39 @@ def worlds(draw: st.DrawFn) -> tuple[Problem, Plan]:
             usd_per_hour=draw(st.sampled_from([0.0, 0.5, 1.0])) if spare else 1.0,
         )
 
-    nodes = [Node(id="home"), *(node(name, name in "cd") for name in "abcd")]
+    nodes = [node(name, name in "cd") for name in "abcd"]
     metered = draw(st.sampled_from([0.0, 1e-6]))
+    loads = draw(st.sampled_from([0.0, 3.0]))
+    return placed(nodes, draw(st.sampled_from(ASKED)), metered, loads, whole=draw(st.booleans()))
+
+
+def placed(
+    nodes: list[Node], asked: Mapping[str, Any], metered: float, loads: float, *, whole: bool
+) -> tuple[Problem, Plan]:
+    """A plan with the whole model at two nodes each, or half of it, and who may stand by."""
     world = restless(
-        *profiles,
-        nodes=nodes,
+        churn("often"),
+        churn("seldom", up_scale=900.0, down_scale=60.0),
+        nodes=[Node(id="home"), *nodes],
         devices=[device(), device("small", memory=3.5e5)],
         links=[link(bandwidth=3e5), link("home", "c", bandwidth=3e5, usd_per_byte=metered)],
-        engine=engine(load=draw(st.sampled_from([0.0, 3.0]))),
+        engine=engine(load=loads),
         serving=Serving(detect_s=0.5),
-        requirements=Requirements.model_validate(draw(st.sampled_from(ASKED))),
+        requirements=Requirements.model_validate(asked),
         workload=Workload(
             arrivals=Closed(kind="closed", concurrency=2),
             prompt=Fixed(tokens=100),
             output=Fixed(tokens=10),
         ),
     )
-    whole = [Stage(node=name, start=0, stop=4, quant="bf16") for name in "ab"]
-    halves = [
+    if whole:
+        stages = [Stage(node=name, start=0, stop=4, quant="bf16") for name in "ab"]
+        return world, Plan(pipelines=tuple(Pipeline(stages=(stage,)) for stage in stages))
+    halves = (
         Stage(node="a", start=0, stop=2, quant="bf16"),
         Stage(node="b", start=2, stop=4, quant="bf16"),
-    ]
-    if draw(st.booleans()):
-        return world, Plan(pipelines=tuple(Pipeline(stages=(stage,)) for stage in whole))
-    return world, Plan(pipelines=(Pipeline(stages=tuple(halves), max_num_seqs=2),))
+    )
+    return world, Plan(pipelines=(Pipeline(stages=halves, max_num_seqs=2),))
 
 
 def uses(world: Problem, plan: Plan, name: str) -> list[tuple[Standby, ...]]:
@@ -120,6 +128,55 @@ def check(world: Problem, plan: Plan) -> None:
 @given(worlds())
 def test_no_other_standbys_are_better(drawn: tuple[Problem, Plan]) -> None:
     check(*drawn)
+
+
+def going(name: str, churn: str | None, zone: str = "", usd: float = 1.0, **of: Any) -> Node:
+    return Node(
+        **{"id": name, "device": "chip", "churn": churn, "zone": zone} | of, usd_per_hour=usd
+    )
+
+
+WEIGHED = {"objective": "weighted", "nice_to_have": {"goodput": 30.0, "usd_per_hour": 1.0}}
+
+
+def test_a_node_that_goes_may_take_over_before_one_that_stays() -> None:
+    lost = [going("a", "seldom", "x"), going("b", "often", "x")]
+    check(
+        *placed(
+            [*lost, going("c", None, usd=0.5), going("d", "often", "x", usd=0.5)],
+            {"objective": "goodput"},
+            0.0,
+            0.0,
+            whole=False,
+        )
+    )
+
+
+def test_nodes_that_stand_by_change_places_with_each_other() -> None:
+    nodes = [
+        going("a", "seldom", "x"),
+        going("b", "often", trust="rented"),
+        going("c", "often", "x", usd=0.5, trust="own"),
+        going("d", "often", "x", usd=0.0, trust="rented"),
+    ]
+    check(*placed(nodes, {"objective": "goodput"}, 0.0, 0.0, whole=True))
+
+
+def test_two_nodes_stand_by_where_two_go_at_once_and_one_is_no_help() -> None:
+    lost = [going("a", "often", "x"), going("b", "often", "x")]
+    check(
+        *placed(
+            [
+                *lost,
+                going("c", "often", usd=0.0, device="small"),
+                going("d", None, usd=0.5, device="small"),
+            ],
+            WEIGHED,
+            0.0,
+            3.0,
+            whole=False,
+        )
+    )
 
 
 @pytest.mark.slow
