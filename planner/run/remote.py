@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -42,8 +43,8 @@ from planner.run.transport import LOOPBACK
 from planner.run.warrant import Signed
 
 _ANSWER_S = 30.0
-_PREPARE_S = 600.0
-"""How long a node may check weights without a word."""
+_SILENT_S = 60.0
+"""How long a node that gets its weights ready may say nothing; it tells how far it is."""
 _DATA_S = 30.0
 _CHUNK_BYTES = 2**16
 _OTHERS = ("unreachable", "no_such_port")
@@ -143,7 +144,7 @@ class RemotePlace:
             )
             stream.send(request)
             while True:
-                said = granted(stream.read(PREPARING, _PREPARE_S), self.source.node)
+                said = granted(self._heard(stream), self.source.node)
                 if isinstance(said, Prepared):
                     self._prepared, self._ranges = (order, others), ranges
                     return said
@@ -151,6 +152,19 @@ class RemotePlace:
                     progress(said.done_bytes, said.total_bytes)
                 elif isinstance(said, Fetch):
                     _supply(stream, order.supplies, said)
+
+    def _heard(self, stream: Stream) -> Progress | Prepared | Fetch | Refusal:
+        """What the node says next; raises RunError where it hangs or has gone."""
+        until_s = time.monotonic() + _SILENT_S
+        try:
+            return stream.read(PREPARING, _SILENT_S)
+        except PeerLostError as error:
+            hangs = time.monotonic() >= until_s
+            why = f"not a word for {_SILENT_S:.0f} s" if hangs else error.message
+            raise RunError(
+                f"node {self.source.node} does not get its weights ready: {why}",
+                "look at the log of its planner node, start that anew and try again",
+            ) from None
 
     def start(self, threads: int) -> RemoteProcess:
         """A new worker there; how many threads it has is the node's to say.

@@ -29,6 +29,8 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _EPOCHS = "epochs.json"
 _SPARE_BYTES = 2**30
+_TURN_S = 1.0
+"""How often who waits for another's weights to be got ready says so."""
 """Left free on the disk."""
 
 Fetch = Callable[[str, int], Iterator[bytes]]
@@ -68,11 +70,16 @@ class Store:
         """Has the weights of some layers ready for a worker.
 
         ``digest`` is that of the list of pieces; ``checkpoint`` the directory to look in first.
-        What is missing is fetched, beginning where an earlier attempt broke off. Raises RunError;
-        BadDigestError if what came is not what was asked for.
+        What is missing is fetched, beginning where an earlier attempt broke off. ``progress`` is
+        told how far that is, and again and again while weights are checked or somebody else's are
+        got ready. Raises RunError; BadDigestError if what came is not what was asked for.
         """
-        with self._lock:
+        while not self._lock.acquire(timeout=_TURN_S):
+            progress(0, 0)
+        try:
             return self._ready(digest, list(ranges), checkpoint, fetch, progress)
+        finally:
+            self._lock.release()
 
     def _ready(
         self,
@@ -84,12 +91,20 @@ class Store:
     ) -> Ready:
         pieces = self._pieces(digest, fetch)
         needed = pieces.needed(ranges)
-        local = self._local(checkpoint, needed, ranges)
         total = sum(blob.size_bytes for blob in needed)
+
+        def checking() -> None:
+            progress(0, total)
+
+        local = self._local(checkpoint, needed, ranges, checking)
         if local is not None:
             progress(total, total)
             return Ready(local, total, 0)
-        missing = [blob for blob in needed if not self._holds(blob)]
+        missing = [
+            blob
+            for blob in needed
+            if not self._intact(self._blob(blob.digest), blob.digest, checking)
+        ]
         absent = sum(blob.size_bytes for blob in missing)
         if absent > shutil.disk_usage(self.root).free - _SPARE_BYTES:
             raise RunError(f"{absent} bytes of weights do not fit on the disk")
@@ -142,17 +157,14 @@ class Store:
         except ValidationError:
             raise BadDigestError("the digest is not that of a list of pieces") from None
 
-    def _holds(self, blob: Blob) -> bool:
+    def _intact(self, path: Path, digest: str, checking: Callable[[], None] = lambda: None) -> bool:
         """Whether a piece is here and still what it should be."""
-        path = self._blob(blob.digest)
-        return self._intact(path, blob.digest)
-
-    def _intact(self, path: Path, digest: str) -> bool:
         if path.is_symlink() or not path.is_file():
             return False
         running = hashlib.sha256()
         for chunk in _chunks(path, 0):
             running.update(chunk)
+            checking()
         if running.hexdigest() == digest:
             return True
         path.unlink()
@@ -189,7 +201,11 @@ class Store:
         part.replace(target)
 
     def _local(
-        self, checkpoint: str, needed: list[Blob], ranges: list[tuple[int, int]]
+        self,
+        checkpoint: str,
+        needed: list[Blob],
+        ranges: list[tuple[int, int]],
+        checking: Callable[[], None],
     ) -> Path | None:
         """The operator's own checkpoint, if it has every piece that is needed."""
         if _NAME.fullmatch(checkpoint) is None or checkpoint in ("blobs", "models"):
@@ -201,8 +217,11 @@ class Store:
             for start, stop in ranges:
                 opened = open_checkpoint(folder, range(start, stop))
             made = recipes(opened)
-            if all(b.name in made and made[b.name].digest() == b.digest for b in needed):
-                return folder
+            for blob in needed:
+                checking()
+                if blob.name not in made or made[blob.name].digest() != blob.digest:
+                    return None
+            return folder
         return None
 
     def _assemble(self, digest: str, needed: list[Blob]) -> Path:

@@ -19,6 +19,7 @@ from planner.receipts.check import check_log
 from planner.receipts.log import read_lines
 from planner.receipts.record import Deployment as DeploymentRecord
 from planner.receipts.record import Threshold, numeric_class, parse
+from planner.run import remote
 from planner.run.blobs import list_pieces, recipes
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
@@ -26,7 +27,7 @@ from planner.run.fleet import Fleet
 from planner.run.identity import Keys
 from planner.run.inspection import Inspection
 from planner.run.losses import Care
-from planner.run.messages import ANSWER, Refusal, Source, Work
+from planner.run.messages import ANSWER, Progress, Refusal, Source, Work
 from planner.run.node import Compute, Node
 from planner.run.oversight import Oversight
 from planner.run.prompts import Prompt
@@ -34,7 +35,7 @@ from planner.run.remote import Order, RemotePlace, Supplies, prepare
 from planner.run.seeded import make_checkpoint
 from planner.run.settings import Settings
 from planner.run.store import Store
-from planner.run.stream import call
+from planner.run.stream import Stream, call
 from planner.run.warrant import Assignment, Signed, Warrant, sign
 from tests.run.deployment import Daemon, Deployment, deployment
 from tests.run.world import chain, greedy, pipeline, plan, problem, spec
@@ -297,6 +298,57 @@ def test_without_keys_on_this_host(folder: Path, tmp_path: Path, home: Deploymen
         source = Source(node="w0", host="127.0.0.1", port=port, fingerprint="0" * 64)
         assert RemotePlace(source, None).prepare(order(home, folder)).pulled_bytes > 0
         listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("says", ["nothing", "how far it is, then nothing"])
+def test_a_node_that_hangs_over_its_weights_is_not_waited_for(
+    folder: Path, home: Deployment, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    monkeypatch.setattr(remote, "_SILENT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang() -> None:
+            with listener.accept()[0] as caller:
+                stream = Stream(caller, None)
+                for done in range(3 if says != "nothing" else 0):
+                    time.sleep(0.2)
+                    stream.send(Progress(done_bytes=done, total_bytes=9))
+                time.sleep(2)
+
+        threading.Thread(target=hang, daemon=True).start()
+        port = listener.getsockname()[1]
+        source = Source(node="w0", host="127.0.0.1", port=port, fingerprint="0" * 64)
+        with pytest.raises(RunError, match=r"node w0 .* not a word") as failed:
+            RemotePlace(source, None).prepare(order(home, folder))
+    assert failed.value.hint
+
+
+def test_a_node_tells_that_it_checks_weights_and_that_it_waits_for_others(
+    folder: Path, tmp_path: Path
+) -> None:
+    opened = open_checkpoint(folder)
+    pieces, made = list_pieces(opened), recipes(opened)
+    supplies, store = Supplies(pieces, made), Store(tmp_path / "weights")
+    told: list[int] = []
+
+    def fetch(digest: str, offset: int) -> Iterator[bytes]:
+        found = supplies.find(digest)
+        assert found is not None
+        return found.chunks(offset)
+
+    store.ready(pieces.digest, [(0, 4)], "absent", fetch)
+    store.ready(pieces.digest, [(0, 4)], "absent", fetch, lambda done, total: told.append(done))
+    assert len(told) >= len(pieces.needed([(0, 4)]))
+    waited = threading.Event()
+    with store._lock:
+        ask = lambda: store.ready(  # noqa: E731
+            pieces.digest, [(0, 4)], "absent", fetch, lambda done, total: waited.set()
+        )
+        waiting = threading.Thread(target=ask)
+        waiting.start()
+        assert waited.wait(5)
+    waiting.join(5)
+    assert not waiting.is_alive()
 
 
 @pytest.mark.slow
