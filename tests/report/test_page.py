@@ -84,6 +84,21 @@ def test_one_token_takes_what_its_parts_take() -> None:
     assert all(after[0] == pytest.approx(before[1]) for before, after in pairwise(spans))
 
 
+def test_no_number_of_the_map_hides_an_arrow_between_neighbours() -> None:
+    notes = figures(render(facts()))["map"]["layout"]["annotations"]
+    arrows = [one for one in notes if one.get("showarrow")]
+    badges = {one["text"]: one for one in notes if re.fullmatch(r"<b>\d+</b>", one["text"])}
+    assert len(arrows) == len(badges) >= 2
+    first_badge = notes.index(badges["<b>1</b>"])
+    assert all(notes.index(arrow) < first_badge for arrow in arrows)  # drawn below the numbers
+    level = 0
+    for number, arrow in enumerate(arrows, 1):
+        if arrow["y"] == arrow["ay"] and abs(arrow["x"] - arrow["ax"]) < 0.5:
+            level += 1
+            assert abs(badges[f"<b>{number}</b>"]["y"] - arrow["y"]) > 0.2
+    assert level
+
+
 def test_the_front_marks_the_chosen_plan_and_draws_apis_as_lines() -> None:
     considered = (
         Considered(

@@ -12,30 +12,18 @@ from planner.core.problem import Problem
 from planner.report.page import draw
 from planner.report.page.draw import Figure, Json
 from planner.report.page.facts import Facts
+from planner.report.page.ways import HALF, TALL, Box, Hop, arrow
 from planner.report.tables import GIB, duration
 
 _PER_ROW = 3
-_HALF = 0.42
-"""Half the width of a node, where neighbours are 1 apart."""
-_TALL = 0.86
 _ROW = 1.2
 _HEAD = 0.5
-_APART = 0.14
-"""Between the middle and each of two arrows that lead there and back."""
 _UNIT_PX = 84
 _SHOWN_IDLE = 3
 
 
 _MOST_REGIONS = 100
 """Nodes whose regions get a band even if nothing in them is used."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Box:
-    """Where a node is drawn: the middle of its box."""
-
-    x: float
-    y: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +35,6 @@ class _Band:
     columns: int
     top: float
     bottom: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Hop:
-    number: int
-    src: str
-    dst: str
-    decode_s: float
-    latency_s: float
-    bytes_per_s: float
-    busy: float | None
 
 
 def map_figure(facts: Facts) -> Figure:
@@ -73,8 +50,8 @@ def map_figure(facts: Facts) -> Figure:
         shapes.append(_band(band))
         notes.append(_title(band, _hidden(problem, shown, band.region)))
     ways = {(hop.src, hop.dst) for hop in hops}
-    for hop in hops:
-        notes += _arrow(hop, boxes, both=(hop.dst, hop.src) in ways)
+    arrows = [arrow(hop, boxes, both=(hop.dst, hop.src) in ways) for hop in hops]
+    notes += [way for way, _ in arrows] + [badge for _, badge in arrows]
     for node, box in boxes.items():
         used = node in plan.nodes or node == problem.cluster.coordinator
         shapes += _node(box, stages.get(node), used)
@@ -112,25 +89,25 @@ def _hidden(problem: Problem, shown: Sequence[str], region: str) -> int:
     return sum(n.region == region and n.id not in shown for n in problem.cluster.workers)
 
 
-def _places(problem: Problem, shown: Sequence[str]) -> tuple[dict[str, _Box], list[_Band], float]:
+def _places(problem: Problem, shown: Sequence[str]) -> tuple[dict[str, Box], list[_Band], float]:
     """Boxes by node, bands, and the height of all; small regions stand beside each other."""
     regions: dict[str, list[str]] = {}
     for node in shown:
         regions.setdefault(problem.cluster.node(node).region, []).append(node)
     for other in problem.cluster.workers[:_MOST_REGIONS]:
         regions.setdefault(other.region, [])
-    boxes: dict[str, _Box] = {}
+    boxes: dict[str, Box] = {}
     bands: list[_Band] = []
     top = 0.0
     for row in _packed(regions):
         lines = max(-(-len(regions[region]) // columns) for region, columns in row)
-        inside = _ROW * lines - (_ROW - _TALL) + 0.16 if lines else -0.1
+        inside = _ROW * lines - (_ROW - TALL) + 0.16 if lines else -0.1
         left = 0
         for region, columns in row:
             bands.append(_Band(region, left, columns, top, top + _HEAD + inside))
             for index, node in enumerate(regions[region]):
                 line, column = divmod(index, columns)
-                boxes[node] = _Box(left + column, top + _HEAD + _ROW * line + _TALL / 2)
+                boxes[node] = Box(left + column, top + _HEAD + _ROW * line + TALL / 2)
             left += columns
         top += _HEAD + inside + (0.22 if lines else 0.08)
     return boxes, bands, top
@@ -176,15 +153,15 @@ def _band(band: _Band) -> Json:
     }
 
 
-def _node(box: _Box, stage: StagePrediction | None, used: bool) -> list[Json]:
+def _node(box: Box, stage: StagePrediction | None, used: bool) -> list[Json]:
     """A frame, filled from below as far as memory is used."""
-    left, right = box.x - _HALF, box.x + _HALF
-    top, bottom = box.y - _TALL / 2, box.y + _TALL / 2
+    left, right = box.x - HALF, box.x + HALF
+    top, bottom = box.y - TALL / 2, box.y + TALL / 2
     line = {"color": draw.INK if used else draw.MUTED, "width": 1.5 if used else 1}
     frame = {"type": "rect", "x0": left, "x1": right, "y0": top, "y1": bottom, "layer": "below"}
     made: list[Json] = [frame | {"fillcolor": draw.PAPER, "line": {"width": 0}}]
     if stage is not None:
-        filled = bottom - _TALL * min(1.0, _fill(stage))
+        filled = bottom - TALL * min(1.0, _fill(stage))
         fill = {"y0": filled, "fillcolor": draw.SKY, "opacity": 0.45, "line": {"width": 0}}
         made.append(frame | fill)
     return [*made, frame | {"line": line if used else line | {"dash": "dot"}}]
@@ -195,9 +172,7 @@ def _fill(stage: StagePrediction) -> float:
     return used / stage.capacity_bytes if stage.capacity_bytes else 0.0
 
 
-def _name(
-    problem: Problem, plan: Plan, node: str, box: _Box, stage: StagePrediction | None
-) -> Json:
+def _name(problem: Problem, plan: Plan, node: str, box: Box, stage: StagePrediction | None) -> Json:
     known = problem.cluster.node(node)
     lines = [f"<b>{draw.words(node)}</b>"]
     if known.device:
@@ -214,7 +189,7 @@ def _name(
     return draw.note("<br>".join(lines), box.x, box.y, font={"size": 11, "color": draw.INK})
 
 
-def _hops(facts: Facts) -> Iterable[_Hop]:
+def _hops(facts: Facts) -> Iterable[Hop]:
     """The ways of a decode step in order, each once."""
     problem, plan = facts.problem, facts.plan
     known = facts.simulated or facts.measured
@@ -231,63 +206,14 @@ def _hops(facts: Facts) -> Iterable[_Hop]:
             link = problem.cluster.link(src, dst)
             assert link is not None
             busy = known.link_busy.get(f"{src} -> {dst}") if known else None
-            yield _Hop(
+            yield Hop(
                 number, src, dst, transfer.total_s, link.one_way_latency_s, link.bytes_per_s, busy
             )
 
 
-def _arrow(hop: _Hop, boxes: dict[str, _Box], both: bool) -> list[Json]:
-    """An arrow from box to box, thicker the busier, with its number at its middle."""
-    a, b = boxes[hop.src], boxes[hop.dst]
-    (x0, y0), (x1, y1) = _edge(a, b), _edge(b, a)
-    if both:
-        shift = _APART if (hop.src, hop.dst) < (hop.dst, hop.src) else -_APART
-        if abs(a.x - b.x) < abs(a.y - b.y):
-            x0, x1 = x0 + shift, x1 + shift
-        else:
-            y0, y1 = y0 + shift, y1 + shift
-    if abs(a.y - b.y) < 0.01 and abs(a.x - b.x) > 1.01:
-        y0 = y1 = a.y - _TALL / 2 - 0.08
-        x0, x1 = a.x, b.x
-    width = 1.5 + 5 * min(1.0, hop.busy or 0.0)
-    arrow = {
-        "x": x1,
-        "y": y1,
-        "ax": x0,
-        "ay": y0,
-        "xref": "x",
-        "yref": "y",
-        "axref": "x",
-        "ayref": "y",
-        "text": "",
-        "showarrow": True,
-        "arrowhead": 2,
-        "arrowsize": 0.8,
-        "arrowwidth": width,
-        "arrowcolor": draw.ACCENT,
-    }
-    badge = draw.note(
-        f"<b>{hop.number}</b>",
-        (x0 + x1) / 2,
-        (y0 + y1) / 2,
-        font={"size": 11, "color": draw.PAPER},
-        bgcolor=draw.ACCENT,
-        borderpad=2,
-    )
-    return [arrow, badge]
-
-
-def _edge(a: _Box, b: _Box) -> tuple[float, float]:
-    """Where the line from the middle of ``a`` to that of ``b`` leaves the box of ``a``."""
-    dx, dy = b.x - a.x, b.y - a.y
-    half_x, half_y = _HALF + 0.01, _TALL / 2 + 0.02
-    scale = min(half_x / abs(dx) if dx else float("inf"), half_y / abs(dy) if dy else float("inf"))
-    return a.x + dx * scale, a.y + dy * scale
-
-
 def _points(
     problem: Problem,
-    boxes: dict[str, _Box],
+    boxes: dict[str, Box],
     stages: dict[str, StagePrediction],
     busy: dict[str, float],
 ) -> Json:
@@ -319,7 +245,7 @@ def _hover(problem: Problem, node: str, stage: StagePrediction | None, busy: flo
     return "<br>".join(lines)
 
 
-def _row(hop: _Hop) -> tuple[str, ...]:
+def _row(hop: Hop) -> tuple[str, ...]:
     return (
         str(hop.number),
         f"{hop.src} → {hop.dst}",
@@ -330,7 +256,7 @@ def _row(hop: _Hop) -> tuple[str, ...]:
     )
 
 
-def _said(facts: Facts, hops: Sequence[_Hop]) -> str:
+def _said(facts: Facts, hops: Sequence[Hop]) -> str:
     nodes = len(facts.plan.nodes)
     regions = len({facts.problem.cluster.node(node).region for node in facts.plan.nodes})
     told = f"{nodes} node{'s' * (nodes != 1)} in {regions} region{'s' * (regions != 1)}"
