@@ -117,11 +117,14 @@ class Contest:
 
     def stale(self) -> list[str]:
         """What to say about prices that are old, rents apart: those can be fetched."""
+        tags = self.tags
+        if not tags:
+            return []
         from planner.cli.prices import PROVIDERS
         from planner.core.prices import FRESH_DAYS
 
         days: dict[str, int] = {}
-        for tag in self.tags:
+        for tag in tags:
             name = Path(tag.file).stem
             days[name] = max(days.get(name, 0), (self.today - tag.as_of).days)
         old = {name: age for name, age in days.items() if age > FRESH_DAYS}

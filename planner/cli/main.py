@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     atexit.register(gc.freeze)
     # numpy would start threads that small arrays never use, at a tenth of what a command costs
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # pydantic would look through every installed package for plugins
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         app(args=None if arguments is None else list(arguments), prog_name="planner")
     except PlannerError as error:

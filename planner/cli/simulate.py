@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -174,6 +175,7 @@ def simulate(
     count = replications or (5 if compares or capacity else 1)
     seeds = range(first_seed, first_seed + count)
     how = How(replayed, check, exact_steps, visits is not None, engine, jobs, ray_address)
+    gc.freeze()  # or the first collection would walk every module
     runs, found, replayed = _run(contest, seeds, how, capacity)
     advice = _advice(contest, found, runs[0], flips) if compares else None
     found += [api_target(one) for one in (advice.alternatives if advice else ()) if one.is_api]
@@ -288,12 +290,13 @@ def _trace(
     Raises UsageError where there is no trace to scale.
     """
     from planner.core.errors import UsageError
-    from planner.files.trace import read_trace, thickened
 
     if path is None:
         if scales != (1.0, 1.0):
             raise UsageError("--trace-speed and --trace-rate change a trace", "name it: --trace")
         return None
+    from planner.files.trace import read_trace, thickened
+
     speed, rate = scales
     trace = read_trace(path, speed, most if rate == 1 else None)
     if trace.left_out:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from planner.core.metrics import Metrics
 from planner.report.tables import figure, missed_text, table
-from planner.sim.capacity import Capacity, Tried, Unit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from planner.sim.capacity import Capacity, Tried, Unit
 
 UNITS: dict[Unit, str] = {"requests_per_s": "requests/s", "users": "users"}
 

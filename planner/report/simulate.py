@@ -33,7 +33,6 @@ from planner.report.tables import (
     plain_metrics,
     table,
 )
-from planner.sim.capacity import Capacity
 from planner.sim.failures import Failure
 from planner.sim.result import Recovery
 
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 
     from planner.advice.advise import Advice
     from planner.advice.alternative import Alternative
+    from planner.sim.capacity import Capacity
 
 _COMPARED = (
     "usd_per_million_output_tokens",
