@@ -311,7 +311,9 @@ def _stage_table(problem: Problem, quant: QuantScheme, chip: Chip, over: Over) -
     whole = table[0, -1]
     table += seconds(lambda batch: fixed_s(calibration, batch, alone=False))
     table[0, -1] = whole + seconds(lambda batch: fixed_s(calibration, batch, alone=True))
-    table[0, :] += seconds(lambda batch: embedding_time(model, quant, chip, batch).total_s)
+    table[0, :] += seconds(
+        lambda batch: embedding_time(model, quant, chip, batch.new_tokens).total_s
+    )
     table[:, -1] += seconds(lambda batch: head_time(model, quant, chip, batch).total_s)
     if chip.count > chip.sharing:
         layers = np.arange(len(prefix))

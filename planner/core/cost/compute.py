@@ -140,7 +140,7 @@ def _beside(
     for layer, times in model.runs(start, stop):
         total += beside_attention(model, layer, quant, chip, tokens, sequences) * times
     if start == 0:
-        total += embedding_time(model, quant, chip, *batches)
+        total += embedding_time(model, quant, chip, tokens)
     if stop == model.num_hidden_layers:
         total += head_time(model, quant, chip, *batches)
     return total
@@ -194,11 +194,11 @@ def beside_attention(
     return _linear(layer, quant, chip, tokens) + rest
 
 
-def embedding_time(model: ModelSpec, quant: QuantScheme, chip: Chip, *batches: Batch) -> StageTime:
-    """Seconds to gather the embedding rows of the new tokens."""
+def embedding_time(model: ModelSpec, quant: QuantScheme, chip: Chip, tokens: float) -> StageTime:
+    """Seconds to gather the embedding rows of so many new tokens."""
     row_bytes = model.hidden_size * quant.embedding_bits / 8
     rate = chip.device.memory_bytes_per_s * _efficiency(quant, chip).bandwidth
-    return StageTime(weights_s=sum(batch.new_tokens for batch in batches) * row_bytes / rate)
+    return StageTime(weights_s=tokens * row_bytes / rate)
 
 
 def head_time(model: ModelSpec, quant: QuantScheme, chip: Chip, *batches: Batch) -> StageTime:
@@ -226,12 +226,13 @@ def _linear(layer: Layer, quant: QuantScheme, chip: Chip, tokens: float) -> Stag
     The rows of a group are padded to whole tiles: half a tile for each expert that is touched.
     """
     touched = layer.distinct_experts(tokens)
+    if not touched:
+        dense_bytes = quant.layer_bytes(layer.params, 0.0)
+        return _products(quant, chip, dense_bytes, layer.params * tokens, tokens, layer.width)
     expert_bytes = quant.layer_bytes(0, touched * layer.expert_params)
     beside_bytes = quant.layer_bytes(layer.params, touched * layer.expert_params) - expert_bytes
     width = layer.width
     beside = _products(quant, chip, beside_bytes, layer.params * tokens, tokens, width)
-    if not touched:
-        return beside
     padding = touched * chip.calibration.expert_tile / 2
     rows = (layer.experts_per_token * tokens + padding) / _efficiency(quant, chip).experts
     return beside + _products(quant, chip, expert_bytes, layer.expert_params * rows, tokens, width)

@@ -94,8 +94,7 @@ class Terms:
             time = beside_attention(model, layer, quant, chip, tokens, sequences)
             total_s += time.total_s * times
         if self.start == 0:
-            batch = Batch("prefill", sequences, tokens, 0)
-            total_s += embedding_time(model, quant, chip, batch).total_s
+            total_s += embedding_time(model, quant, chip, tokens).total_s
         return total_s
 
     def _beside_s(self, sequences: float) -> float:
