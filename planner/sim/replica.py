@@ -11,16 +11,14 @@ enough is said in ``sim/replicas.py``.
 
 from __future__ import annotations
 
-import math
-from array import array
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
-from typing import NamedTuple
+from math import inf, sqrt
 
 from planner.core.cost.batch import leaning_tokens
-from planner.sim.pace import Pace
+from planner.sim.circle import Circle, Columns, Part
+from planner.sim.pace import Pace, Piece
 from planner.sim.row import Row
 
 Process = Generator[float, float, None]
@@ -29,37 +27,6 @@ Process = Generator[float, float, None]
 
 class CrowdedError(Exception):
     """Blocks of cache have run out, so that somebody would be preempted."""
-
-
-class Part(NamedTuple):
-    """Some tokens of a prompt that are computed in one step."""
-
-    number: int
-    cached_tokens: int
-    """Tokens of the prompt that were computed before."""
-    tokens: int
-    completes: bool
-
-
-@dataclass(slots=True)
-class Columns:
-    """Requests in the order in which they come, and what becomes of them."""
-
-    arrival_s: Sequence[float]
-    ready_s: Sequence[float]
-    """When they are tokenised."""
-    prompts: Sequence[int]
-    """Tokens, as those of answers."""
-    outputs: Sequence[int]
-    pipeline: array[int] = field(init=False)
-    begun_s: array[float] = field(init=False)
-    first_s: array[float] = field(init=False)
-    last_s: array[float] = field(init=False)
-
-    def __post_init__(self) -> None:
-        count = len(self.arrival_s)
-        self.pipeline = array("q", [-1]) * count
-        self.begun_s, self.first_s, self.last_s = (array("d", [math.inf]) * count for _ in "123")
 
 
 @dataclass(slots=True)
@@ -87,11 +54,8 @@ class Replica:
     partial: int = -1
     """Who has a prompt of which more is to be computed, and how much of it was."""
     sent: int = 0
-    ends: list[int] = field(default_factory=list)
-    """A heap of who decodes: the step of the last token times all requests, plus the number."""
-    lacks: list[int] = field(default_factory=list)
-    """The same by steps less cached tokens; perhaps with some who have left, but not at the head.
-    """
+    circle: Circle = field(init=False)
+    """Who decodes."""
     row: Row = field(default_factory=Row)
     """Equal steps that are under way."""
     most_seats: int = 0
@@ -99,27 +63,24 @@ class Replica:
     """Rows and steps with prompts."""
 
     def __post_init__(self) -> None:
+        self.circle = Circle(self.columns, self.warmup, self.leave)
         self.row.jitter_s = self.pace.jitter_s
 
     def serve(self) -> Process:
-        """Serves who is put in line; raises CrowdedError.
-
-        A sequence that joined at step j with c cached tokens has c + (steps - j) of them, so heaps
-        tell who leaves next and who is the longest.
-        """
+        """Serves who is put in line; raises CrowdedError."""
         pace, line, row, runs, normals = self.pace, self.line, self.row, self.runs, self.normals
-        ready_s, jitter_s = self.columns.ready_s, pace.jitter_s
-        ends, lacks, many = self.ends, self.lacks, len(ready_s)
+        circle, ready_s, jitter_s = self.circle, self.columns.ready_s, pace.jitter_s
+        block, room = self.block, self.blocks * self.block
         # cached tokens as attention feels them are linear in their sum and the longest's
         evenly, longest = leaning_tokens(1, 1, 0, self.skew), leaning_tokens(1, 0, 1, self.skew)
-        steps = size = context = counted = end = lack = 0
-        now_s, until_s = 0.0, (yield math.inf)
+        now_s, until_s = 0.0, (yield inf)
         while True:
             parts: Sequence[Part] = ()
             waits = bool(line) and ready_s[line[0]] <= now_s
             if waits or self.partial >= 0:
-                parts = self._admit(now_s, steps, size, context)
-            felt = evenly * context + longest * size * (steps - lack)
+                parts = self._admit(now_s)
+            size, counted = circle.size, circle.counted
+            felt = evenly * circle.context + longest * size * (circle.steps - circle.lack)
             if parts:
                 rounds, step_s = 1, pace.alone_s(size, felt, parts)
                 if jitter_s:
@@ -130,109 +91,70 @@ class Replica:
                 if counted:
                     runs += (step_s, step_s, counted, 0.0)
             elif size:
-                ends_s = self._steps(now_s, size, felt, end - steps)
-                if (context + size * (row.rounds + self.block - 1)) // self.block > self.blocks:
-                    self._check_room(steps, row.rounds)
+                piece = self._steps(now_s, size, felt)
+                rounds, ends_s = row.rounds, row.ends_s
+                if circle.context + size * (rounds + block) > room:
+                    self._check_room(rounds)
                 while True:
-                    comes_s = math.inf if waits or not line else ready_s[line[0]]
+                    comes_s = inf if waits or not line else ready_s[line[0]]
                     if comes_s < ends_s and comes_s < until_s:
                         waits = True
-                        if self._fits(steps, size, context):
+                        if self._fits():
                             row.cut(comes_s, normals)
-                            ends_s = row.ends_s
+                            rounds, ends_s = row.rounds, row.ends_s
                     elif ends_s < until_s:
                         break
                     else:
                         until_s = yield min(ends_s, comes_s)
-                rounds = row.rounds
-                self._pass(size, counted)
+                step_s = row.step_s
+                piece.times += rounds
+                piece.context += rounds * felt + size * (rounds * (rounds - 1) // 2)
+                if counted:
+                    latest_s = step_s + (rounds - 1) * row.growth_s
+                    runs += (step_s, latest_s, rounds * counted, jitter_s)
             else:
-                comes_s = ready_s[line[0]] if line else math.inf
+                now_s = comes_s = ready_s[line[0]] if line else inf
                 while comes_s >= until_s:
                     until_s = yield comes_s
-                    comes_s = ready_s[line[0]] if line else math.inf
-                now_s = comes_s
+                    now_s = comes_s = ready_s[line[0]] if line else inf
                 continue
             now_s = ends_s
             self.happened += 1
             if size:
-                steps += rounds
-                context += rounds * size
-            if parts or steps == end:
-                more, counting, cached = self._change(now_s, steps, parts)
-                size, counted, context = size + more, counted + counting, context + cached
-                if size:
-                    end, lack = ends[0] // many, lacks[0] // many
+                circle.pass_steps(rounds, now_s)
+            if parts:
+                circle.join(parts, now_s)
 
-    def _steps(self, now_s: float, size: int, felt: float, most: int) -> float:
-        """Begins as many equal steps as there can be; when they end."""
-        piece, row = self.pace.decode(size, felt), self.row
+    def _steps(self, now_s: float, size: int, felt: float) -> Piece:
+        """Begins as many equal steps as there can be; what they lie on."""
+        pace, row, most = self.pace, self.row, self.circle.end - self.circle.steps
+        for piece in pace.pieces.get(size, ()):
+            if piece.low <= felt <= piece.high:
+                break
+        else:
+            piece = pace.decode(size, felt)
         rounds, slope_s = most, piece.growth_s
         if felt + most * size > piece.high:
             rounds = min(most, int((piece.high - felt) // size) + 1)
         step_s, growth_s = piece.step_s + slope_s * felt, slope_s * size
         if row.jitter_s:
-            step_s += row.jitter_s * next(self.normals) / math.sqrt(rounds)
+            step_s += row.jitter_s * next(self.normals) / sqrt(rounds)
         ends_s = now_s + rounds * step_s + growth_s * (rounds * (rounds - 1) // 2)
-        if ends_s < now_s:
-            ends_s = now_s
         row.began_s, row.rounds, row.step_s, row.growth_s = now_s, rounds, step_s, growth_s
-        row.ends_s, row.piece, row.context = ends_s, piece, felt
-        return ends_s
+        row.ends_s = ends_s if ends_s > now_s else now_s
+        return piece
 
-    def _pass(self, size: int, counted: int) -> None:
-        """Notes the steps of a row."""
-        row, rounds = self.row, self.row.rounds
-        piece, step_s = row.piece, row.step_s
-        assert piece is not None
-        piece.times += rounds
-        piece.context += rounds * row.context + size * (rounds * (rounds - 1) // 2)
-        if counted:
-            last_s = step_s + (rounds - 1) * row.growth_s
-            self.runs += (step_s, last_s, rounds * counted, row.jitter_s)
-
-    def _change(self, now_s: float, steps: int, parts: Sequence[Part]) -> tuple[int, int, int]:
-        """Lets go who has had the last token, and has those decode whose prompts are complete.
-
-        How many more decode then, how many more of them count, and what more they have cached.
-        """
-        columns, ends, lacks, leave = self.columns, self.ends, self.lacks, self.leave
-        prompts, outputs, last_s = columns.prompts, columns.outputs, columns.last_s
-        size = counted = context = 0
-        many, warmup = len(prompts), self.warmup
-        while ends and ends[0] // many == steps:
-            number = heappop(ends) % many
-            last_s[number] = now_s
-            size -= 1
-            counted -= number >= warmup
-            context -= prompts[number] + outputs[number] - 1
-            leave()
-        while lacks and last_s[lacks[0] % many] < math.inf:
-            heappop(lacks)
-        for number, _, _, completes in parts:
-            if completes:
-                columns.first_s[number] = now_s
-                left, cached = outputs[number] - 1, prompts[number]
-                if left:
-                    heappush(ends, (steps + left) * many + number)
-                    heappush(lacks, (steps - cached) * many + number)
-                    size += 1
-                    counted += number >= warmup
-                    context += cached
-                else:
-                    last_s[number] = now_s
-                    leave()
-        return size, counted, context
-
-    def _admit(self, now_s: float, steps: int, size: int, context: int) -> list[Part]:
+    def _admit(self, now_s: float) -> list[Part]:
         """Pieces of prompts for the next step, as far as seats, budget and blocks go."""
-        columns, line, block = self.columns, self.line, self.block
+        columns, line, block, circle = self.columns, self.line, self.block, self.circle
         parts: list[Part] = []
+        size = circle.size
         # nobody who decodes has more than a block beyond those that are full
-        free, known = self.blocks - (context + size * block) // block, False
+        most = (circle.context + size * block) // block
+        free, known = self.blocks - most, False
         budget = self.budget - size
         if self.partial >= 0:
-            free, known = self.blocks - self._held(steps, 1), True
+            free, known = self.blocks - circle.held(1, block), True
             tokens = min(columns.prompts[self.partial] - self.sent, budget)
             free -= -(-(self.sent + tokens) // block)
             if free < 0:
@@ -245,8 +167,7 @@ class Replica:
             tokens = columns.prompts[number]
             needed = -(-tokens // block)
             if free < needed and not known:
-                taken = self.blocks - (context + size * block) // block - free
-                free, known = self.blocks - self._held(steps, 1) - taken, True
+                free, known = free + most - circle.held(1, block), True
             if columns.ready_s[number] > now_s or free < needed:
                 break
             line.popleft()
@@ -255,7 +176,8 @@ class Replica:
             free -= needed
             budget -= tokens
             seats -= 1
-        self.most_seats = max(self.most_seats, self.seats - seats)
+        if self.seats - seats > self.most_seats:
+            self.most_seats = self.seats - seats
         return parts
 
     def _part(self, number: int, sent: int, tokens: int) -> Part:
@@ -263,23 +185,15 @@ class Replica:
         self.partial, self.sent = (-1, 0) if completes else (number, sent + tokens)
         return Part(number, sent, tokens, completes)
 
-    def _fits(self, steps: int, size: int, context: int) -> bool:
+    def _fits(self) -> bool:
         """Whether a step now would have room for the first in line."""
-        needed = -(-self.columns.prompts[self.line[0]] // self.block)
-        free = self.blocks - (context + size * self.block) // self.block
-        enough = needed <= free or needed <= self.blocks - self._held(steps, 0)
-        return enough and size < min(self.budget, self.seats)
+        circle, block = self.circle, self.block
+        needed = -(-self.columns.prompts[self.line[0]] // block)
+        free = self.blocks - (circle.context + circle.size * block) // block
+        enough = needed <= free or needed <= self.blocks - circle.held(0, block)
+        return enough and circle.size < self.budget and circle.size < self.seats
 
-    def _check_room(self, steps: int, rounds: int) -> None:
+    def _check_room(self, rounds: int) -> None:
         """Raises CrowdedError if there are not blocks enough for so many more steps."""
-        if self._held(steps, rounds) > self.blocks:
+        if self.circle.held(rounds, self.block) > self.blocks:
             raise CrowdedError
-
-    def _held(self, steps: int, more: int) -> int:
-        """Blocks of those who decode, after so many more steps."""
-        columns, block, held = self.columns, self.block, 0
-        for each in self.ends:
-            end, number = divmod(each, len(columns.prompts))
-            last = columns.prompts[number] + columns.outputs[number] - 1
-            held += -(-(last - (end - steps) + more) // block)
-        return held

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from itertools import pairwise
+from operator import add, le
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +16,9 @@ import numpy as np
 from planner.core.continuous import ContinuousSchedule
 from planner.core.outcomes import STATUSES, Outcomes
 from planner.core.request import Request
+from planner.sim.circle import Columns
 from planner.sim.lane import Lane
-from planner.sim.replica import Columns, CrowdedError, Replica
+from planner.sim.replica import CrowdedError, Replica
 from planner.sim.rows import RowLane
 
 if TYPE_CHECKING:
@@ -38,18 +39,20 @@ def simple(run: Run, requests: Sequence[Request]) -> bool:
     all have been answered. Every pipeline has one group, vLLM's rules, and a coordinator of which
     nothing else asks anything.
     """
+    if not 0 < len(requests) <= _MOST:
+        return False
+    _, arrival_s, prompts, outputs, sessions, *_ = zip(*requests, strict=True)
     return (
-        0 < len(requests) <= _MOST
-        and run.watch is None
+        run.watch is None
         and run.problem.workload.horizon_s is None
         and run.env.peek() == math.inf
         and all(
             isinstance(lane, RowLane) and isinstance(lane.schedule, ContinuousSchedule)
             for lane in run.lanes
         )
-        and all(one.session is None for one in requests)
-        and all(one.arrival_s <= other.arrival_s for one, other in pairwise(requests))
-        and max(one.prompt_tokens + one.output_tokens for one in requests) <= min(run.rooms)
+        and set(sessions) == {None}
+        and all(map(le, arrival_s, arrival_s[1:]))
+        and max(map(add, prompts, outputs)) <= min(run.rooms)
     )
 
 

@@ -51,16 +51,15 @@ class Row:
         at some time meets long steps more often.
         """
         rounds, earlier_s, at_s = self._around(now_s)
-        if self.jitter_s:
+        jitter_s = self.jitter_s
+        if jitter_s:
             before, mean_s = self.rounds, at_s
-            off_s = _SURELY * self.jitter_s * math.sqrt(before)
+            off_s = _SURELY * jitter_s * math.sqrt(before)
             if not earlier_s + off_s < now_s < at_s - off_s:
                 rounds, at_s = self._walked(now_s, rounds, normals)
                 mean_s = self.after(rounds)
             elif rounds < before:
-                at_s += (
-                    self.jitter_s * math.sqrt(rounds * (before - rounds) / before) * next(normals)
-                )
+                at_s += jitter_s * math.sqrt(rounds * (before - rounds) / before) * next(normals)
             self.step_s += (at_s - mean_s) / rounds
         self.rounds = rounds
         self.ends_s = at_s if at_s > now_s else now_s

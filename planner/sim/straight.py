@@ -91,7 +91,11 @@ class Straight:
         for prompt in prompts:
             time_s += terms.prompt_s(prompt.tokens, prompt.cached_tokens)
         if sequences:
-            line = self.beside(sequences, context)
+            for line in self.reads.get(sequences, ()):
+                if line.low <= context <= line.high:
+                    break
+            else:
+                line = self.beside(sequences, context)
             time_s += line.base_s + line.slope_s * context
         return time_s
 
