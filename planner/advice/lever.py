@@ -154,7 +154,7 @@ def _network(options: Sequence[Option]) -> list[Lever]:
     """Latency and bandwidth of the lines of the first option, as factors of today's."""
     first = options[0].name
 
-    def scaled(field: str, inverse: bool = False) -> Callable[[Option, float], Option]:
+    def scaled(field: str) -> Callable[[Option, float], Option]:
         def moved(option: Option, value: float) -> Option:
             if option.name != first:
                 return option

@@ -201,7 +201,7 @@ def _as_asked(job: Job, measurement: Measurement) -> Job:
 
 def write_measured_trace(path: Path, beside: Beside) -> None:
     """The trace of a run, for Perfetto."""
-    from planner.cli.chrometrace import write_trace
+    from planner.cli.outputs import write_trace
     from planner.report.trace import Course, measured_spans
 
     problem, plan, measurement = beside.job.problem, beside.job.plan, beside.measurement

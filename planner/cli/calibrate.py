@@ -71,8 +71,7 @@ def calibrate(
 
     known = catalogue(profiles)
     folder = out or user_profiles()
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder} is no folder")
+    console.check_folder("--out", folder)
     engines = [card(known, "engines", name, Engine) for name in dict.fromkeys(engine)]
     if is_kernel_table(data):
         said = _provenance(source, data)
@@ -84,10 +83,7 @@ def calibrate(
     else:
         _day(as_of)
         report = _from_speeds(known, data, engines, (source, as_of), folder, fresh, skip_unknown)
-    if format is Format.json:
-        console.emit_json(report.document())
-    else:
-        console.emit(*report.text())
+    console.tell(report, format)
 
 
 def _from_speeds(
@@ -194,8 +190,7 @@ def _reasons(table: Measurements) -> str:
 def _devices(known: Catalogue) -> list[Device]:
     from planner.core.device import Device
 
-    found = (known.get("devices", name)[0] for name in known.names("devices"))
-    return [device for device in found if isinstance(device, Device)]
+    return [known.get_as("devices", name, Device)[0] for name in known.names("devices")]
 
 
 def _provenance(source: str, data: Path) -> str:

@@ -36,7 +36,4 @@ def card(known: Catalogue, kind: Kind, name: str, of: type[C]) -> C:
     if known.find(kind, name) is None:
         message, hint = known.missing(kind, name)
         raise UsageError(message, hint)
-    found, _ = known.get(kind, name)
-    if not isinstance(found, of):
-        raise TypeError(f"{name} is a {type(found).__name__}")
-    return found
+    return known.get_as(kind, name, of)[0]

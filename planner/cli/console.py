@@ -9,11 +9,11 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
 
 import typer
 
@@ -49,6 +49,9 @@ ProfilesOption = Annotated[
         "bundled ones; may be repeated.",
     ),
 ]
+ManifestArgument = Annotated[
+    Path, typer.Argument(metavar="MANIFEST", help="What planner plan wrote.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -69,6 +72,24 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+
+
+class Report(Protocol):
+    """What a command found out."""
+
+    def document(self) -> Mapping[str, Any]:
+        """The JSON document."""
+
+    def text(self) -> Iterable[RenderableType]:
+        """Texts and tables for people."""
+
+
+def tell(report: Report, format: Format) -> None:
+    """Writes a report to stdout."""
+    if format is Format.json:
+        emit_json(report.document())
+    else:
+        emit(*report.text())
 
 
 def emit(*renderables: RenderableType) -> None:
@@ -256,6 +277,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (datetime.date, Path)):
         return str(value)
     return value
+
+
+def check_folder(option: str, folder: Path | None) -> None:
+    """Raises UsageError where something else than a folder has the name of one to write to."""
+    from planner.core.errors import UsageError
+
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError(f"{option} {folder} is no folder")
 
 
 def quantity(option: str, text: str, dimension: str) -> float:

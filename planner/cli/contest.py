@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +16,7 @@ from planner.plan.reasons import Reasons
 
 if TYPE_CHECKING:
     from planner.advice.alternative import Kind
-    from planner.cli.entrants import Other
     from planner.files.alternatives import Api
-    from planner.files.catalogue import Catalogue
     from planner.files.offers import PriceTag
     from planner.files.scenario import Scenario
 
@@ -49,50 +47,13 @@ class Contest:
 
     requests: int | None
     """Replaces the number of requests that the workloads say."""
-    known: Callable[[Scenario], Catalogue]
-    """Where a scenario's price lists are looked up."""
+    profiles: Sequence[Path]
+    """Where price lists are looked up before anywhere else."""
     today: datetime.date
-    explained: bool = False
-    """Whether the reasons of plans are wanted, which take their time."""
     contestants: list[Contestant] = field(default_factory=list)
     apis: list[Api] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     """Alternatives without a plan, with the reason."""
-
-    def add(self, target: Scenario | Manifest, *, alternatives: bool = True) -> None:
-        """A target, and what it is compared with; raises InfeasibleError."""
-        if isinstance(target, Manifest):
-            self.enter(
-                Contestant(
-                    target.problem.name,
-                    "manifest",
-                    target.problem,
-                    target.plan,
-                    target.prediction,
-                    gap=target.bound.gap,
-                    reasons=target.reasons,
-                    warnings=target.warnings,
-                )
-            )
-            return
-        from planner.cli.entrants import planned
-
-        self.enter(planned(target, self.explained))
-        if alternatives:
-            self.compete_with(target)
-
-    def compete_with(self, target: Scenario) -> None:
-        """The alternatives that a scenario names, or those that everybody has."""
-        from planner.cli.entrants import others
-
-        for other in others(target, self.known(target), self.today):
-            self.compete(other)
-
-    def compete(self, other: Other) -> None:
-        """Adds an alternative, or why there is none."""
-        from planner.cli.entrants import enter
-
-        enter(self, other)
 
     def enter(self, one: Contestant) -> None:
         """Adds a contestant under a name of its own, with as many requests as were asked for."""
@@ -148,23 +109,39 @@ def contest_of(
     explained: bool,
     grid: bool = False,
 ) -> Contest:
-    """Everything that competes, planned.
+    """Everything that competes, planned; raises InfeasibleError.
 
-    The points of a grid are compared with each other; one without a plan is left out.
+    Reasons of plans, where they are to be ``explained``, take their time. The points of a grid are
+    compared with each other; one without a plan is left out.
     """
-
-    def known(scenario: Scenario) -> Catalogue:
-        from planner.files.catalogue import Catalogue
-
-        return Catalogue(scenario.path.parent, profiles)
-
-    contest = Contest(requests, known, datetime.date.today(), explained)
+    contest = Contest(requests, profiles, datetime.date.today())
     for target in loaded:
-        if grid and not isinstance(target, Manifest):
-            contest.compete(target)
+        if isinstance(target, Manifest):
+            contest.enter(_manifest(target))
+            continue
+        from planner.cli import entrants  # planning takes a while to import
+
+        if grid:
+            entrants.enter(contest, target)
         else:
-            contest.add(target, alternatives=alternatives)
+            contest.enter(entrants.planned(target, explained))
+            if alternatives:
+                entrants.compete_with(contest, target)
     return contest
+
+
+def _manifest(given: Manifest) -> Contestant:
+    """The plan of a manifest."""
+    return Contestant(
+        given.problem.name,
+        "manifest",
+        given.problem,
+        given.plan,
+        given.prediction,
+        gap=given.bound.gap,
+        reasons=given.reasons,
+        warnings=given.warnings,
+    )
 
 
 def used(tags: Sequence[PriceTag], plan: Plan) -> list[PriceTag]:

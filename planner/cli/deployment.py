@@ -1,9 +1,10 @@
-"""``planner run --nodes``: the nodes of an inventory, made ready for a plan."""
+"""Where ``planner run`` goes: the nodes of an inventory, made ready, or a Ray cluster."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from planner.files.inventory import Inventory
     from planner.run.identity import Keys
     from planner.run.messages import Prepared
+    from planner.run.places import Place
     from planner.run.remote import Order, RemotePlace
 
 _NOBODY = "0" * 64
@@ -77,6 +79,20 @@ def deploy(
         have = tuple(place.source for place in first.values())
         prepared |= prepare(rest, order, progress, have, ranges)
     return Deployment(places, _startup(problem, plan, prepared))
+
+
+@contextmanager
+def on_ray(
+    plan: Plan, checkpoint: Path, threads: int | None, address: str | None
+) -> Iterator[dict[str, Place]]:
+    """Places by node of a plan, as actors; raises RunError."""
+    from planner.run.checkpoint import open_checkpoint
+    from planner.run.node import Compute
+
+    with needs("verify", "planner run --engine ray"):
+        from planner.run.rayplaces import ray_places
+    with ray_places(plan, open_checkpoint(checkpoint), Compute(threads or 1), address) as places:
+        yield places
 
 
 def _ranges(plan: Plan) -> dict[str, tuple[tuple[int, int], ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 
 from planner.advice.alternative import Kind, Option
@@ -52,11 +51,14 @@ def planned(scenario: Scenario, explained: bool) -> Contestant:
     return solved(scenario, solution)
 
 
-def others(target: Scenario, known: Catalogue, today: datetime.date) -> Sequence[Other]:
-    """The alternatives that a scenario names, or those that everybody has."""
-    return (
-        target.alternatives if target.named else default_alternatives(target.problem, known, today)
-    )
+def compete_with(contest: Contest, target: Scenario) -> None:
+    """Adds the alternatives that a scenario names, or those that everybody has."""
+    found: Sequence[Other] = target.alternatives
+    if not target.named:
+        known = Catalogue(target.path.parent, contest.profiles)
+        found = default_alternatives(target.problem, known, contest.today)
+    for other in found:
+        enter(contest, other)
 
 
 def enter(contest: Contest, other: Other) -> None:

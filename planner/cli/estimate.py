@@ -140,10 +140,7 @@ def estimate(
     report = EstimateReport(
         chosen_model, chosen_quant, chosen_device, count, chosen_engine, values, instead
     )
-    if format is Format.json:
-        console.emit_json(report.document())
-    else:
-        console.emit(*report.text())
+    console.tell(report, format)
     if prompt + output > chosen_model.max_position_embeddings:
         console.warn(
             f"{prompt + output} tokens are more than the {chosen_model.max_position_embeddings} "
@@ -208,9 +205,7 @@ def _fitting(
 
     own = next((name for name in _NARROWER if engine.id.startswith(name)), None)
     names = _NARROWER[own] if own else _NARROWER_SERVED
-    narrower = [
-        one for name in names if isinstance(one := known.get("quants", name)[0], QuantScheme)
-    ]
+    narrower = [known.get_as("quants", name, QuantScheme)[0] for name in names]
     narrower = [one for one in narrower if one.weight_bits < quant.weight_bits]
     more = next((many for many in _SHARED if many > count and _fits(estimated, quant, many)), None)
     ways = [(one, count) for one in narrower if _fits(estimated, one, count)]
@@ -234,8 +229,8 @@ def _ways_out(known: Catalogue, engine: Engine, device: Device, quant: QuantSche
 
     fitting = []
     for name in known.names("engines"):
-        other, _ = known.get("engines", name)
-        if not isinstance(other, Engine) or other.id == engine.id:
+        other, _ = known.get_as("engines", name, Engine)
+        if other.id == engine.id:
             continue
         try:
             other.calibration(device).for_quant(quant.id, quant.compute_dtype)

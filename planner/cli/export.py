@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from planner.cli import console
-from planner.cli.console import Format, FormatOption
+from planner.cli.console import Format, FormatOption, ManifestArgument
 
 
 class Target(StrEnum):
@@ -24,7 +24,7 @@ class Target(StrEnum):
 
 
 def export(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="What planner plan wrote.")],
+    manifest: ManifestArgument,
     to: Annotated[Target, typer.Option("--to", help="What to write for.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")],
     format: FormatOption = Format.text,

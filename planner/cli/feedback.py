@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from planner.cli import console
 from planner.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,8 +62,7 @@ def feed_back(beside: Beside, folder: Path) -> Feedback:
     from planner.files.readable import write_card
     from planner.fit.feedback import corrected
 
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--calibrate {folder} is no folder")
+    console.check_folder("--calibrate", folder)
     steps, pace = _steps(beside)
     if not steps:
         raise UsageError("the run has no steps to calibrate with")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli import console
-from planner.cli.console import Format, FormatOption
+from planner.cli.console import Format, FormatOption, ManifestArgument
 
 if TYPE_CHECKING:
     import socket
@@ -151,7 +151,7 @@ def init(
 
 @app.command("sign")
 def sign(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="What planner plan wrote.")],
+    manifest: ManifestArgument,
     authority: Annotated[
         Path, typer.Option("--authority", metavar="DIR", help="Directory with ca.key.")
     ],

@@ -1,11 +1,14 @@
-"""Files that simulate writes beside what it prints: tables, a page, a trace."""
+"""Files that commands write beside what they print: tables, a page, a trace."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from planner.cli import console
 
@@ -14,7 +17,19 @@ if TYPE_CHECKING:
     from planner.cli.contest import Contest, Contestant
     from planner.core.workload import Request
     from planner.report.simulate import Target
+    from planner.report.trace import Course
     from planner.sim.replicate import Replications
+
+
+ChromeTraceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--chrome-trace",
+        metavar="FILE",
+        help="Trace to write, of the first run of what is named first, for Perfetto or "
+        "chrome://tracing.",
+    ),
+]
 
 
 def check_files(html: Path | None, trace: Path | None, *tables: Path | None) -> None:
@@ -82,7 +97,6 @@ def write_first_trace(
     path: Path, first: Contestant, seed: int, requests: Sequence[Request] | None
 ) -> None:
     """Simulates a target once more, every hop of every step noted: the same run."""
-    from planner.cli.chrometrace import write_trace
     from planner.report.trace import Course, simulated_spans
     from planner.sim.simulate import simulate
 
@@ -90,3 +104,14 @@ def write_first_trace(
     result = simulate(problem, plan, seed, requests, visits=True, own_times=requests is not None)
     spans = list(simulated_spans(result.visits))
     write_trace(path, Course("simulated", problem, plan, spans, result.records, result.recoveries))
+
+
+def write_trace(path: Path, course: Course) -> None:
+    """Writes the trace whole or not at all."""
+    from planner.files.atomic import write_text
+    from planner.report.trace import trace_document
+
+    document = trace_document(course)
+    write_text(path, json.dumps(document, separators=(",", ":"), allow_nan=False) + "\n")
+    events = len(document["traceEvents"])
+    console.note(f"trace of {events:,} events written to {path}; open it at ui.perfetto.dev")

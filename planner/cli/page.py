@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from planner.files.manifest import Manifest
     from planner.files.scenario import Scenario
     from planner.plan.solution import Solution
-    from planner.report.page import Facts, Rival, Served
+    from planner.report.page import Facts, Served
     from planner.report.simulate import Target
     from planner.sim.replicate import Replications
     from planner.sim.result import SimResult
@@ -70,12 +70,12 @@ def planned_facts(
     """A solution with a simulation of it, beside the scenario's alternatives."""
     from planner.cli.advice import advice_on
     from planner.cli.contest import contest_of
-    from planner.cli.entrants import solved
+    from planner.cli.entrants import compete_with, solved
     from planner.cli.targets import How, simulated, target_of
 
     contest = contest_of((), None, profiles, True, True)
     contest.enter(solved(scenario, solution))
-    contest.compete_with(scenario)
+    compete_with(contest, scenario)
     runs = simulated(contest.contestants, [seed], How())
     found = [target_of(*both) for both in zip(contest.contestants, runs, strict=True)]
     advice = advice_on(contest, found, runs[0], True) if contest.compares else None
@@ -110,8 +110,8 @@ def simulated_facts(
         elsewhere=advice is not None and advice.verdict.winner != first.name,
         turns=(advice.flips if advice else ()) or first.reasons.flips,
         turns_from=advice.flips_from if advice else "",
-        rivals=rivals_of([*others, *(one for one in apis if one.name not in known)]),
-        varied=rivals_of(found) if varied else (),
+        rivals=[*others, *(one for one in apis if one.name not in known)],
+        varied=found if varied else (),
         prices=[tag.document() for tag in contest.tags],
         left_out=contest.left_out,
         served=[
@@ -171,10 +171,3 @@ def _served(result: SimResult) -> Served:
         result.link_busy,
         result.cost,
     )
-
-
-def rivals_of(targets: Iterable[Target]) -> list[Rival]:
-    """Targets that stand beside the one asked about."""
-    from planner.report.page import Rival
-
-    return [Rival(one.name, one.kind, one.metrics, one.missed, one.source) for one in targets]

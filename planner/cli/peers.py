@@ -43,8 +43,7 @@ def measure(peers: list[str], out: Path | None, format: Format) -> None:
     from planner.run.peers import measure_link
 
     addresses = [_address(peer, lowest=1) for peer in peers]
-    if out is not None and out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is no folder")
+    console.check_folder("--out", out)
     found = []
     with console.progress("measuring links", len(addresses), "links") as advance:
         for host, port in addresses:
@@ -64,10 +63,7 @@ def measure(peers: list[str], out: Path | None, format: Format) -> None:
         file = out / "links.yaml"
         write_text(file, text)
     report = LinksReport(found, {"links": entries}, text, file)
-    if format is Format.json:
-        console.emit_json(report.document())
-    else:
-        console.emit(*report.text())
+    console.tell(report, format)
 
 
 def _address(text: str, lowest: int) -> tuple[str, int]:

@@ -158,10 +158,7 @@ def plan(
 
 
 def _tell(report: PlanReport, format: Format) -> None:
-    if format is Format.json:
-        console.emit_json(report.document())
-    else:
-        console.emit(*report.text())
+    console.tell(report, format)
 
 
 @contextmanager

@@ -205,26 +205,20 @@ def _merged(name: str, found: Rents, known: Catalogue) -> PriceList:
     today = datetime.date.today()
     if known.find("prices", name) is None:
         return PriceList(id=name, provider=name, devices=found.devices, source=source, as_of=today)
-    before, _ = known.get("prices", name)
-    assert isinstance(before, PriceList)
+    before, _ = known.get_as("prices", name, PriceList)
     dated = {"as_of": before.as_of, "source": before.source}
-    changes = {
+    changes: dict[str, object] = {
         "devices": found.devices,
         "source": source,
         "as_of": today,
-        "transfer": tuple(
-            row.model_copy(
-                update={field: getattr(row, field) or value for field, value in dated.items()}
-            )
-            for row in before.transfer
-        ),
-        "models": tuple(
-            row.model_copy(
-                update={field: getattr(row, field) or value for field, value in dated.items()}
-            )
-            for row in before.models
-        ),
     }
+    for kept in ("transfer", "models"):
+        changes[kept] = tuple(
+            row.model_copy(
+                update={field: getattr(row, field) or value for field, value in dated.items()}
+            )
+            for row in getattr(before, kept)
+        )
     return PriceList.model_validate(dict(before) | changes)
 
 

@@ -95,8 +95,7 @@ def probe(
     if workers > cores:
         console.warn(f"{workers} workers have only {cores} cores; they will wait for each other")
     folder = out or user_profiles()
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder} is no folder")
+    console.check_folder("--out", folder)
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise UsageError(f"--device {device} is none", "write cpu, cuda or cuda:1")
     names = tuple(quant or _QUANTS)
@@ -108,10 +107,7 @@ def probe(
     written.get("devices", card.id)
     written.get("engines", engine.id)
     report = ProbeReport(card, engine, workers, files)
-    if format is Format.json:
-        console.emit_json(report.document())
-    else:
-        console.emit(*report.text())
+    console.tell(report, format)
     if folder not in Catalogue(Path()).folders:
         console.note(f"to use it, pass --profiles {folder} or set PLANNER_PROFILES")
 

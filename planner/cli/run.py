@@ -10,8 +10,7 @@ import typer
 
 from planner.cli import console
 from planner.cli.beside import Beside, Job, put_beside, report_of, write_measured_trace
-from planner.cli.chrometrace import ChromeTraceOption
-from planner.cli.console import Format, FormatOption, ProfilesOption
+from planner.cli.console import Format, FormatOption, ManifestArgument, ProfilesOption
 from planner.cli.feedback import Feedback, feed_back
 from planner.cli.hardware import is_probed, threads_of, warn_of_other_hardware
 from planner.cli.options import (
@@ -31,6 +30,7 @@ from planner.cli.options import (
     TlsCertOption,
     TlsKeyOption,
 )
+from planner.cli.outputs import ChromeTraceOption
 from planner.cli.oversight import (
     AuditOption,
     ReceiptsOption,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 def run(
     context: typer.Context,
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="What planner plan wrote.")],
+    manifest: ManifestArgument,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -150,7 +150,7 @@ def run(
     places: Mapping[str, Place] | None = deployed.places if deployed else None
     threads = threads_of(job.problem, job.plan)
     if engine == "ray":
-        from planner.cli.cluster import on_ray
+        from planner.cli.deployment import on_ray
 
         places = context.with_resource(on_ray(job.plan, model, threads, ray_address))
     oversight = oversight_of(job.problem, planned, manifest, model, receipts, thresholds)

@@ -12,11 +12,16 @@ import typer
 
 from planner.cli import console
 from planner.cli.capacity import CapacityOption
-from planner.cli.chrometrace import ChromeTraceOption
 from planner.cli.console import Format, FormatOption, ProfilesOption, SetOption
 from planner.cli.grid import JobsOption, SpreadOption, VaryOption, combinations, named
 from planner.cli.options import RayAddressOption
-from planner.cli.outputs import check_files, write_first_page, write_first_trace, write_tables
+from planner.cli.outputs import (
+    ChromeTraceOption,
+    check_files,
+    write_first_page,
+    write_first_trace,
+    write_tables,
+)
 from planner.cli.page import HtmlOption
 
 if TYPE_CHECKING:
@@ -188,10 +193,7 @@ def simulate(
         write_first_trace(chrome_trace, contest.contestants[0], first_seed, replayed)
     if html is not None:
         write_first_page(html, contest, runs[0], found, advice, bool(vary))
-    if format is Format.json:
-        console.emit_json(report.document())
-    else:
-        console.emit(*report.text())
+    console.tell(report, format)
     console.note(f"simulated in {wall_s:.2f} s")
     if fail_on_slo:
         _check(found[0])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli import console
-from planner.cli.console import Format, FormatOption
+from planner.cli.console import Format, FormatOption, ManifestArgument
 
 if TYPE_CHECKING:
     from planner.files.manifest import Manifest
@@ -69,7 +69,7 @@ def log(
 
 @app.command("calibrate")
 def calibrate(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="What planner plan wrote.")],
+    manifest: ManifestArgument,
     checkpoint: Annotated[
         Path | None,
         typer.Option(

@@ -63,7 +63,7 @@ def default_alternatives(
 
 
 def cheapest_apis(
-    problem: Problem, known: Catalogue, today: datetime.date, most: int = _APIS
+    problem: Problem, known: Catalogue, today: datetime.date
 ) -> list[Offer | Unavailable | Api]:
     """The cheapest providers of a model for the requests of a problem, each once."""
     prompt, output = problem.workload.prompts.mean_tokens, problem.workload.output.mean_tokens
@@ -71,7 +71,7 @@ def cheapest_apis(
     def usd(api: Api) -> tuple[float, str]:
         return api.price.request_usd(prompt, output), api.name
 
-    return list(sorted(_apis(problem, known, today), key=usd)[:most])
+    return list(sorted(_apis(problem, known, today), key=usd)[:_APIS])
 
 
 def cheapest_tokens(problem: Problem, known: Catalogue, today: datetime.date) -> Api | None:
@@ -109,12 +109,7 @@ def api_of_package(name: str, model: str, known: Catalogue, today: datetime.date
 
 
 def _listed(known: Catalogue) -> list[tuple[PriceList, Path]]:
-    found: list[tuple[PriceList, Path]] = []
-    for name in known.names("prices"):
-        card, path = known.get("prices", name)
-        assert isinstance(card, PriceList)
-        found.append((card, path))
-    return found
+    return [known.get_as("prices", name, PriceList) for name in known.names("prices")]
 
 
 def _of_model(prices: PriceList, file: str, model: str) -> dict[str, Api]:

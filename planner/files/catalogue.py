@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from planner.core.cluster import Churn, Network
 from planner.core.device import Device
@@ -24,6 +24,7 @@ from planner.files.keys import did_you_mean
 from planner.files.validate import build
 from planner.files.yamlfile import read_yaml
 
+C = TypeVar("C", bound=Card)
 Kind = Literal["devices", "engines", "models", "quants", "networks", "churn", "prices", "workloads"]
 
 CARDS: Mapping[Kind, type[Card]] = {
@@ -96,6 +97,12 @@ class Catalogue:
                 raise InvalidFileError([FileProblem(f"{kind}/{name}", message)], hint)
             self._known[key] = (self._read(kind, name, path), path)
         return self._known[key]
+
+    def get_as(self, kind: Kind, name: str, of: type[C]) -> tuple[C, Path]:
+        """The same, as the type that cards of its kind have."""
+        found, path = self.get(kind, name)
+        assert isinstance(found, of)
+        return found, path
 
     def find(self, kind: Kind, name: str) -> Path | None:
         """The file or model directory that ``name`` means; None where there is none."""

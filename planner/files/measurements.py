@@ -283,14 +283,12 @@ def _cards(
         return None
     if lost:
         raise InvalidFileError([unknown(known, kind, name, place) for kind, name in lost])
-    device, model, quant = (known.get(kind, one or "")[0] for kind, _, one in names)
-    if (
-        isinstance(device, Device)
-        and isinstance(model, ModelSpec)
-        and isinstance(quant, QuantScheme)
-    ):
-        return device, model, quant
-    raise TypeError(f"{row} names cards of the wrong kind")
+    device, model, quant = (one or "" for _, _, one in names)
+    return (
+        known.get_as("devices", device, Device)[0],
+        known.get_as("models", model, ModelSpec)[0],
+        known.get_as("quants", quant, QuantScheme)[0],
+    )
 
 
 def _whole(row: _Row, name: str, place: FileProblem, absent: int | None = None) -> int:

@@ -165,9 +165,7 @@ def _joined(words: list[str]) -> str:
 
 
 def _holds(known: Catalogue, device_id: str, gigabytes: int) -> bool:
-    device, _ = known.get("devices", device_id)
-    if not isinstance(device, Device):
-        return False
+    device, _ = known.get_as("devices", device_id, Device)
     if device.device_class in _UNIFIED:
         return True
     return abs(device.memory_bytes / (gigabytes * 2**30) - 1) <= _NEAR

@@ -157,6 +157,4 @@ def assembled(
 
 def card(known: Catalogue, kind: Kind, name: str, of: type[C]) -> C:
     """The card of that name; raises InvalidFileError."""
-    found, _ = known.get(kind, name)
-    assert isinstance(found, of)
-    return found
+    return known.get_as(kind, name, of)[0]

@@ -28,8 +28,7 @@ def owned(entry: OwnEntry, problem: Problem, known: Catalogue) -> Offer | Unavai
     """The cheapest own machines that hold the model."""
     engine = card(known, "engines", entry.engine, Engine) if entry.engine else problem.engine
     quants = schemes(known, entry.quants, problem, engine) if entry.quants else list(problem.quants)
-    prices, path = known.get("prices", entry.prices)
-    assert isinstance(prices, PriceList)
+    prices, path = known.get_as("prices", entry.prices, PriceList)
     offers = []
     for row in prices.purchases:
         if entry.device in (None, row.device):
@@ -87,8 +86,7 @@ def _electricity(
     """What energy costs where the user is, and where that was read."""
     if entry.usd_per_joule is not None:
         return entry.usd_per_joule, ()
-    prices, path = known.get("prices", "electricity")
-    assert isinstance(prices, PriceList)
+    prices, path = known.get_as("prices", "electricity", PriceList)
     wanted = _ELECTRICITY.get(region.split("-")[0], "world")
     row = next(
         row for row in prices.electricity if row.region == wanted and row.kind == "household"

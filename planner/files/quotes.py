@@ -42,8 +42,7 @@ def _means(known: Catalogue, one: Quote, name: str) -> bool:
 
 
 def _of_list(known: Catalogue, name: str) -> Iterator[Quote]:
-    card, path = known.get("prices", name)
-    assert isinstance(card, PriceList)
+    card, path = known.get_as("prices", name, PriceList)
     others = (folder / "prices" / f"{name}.yaml" for folder in known.folders)
     beats = tuple(str(one) for one in others if one != path and Path(one).is_file())
     yield from _rows(card, str(path), beats)

@@ -112,8 +112,7 @@ def _machines(
 ) -> Iterator[_Machine]:
     """The cheapest machine of each card and provider that holds the model."""
     for name in entry.prices or known.names("prices"):
-        prices, path = known.get("prices", name)
-        assert isinstance(prices, PriceList)
+        prices, path = known.get_as("prices", name, PriceList)
         cheapest: dict[str, DeviceRent] = {}
         for rent in prices.devices:
             wanted = not entry.devices or rent.device in entry.devices

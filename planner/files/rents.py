@@ -107,8 +107,7 @@ def _rent(
     each = row.usd_per_hour / row.count
     if each <= 0:
         return "a price of nothing"
-    device, _ = known.get("devices", names[form])
-    assert isinstance(device, Device)
+    device, _ = known.get_as("devices", names[form], Device)
     ratio = each / (device.memory_bytes_per_s / 1e12)
     if not LOWEST <= ratio <= HIGHEST:
         return f"{each:.4g} USD/h is no price of a {device.id}"

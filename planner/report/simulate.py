@@ -20,10 +20,9 @@ from planner.report.advice import (
     verdict_text,
 )
 from planner.report.audits import audits_text
-from planner.report.busy import busy_table
 from planner.report.capacity import capacity_document, capacity_text
 from planner.report.paired import paired, paired_text
-from planner.report.spent import spent_text
+from planner.report.spent import busy_table, spent_text
 from planner.report.tables import (
     LABELS,
     cost_rows,

@@ -1,4 +1,4 @@
-"""Where the time of a request went, in words and bars."""
+"""Where the time went: of requests, and of nodes, drafts and links."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from planner.report.tables import bar, duration, grid
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 _WORDS = {
     "tokenising": "tokenising",
@@ -17,6 +18,10 @@ _WORDS = {
     "answer": "until the last token",
     "lost nodes": "standing still for lost nodes",
 }
+
+_BUSIEST = 6
+_NOTICED = 0.005
+"""Share of the time from which a coordinator that drafts is worth a line."""
 
 
 def spent_text(spent_s: Mapping[str, float]) -> Iterator[RenderableType]:
@@ -32,3 +37,17 @@ def spent_text(spent_s: Mapping[str, float]) -> Iterator[RenderableType]:
             share = time_s / whole_s
             rows.add_row(f"  {_WORDS[name]}", duration(time_s), f"{share:.1%}", bar(share))
     yield rows
+
+
+def busy_table(
+    nodes: Mapping[str, float], drafting: Mapping[str, float], links: Mapping[str, float]
+) -> Table:
+    """The busiest of each, by share of the time."""
+    rows = grid("<", ">", "<")
+    drafts = {f"{name} (drafts)": share for name, share in drafting.items() if share >= _NOTICED}
+    for found in (nodes, drafts, links):
+        ranked = sorted(found.items(), key=lambda one: (-one[1], one[0]))
+        for name, share in ranked[:_BUSIEST]:
+            if share:
+                rows.add_row(f"  {name}", f"{share:.1%}", bar(share))
+    return rows

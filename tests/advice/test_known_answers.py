@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,9 @@ from planner.advice.distance import too_far
 from planner.advice.flips import best
 from planner.advice.metered import metered_hops
 from planner.cli.contest import Contest
-from planner.cli.entrants import options
+from planner.cli.entrants import compete_with, options, planned
 from planner.core.errors import InfeasibleError
 from planner.core.plan import Pipeline, Plan, Stage
-from planner.files.catalogue import Catalogue
 from planner.files.scenario import Scenario, load_scenario
 from planner.plan.solve import solve
 from planner.sim.simulate import simulate
@@ -30,9 +30,18 @@ def scenario(name: str, *sets: str) -> Scenario:
     return load_scenario(SCENARIOS / f"{name}.yaml", overrides=sets)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_profiles_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        patch.delenv("PLANNER_PROFILES", raising=False)
+        yield
+
+
 def contest(found: Scenario) -> Contest:
-    made = Contest(None, lambda _: Catalogue(environ={}), TODAY)
-    made.add(found)
+    made = Contest(None, (), TODAY)
+    made.enter(planned(found, explained=False))
+    compete_with(made, found)
     return made
 
 

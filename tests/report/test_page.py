@@ -15,8 +15,9 @@ from planner.core.requirements import Miss
 from planner.plan.predict import predict
 from planner.plan.reasons import Considered, Reasons
 from planner.plan.solution import Flip, Limit
-from planner.report.page import Facts, Rival, Served, render
+from planner.report.page import Facts, Served, render
 from planner.report.page.answers import answers, better_in_all, headline
+from planner.report.simulate import Target
 from planner.sim.result import Recovery
 from planner.sim.simulate import simulate
 from tests.core.world import problem
@@ -62,7 +63,7 @@ def test_the_page_names_nothing_outside_itself() -> None:
 
 def test_markup_in_names_stays_text() -> None:
     evil = "</script><img src=x onerror=alert(1)>"
-    rival = Rival(evil, "scenario", Metrics(mean_tpot_ms=1.0, usd_per_million_output_tokens=1.0))
+    rival = Target(evil, "scenario", Metrics(mean_tpot_ms=1.0, usd_per_million_output_tokens=1.0))
     page = render(facts(rivals=[rival], warnings=[evil]))
     assert evil not in page
     assert "&lt;/script&gt;&lt;img" in page
@@ -110,7 +111,7 @@ def test_the_front_marks_the_chosen_plan_and_draws_apis_as_lines() -> None:
             name="one copy", metrics=Metrics(mean_tpot_ms=30.0, usd_per_million_output_tokens=9.0)
         ),
     )
-    api = Rival("shop", "api", Metrics(usd_per_million_output_tokens=0.5), source="price of 2026")
+    api = Target("shop", "api", Metrics(usd_per_million_output_tokens=0.5), source="price of 2026")
     drawn = figures(render(facts(reasons=Reasons(considered=considered), rivals=[api])))["front"]
     marks = {trace["name"]: trace["x"] for trace in drawn["data"] if trace["mode"] != "lines"}
     assert marks == {"chosen plan": [2.0], "other plans for these nodes": [9.0]}
@@ -161,7 +162,7 @@ def test_a_reader_learns_what_limits_it_and_what_happens_without_a_node() -> Non
 def test_alternatives_are_weighed_in_words(cost: float, speed: float, verdict: str) -> None:
     mine = Metrics(mean_tpot_ms=10.0, usd_per_million_output_tokens=1.0)
     other = Metrics(mean_tpot_ms=10.0 * speed, usd_per_million_output_tokens=cost)
-    one = facts(served=[Served("simulated", mine, [])], rivals=[Rival("cloud", "scenario", other)])
+    one = facts(served=[Served("simulated", mine, [])], rivals=[Target("cloud", "scenario", other)])
     assert verdict in told(one, "When is something else better?")
     assert (better_in_all(one) is not None) == (verdict == "take it, unless")
 
@@ -172,7 +173,7 @@ def test_an_alternative_that_misses_a_must_have_is_no_better_one() -> None:
     missed = (Miss(metric="mean_ttft_ms", value=9.0, bound=5.0),)
     one = facts(
         served=[Served("simulated", mine, [])],
-        rivals=[Rival("cloud", "scenario", other, missed)],
+        rivals=[Target("cloud", "scenario", other, missed=missed)],
     )
     assert better_in_all(one) is None
     assert "it misses mean time to first token" in told(one, "When is something else better?")
@@ -209,7 +210,9 @@ def test_prices_of_rented_machines_stand_on_the_page() -> None:
 def test_other_values_are_no_alternatives() -> None:
     metrics = facts().best_known
     late = Miss(metric="mean_ttft_ms", value=2.0, bound=1.0)
-    one = facts(varied=[Rival("load=1", "", metrics), Rival("load=2", "", metrics, (late,))])
+    one = facts(
+        varied=[Target("load=1", "", metrics), Target("load=2", "", metrics, missed=(late,))]
+    )
     page = render(one)
     assert "<td>load=1</td>" in page
     assert "✗ 1 missed" in page

@@ -8,8 +8,9 @@ from planner.core.metrics import Metrics
 from planner.plan.reasons import Reasons
 from planner.report.churn import long_run_text
 from planner.report.page.course import losses
-from planner.report.page.facts import Facts, Rival
+from planner.report.page.facts import Facts
 from planner.report.placement import KEPT, asked
+from planner.report.simulate import Target
 from planner.report.tables import figure, label, missed_text
 
 _COST, _SPEED = "usd_per_million_output_tokens", "mean_tpot_ms"
@@ -102,7 +103,7 @@ def _limited(facts: Facts) -> list[str]:
     return [f"Mostly {cause}." for cause in found] or ["Nothing stands out."]
 
 
-def better_in_all(facts: Facts) -> Rival | None:
+def better_in_all(facts: Facts) -> Target | None:
     """The cheapest alternative that is cheaper, no slower and misses nothing; None without one."""
     mine, must = facts.best_known, facts.problem.requirements.must_have
     found = [
@@ -184,7 +185,7 @@ def _instead(facts: Facts) -> Iterator[str]:
         )
 
 
-def against(mine: Metrics, rival: Rival) -> str:
+def against(mine: Metrics, rival: Target) -> str:
     """One alternative beside the plan: cheaper, faster, both or neither."""
     cost = _times(getattr(mine, _COST), getattr(rival.metrics, _COST))
     speed = _times(mine.mean_tpot_ms, rival.metrics.mean_tpot_ms)

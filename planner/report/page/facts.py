@@ -10,8 +10,8 @@ from planner.core.metrics import Metrics, RequestRecord
 from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
-from planner.core.requirements import Miss
 from planner.plan.reasons import Reasons
+from planner.report.simulate import Target
 from planner.sim.result import Recovery
 
 
@@ -66,19 +66,6 @@ class Turn(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Rival:
-    """Another way to serve the same requests."""
-
-    name: str
-    kind: str
-    """``scenario``, ``manifest`` or ``api``."""
-    metrics: Metrics
-    missed: tuple[Miss, ...] = ()
-    source: str = ""
-    """Where its price is from, and of what day."""
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
     """One plan: what was predicted, simulated and measured of it, and what else there was."""
 
@@ -98,8 +85,9 @@ class Facts:
     """Values of inputs at which something else becomes the better choice."""
     turns_from: str = ""
     """The choice that these start from, where it is not the one that is advised."""
-    rivals: Sequence[Rival] = ()
-    varied: Sequence[Rival] = ()
+    rivals: Sequence[Target] = ()
+    """Other ways to serve the same requests."""
+    varied: Sequence[Target] = ()
     """Itself, and under other values of its inputs: no alternatives to it."""
     prices: Sequence[Mapping[str, str]] = ()
     """Prices from lists that the rivals rest on: what, value, as_of and source."""
