@@ -27,6 +27,7 @@ from planner.core.workload import Closed, Fixed
 from planner.plan.predict import predict
 from planner.run.execute import execute
 from planner.run.seeded import make_checkpoint
+from planner.run.setup import Setup
 from planner.sim.simulate import simulate
 
 PROMPT, OUTPUT = 768, 4
@@ -101,7 +102,7 @@ def measure(folder: Path, first: int, count: int) -> None:
     checkpoint = make_checkpoint(folder / "checkpoint", base.model)
     for label, problem, chain in list(worlds(base))[first : first + count]:
         requests = problem.workload.sample(0)
-        run = execute(problem, chain, requests, checkpoint, threads=1, gauge=True)
+        run = execute(Setup(problem, chain, checkpoint, threads=1, gauge=True), requests)
         measured_ms = summarise(run.records).mean_ttft_ms
         found = as_found(problem, run.speeds, run.paces)
         engine = found.engine.model_copy(update={"chunks_overlap": False})

@@ -25,6 +25,7 @@ from planner.files.manifest import read_manifest
 from planner.run.execute import execute
 from planner.run.losses import Loss
 from planner.run.seeded import make_checkpoint
+from planner.run.setup import Setup
 from planner.sim.simulate import simulate
 
 SPARE = "spare"
@@ -58,7 +59,8 @@ def measure(folder: Path, stages: list[int] | None, states: list[Readiness], run
         plan = Plan(pipelines=(pipeline,), standbys=(standby,))
         for _ in range(runs):
             losses = [Loss(pipeline.nodes[stage], AT_S)]
-            run = execute(problem, plan, requests, checkpoint, threads=1, losses=losses, gauge=True)
+            setup = Setup(problem, plan, checkpoint, threads=1, gauge=True)
+            run = execute(setup, requests, losses=losses)
             assert all(record.status == "completed" for record in run.records)
             (one,) = run.recoveries
             found = struck(as_found(problem, run.speeds, run.paces), run)

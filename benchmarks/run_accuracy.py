@@ -29,6 +29,7 @@ from planner.report.terms import coordinator_terms, hop_terms, stage_terms
 from planner.run.execute import execute
 from planner.run.rehearsal import in_run
 from planner.run.seeded import make_checkpoint
+from planner.run.setup import Setup
 from planner.sim.simulate import simulate
 
 NAMES = ("home", "hub", "cabin", "den")
@@ -130,7 +131,7 @@ def measure(folder: Path, first: int, count: int, seconds: float) -> None:
     for label, short, chain in list(worlds(base))[first : first + count]:
         problem = lasting(short, chain, seconds)
         requests = problem.workload.sample(0)
-        run = execute(problem, chain, requests, checkpoint, threads=1, gauge=True)
+        run = execute(Setup(problem, chain, checkpoint, threads=1, gauge=True), requests)
         measured = summarise(run.records)
         ahead_s = simulate(problem, chain, 0, requests).simulated_s
         found = as_found(problem, run.speeds, run.paces, ahead_s)

@@ -31,6 +31,7 @@ from planner.run.linear import Kernels, race
 from planner.run.model import CacheShape
 from planner.run.model import Stage as Layers
 from planner.run.seeded import make_checkpoint
+from planner.run.setup import Setup
 from tests.run.world import problem
 
 LAYERS, PROMPT, STEPS = 16, 128, 12
@@ -194,7 +195,9 @@ def two_stages(folder: Path, rounds: int) -> None:
     plan = Plan(pipelines=(Pipeline(stages=stages),))
     ratios = []
     for _ in range(rounds):
-        run = execute(world, plan, world.workload.sample(0), folder, threads=1, compiled=True)
+        run = execute(
+            Setup(world, plan, folder, threads=1, compiled=True), world.workload.sample(0)
+        )
         tpot_s = statistics.mean(
             (one.token_s[-1] - one.token_s[0]) / (len(one.token_s) - 1) for one in run.records
         )

@@ -38,6 +38,7 @@ from planner.core.problem import Serving
 from planner.core.workload import Closed, Fixed, Workload
 from planner.run.seeded import make_checkpoint
 from planner.run.serving import Door, serve
+from planner.run.setup import Setup
 from tests.run.world import pipeline, problem, spec
 
 MODEL = spec(
@@ -79,7 +80,7 @@ def world(folder: Path, listener: socket.socket) -> None:
         standbys=standbys,
     )
     asked = problem(4, MODEL, workload=workload, serving=Serving(detect=2.0, patience=60.0))
-    serve(asked, chosen, folder, Door(listener, None, "tiny"), threads=1)
+    serve(Setup(asked, chosen, folder, threads=1), Door(listener, None, "tiny"))
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from planner.report.terms import draft_terms
 from planner.run.checkpoint import EMBEDDING
 from planner.run.execute import execute
 from planner.run.seeded import make_checkpoint
+from planner.run.setup import Setup
 
 NAMES = ("home", "hub", "cabin", "den")
 LATENCY_S, BYTES_PER_S = 20e-3, 12.5e6
@@ -126,7 +127,7 @@ def measure(folder: Path, users: int, checks: int) -> Row:
     chain = plan(problem, users)
     model, draft = checkpoints(folder, problem.model, problem.draft)
     requests = problem.workload.sample(0)
-    run = execute(problem, chain, requests, model, threads=1, gauge=True, draft=draft)
+    run = execute(Setup(problem, chain, model, threads=1, gauge=True, draft=draft), requests)
     measured = summarise(run.records).mean_tpot_ms
     found = draft_findings(problem, run.drafts)
     seen = world(base, users, checks, found.acceptance) if found else problem

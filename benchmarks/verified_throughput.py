@@ -26,13 +26,13 @@ from planner.core.verification import Verification
 from planner.files.manifest import Manifest, read_manifest
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
-from planner.run.execute import longest_request, warm_up
 from planner.run.fleet import Fleet
 from planner.run.inspection import Inspection
 from planner.run.losses import Care
 from planner.run.oversight import Oversight
 from planner.run.prompts import Prompt
 from planner.run.settings import Settings
+from planner.run.setup import longest_request, warm_up
 
 _RESAMPLES = 2000
 
@@ -82,13 +82,13 @@ def _pairs(
         ]
         tokenizer = open_checkpoint(checkpoint).tokenizer()
         for fleet in fleets:
-            warm_up(fleet, planned.plan, tokenizer)
+            warm_up(fleet, tokenizer)
         for number in range(options.blocks):
             took_s: dict[bool, float] = {}
             for signed in (False, True) if number % 2 else (True, False):
                 fleet = fleets[signed]
                 care = Care(problem, False, ())
-                session = Session(fleet, planned.plan, tokenizer, care=care)
+                session = Session(fleet, tokenizer, care=care)
                 inspection = None
                 if signed and oversight is not None:
                     mine = replace(oversight, folder=log / str(number))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +13,11 @@ import typer
 from planner.cli import console
 from planner.cli.extra import needs
 from planner.core.errors import RunError, UsageError
-from planner.core.plan import Plan
-from planner.core.problem import Problem
 from planner.files.inventory import split_address
 
 if TYPE_CHECKING:
-    from planner.run.oversight import Oversight, Verified
-    from planner.run.places import Place
+    from planner.run.oversight import Verified
+    from planner.run.setup import Setup
 
 
 _REPLAYED = (
@@ -116,22 +113,10 @@ def end_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
-def serve_at(
-    entrance: Entrance,
-    problem: Problem,
-    plan: Plan,
-    checkpoint: Path,
-    seed: int,
-    threads: int | None = None,
-    places: Mapping[str, Place] | None = None,
-    draft: Path | None = None,
-    oversight: Oversight | None = None,
-    compiled: bool = False,
-    deterministic: bool = False,
-) -> None:
+def serve_at(entrance: Entrance, setup: Setup) -> None:
     """Serves until interrupted; says on stderr when requests are taken.
 
-    With ``oversight`` it also says at the end what receipts and audits came to.
+    At the end it says what receipts and audits came to, if there are any.
     """
     with needs("serve", "planner run --serve"):
         from planner.run import serving
@@ -139,7 +124,7 @@ def serve_at(
     pair = entrance.pair()
     with listen_at(entrance.address, lacks=entrance.lacks) as listener:
         host, port = listener.getsockname()[:2]
-        name = problem.model.id
+        name = setup.problem.model.id
 
         def ready() -> None:
             scheme = "http" if pair is None else "https"
@@ -152,18 +137,4 @@ def serve_at(
                 console.note(line)
 
         door = serving.Door(listener, entrance.api_key, name, entrance.queue, pair)
-        serving.serve(
-            problem,
-            plan,
-            checkpoint,
-            door,
-            threads=threads,
-            seed=seed,
-            places=places,
-            draft=draft,
-            oversight=oversight,
-            verified=told,
-            compiled=compiled,
-            deterministic=deterministic,
-            ready=ready,
-        )
+        serving.serve(setup, door, verified=told, ready=ready)

@@ -106,7 +106,7 @@ def _steps(beside: Beside) -> tuple[list[MeasuredStep], dict[str, Calibration]]:
     """
     from planner.core.cost.measured import MeasuredStep
     from planner.core.drift import as_found
-    from planner.run.crowd import crowded
+    from planner.run.measurement import crowded
 
     problem = beside.job.problem
     found = as_found(problem, beside.measurement.speeds)

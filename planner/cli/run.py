@@ -141,8 +141,9 @@ def run(
     job = audited(_job(planned, requests, concurrency, texts, seed), receipts, audit)
     with needs("run", "planner run"):
         from planner.cli.checkpoint import choose, choose_draft
-        from planner.run import execute as runtime
-    runtime.require_packages()
+        from planner.run.execute import execute
+        from planner.run.setup import Setup, require_packages
+    require_packages()
     losses = losses_of(job.plan, lose or [], hang or [])
     model = choose(planned, manifest, checkpoint)
     guesser = choose_draft(planned, manifest, draft)
@@ -153,33 +154,29 @@ def run(
         from planner.cli.deployment import on_ray
 
         places = context.with_resource(on_ray(job.plan, model, threads, ray_address))
-    oversight = oversight_of(job.problem, planned, manifest, model, receipts, thresholds)
+    setup = Setup(
+        job.problem,
+        job.plan,
+        model,
+        seed=job.seed,
+        threads=threads,
+        places=places,
+        draft=guesser,
+        oversight=oversight_of(job.problem, planned, manifest, model, receipts, thresholds),
+        gauge=gauge and serve is None and is_probed(job.problem, job.plan),
+        compiled=compiled,
+        deterministic=deterministic,
+    )
     if serve is not None:
         from planner.cli.endpoint import Entrance, serve_at
 
-        entrance = Entrance(serve, api_key, tls_cert, tls_key, queue)
-        how = (job.seed, threads, places, guesser, oversight, compiled, deterministic)
-        serve_at(entrance, job.problem, job.plan, model, *how)
+        serve_at(Entrance(serve, api_key, tls_cert, tls_key, queue), setup)
         return
     if places is None:
         warn_of_other_hardware(job.problem, job.plan)
     with console.progress(f"running {len(job.requests)} requests"):
-        measurement = runtime.execute(
-            job.problem,
-            job.plan,
-            job.requests,
-            model,
-            texts=job.texts,
-            temperature=temperature,
-            seed=job.seed,
-            threads=threads,
-            places=places,
-            deterministic=deterministic,
-            losses=losses,
-            oversight=oversight,
-            gauge=gauge and is_probed(job.problem, job.plan),
-            compiled=compiled,
-            draft=guesser,
+        measurement = execute(
+            setup, job.requests, texts=job.texts, temperature=temperature, losses=losses
         )
     beside = put_beside(job, measurement)
     _write(planned, beside, chrome_trace, html)

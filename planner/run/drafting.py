@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING
 from planner.core.cost.measured import MeasuredStep
 from planner.core.errors import RunError
 from planner.core.forecast import Rehearsal
-from planner.core.plan import Plan
 from planner.core.problem import Problem
-from planner.run.checkpoint import Checkpoint, open_checkpoint
+from planner.run.checkpoint import Checkpoint, open_checkpoint, same_shape
 from planner.run.fleet import Fleet
-from planner.run.shape import same_shape
 
 if TYPE_CHECKING:
     from planner.run.drafter import Drafter
@@ -34,9 +32,7 @@ def open_draft(problem: Problem, directory: Path | None) -> Checkpoint | None:
     return opened
 
 
-def guesser(
-    problem: Problem, plan: Plan, fleet: Fleet, drafting: Checkpoint | None
-) -> Drafter | None:
+def guesser(problem: Problem, fleet: Fleet, drafting: Checkpoint | None) -> Drafter | None:
     """The draft model of a plan at work in this process; None where guesses are looked up.
 
     It computes in the first of the quantizations, with the kernels that this host's race chose.
@@ -50,7 +46,7 @@ def guesser(
 
     settings, quant = fleet.settings, problem.quants[0].id
     torch.set_num_threads(settings.threads)
-    seats = [pipeline.max_num_seqs for pipeline in plan.pipelines]
+    seats = [pipeline.max_num_seqs for pipeline in fleet.plan.pipelines]
     kernels = as_told(fleet.kernels.get(("", quant)), quant, settings.device, sum(seats))
     device = settings.device
     return Drafter(drafting, quant, seats, settings.slot_tokens, device=device, kernels=kernels)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from planner.core.errors import PlannerError, RunError
 from planner.core.metrics import RequestRecord
-from planner.core.plan import Plan
 from planner.core.schedule import Job
 from planner.run.audience import Audience
 from planner.run.crew import Worker
@@ -49,7 +48,6 @@ class Session:
     def __init__(
         self,
         fleet: Fleet,
-        plan: Plan,
         tokenizer: Tokenizer,
         on_token: Callable[[int, int], None] | None = None,
         stall_s: float = 120.0,
@@ -64,7 +62,7 @@ class Session:
         self.prompts: dict[int, list[int]] = {}
         self.outputs: dict[int, list[int]] = {}
         self.start_s = self._answered_s = self._beat_s = time.monotonic()
-        self.traffic = Traffic(plan)
+        self.traffic = Traffic(fleet.plan)
         self._coming: deque[Prompt] = deque()
         self._closed = False
         self._prompts: dict[int, Prompt] = {}
@@ -74,7 +72,7 @@ class Session:
         """Whether more may follow of jobs under way."""
         self._serving = False
         self._mailbox: Mailbox[Prompt | int | Event | None] = Mailbox()
-        self.failover = Failover.of(fleet, care, self._mailbox.put) if care else None
+        self.failover = Failover(fleet, care, self._mailbox.put) if care else None
 
     def submit(self, prompt: Prompt) -> None:
         """Hands a prompt to a session that serves; any thread may. It arrives when it is taken."""

@@ -12,12 +12,11 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from planner.core.errors import PlannerError, RunError
-from planner.core.problem import Problem
 from planner.run.crew import Post, Worker, WorkerLostError
 from planner.run.deadlines import Deadlines
 from planner.run.fleet import Fleet
@@ -48,12 +47,9 @@ class Failover:
     """Who is lost and who takes over; slow work is done on threads, whose outcome is told."""
 
     fleet: Fleet
-    problem: Problem
+    care: Care
     tell: Callable[[Event], None]
     deadlines: Deadlines = field(init=False)
-    as_sent: bool = False
-    """Whether stored inputs are computed again in their original shapes."""
-    losses: Sequence[Loss] = ()
     recoveries: list[Recovered] = field(default_factory=list)
     absences: list[Absence] = field(default_factory=list)
     recovering: set[int] = field(default_factory=set)
@@ -77,12 +73,7 @@ class Failover:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
-        self.deadlines = Deadlines(self.fleet, self.problem)
-
-    @classmethod
-    def of(cls, fleet: Fleet, care: Care, tell: Callable[[Event], None]) -> Failover:
-        """What ``care`` asks for."""
-        return cls(fleet, care.problem, tell, care.as_sent, care.losses)
+        self.deadlines = Deadlines(self.fleet, self.care.problem)
 
     def __enter__(self) -> Failover:
         return self
@@ -102,7 +93,7 @@ class Failover:
     @property
     def period_s(self) -> float:
         """How often ``silent`` should be called."""
-        return self.problem.serving.detect_s / _BEATS
+        return self.care.problem.serving.detect_s / _BEATS
 
     @property
     def watched(self) -> list[Worker]:
@@ -114,7 +105,7 @@ class Failover:
 
     def begin(self, start_s: float) -> None:
         """Starts the clock of the losses to rehearse."""
-        for loss in self.losses:
+        for loss in self.care.losses:
             left_s = start_s + loss.at_s - time.monotonic()
             self._run(threading.Timer(left_s, self._strike, [loss]))
 
@@ -125,12 +116,12 @@ class Failover:
 
     def silent(self, now_s: float) -> list[Worker]:
         """Workers that do not answer in time or do not finish a step; asks the others again."""
-        found = []
+        found, detect_s = [], self.care.problem.serving.detect_s
         with self._lock:
             for worker in self.watched:
                 asked_s = self._asked_s.get(worker, 0.0)
                 unanswered = asked_s > worker.heard_s
-                late = unanswered and now_s - asked_s > self.problem.serving.detect_s
+                late = unanswered and now_s - asked_s > detect_s
                 if late or worker.busy_s > self.deadlines.step_s(worker):
                     found.append(worker)
                 elif not unanswered:
@@ -140,7 +131,7 @@ class Failover:
 
     def hopeless(self, now_s: float) -> list[tuple[int, str]]:
         """Pipelines that have waited longer than requests have patience, and what to tell them."""
-        patience_s = self.problem.serving.patience_s
+        patience_s = self.care.problem.serving.patience_s
         return [
             (index, f"{reason} within {patience_s:g} s")
             for index, (since_s, reason) in list(self.stranded.items())
@@ -268,9 +259,9 @@ class Failover:
         for post in sorted(post for post in self._empty if post[0] == index):
             stage, worker = post[1], self.fleet.holders[post]
             if stage == 0:
-                frames = self.fleet.lines[index].outlet.replay(live, self.as_sent)
+                frames = self.fleet.lines[index].outlet.replay(live, self.care.as_sent)
             else:
-                order = {"replay": {"live": live, "as_sent": self.as_sent}}
+                order = {"replay": {"live": live, "as_sent": self.care.as_sent}}
                 before = self.fleet.holders[index, stage - 1]
                 frames = before.ask(order, "replaying", self.deadlines.answer_s)["replaying"]
             limit_s = self.deadlines.replay_s(post, live)

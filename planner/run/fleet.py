@@ -180,23 +180,32 @@ class Fleet:
         self._loaded(worker, post, silence_s)
 
     def _order(self, worker: Worker, post: Post) -> None:
-        settings, stage = self.settings, self.stage(post)
         worker.post = worker.stage = None
-        order = {
+        order = self.order(worker, post) | {
             "checkpoint": str(self.depot.checkpoint(worker.node, post)),
+            "wire": self.settings.wires.get(self.stage(post).quant, "plain"),
+            "slots": self.plan.pipelines[post[0]].max_num_seqs,
+            "compiled": self.settings.compiled and not self.holders,  # a takeover cannot wait
+            "secret": self.secret,
+        }
+        worker.tell({"load": order})
+
+    def order(self, worker: Worker, post: Post) -> dict[str, Any]:
+        """How a worker, or a verifier, is to hold a stage: with the kernels its host's race chose.
+
+        The checkpoint is that of the coordinator.
+        """
+        settings, stage = self.settings, self.stage(post)
+        return {
+            "checkpoint": str(settings.checkpoint),
             "start": stage.start,
             "stop": stage.stop,
             "quant": stage.quant,
-            "wire": settings.wires.get(stage.quant, "plain"),
-            "slots": self.plan.pipelines[post[0]].max_num_seqs,
             "slot_tokens": settings.slot_tokens,
             "threads": settings.threads,
             "device": settings.device,
             "kernels": self.kernels.get((worker.place.host, stage.quant)),
-            "compiled": settings.compiled and not self.holders,  # a takeover cannot wait for it
-            "secret": self.secret,
         }
-        worker.tell({"load": order})
 
     def _loaded(self, worker: Worker, post: Post, silence_s: float | None = None) -> None:
         """Notes what a worker says about its stage."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import time
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -13,13 +16,19 @@ from planner.core.forecast import Rehearsal
 from planner.core.metrics import RequestRecord
 from planner.core.plan import Plan, Stage
 from planner.core.problem import Problem
+from planner.run.crew import Post, Worker, WorkerLostError
 from planner.run.drafts import Tally
 from planner.run.driver import Session
 from planner.run.fleet import Fleet
 from planner.run.losses import Absence, Recovered
 from planner.run.oversight import Verified
-from planner.run.reports import Report, of_stage
 from planner.run.steps import Hop, Step, hops
+
+_ANSWER_S = 5.0
+_CLOCK_EXCHANGES = 8
+
+Report = Mapping[tuple[Post, str], Sequence[Step]]
+"""Steps by stage and node, in the order of time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +149,26 @@ def stage_runs(fleet: Fleet, reports: Report, origin_s: float) -> list[StageRun]
     ]
 
 
+def crowded(problem: Problem, run: StageRun, step: Step, runs: Sequence[StageRun]) -> bool:
+    """Whether a host's cores were all taken by other stages at some time during a step."""
+    host = problem.cluster.node(run.stage.node).host
+    at_once = problem.cluster.device(run.stage.node).workers_at_once
+    if not host or at_once is None:
+        return False
+    beside = (
+        other
+        for other in runs
+        if other is not run and problem.cluster.node(other.stage.node).host == host
+    )
+    return sum(_works_during(other.steps, step) for other in beside) >= at_once
+
+
+def _works_during(steps: Sequence[Step], other: Step) -> bool:
+    """Whether one of a stage's steps, which follow each other, overlaps with another's step."""
+    before = bisect_left(steps, other.computed_s, key=lambda step: step.received_s)
+    return before > 0 and steps[before - 1].computed_s > other.received_s
+
+
 def hop_runs(cluster: Cluster, plan: Plan, session: Session, reports: Report) -> list[HopRun]:
     """Every hop of every pipeline, from the coordinator through the stages and back to it."""
     runs = []
@@ -181,3 +210,41 @@ def absences(session: Session) -> list[Absence]:
         one._replace(gone_s=one.gone_s - origin_s, back_s=one.back_s - origin_s)
         for one in session.failover.absences
     ]
+
+
+def report(fleet: Fleet) -> dict[tuple[Post, str], list[Step]]:
+    """What all workers did; those that were lost have told what they did until shortly before."""
+    done: dict[tuple[Post, str], list[Step]] = {}
+    for worker in fleet.spawned:
+        here = worker.place.host == fleet.place(fleet.home).host
+        ahead_s = 0.0 if here else worker.ahead_s
+        if not worker.lost and worker.post is not None:
+            with contextlib.suppress(WorkerLostError):
+                worker.ask({"report": True}, "steps", _ANSWER_S)
+                ahead_s = 0.0 if here else _ahead_s(worker)
+        for post, step in worker.steps:
+            done.setdefault((post, worker.node), []).append(step.after(ahead_s))
+    for steps in done.values():
+        steps.sort(key=lambda step: step.received_s)
+    return done
+
+
+def of_stage(found: Report, post: Post) -> list[Step]:
+    """The steps of a stage, whoever made them."""
+    mine = [step for (where, _), steps in found.items() if where == post for step in steps]
+    return sorted(mine, key=lambda step: step.received_s)
+
+
+def _ahead_s(worker: Worker) -> float:
+    """How far the clock of a worker's host is ahead of this one's.
+
+    By the exchange that took least time, as NTP has it (RFC 5905): wrong by at most half of
+    that time.
+    """
+    found = []
+    for _ in range(_CLOCK_EXCHANGES):
+        asked_s = time.monotonic()
+        theirs_s = worker.ask({"beat": 1}, "clock_s", _ANSWER_S)["clock_s"]
+        took_s = time.monotonic() - asked_s
+        found.append((took_s, theirs_s - asked_s - took_s / 2))
+    return float(min(found)[1])

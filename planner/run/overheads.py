@@ -6,7 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from planner.core.cluster import Cluster, Link, Node
@@ -20,12 +20,14 @@ from planner.core.plan import Pipeline, Plan, Stage, Standby
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.core.workload import Closed, Fixed, Workload
-from planner.run.execute import Measurement, execute
+from planner.run.execute import execute
 from planner.run.fleet import Fleet
 from planner.run.losses import Loss, Recovered
+from planner.run.measurement import Measurement
 from planner.run.probe import SHAPES, SMALL, probe_model
 from planner.run.seeded import make_checkpoint
 from planner.run.settings import Settings
+from planner.run.setup import Setup
 
 _ALONE = ((0, 8),)
 _PIPELINE = ((0, 3), (3, 6), (6, 8))
@@ -58,13 +60,11 @@ def measure_overheads(device: Device, quant: QuantScheme, on: str = "cpu") -> Me
     requests = problem.workload.sample(0)
     with tempfile.TemporaryDirectory() as folder:
         path = make_checkpoint(Path(folder) / "tiny", problem.model)
-        alone = execute(
-            problem, _plan(quant, _ALONE), requests, path, threads=device.threads, device=on
-        )
+        setup = Setup(problem, _plan(quant, _ALONE), path, threads=device.threads, device=on)
+        alone = execute(setup, requests)
         shared = _threads(device, len(_PIPELINE))
-        pipeline = execute(
-            problem, _plan(quant, _PIPELINE), requests, path, threads=shared, device=on
-        )
+        setup = replace(setup, plan=_plan(quant, _PIPELINE), threads=shared)
+        pipeline = execute(setup, requests)
         takeover_s = _takeover_s(problem, quant, path, on)
     between = [hop.seconds for way in pipeline.hops for hop in way.hops if hop.phase == "decode"]
     own = [step.compute_s for steps in pipeline.coordinator for step in steps]
@@ -115,15 +115,15 @@ def _takeover_s(problem: Problem, quant: QuantScheme, path: Path, on: str) -> fl
     plan = _plan(quant, _HALVES)
     standby = Standby(node=_NODES[2], pipeline=0, stage=1, state="hot")
     workload = problem.workload.model_copy(update={"requests": _REQUESTS * len(_LOSSES_S)})
-    run = execute(
+    setup = Setup(
         problem.model_copy(update={"workload": workload}),
         plan.model_copy(update={"standbys": (standby,)}),
-        workload.sample(0),
         path,
         threads=_threads(problem.cluster.device(_NODES[0]), len(_NODES)),
         device=on,
-        losses=[Loss("", at_s, 0.0, post=(0, 1)) for at_s in _LOSSES_S],
     )
+    losses = [Loss("", at_s, 0.0, post=(0, 1)) for at_s in _LOSSES_S]
+    run = execute(setup, workload.sample(0), losses=losses)
     return max(0.0, statistics.median(map(_beside_replays_s, run.recoveries)))
 
 

@@ -87,19 +87,7 @@ class Panel:
         return self._workers[name]
 
     def _hold(self, worker: Worker, post: Post) -> None:
-        """Has a verifier load a stage, with the kernels that its host's race chose."""
-        settings, stage = self._fleet.settings, self._fleet.stage(post)
-        order = {
-            "checkpoint": str(settings.checkpoint),
-            "start": stage.start,
-            "stop": stage.stop,
-            "quant": stage.quant,
-            "slot_tokens": settings.slot_tokens,
-            "threads": settings.threads,
-            "device": settings.device,
-            "kernels": self._fleet.kernels.get((worker.place.host, stage.quant)),
-        }
-        worker.tell({"hold": order})
+        worker.tell({"hold": self._fleet.order(worker, post)})
 
     def _holds(self, worker: Worker, post: Post) -> None:
         worker.hear("held", START_S)

@@ -8,7 +8,6 @@ behind TLS with keys that are made for the run.
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import tempfile
 import threading
@@ -29,6 +28,7 @@ from planner.run.node import Compute, Node
 from planner.run.places import Place
 from planner.run.relay import splice
 from planner.run.remote import Order, RemotePlace, RemoteProcess, Supplies
+from planner.run.spread import connected
 from planner.run.store import Store
 from planner.run.warrant import Warrant, assignments_of, sign
 
@@ -176,7 +176,7 @@ def ray_places(
     An actor goes to the Ray node that has the label ``planner-node=ID`` or the resource
     ``planner:ID``, and where there is none, to wherever Ray spreads it. Raises RunError.
     """
-    ray = _connected(address)
+    ray = connected(address or "auto")
     names = dict.fromkeys([*plan.nodes, *(one.node for one in plan.standbys)])
     with tempfile.TemporaryDirectory(prefix="planner-ray-") as folder:
         authority = new_authority(Path(folder), _DAYS)
@@ -196,22 +196,6 @@ def ray_places(
         finally:
             for actor in actors:
                 ray.kill(actor)
-
-
-def _connected(address: str | None) -> Any:
-    """The module ray, connected to a cluster; raises RunError."""
-    try:
-        import ray
-    except ImportError:
-        raise RunError("ray is not installed", "pip install 'planner[ray]'") from None
-    if not ray.is_initialized():
-        try:
-            ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise RunError(
-                f"no Ray cluster answers: {error}", "start one with: ray start --head"
-            ) from None
-    return ray
 
 
 def _wish(ray: Any, name: str) -> dict[str, Any]:

@@ -18,11 +18,9 @@ from planner.core.cost.measured import MeasuredStep
 from planner.core.forecast import Rehearsal
 from planner.core.metrics import RequestRecord
 from planner.core.problem import Problem
-from planner.run.crowd import crowded
 from planner.run.driver import Session
-from planner.run.measurement import Measurement, StageRun, stage_runs
+from planner.run.measurement import Measurement, StageRun, crowded, report, stage_runs
 from planner.run.prompts import Prompt
-from planner.run.reports import report
 from planner.run.steps import Step
 
 if TYPE_CHECKING:
@@ -139,7 +137,7 @@ def _round(problem: Problem, fleet: Fleet, tokenizer: Tokenizer) -> list[Request
     plan, began_s = fleet.plan, time.monotonic()
     tokens = held_tokens(fleet.slot_tokens)
     alone = [Prompt(index, 0.0, [0] * tokens, 1) for index, _ in enumerate(plan.pipelines)]
-    Session(fleet, plan, tokenizer).run(alone, concurrency=1)
+    Session(fleet, tokenizer).run(alone, concurrency=1)
     way_s = (time.monotonic() - began_s) / len(alone)
     steps = max(_LEAST_STEPS, min(_MOST_STEPS, int(_DECODING_S / way_s)))
     seats = sum(pipeline.max_num_seqs for pipeline in plan.pipelines)
@@ -149,7 +147,7 @@ def _round(problem: Problem, fleet: Fleet, tokenizer: Tokenizer) -> list[Request
     tokens = max(1, min(tokens, fleet.slot_tokens - 1 - steps))
     answer = max(1, min(1 + steps, fleet.slot_tokens - tokens))
     together = [Prompt(index, 0.0, [0] * tokens, answer) for index in range(users)]
-    session = Session(fleet, plan, tokenizer)
+    session = Session(fleet, tokenizer)
     session.run(together, concurrency=users)
     return list(session.records.values())
 

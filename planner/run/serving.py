@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import resource
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from planner.core.plan import Plan
-from planner.core.problem import Problem
 from planner.run.answering import Model
 from planner.run.chat import chat_template
-from planner.run.checkpoint import open_checkpoint
-from planner.run.drafting import guesser, open_draft
 from planner.run.driver import Session
-from planner.run.execute import (
-    as_sent,
-    check,
-    refuse_unverifiable,
-    require_packages,
-    settings_of,
-    warm_up,
-)
-from planner.run.fleet import Fleet
-from planner.run.gate import Gate, allow_descriptors
 from planner.run.inspection import Inspection
-from planner.run.losses import Care
-from planner.run.oversight import Oversight, Verified
-from planner.run.places import Place
+from planner.run.oversight import Verified
 from planner.run.service import OnEnd, OnToken, Service
+from planner.run.setup import Setup, opened
 from planner.run.telemetry import Telemetry
 from planner.run.web import Web
 
 _QUEUE_PER_SEAT = 4
 _BACKLOG = 256
+MOST_CONNECTIONS = 1024
+_DESCRIPTORS = 4096
+"""For connections, workers and files, where the system gives so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,58 +44,35 @@ class Door:
 
 
 def serve(
-    problem: Problem,
-    plan: Plan,
-    checkpoint: Path,
+    setup: Setup,
     door: Door,
     *,
-    threads: int | None = None,
-    device: str = "cpu",
-    seed: int = 0,
-    places: Mapping[str, Place] | None = None,
-    draft: Path | None = None,
-    oversight: Oversight | None = None,
     verified: Callable[[Verified], None] = lambda _: None,
-    compiled: bool = False,
-    deterministic: bool = False,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves a plan until SIGINT or SIGTERM; ``ready`` is called once requests are taken.
 
-    Without ``places`` the stages run on this host and the links are imitated. ``draft`` is the
-    checkpoint of the plan's draft model, where it has one. ``oversight`` has stages sign what they
-    do, and audits it; ``verified`` hears at the end what came of that. ``compiled`` lets stages
-    compile their single rows. ``deterministic`` has a node that takes over compute in the original
-    shapes what it lacks, where rounding depends on them. Raises RunError, InvalidFileError.
+    ``verified`` hears at the end what came of receipts and audits. Raises RunError,
+    InvalidFileError.
     """
-    require_packages()
-    opened = open_checkpoint(checkpoint)
-    check(problem, plan, opened.config)
-    drafting = open_draft(problem, draft)
-    if oversight is not None:
-        refuse_unverifiable(problem, compiled)
+    made, oversight = opened(setup), setup.oversight
+    tokenizer, known = made.tokenizer, made.checkpoint.config
+    template, stops = chat_template(setup.checkpoint), frozenset(known.stop_ids)
     inspections: list[Inspection] = []
-    tokenizer, template = opened.tokenizer(), chat_template(checkpoint)
-    settings = settings_of(problem, plan, checkpoint, threads, device, seed, places is None)
-    settings = replace(settings, compiled=compiled)
-    seats = sum(pipeline.max_num_seqs for pipeline in plan.pipelines)
+    seats = sum(pipeline.max_num_seqs for pipeline in setup.plan.pipelines)
     waiting = _QUEUE_PER_SEAT * seats if door.most_waiting is None else door.most_waiting
-    stops = frozenset(opened.config.stop_ids)
-    model = Model(door.name, tokenizer, template, stops, opened.config.vocab_size)
-    with Fleet(problem.cluster, plan, settings, places) as fleet:
-        warm_up(fleet, plan, tokenizer)
-        guesses = guesser(problem, plan, fleet, drafting)
+    model = Model(door.name, tokenizer, template, stops, known.vocab_size)
+    with made.fleet() as fleet:
+        guesses = made.guesser(fleet)
 
         def make(on_token: OnToken, on_end: OnEnd) -> Session:
-            care = Care(problem, as_sent(plan, deterministic))
-            session = Session(
-                fleet, plan, tokenizer, on_token, on_end=on_end, care=care, guesser=guesses
-            )
+            care = setup.care()
+            session = Session(fleet, tokenizer, on_token, on_end=on_end, care=care, guesser=guesses)
             if oversight is not None:
                 inspections.append(Inspection(fleet, oversight, session))
             return session
 
-        service = Service(make, seats=seats, slot_tokens=settings.slot_tokens, most_waiting=waiting)
+        service = Service(make, seats=seats, slot_tokens=fleet.slot_tokens, most_waiting=waiting)
         web = Web(service, model, door.api_key, Telemetry(door.name, seats))
         certificate, key = door.certificate or (None, None)
         allow_descriptors()
@@ -124,3 +92,51 @@ def serve(
         finally:  # a signal that ended it is raised anew
             for inspection in inspections:
                 verified(inspection.finish())
+
+
+class Gate(H11Protocol):
+    """HTTP with an end to the connections that are open, and to those that ask for nothing.
+
+    A head of a request that trickles in is no request. Until one is whole a client has shown no
+    key, so nobody else would keep strangers from taking all there is.
+    """
+
+    request_s = 30.0
+    """How long the head of a request may take."""
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Lets a client in, or not."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+        else:
+            self._expect_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets a client."""
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """Waits for the next request."""
+        super().on_response_complete()
+        self._expect_request()
+
+    def _expect_request(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(self.request_s, self._hurry, self.cycle)
+
+    def _hurry(self, latest: object) -> None:
+        if self.cycle is latest and not self.transport.is_closing():
+            self.transport.close()
+
+
+def allow_descriptors() -> None:
+    """Has the system give this process as many descriptors as it needs, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

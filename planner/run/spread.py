@@ -38,6 +38,16 @@ def over_ray(
     function: Callable[[T], R], values: Sequence[T], address: str | None = None
 ) -> Iterator[R]:
     """The same on a Ray cluster, one core for each value at a time; raises RunError."""
+    ray = connected(address)
+    task: Any = ray.remote(num_cpus=1)(_apply)
+    shared = ray.put(function)
+    pending = [task.remote(shared, value) for value in values]
+    for reference in pending:
+        yield ray.get(reference)
+
+
+def connected(address: str | None) -> Any:
+    """The module ray, connected to a cluster, one of its own without an address; RunError."""
     try:
         import ray
     except ImportError:
@@ -49,11 +59,7 @@ def over_ray(
             raise RunError(
                 f"no Ray cluster answers: {error}", "start one with: ray start --head"
             ) from None
-    task: Any = ray.remote(num_cpus=1)(_apply)
-    shared = ray.put(function)
-    pending = [task.remote(shared, value) for value in values]
-    for reference in pending:
-        yield ray.get(reference)
+    return ray
 
 
 def _apply(function: Callable[[T], R], value: T) -> R:

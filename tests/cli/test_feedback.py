@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from planner.run.crowd import _works_during
+from planner.run.measurement import _works_during
 from planner.run.steps import Step
 
 

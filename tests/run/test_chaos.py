@@ -18,6 +18,7 @@ from planner.run.execute import execute
 from planner.run.losses import Loss
 from planner.run.model import Stage
 from planner.run.seeded import make_checkpoint
+from planner.run.setup import Setup
 from tests.run.world import chain, decode, pipeline, prefill, problem, spec
 
 USERS, PROMPT, OUTPUT = 4, 16, 44
@@ -72,15 +73,8 @@ def test_seventy_lost_workers_cost_no_session_and_change_no_token(tmp_path: Path
             Standby(node="w2", pipeline=0, stage=1, state="cold"),
         ),
     )
-    measured = execute(
-        world,
-        plan,
-        world.workload.sample(0),
-        folder,
-        threads=1,
-        losses=struck,
-        deterministic=True,
-    )
+    setup = Setup(world, plan, folder, threads=1, deterministic=True)
+    measured = execute(setup, world.workload.sample(0), losses=struck)
     assert [one.status for one in measured.records] == ["completed"] * (USERS * waves)
     stages = chain(open_checkpoint(folder), [])
     for first in range(0, USERS * waves, USERS):

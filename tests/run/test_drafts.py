@@ -16,6 +16,7 @@ from planner.run.losses import Loss
 from planner.run.measurement import Measurement
 from planner.run.prompts import Running
 from planner.run.seeded import make_checkpoint
+from planner.run.setup import Setup
 from tests.run.world import chain, checkpoint, greedy, pipeline, plan, problem, spec
 
 
@@ -102,15 +103,8 @@ def run(tmp_path: Path, asked: Problem, losses: tuple[Loss, ...] = ()) -> Measur
     draft = None
     if asked.draft is not None:
         draft = make_checkpoint(tmp_path / "d", asked.draft, dtype="fp32")
-    found = execute(
-        asked,
-        plan(pipeline(["w0", "w1"], 4)),
-        asked.workload.sample(0),
-        folder,
-        threads=1,
-        losses=losses,
-        draft=draft,
-    )
+    setup = Setup(asked, plan(pipeline(["w0", "w1"], 4)), folder, threads=1, draft=draft)
+    found = execute(setup, asked.workload.sample(0), losses=losses)
     assert [record.status for record in found.records] == ["completed"] * 4
     stages = chain(open_checkpoint(folder), [])
     for key, prompt in found.prompts.items():
@@ -173,13 +167,10 @@ def test_answers_with_a_draft_model_are_those_of_transformers(
             output=Fixed(tokens=NEW),
         ),
     )
+    chosen = plan(pipeline(["w0", "w1"], 4))
     found = execute(
-        asked,
-        plan(pipeline(["w0", "w1"], 4)),
+        Setup(asked, chosen, tmp_path / "m", threads=1, draft=tmp_path / "d"),
         [Request(index, 0.0, tokens, NEW) for index, tokens in enumerate((2, 7, 13, 21))],
-        tmp_path / "m",
-        threads=1,
-        draft=tmp_path / "d",
     )
     for index, prompt in found.prompts.items():
         assert found.outputs[index] == reference(whole, prompt)[0]

@@ -19,9 +19,10 @@ from planner.core.metrics import summarise
 from planner.core.speculation import Speculation
 from planner.core.workload import Closed, Constant, Fixed, Request, Workload
 from planner.run.checkpoint import open_checkpoint
-from planner.run.execute import check, execute, refuse_unverifiable
+from planner.run.execute import execute
 from planner.run.nursery import nursery
 from planner.run.seeded import make_checkpoint
+from planner.run.setup import Setup, check, refuse_unverifiable
 from tests.core import world as core
 from tests.run.world import chain, greedy, pipeline, plan, problem, spec
 
@@ -66,14 +67,9 @@ def test_processes_over_a_shaped_link_write_what_one_process_writes(folder: Path
         told.setdefault(request, []).append(token)
         spelt[request] = spelt.get(request, "") + text
 
-    measured = execute(
-        world,
-        plan(pipeline(["w0", "w1", "w2"], 4, max_num_seqs=2)),
-        world.workload.sample(0),
-        folder,
-        on_token=hear,
-        threads=1,
-    )
+    chosen = plan(pipeline(["w0", "w1", "w2"], 4, max_num_seqs=2))
+    setup = Setup(world, chosen, folder, threads=1)
+    measured = execute(setup, world.workload.sample(0), on_token=hear)
     stages = chain(open_checkpoint(folder), [])
     assert [record.status for record in measured.records] == ["completed"] * 4
     for record in measured.records:
@@ -105,7 +101,7 @@ def test_one_to_four_processes_write_the_same(tmp_path: Path, family: str) -> No
     split = [names[:1], names[1:3], names[3:6], names[6:]]
     world = problem(10, model, workload=workload(arrivals=Closed(kind="closed", concurrency=4)))
     chosen = plan(*(pipeline(nodes, 4) for nodes in split))
-    measured = execute(world, chosen, world.workload.sample(0), path, threads=1)
+    measured = execute(Setup(world, chosen, path, threads=1), world.workload.sample(0))
     assert [record.pipeline for record in measured.records] == [0, 1, 2, 3]
     stages = chain(open_checkpoint(path), [])
     for key, prompt in measured.prompts.items():
@@ -120,7 +116,7 @@ def test_two_pipelines_share_by_weight_and_groups_overlap(folder: Path) -> None:
         pipeline(["w0"], 4, weight=1.0),
         pipeline(["w1", "w2"], 4, weight=2.0, max_num_seqs=4, micro_batches=2),
     )
-    measured = execute(world, chosen, world.workload.sample(0), folder, threads=1)
+    measured = execute(Setup(world, chosen, folder, threads=1), world.workload.sample(0))
     assert [record.pipeline for record in measured.records].count(1) == 6
     stages = chain(open_checkpoint(folder), [])
     for key, prompt in measured.prompts.items():
@@ -137,7 +133,12 @@ def test_text_in_text_out_and_what_does_not_fit_fails_with_a_reason(folder: Path
     texts = ["hello", "far too long " * 20, "bye"]
     chosen = plan(pipeline(["w0"], 4))
     first, again = (
-        execute(world, chosen, requests, folder, texts=texts, temperature=1.0, seed=seed, threads=1)
+        execute(
+            Setup(world, chosen, folder, seed=seed, threads=1),
+            requests,
+            texts=texts,
+            temperature=1.0,
+        )
         for seed in (1, 1)
     )
     assert [r.status for r in first.records] == ["completed", "failed", "completed"]
@@ -158,15 +159,9 @@ def test_interrupting_leaves_no_process_behind(folder: Path) -> None:
             started.append(True)
             interrupt.start()
 
+    setup = Setup(world, plan(pipeline(["w0", "w1"], 4)), folder, threads=1)
     with pytest.raises(KeyboardInterrupt):
-        execute(
-            world,
-            plan(pipeline(["w0", "w1"], 4)),
-            world.workload.sample(0),
-            folder,
-            on_token=begin,
-            threads=1,
-        )
+        execute(setup, world.workload.sample(0), on_token=begin)
     assert workers_alive() == []
 
 
@@ -190,7 +185,7 @@ def test_a_bad_checkpoint_is_refused_before_anything_starts(tmp_path: Path) -> N
     (path / "tokenizer.json").unlink()
     world = problem(1, MODEL)
     with pytest.raises(InvalidFileError):
-        execute(world, plan(pipeline(["w0"], 4)), world.workload.sample(0), path)
+        execute(Setup(world, plan(pipeline(["w0"], 4)), path), world.workload.sample(0))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from planner.run.losses import Loss
 from planner.run.measurement import Measurement
 from planner.run.places import Here, LocalProcess, Process
 from planner.run.seeded import make_checkpoint
+from planner.run.setup import Setup
 from tests.run.world import chain, greedy, pipeline, problem, spec
 
 pytestmark = pytest.mark.alone
@@ -65,8 +66,8 @@ def spare(node: str, stage: int, state: str = "hot") -> Standby:
 
 
 def run(folder: Path, problem: Problem, plan: Plan, *losses: Loss, **how: Any) -> Measurement:
-    requests = problem.workload.sample(0)
-    return execute(problem, plan, requests, folder, threads=1, losses=losses, **how)
+    setup = Setup(problem, plan, folder, threads=1, **how)
+    return execute(setup, problem.workload.sample(0), losses=losses)
 
 
 def check_whole(folder: Path, measured: Measurement) -> None:

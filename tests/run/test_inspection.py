@@ -103,7 +103,7 @@ def verified(
     ]
     with Fleet(asked.cluster, chosen, settings, places) as fleet:
         tokenizer = open_checkpoint(folder).tokenizer()
-        session = Session(fleet, chosen, tokenizer, care=Care(asked, False, losses))
+        session = Session(fleet, tokenizer, care=Care(asked, False, losses))
         inspection = Inspection(fleet, oversight, session)
         session.run(prompts, 2)
         found = inspection.finish()

@@ -97,7 +97,7 @@ def test_a_cut_wire_is_survived(home: Deployment, folder: Path) -> None:
         settings = Settings(folder, slot_tokens=64, threads=1, imitate_links=False)
         fleet = stack.enter_context(Fleet(world.cluster, chosen, settings, places))
         tokenizer = open_checkpoint(folder).tokenizer()
-        session = Session(fleet, chosen, tokenizer, cut, care=Care(world))
+        session = Session(fleet, tokenizer, cut, care=Care(world))
         session.run(prompts, concurrency=2)
         assert session.failover is not None
         (recovered,) = session.failover.recoveries

@@ -26,6 +26,7 @@ from planner.run.places import Place
 from planner.run.rayplaces import RayPlace, ray_places
 from planner.run.seeded import make_checkpoint
 from planner.run.settings import Settings
+from planner.run.setup import Setup
 from planner.run.spread import over_processes, over_ray, usable_cores
 
 pytest.importorskip("ray", reason="ray is not installed")
@@ -84,7 +85,7 @@ def test_stages_in_actors_write_what_one_process_writes(cluster: RayCluster, fol
         ray_places(chosen, opened, Compute(1)) as places,
         Fleet(problem(3, spec()).cluster, chosen, settings, places) as fleet,
     ):
-        session = Session(fleet, chosen, opened.tokenizer())
+        session = Session(fleet, opened.tokenizer())
         prompts = asked(4, 8)
         session.run(prompts, concurrency=2)
     stages = chain(opened, [])
@@ -125,7 +126,8 @@ def struck(
             threads[-1].start()
 
     requests = world.workload.sample(0)
-    measured = execute(world, chosen, requests, folder, threads=1, places=places, on_token=on_token)
+    setup = Setup(world, chosen, folder, threads=1, places=places)
+    measured = execute(setup, requests, on_token=on_token)
     for thread in threads:
         thread.join()
     return measured

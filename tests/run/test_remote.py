@@ -102,7 +102,7 @@ def test_two_nodes_write_what_one_process_writes(
         assert all(one.pulled_bytes == 0 for one in again.values())
         settings = Settings(folder, slot_tokens=64, threads=1, imitate_links=False)
         with Fleet(world.cluster, PLAN, settings, places) as fleet:
-            session = Session(fleet, PLAN, open_checkpoint(folder).tokenizer())
+            session = Session(fleet, open_checkpoint(folder).tokenizer())
             prompts = [Prompt(key, 0.0, [key + 1, 7, 9], 8) for key in range(4)]
             session.run(prompts, concurrency=2)
         stages = chain(open_checkpoint(folder), [])
@@ -129,7 +129,7 @@ def test_nodes_sign_what_they_do_with_their_own_keys(
         settings = Settings(folder, slot_tokens=64, threads=1, imitate_links=False)
         with Fleet(world.cluster, PLAN, settings, places) as fleet:
             tokenizer = open_checkpoint(folder).tokenizer()
-            session = Session(fleet, PLAN, tokenizer, care=Care(world))
+            session = Session(fleet, tokenizer, care=Care(world))
             oversight = Oversight(tmp_path / "log", "0" * 64, 1.0, judged)
             inspection = Inspection(fleet, oversight, session)
             session.run([Prompt(key, 0.0, [key + 1, 7, 9], 20) for key in range(2)], concurrency=2)

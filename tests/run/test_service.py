@@ -46,9 +46,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
     with Fleet(world.cluster, chosen, settings) as fleet:
         tokenizer = open_checkpoint(folder).tokenizer()
-        session = Session(
-            fleet, chosen, tokenizer, hear, on_end=lambda record: made.ended.put(record)
-        )
+        session = Session(fleet, tokenizer, hear, on_end=lambda record: made.ended.put(record))
         made = Service(folder, session)
         serving = threading.Thread(target=session.serve)
         serving.start()

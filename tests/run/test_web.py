@@ -28,10 +28,10 @@ from planner.run.chat import chat_template
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import Session
 from planner.run.fleet import Fleet
-from planner.run.gate import Gate
 from planner.run.losses import Care
 from planner.run.seeded import make_checkpoint
 from planner.run.service import OnEnd, OnToken, Service
+from planner.run.serving import Gate
 from planner.run.settings import Settings
 from planner.run.telemetry import Telemetry
 from planner.run.web import Web
@@ -88,7 +88,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
 
         def make(on_token: OnToken, on_end: OnEnd) -> Session:
             care = Care(world)
-            return Session(fleet, chosen, tokenizer, on_token, on_end=on_end, care=care)
+            return Session(fleet, tokenizer, on_token, on_end=on_end, care=care)
 
         service = Service(make, seats=SEATS, slot_tokens=SEAT_TOKENS, most_waiting=WAITING)
         stops, words = frozenset(opened.config.stop_ids), opened.config.vocab_size

@@ -9,6 +9,7 @@ from planner.core.workload import Closed, Fixed, Workload
 from planner.run.checkpoint import open_checkpoint
 from planner.run.execute import execute
 from planner.run.seeded import make_checkpoint
+from planner.run.setup import Setup
 from planner.run.wire import narrow, widen
 from tests.core import world as core
 from tests.run.world import chain, greedy, pipeline, plan, problem, spec
@@ -46,9 +47,8 @@ def test_prompts_in_chunks_write_what_whole_prompts_write(tmp_path: Path) -> Non
     )
     engine = core.engine(prefill_chunk=8)
     world = problem(2, spec(), workload=workload, engine=engine)
-    run = execute(
-        world, plan(pipeline(["w0", "w1"], 4)), world.workload.sample(0), folder, threads=1
-    )
+    setup = Setup(world, plan(pipeline(["w0", "w1"], 4)), folder, threads=1)
+    run = execute(setup, world.workload.sample(0))
     stages = chain(open_checkpoint(folder), [])
     for key, prompt in run.prompts.items():
         assert run.outputs[key] == greedy(stages, prompt, 6)
@@ -61,9 +61,8 @@ def test_the_manifest_chooses_int8_on_the_wire(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "m", spec(), dtype="fp32")
     quant = core.quant("fp32", wire_bits=8.125)
     world = problem(2, spec(), quants=(quant,))
-    run = execute(
-        world, plan(pipeline(["w0", "w1"], 4)), world.workload.sample(0), folder, threads=1
-    )
+    setup = Setup(world, plan(pipeline(["w0", "w1"], 4)), folder, threads=1)
+    run = execute(setup, world.workload.sample(0))
     assert [record.status for record in run.records] == ["completed"] * 4
     stages = chain(open_checkpoint(folder), [])
     same = sum(
