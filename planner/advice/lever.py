@@ -69,16 +69,16 @@ def _money(options: Sequence[Option]) -> list[Lever]:
     owned = sum(node.hardware_usd_per_hour for node in machines if node.id in used)
     if rent:
         name = f"rent of {first.name}"
-        made.append(_price(name, first, rent, "usd_per_hour", "{:.3g} USD/h of rent", 1.0))
+        made.append(_price(name, first, rent, "usd_per_hour", "{:.3g} USD/h of rent"))
     if owned:
         price = sum(node.purchase_usd for node in machines if node.id in used)
         name = f"purchase price of {first.name}"
-        made.append(_price(name, first, price, "purchase_usd", "{:,.0f} USD of purchase", 1.0))
+        made.append(_price(name, first, price, "purchase_usd", "{:,.0f} USD of purchase"))
     paid = [node for node in machines if node.id in used and node.usd_per_joule]
     if paid:
         per_kwh = paid[0].usd_per_joule * 3.6e6
         said = "{:.3g} USD/kWh"
-        made.append(_price("electricity", first, per_kwh, "usd_per_joule", said, 1.0))
+        made.append(_price("electricity", first, per_kwh, "usd_per_joule", said))
     apis = [option for option in options if option.price is not None]
     if apis and len(apis) < len(options):
         output = min(option.price.usd_per_output_token for option in apis if option.price)
@@ -86,7 +86,7 @@ def _money(options: Sequence[Option]) -> list[Lever]:
     return made
 
 
-def _price(name: str, first: Option, now: float, field: str, said: str, scale: float) -> Lever:
+def _price(name: str, first: Option, now: float, field: str, said: str) -> Lever:
     """A price of the machines of the first option, all of them by the same factor."""
 
     def moved(option: Option, value: float) -> Option:
@@ -98,7 +98,7 @@ def _price(name: str, first: Option, now: float, field: str, said: str, scale: f
         )
         return option.under(_with_cluster(option.problem, {"nodes": nodes}))
 
-    return Lever(name, now, said, now / _WIDE, now * _WIDE, moved, scale=scale)
+    return Lever(name, now, said, now / _WIDE, now * _WIDE, moved)
 
 
 def _api_price(now: float) -> Lever:

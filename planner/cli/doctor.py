@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import planner
 from planner.cli import console
 from planner.cli.console import Format, FormatOption, ProfilesOption
+from planner.run.settings import PACKAGES
 
 if TYPE_CHECKING:
     from planner.files.catalogue import Catalogue
     from planner.report.doctor import Finding, State
 
 _NEEDED = ("numpy", "pydantic", "pyyaml", "rich", "scipy", "simpy", "typer")
-_TO_RUN = ("torch", "safetensors", "tokenizers")
 _EXTRAS = (
     ("plotly", "--html needs it", "html"),
     ("pyarrow", "--records and --visits as Parquet need it", "parquet"),
@@ -58,7 +58,7 @@ def _software() -> list[Finding]:
     ]
     found += [_package(name, "broken", f"pip install {name}") for name in _NEEDED]
     hint = "planner run and probe need it: pip install 'planner[run]'"
-    found += [_package(name, "missing", hint) for name in _TO_RUN]
+    found += [_package(name, "missing", hint) for name in PACKAGES]
     return found + [
         _package(name, "missing", f"{needs}: pip install 'planner[{extra}]'")
         for name, needs, extra in _EXTRAS

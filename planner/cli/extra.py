@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import Literal
 
 from planner.core.errors import RunError
+from planner.run.settings import PACKAGES
 
 _PACKAGES = {
-    "run": ("torch", "safetensors", "tokenizers"),
+    "run": PACKAGES,
     "serve": ("starlette", "uvicorn", "prometheus_client", "cryptography"),
     "verify": ("cryptography",),
 }

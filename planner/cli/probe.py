@@ -12,13 +12,12 @@ import typer
 
 from planner.cli import console, peers
 from planner.cli.console import Format, FormatOption
+from planner.run.settings import QUANTS
 
 if TYPE_CHECKING:
     from planner.core.device import Device
     from planner.core.engine import Engine
     from planner.core.quant import QuantScheme
-
-_QUANTS = ("fp32", "bf16", "int8")
 
 
 def probe(
@@ -98,9 +97,9 @@ def probe(
     console.check_folder("--out", folder)
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise UsageError(f"--device {device} is none", "write cpu, cuda or cuda:1")
-    names = tuple(quant or _QUANTS)
-    if unknown := [name for name in names if name not in _QUANTS]:
-        raise UsageError(f"--quant {unknown[0]} is none", f"write {', '.join(_QUANTS)}")
+    names = tuple(quant or QUANTS)
+    if unknown := [name for name in names if name not in QUANTS]:
+        raise UsageError(f"--quant {unknown[0]} is none", f"write {', '.join(QUANTS)}")
     card, engine = _measure(max(1, cores // workers), workers, device, names)
     files = (write_card(folder, card), write_card(folder, engine))
     written = Catalogue(Path(), (folder,))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import TypeVar
 
 from planner.receipts.audit import commitment
@@ -89,7 +88,7 @@ def read_book(lines: Iterable[bytes], manifest: str, findings: list[Finding]) ->
             if wrong:
                 told = record.statement
                 findings.append(Finding(number, _who(told), _session(told), wrong))
-        tree.append(sha256(b"\x00" + line).digest())
+        tree.append_line(line)
     if book is None:
         findings.append(Finding(0, COORDINATOR, "", "the log is empty"))
     return book

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -28,7 +27,7 @@ class Log:
         """Appends a record, which is on its way to the disk when this returns."""
         self._file.write(record.line + b"\n")
         self._file.flush()
-        self._tree.append(sha256(b"\x00" + record.line).digest())
+        self._tree.append_line(record.line)
         return record
 
     def say(self, statement: Statement, key: Ed25519PrivateKey) -> Record:

@@ -78,6 +78,10 @@ class Tree:
         self._peaks.append(carried)
         self.count += 1
 
+    def append_line(self, line: bytes) -> None:
+        """Adds a line of a log, without its newline, as a leaf."""
+        self.append(sha256(b"\x00" + line).digest())
+
     @property
     def root(self) -> bytes:
         """Hash over all leaves, as RFC 6962 defines it; that of no bytes if there are none."""

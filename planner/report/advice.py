@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from planner.core.cost.ledger import CostLine
-from planner.report.tables import bar, figure, grid, missed_text, table
+from planner.report.tables import Lines, bar, figure, grid, missed_text, table
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.table import Table
 
     from planner.advice.advise import Advice
@@ -47,7 +46,7 @@ def advice_document(advice: Advice) -> dict[str, Any]:
     }
 
 
-def verdict_text(advice: Advice) -> Iterator[RenderableType]:
+def verdict_text(advice: Advice) -> Lines:
     """What to do, before anything else."""
     yield from advice.verdict.text
     yield from egress_text(advice)
@@ -61,7 +60,7 @@ def egress_text(advice: Advice) -> Iterator[str]:
     yield from (hop.text(usd, name) + "." for hop in advice.hops if hop.usd > usd)
 
 
-def comparison(advice: Advice) -> Iterator[RenderableType]:
+def comparison(advice: Advice) -> Lines:
     """A row for each alternative, and below what each misses."""
     rows = table("", ">USD/Mtok", ">USD/h", ">TTFT", ">TPOT", ">good req/s", ">there", "must-haves")
     for one in advice.alternatives:
@@ -118,7 +117,7 @@ def _plain(metric: str) -> str:
     return words.replace("ttft", "TTFT").replace("tpot", "TPOT")
 
 
-def flips_text(advice: Advice) -> Iterator[RenderableType]:
+def flips_text(advice: Advice) -> Lines:
     """A sentence for each value at which the choice changes."""
     if not advice.flips:
         yield "No input changes the choice within 64 times its value of today."
@@ -132,7 +131,7 @@ def flips_text(advice: Advice) -> Iterator[RenderableType]:
     yield rows
 
 
-def tornado_text(advice: Advice) -> Iterator[RenderableType]:
+def tornado_text(advice: Advice) -> Lines:
     """What halving and doubling each input does to the price, the strongest first."""
     widest = max(swing.width for swing in advice.swings)
     rows = grid("<", ">", ">", "<")
@@ -145,7 +144,7 @@ def tornado_text(advice: Advice) -> Iterator[RenderableType]:
     yield rows
 
 
-def pareto_text(points: Sequence[ParetoPoint]) -> Iterator[RenderableType]:
+def pareto_text(points: Sequence[ParetoPoint]) -> Lines:
     """What nothing beats in everything, and what beats the others."""
     rows = table("", ">USD/Mtok", ">p95 TPOT", ">there", ">quality", "against the choice")
     for point in points:

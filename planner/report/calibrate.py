@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from planner.core.metrics import percentile
 from planner.core.trust import ErrorBand, New
 from planner.fit.bands import Judged, band
 from planner.fit.engines import CalibratedEngines
 from planner.fit.kernels import KernelFit
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from planner.report.tables import Lines
 
 _FAR = 2.5
 """How often the median error a row is off by to count as far off."""
@@ -270,7 +268,7 @@ class CalibrationReport:
             "coverage": [one.document() for one in coverage(rows)],
         }
 
-    def text(self) -> Iterator[RenderableType]:
+    def text(self) -> Lines:
         """Texts and tables for people."""
         from rich.table import Table
 
@@ -334,7 +332,7 @@ class KernelReport:
         ]
         return {"engine": self.fit.engine.id, "file": str(self.file), "layer_errors": errors}
 
-    def text(self) -> Iterator[RenderableType]:
+    def text(self) -> Lines:
         """Lines for people."""
         for name, found in self._errors.items():
             if found:

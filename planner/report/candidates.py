@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from planner.core.choice import chosen
 from planner.core.problem import Problem
 from planner.core.requirements import scale
 from planner.plan.solution import Candidate, Tie
-from planner.report.tables import figure, label, plain_metrics, table
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from planner.report.tables import Lines, figure, label, plain_metrics, table
 
 _SHOWN = 8
 """Candidates that the table has at most; all are in JSON."""
 
 
-def candidates_text(problem: Problem, candidates: Sequence[Candidate]) -> Iterator[RenderableType]:
+def candidates_text(problem: Problem, candidates: Sequence[Candidate]) -> Lines:
     """A row for the best of each structure, the chosen one first, and how many are left."""
     wanted = problem.requirements
     metric = scale(wanted.objective)[0]
@@ -43,7 +40,7 @@ def candidates_text(problem: Problem, candidates: Sequence[Candidate]) -> Iterat
         yield f"  and {left} more with --format json, worse or of the same structure"
 
 
-def ties_text(ties: Sequence[Tie]) -> Iterator[RenderableType]:
+def ties_text(ties: Sequence[Tie]) -> Lines:
     """What the objective hardly tells from the chosen plan, if anything."""
     if ties:
         yield ""

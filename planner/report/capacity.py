@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from planner.core.metrics import Metrics
-from planner.report.tables import figure, missed_text, table
+from planner.report.tables import Lines, figure, missed_text, table
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from planner.sim.capacity import Capacity, Tried, Unit
 
 UNITS: dict[Unit, str] = {"requests_per_s": "requests/s", "users": "users"}
@@ -34,7 +32,7 @@ def _tried(one: Tried) -> dict[str, Any]:
     return {"load": one.load, "missed": missed}
 
 
-def capacity_text(found: Sequence[tuple[str, Capacity, Metrics]]) -> Iterator[RenderableType]:
+def capacity_text(found: Sequence[tuple[str, Capacity, Metrics]]) -> Lines:
     """The largest load of every target by name, with its metrics there, and what is too much."""
     yield "The largest load that meets the must-haves"
     rows = table("", ">load", "", "interval", ">tok/s", ">USD/Mtok")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from planner.report.tables import label, table
+from planner.report.tables import Lines, label, table
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.table import Table
 
 _LONGEST = 40
@@ -29,7 +28,7 @@ def text(
     moved: Sequence[tuple[str, str, str]],
     numbers: Sequence[tuple[str, float | None, float | None, float | None]],
     changes: Sequence[tuple[str, Any, Any]],
-) -> Iterator[RenderableType]:
+) -> Lines:
     """Tables for people, those without a row left out.
 
     ``moved`` is node, before, after; ``numbers`` name, before, after and signed fraction;

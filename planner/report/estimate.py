@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,9 @@ from planner.core.engine import Engine
 from planner.core.model import ModelSpec
 from planner.core.quant import QuantScheme
 from planner.core.trust import Trust
-from planner.report.tables import BAR, GIB, bar, duration, trust
+from planner.report.tables import BAR, GIB, Lines, bar, duration, trust
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.table import Table
 
 _TIME_MEANING = {
@@ -104,7 +103,7 @@ class EstimateReport:
             "error_bands": said.bands_figures,
         }
 
-    def text(self) -> Iterator[RenderableType]:
+    def text(self) -> Lines:
         """Texts and tables for people."""
         values, load = self.values, self.values.load
         devices = f"{self.count} x {self.device.name}" if self.count > 1 else self.device.name

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
 from planner.advice.finetune import FineTuned
 from planner.core.finetune import FineTune
 from planner.core.units import show
-from planner.report.tables import duration, grid
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from planner.report.tables import Lines, duration, grid
 
 
-def finetune_text(asked: FineTune, found: FineTuned) -> Iterator[RenderableType]:
+def finetune_text(asked: FineTune, found: FineTuned) -> Lines:
     """A step of training: time, memory of each stage, traffic of each hop, price of it all."""
     yield (
         f"Fine-tuning adapters of rank {asked.rank} ({found.adapter_params / 1e6:,.4g} million "

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from planner.core.units import show
+from planner.report.tables import Lines
 from planner.run.peers import STREAMS, Flow, MeasuredLink
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class LinksReport:
             **self.entries,
         }
 
-    def text(self) -> Iterator[RenderableType]:
+    def text(self) -> Lines:
         """A table for people, then the YAML to paste."""
         from rich.table import Table
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from planner.core.metrics import Metrics
-from planner.report.tables import figure, table
+from planner.report.tables import Lines, figure, table
 from planner.sim.replicate import differences
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 _SHOWN = {
     "usd_per_million_output_tokens": ">USD/Mtok",
@@ -34,7 +30,7 @@ def paired(
     }
 
 
-def paired_text(targets: Sequence[tuple[str, Sequence[Metrics]]]) -> Iterator[RenderableType]:
+def paired_text(targets: Sequence[tuple[str, Sequence[Metrics]]]) -> Lines:
     """How far the others are from the first target; nothing where that is not known."""
     (first, runs), *others = targets
     rows = table("", *_SHOWN.values())

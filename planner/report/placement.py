@@ -10,10 +10,9 @@ from planner.core.prediction import PipelinePrediction, Prediction, StagePredict
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave, at_least
 from planner.plan.breakdown import coordinator_parts, round_s
-from planner.report.tables import GIB, bar, duration, figure, gauge, grid, label, table
+from planner.report.tables import GIB, Lines, bar, duration, figure, gauge, grid, label, table
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.table import Table
 
 _STAGE_CAUSES = {
@@ -40,9 +39,7 @@ KEPT = "kept by the search"
 """What is said of a must-have that bounds no figure."""
 
 
-def pipeline_text(
-    problem: Problem, prediction: Prediction, index: int, title: str
-) -> Iterator[RenderableType]:
+def pipeline_text(problem: Problem, prediction: Prediction, index: int, title: str) -> Lines:
     """Tables of one pipeline: its stages and hops, then the parts of a token's time."""
     predicted = prediction.pipelines[index]
     step_s = round_s(problem, predicted)

@@ -27,10 +27,9 @@ from planner.report.running import (
     told_beside,
 )
 from planner.report.standbys import if_no_node_were_lost, standbys_document, standbys_text
-from planner.report.tables import cost_rows, figure, grid, label, plain_metrics, trust
+from planner.report.tables import Lines, cost_rows, figure, grid, label, plain_metrics, trust
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.table import Table
 
     from planner.advice.finetune import FineTuned
@@ -136,7 +135,7 @@ class PlanReport:
             "pareto": [point.model_dump(mode="json") for point in self.front],
         }
 
-    def text(self) -> Iterator[RenderableType]:
+    def text(self) -> Lines:
         """Texts and tables for people."""
         solution = self.solution
         yield from self._choice()
@@ -187,7 +186,7 @@ class PlanReport:
             yield "Warnings"
             yield from (f"  {warning}" for warning in self.warnings)
 
-    def _drift(self, drift: Sequence[tuple[str, Any, Any]]) -> Iterator[RenderableType]:
+    def _drift(self, drift: Sequence[tuple[str, Any, Any]]) -> Lines:
         """What changed since the plan that runs was made."""
         if not drift:
             yield "What changed since that plan was made: nothing"
@@ -197,7 +196,7 @@ class PlanReport:
         if len(drift) > _CHANGES:
             yield f"  and {len(drift) - _CHANGES} more, in --format json"
 
-    def _otherwise(self) -> Iterator[RenderableType]:
+    def _otherwise(self) -> Lines:
         """What if a node leaves, what else was to choose from, and what would change the choice."""
         solution = self.solution
         if solution.fallback_text:
@@ -226,7 +225,7 @@ class PlanReport:
         for why in dict.fromkeys(self.seats_out.values()):
             yield tuple(name for name, said in self.seats_out.items() if said == why), why
 
-    def _choice(self) -> Iterator[RenderableType]:
+    def _choice(self) -> Lines:
         problem, solution = self.problem, self.solution
         metric = scale(problem.requirements.objective)[0]
         many = len(solution.plan.pipelines)
@@ -258,7 +257,7 @@ class PlanReport:
         gap = f"{max(solution.gap, 1e-4):.2%}"
         return f"at most {gap} from {best} ({bound} is the bound{calm}){ended}"
 
-    def _must_haves(self) -> Iterator[RenderableType]:
+    def _must_haves(self) -> Lines:
         solution, must = self.solution, self.problem.requirements.must_have
         best = next((one for one in solution.candidates if one.chosen), None)
         trial = best.trial if best else None
@@ -275,7 +274,7 @@ class PlanReport:
             rows.add_row(f"  {name}", bound, value)
         yield rows
 
-    def _costs(self) -> Iterator[RenderableType]:
+    def _costs(self) -> Lines:
         solution = self.solution
         per_million = "usd_per_million_output_tokens"
         yield f"Cost, {figure(per_million, getattr(solution.prediction.metrics, per_million))}"

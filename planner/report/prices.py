@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from planner.core.prices import FRESH_DAYS
 from planner.core.quote import Quote
-from planner.report.tables import table
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from planner.report.tables import Lines, table
 
 
-def quotes_text(found: Sequence[Quote], today: datetime.date) -> Iterator[RenderableType]:
+def quotes_text(found: Sequence[Quote], today: datetime.date) -> Lines:
     """A row for each price; below, the files they are from and those that lost against them."""
     rows = table("what", "kind", "region", ">value", "day", "list", ">source")
     sources = {one.source: str(number) for number, one in enumerate(_first(found), 1)}

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from planner.core.device import Device
 from planner.core.engine import Engine
 from planner.core.units import show
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from planner.report.tables import Lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ class ProbeReport:
             "error_band": {"median": band.median, "p90": band.p90} if band else None,
         }
 
-    def text(self) -> Iterator[RenderableType]:
+    def text(self) -> Lines:
         """Texts and tables for people."""
         from rich.table import Table
 

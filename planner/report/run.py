@@ -11,7 +11,7 @@ from planner.report.drafts import DraftTerms
 from planner.report.hosts import HostSpeeds, StepSpeed, hosts_table
 from planner.report.starts import StageStart, starts_text
 from planner.report.steadiness import Steadiness
-from planner.report.tables import figure, label, plain_metrics, signed, table
+from planner.report.tables import Lines, figure, label, plain_metrics, signed, table
 from planner.report.terms import (
     RecoveryTerm,
     Term,
@@ -22,7 +22,6 @@ from planner.report.terms import (
 from planner.report.verified import VerificationTerms
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.table import Table
 
 CHECKED = ("mean_tpot_ms", "mean_ttft_ms", "output_throughput")
@@ -131,7 +130,7 @@ class RunReport:
             return {}
         return {name: plain_metrics(metrics), f"{name}_error": self._errors(metrics)}
 
-    def text(self) -> Iterator[RenderableType]:
+    def text(self) -> Lines:
         """Texts and tables for people."""
         for prompt, answer in self.answers:
             yield f"> {prompt}"

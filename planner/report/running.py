@@ -11,10 +11,9 @@ from planner.core.requirements import scale, user_figure
 from planner.core.units import show
 from planner.plan.solution import Moves, Solution
 from planner.report.churn import long_run_text
-from planner.report.tables import duration, figure, grid, label, table
+from planner.report.tables import Lines, duration, figure, grid, label, table
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.table import Table
 
 
@@ -116,7 +115,7 @@ def running_text(pipeline: Pipeline) -> Sequence[str]:
     )
 
 
-def moves_text(moves: Moves) -> Iterator[RenderableType]:
+def moves_text(moves: Moves) -> Lines:
     """What is loaded where, and which nodes are free."""
     if moves.loads:
         yield (

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from planner.receipts.record import KERNEL
-from planner.report.tables import table
+from planner.report.tables import Lines, table
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from planner.run.separation import Separation
 
 
@@ -35,7 +33,7 @@ def document(found: Sequence[Separation]) -> dict[str, Any]:
     }
 
 
-def text(found: Sequence[Separation]) -> Iterator[RenderableType]:
+def text(found: Sequence[Separation]) -> Lines:
     """A table with a row for every stage and class of provers."""
     cheats = list(found[0].cheats)
     rows = table("stage", "prover", ">honest at most", *(f">{how}" for how in cheats), "told apart")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,9 @@ from planner.core.speculation import Speculation
 from planner.core.units import show
 from planner.core.workload import Lengths, Workload
 from planner.report.churn import churn_text
+from planner.report.tables import Lines, table
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.table import Table
 
 _MOST_ROWS = 24
@@ -45,7 +45,7 @@ class ShowReport:
     plan: Plan | None = None
     prediction: Prediction | None = None
 
-    def text(self) -> Iterator[RenderableType]:
+    def text(self) -> Lines:
         """Texts and tables for people."""
         problem = self.problem
         yield f"{problem.name}  (problem {problem.digest[:12]})"
@@ -93,10 +93,10 @@ class ShowReport:
         return table
 
     def _machines(self) -> Table:
-        table = _table("node", "device", ">memory", ">bandwidth", "region", ">price", "churn")
+        rows = table("node", "device", ">memory", ">bandwidth", "region", ">price", "churn")
         for node in self.problem.cluster.nodes[:_MOST_ROWS]:
-            table.add_row(*self._machine(node))
-        return table
+            rows.add_row(*self._machine(node))
+        return rows
 
     def _machine(self, node: Node) -> tuple[str, ...]:
         if node.device is None:
@@ -126,9 +126,9 @@ class ShowReport:
         return table
 
     def _lines(self) -> Table:
-        table = _table("from", "to", ">one way", ">bandwidth", ">jitter", ">loss", ">egress")
+        rows = table("from", "to", ">one way", ">bandwidth", ">jitter", ">loss", ">egress")
         for link in self.lines[:_MOST_ROWS]:
-            table.add_row(
+            rows.add_row(
                 link.src,
                 link.dst,
                 show(link.one_way_latency_s, "s"),
@@ -137,13 +137,13 @@ class ShowReport:
                 f"{link.loss:.2%}" if link.loss else "",
                 f"{link.usd_per_byte * 1e9:.3g} USD/GB" if link.usd_per_byte else "",
             )
-        return table
+        return rows
 
     def _stages(self, plan: Plan) -> Table:
-        table = _table(">pipeline", "node", "layers", ">of", "quant", ">sequences")
+        rows = table(">pipeline", "node", "layers", ">of", "quant", ">sequences")
         for index, pipeline in enumerate(plan.pipelines):
             for stage in pipeline.stages:
-                table.add_row(
+                rows.add_row(
                     str(index),
                     stage.node,
                     f"{stage.start} to {stage.stop - 1}",
@@ -153,8 +153,8 @@ class ShowReport:
                 )
         for standby in plan.standbys:
             place = f"stands by for stage {standby.stage}"
-            table.add_row(str(standby.pipeline), standby.node, place, "", "", "")
-        return table
+            rows.add_row(str(standby.pipeline), standby.node, place, "", "", "")
+        return rows
 
     def _predicted(self, prediction: Prediction) -> Table:
         table = _grid()
@@ -170,22 +170,11 @@ class ShowReport:
         return table
 
 
-def _titled(title: str, table: Table, rows: int) -> Iterator[RenderableType]:
+def _titled(title: str, table: Table, rows: int) -> Lines:
     yield title
     yield table
     if rows > _MOST_ROWS and table.row_count < rows:
         yield f"... and {rows - table.row_count} more; --format json lists all"
-
-
-def _table(*columns: str) -> Table:
-    """A table without lines; a column that starts with ``>`` holds figures."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in columns:
-        right = column.startswith(">")
-        table.add_column(column.removeprefix(">"), justify="right" if right else "left")
-    return table
 
 
 def _grid() -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from planner.report.paired import paired, paired_text
 from planner.report.spent import busy_table, spent_text
 from planner.report.tables import (
     LABELS,
+    Lines,
     cost_rows,
     figure,
     grid,
@@ -36,7 +37,6 @@ from planner.sim.failures import Failure
 from planner.sim.result import Recovery
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.table import Table
 
     from planner.advice.advise import Advice
@@ -186,7 +186,7 @@ class SimulateReport:
             },
         }
 
-    def text(self) -> Iterator[RenderableType]:
+    def text(self) -> Lines:
         """Texts and tables for people."""
         first = self.targets[0]
         able = [(one.name, one.capacity, one.metrics) for one in self.targets if one.capacity]
@@ -216,7 +216,7 @@ class SimulateReport:
             yield busy_table(first.stage_busy, first.draft_busy, first.link_busy)
         yield from self._advised()
 
-    def _advised(self) -> Iterator[RenderableType]:
+    def _advised(self) -> Lines:
         """What would change the choice, what moves the price, what is traded, what it rests on."""
         if self.advice is None:
             return
@@ -238,7 +238,7 @@ class SimulateReport:
                 rows.add_row(f"  {price['what']}", price["value"], price["as_of"], price["source"])
             yield rows
 
-    def _must_haves(self, first: Target) -> Iterator[RenderableType]:
+    def _must_haves(self, first: Target) -> Lines:
         if first.missed:
             yield "Must-haves missed"
             yield from (f"  {missed_text(miss)}" for miss in first.missed)
@@ -287,7 +287,7 @@ def _side_by_side(targets: Sequence[Target]) -> Table:
     return rows
 
 
-def _felt(target: Target, replications: int) -> Iterator[RenderableType]:
+def _felt(target: Target, replications: int) -> Lines:
     metrics = target.metrics
     times = f", mean of {replications} replications" if replications > 1 else ""
     yield f"{target.name}, simulated{times}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from planner.report.tables import bar, duration, grid
+from planner.report.tables import Lines, bar, duration, grid
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.table import Table
 
 _WORDS = {
@@ -24,7 +23,7 @@ _NOTICED = 0.005
 """Share of the time from which a coordinator that drafts is worth a line."""
 
 
-def spent_text(spent_s: Mapping[str, float]) -> Iterator[RenderableType]:
+def spent_text(spent_s: Mapping[str, float]) -> Lines:
     """The parts of the mean time from the arrival to the last token."""
     whole_s = sum(spent_s.values())
     if not whole_s:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from planner.core.metrics import Metrics
 from planner.core.requirements import Miss
@@ -12,7 +12,11 @@ from planner.core.trust import New, Regime
 from planner.core.units import show
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
+
+Lines: TypeAlias = "Iterator[RenderableType]"
+"""Texts and tables for people, in order."""
 
 GIB = 2.0**30
 BAR = 24

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from planner.report.tables import table
+from planner.report.tables import Lines, table
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from planner.receipts.check import Checked
 
 
@@ -33,7 +30,7 @@ def document(checked: Checked) -> dict[str, Any]:
     }
 
 
-def text(checked: Checked) -> Iterator[RenderableType]:
+def text(checked: Checked) -> Lines:
     """A table of what is wrong, and a summary."""
     if checked.findings:
         wrong = table(">line", "node", "session", "what is wrong")

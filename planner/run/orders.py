@@ -7,15 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from planner.receipts.record import Name
 from planner.run.frames import CONTROL_LIMIT_BYTES, Frame, FrameError
-from planner.run.messages import Layer, Message, Port
+from planner.run.messages import Digest, Layer, Message, Port
 
 _Secret = Annotated[str, Field(pattern=r"^[0-9a-f]{32,128}$")]
 _Seconds = Annotated[float, Field(ge=0.0, le=3600.0)]
 _Count = Annotated[int, Field(ge=0, le=2**53)]
 _Digits = Annotated[str, Field(pattern=r"^[0-9]{1,16}$")]
-_Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/-]{1,128}$")]
 
 
 class Load(Message):
@@ -67,15 +66,15 @@ class Replay(Message):
 class OfficeOrder(Message):
     """What a stage signs for; see ``Office``."""
 
-    run: _Word
-    manifest: _Hash
-    node: _Word
+    run: Name
+    manifest: Digest
+    node: Name
     pipeline: Layer
     stage: Layer
     start: Layer
     stop: Layer
-    weights: _Hash
-    numeric: dict[Literal["dtype", "quant", "kernel"], _Word]
+    weights: Digest
+    numeric: dict[Literal["dtype", "quant", "kernel"], Name]
     last: bool
 
 
@@ -83,7 +82,7 @@ class Swear(Message):
     """Sign what the stage does; a node with a key of its own signs with that."""
 
     office: OfficeOrder
-    key: _Hash
+    key: Digest
 
 
 class Boundary(Message):
@@ -99,10 +98,10 @@ class Surrender(Message):
     session: _Count
     port: Port
     secret: _Secret
-    name: _Hash
+    name: Digest
 
 
-_Seen = tuple[_Count, _Count, Annotated[list[_Hash], Field(max_length=64)]]
+_Seen = tuple[_Count, _Count, Annotated[list[Digest], Field(max_length=64)]]
 
 
 class Order(Message):

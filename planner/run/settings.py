@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+QUANTS = ("fp32", "bf16", "int8")
+"""Quantizations the bundled runtime computes in."""
+PACKAGES = ("torch", "safetensors", "tokenizers")
+"""What the extra ``run`` installs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

@@ -23,18 +23,12 @@ from planner.run.losses import Care, Loss
 from planner.run.oversight import Oversight
 from planner.run.places import Place
 from planner.run.prompts import Prompt
-from planner.run.settings import Settings
+from planner.run.settings import PACKAGES, QUANTS, Settings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from planner.run.drafter import Drafter
-
-QUANTS = ("fp32", "bf16", "int8")
-"""Quantizations the bundled runtime computes in."""
-
-PACKAGES = ("torch", "safetensors", "tokenizers")
-"""What the extra ``run`` installs."""
 
 _WARM_TOKENS, _WARM_OUTPUT, _WARM_SEATS = 8, 3, 4
 

@@ -96,7 +96,7 @@ def call(to: Source, keys: Keys | None) -> Stream:
     sock = tls.dial(to.host, to.port, tls.client_context(keys))
     try:
         peer = tls.peer(sock)
-        tls.expect(peer, "node", to.node, to.fingerprint)
+        tls.expect_node(peer, to.node, to.fingerprint)
         stream = Stream(sock, peer)
         challenge = stream.read(_CHALLENGE, HELLO_S, _HELLO_LIMIT_BYTES)
         mine = secrets.token_hex(32)

@@ -15,7 +15,7 @@ import time
 from cryptography import x509
 
 from planner.core.errors import RunError
-from planner.run.identity import CERTIFICATE, KEY, Keys, Member, Role, member_of
+from planner.run.identity import CERTIFICATE, KEY, Keys, Member, member_of
 
 HANDSHAKE_S = 5.0
 CONNECT_S = 10.0
@@ -74,12 +74,12 @@ def peer(sock: ssl.SSLSocket) -> Member:
         raise RefusedError(str(error)) from None
 
 
-def expect(found: Member, role: Role, name: str, fingerprint: str | None) -> None:
-    """Raises RefusedError unless a member is the one that was meant."""
-    if (found.role, found.id) != (role, name):
-        raise RefusedError(f"{found.role} {found.id} answered where {role} {name} should")
-    if fingerprint is not None and found.fingerprint != fingerprint:
-        raise RefusedError(f"{role} {name} has another key than the inventory pins")
+def expect_node(found: Member, name: str, fingerprint: str) -> None:
+    """Raises RefusedError unless a member is the node that was meant."""
+    if (found.role, found.id) != ("node", name):
+        raise RefusedError(f"{found.role} {found.id} answered where node {name} should")
+    if found.fingerprint != fingerprint:
+        raise RefusedError(f"node {name} has another key than the inventory pins")
 
 
 def is_loopback(host: str) -> bool:
@@ -104,7 +104,7 @@ def keep_alive(sock: socket.socket) -> None:
 def _context(keys: Keys, protocol: int) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False  # ids are no host names; ``expect`` compares them
+    context.check_hostname = False  # ids are no host names; ``expect_node`` compares them
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.load_verify_locations(keys.ca)

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 
 from planner.core.plan import Plan, Standby
 from planner.core.problem import Serving
-from planner.run import gate
+from planner.run import serving
 from planner.run.answering import Model
 from planner.run.chat import chat_template
 from planner.run.checkpoint import open_checkpoint
@@ -243,7 +243,7 @@ def test_who_asks_for_nothing_or_is_one_too_many_is_sent_away(
     with socket.create_connection(("127.0.0.1", endpoint.port), timeout=5) as sock:
         sock.sendall(b"GET /health HTTP/1.1\r\nHo")
         assert sock.recv(1) == b""
-    monkeypatch.setattr(gate, "MOST_CONNECTIONS", 0)
+    monkeypatch.setattr(serving, "MOST_CONNECTIONS", 0)
     with contextlib.suppress(ConnectionResetError), socket.socket() as sock:
         sock.connect(("127.0.0.1", endpoint.port))
         sock.settimeout(5)

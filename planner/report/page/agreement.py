@@ -112,9 +112,7 @@ def _range(data: Sequence[Json]) -> list[float]:
 
 def _shapes(facts: Facts, against: str) -> list[Json]:
     """The line of perfect agreement, and the error that such predictions are known to have."""
-    line = {"color": draw.MUTED, "width": 1}
-    place = {"y0": 0, "y1": 1, "yref": "paper"}
-    made: list[Json] = [{"type": "line", "x0": 100, "x1": 100, "line": line, **place}]
+    made = [draw.upright(100, draw.MUTED, 1)]
     band = facts.prediction.error_band
     if band and against == "measured":
         half = 100 * band["p90"]
@@ -127,7 +125,9 @@ def _shapes(facts: Facts, against: str) -> list[Json]:
                 "opacity": 0.15,
                 "line": {"width": 0},
                 "layer": "below",
-                **place,
+                "y0": 0,
+                "y1": 1,
+                "yref": "paper",
             }
         )
     return made

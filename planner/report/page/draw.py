@@ -73,6 +73,12 @@ def rows_axis(count: int, head: float = 0.75) -> Json:
     return HIDDEN | {"range": [count - 0.3, -head]}
 
 
+def upright(x: float, colour: str, width: float, **more: Any) -> Json:
+    """A line at ``x`` from the bottom of a picture to its top."""
+    line = {"color": colour, "width": width} | more
+    return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line}
+
+
 def note(text: str, x: float, y: float, **more: Any) -> Json:
     """A text in a picture."""
     plain = {"text": text, "x": x, "y": y, "showarrow": False, "font": {"size": 12, "color": INK}}

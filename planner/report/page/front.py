@@ -48,7 +48,8 @@ def front_figure(facts: Facts) -> Figure | None:
     top = max(point.y for point in points) * 1.25
     told = 0.0
     for rival, price in sorted(apis, key=lambda one: one[1]):
-        shapes.append(_line(price))
+        # an API is a line: its price is known, its speed is not
+        shapes.append(draw.upright(price, draw.ORANGE, 1.5, dash="dash"))
         if price > told * _SAME_PRICE:
             near = sum(1 for _, other in apis if price < other <= price * _SAME_PRICE)
             name = rival.name + (f" and {near} more" if near else "")
@@ -214,19 +215,6 @@ def _close(a: _Point, b: _Point, width: float, height: float) -> bool:
 
 def _tag(point: _Point) -> str:
     return "<b>chosen</b>" if point.kind == "chosen" else draw.words(point.name, 24)
-
-
-def _line(price: float) -> Json:
-    """An API is a line: its price is known, its speed is not."""
-    return {
-        "type": "line",
-        "x0": price,
-        "x1": price,
-        "y0": 0,
-        "y1": 1,
-        "yref": "paper",
-        "line": {"color": draw.ORANGE, "width": 1.5, "dash": "dash"},
-    }
 
 
 def _api_note(name: str, price: float, log: bool, ends: tuple[float, float], number: int) -> Json:

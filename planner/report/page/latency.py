@@ -84,7 +84,7 @@ def _spread(name: str, title: str, found: Found, must: MustHave, shown: str) -> 
                 f"{title}, {unit}", range=[0, 1.08 * scale * max([longest_s, *near_s.values()])]
             ),
             yaxis=draw.axis("", range=[0, 104], tickvals=_SHARES, ticktext=_PERCENT),
-            shapes=[_bound(scale * bound_s) for bound_s in near_s.values()],
+            shapes=[draw.upright(scale * s, draw.MUTED, 1.5, dash="dot") for s in near_s.values()],
             annotations=notes,
         ),
         ("requests", "statistic", title),
@@ -140,11 +140,6 @@ def _steps(found: list[float]) -> tuple[list[float], list[float]]:
     stride = max(1, count // _MOST_POINTS)
     kept = sorted({*range(0, count, stride), count - 1})
     return [found[0], *(found[i] for i in kept)], [0.0, *(100 * (i + 1) / count for i in kept)]
-
-
-def _bound(x: float) -> Json:
-    line = {"color": draw.MUTED, "width": 1.5, "dash": "dot"}
-    return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line}
 
 
 def _digits(value: float) -> str:

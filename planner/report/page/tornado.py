@@ -59,17 +59,7 @@ def tornado_figure(flips: Sequence[Turn]) -> Figure | None:
                 ticktext=[_tick(power) for power in ticks],
             ),
             yaxis=draw.rows_axis(len(found), _HEAD),
-            shapes=[
-                {
-                    "type": "line",
-                    "x0": 0,
-                    "x1": 0,
-                    "y0": 0,
-                    "y1": 1,
-                    "yref": "paper",
-                    "line": {"color": draw.INK, "width": 1.5},
-                }
-            ],
+            shapes=[draw.upright(0, draw.INK, 1.5)],
             annotations=notes,
         ),
         ("input", "today", "flips at", "then better"),
