@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from planner.core.errors import FileProblem
 from planner.core.spec import Spec
 from planner.files.atomic import write_text
-from planner.files.document import Document, refuse
+from planner.files.document import refuse
 from planner.files.keys import did_you_mean
 from planner.files.validate import build
 from planner.files.yamlfile import read_yaml
@@ -71,12 +71,7 @@ def split_address(text: str) -> tuple[str, int]:
 
 def read_inventory(path: Path) -> Inventory:
     """The inventory at ``path``; raises InvalidFileError."""
-    return inventory_from(read_yaml(path))
-
-
-def inventory_from(document: Document) -> Inventory:
-    """The inventory in a document; raises InvalidFileError."""
-    return build(Inventory, document)
+    return build(Inventory, read_yaml(path))
 
 
 def write_inventory(path: Path, inventory: Inventory) -> None:

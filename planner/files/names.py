@@ -50,13 +50,13 @@ def resolve(known: Catalogue, kind: Kind, name: str) -> str | None:
         return name
     ids = _ids(known, kind)
     words = _words(kind, name)
-    if (found := ids.get(_joined(words))) or not words:
+    if (found := ids.get("".join(words))) or not words:
         return found
     if kind == "devices" and (size := _MEMORY.match(words[-1])):
-        found = ids.get(_joined(words[:-1]))
+        found = ids.get("".join(words[:-1]))
         return found if found and _holds(known, found, int(size[1])) else None
     if kind == "models":
-        return ids.get(_joined(_bare(known, words)))
+        return ids.get("".join(_bare(known, words)))
     return _release(known, name) if kind == "engines" else None
 
 
@@ -70,7 +70,7 @@ def _named(known: Catalogue, kind: Kind) -> Iterator[tuple[str, str]]:
 @lru_cache(maxsize=32)
 def _ids(known: Catalogue, kind: Kind) -> Mapping[str, str]:
     """Ids of cards by what is left of their names; read once for a catalogue."""
-    return {_joined(_words(kind, name)): one for name, one in _named(known, kind)}
+    return {"".join(_words(kind, name)): one for name, one in _named(known, kind)}
 
 
 def published_in(known: Catalogue, model: str) -> str | None:
@@ -92,7 +92,7 @@ def _scheme_words(known: Catalogue, words: list[str]) -> int:
     """How many words at the end of a model's name are those of a scheme."""
     ids = _ids(known, "quants")
     counts = range(min(_MOST_WORDS, len(words) - 1), 0, -1)
-    return next((count for count in counts if _joined(words[-count:]) in ids), 0)
+    return next((count for count in counts if "".join(words[-count:]) in ids), 0)
 
 
 def _release(known: Catalogue, name: str) -> str | None:
@@ -158,10 +158,6 @@ def _words(kind: Kind, name: str) -> list[str]:
     dropped = _MAKERS | _BESIDE.get(kind, set())
     words = re.split(r"[^a-z0-9.=]+", _SPACED.sub(r"\1", text))
     return [word for word in words if word and word not in dropped]
-
-
-def _joined(words: list[str]) -> str:
-    return "".join(words)
 
 
 def _holds(known: Catalogue, device_id: str, gigabytes: int) -> bool:

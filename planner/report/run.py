@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from planner.core.metrics import LATENCIES, STATISTICS, Metrics
@@ -107,7 +107,7 @@ class RunReport:
             "analytic": plain_metrics(self.analytic),
             "measured": plain_metrics(self.measured),
             "error": self.error,
-            "starts": [one.document() for one in self.starts],
+            "starts": [asdict(one) for one in self.starts],
             "hosts": [host.document() for host in self.hosts],
             "rehearsed": [step.document() for step in self.rehearsed],
             **self._other("planned", self.planned),

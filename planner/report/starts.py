@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,10 +25,6 @@ class StageStart:
     def compiled(self) -> bool:
         """Whether single rows go through compiled programs."""
         return bool(self.kernels.get("compiled"))
-
-    def document(self) -> dict[str, Any]:
-        """The JSON object."""
-        return asdict(self)
 
 
 def stage_starts(runs: Iterable[StageRun]) -> tuple[StageStart, ...]:

@@ -11,7 +11,8 @@ from planner.run.sampling import pick
 from planner.run.wire import INT8, narrow, widen
 
 _TORCH = {"int32": torch.int32, "float32": torch.float32, "bfloat16": torch.bfloat16}
-_NAMES = {dtype: name for name, dtype in _TORCH.items()}
+NAMES = {dtype: name for name, dtype in _TORCH.items()}
+"""Number formats as frames name them."""
 
 
 def hidden(stage: Stage, frame: Frame) -> Tensor:
@@ -30,10 +31,10 @@ def result_of(stage: Stage, frame: Frame, y: Tensor, wire: str) -> Frame | None:
     """The frame that goes on: hidden states for the next stage, or tokens for the coordinator."""
     if not stage.last and wire == "int8":
         data = narrow(y).to("cpu")
-        return frame._replace(dtype=INT8, columns=data.shape[1], payload=_bytes(data))
+        return frame._replace(dtype=INT8, columns=data.shape[1], payload=bytes_of(data))
     if not stage.last:
         return frame._replace(
-            dtype=_NAMES[y.dtype], columns=y.shape[1], payload=_bytes(y.to("cpu"))
+            dtype=NAMES[y.dtype], columns=y.shape[1], payload=bytes_of(y.to("cpu"))
         )
     if frame.replay or frame.kind is Kind.CHUNK:
         return None
@@ -47,8 +48,9 @@ def result_of(stage: Stage, frame: Frame, y: Tensor, wire: str) -> Frame | None:
             for step in range(seat.tokens)
         ]
         picked = pick(stage.logits(y), each, 1)
-    return Frame(Kind.TOKENS, frame.job, (), "int32", len(picked), 1, _bytes(picked))
+    return Frame(Kind.TOKENS, frame.job, (), "int32", len(picked), 1, bytes_of(picked))
 
 
-def _bytes(x: Tensor) -> memoryview:
+def bytes_of(x: Tensor) -> memoryview:
+    """The bytes of a tensor on the CPU."""
     return x.contiguous().view(torch.uint8).numpy().data.cast("B")

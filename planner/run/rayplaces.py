@@ -73,48 +73,6 @@ class Daemon:
         return self._address, port
 
 
-class RayProcess:
-    """A worker in an actor; started without waiting, since Ray may have to start the actor."""
-
-    def __init__(self, place: RayPlace, threads: int) -> None:
-        self.control, self._inner = socket.socketpair()
-        self._why = ""
-        self._thread = threading.Thread(target=self._lead, args=(place, threads), daemon=True)
-        self._thread.start()
-
-    def _lead(self, place: RayPlace, threads: int) -> None:
-        """Waits for the actor, starts a worker there and passes on what is said, to its end."""
-        with contextlib.closing(self._inner):
-            try:
-                process = place.arrive().start(threads)
-            except RunError as error:
-                self._why = error.message
-                return
-            _join(self._inner, process)
-
-    def ended(self, patience_s: float = 0.0) -> bool:
-        """Whether it has ended, or does within ``patience_s``."""
-        self._thread.join(patience_s)
-        return not self._thread.is_alive()
-
-    def kill(self) -> None:
-        """Ends the connection, upon which the daemon ends the worker."""
-        with contextlib.suppress(OSError):
-            self.control.shutdown(socket.SHUT_RDWR)
-
-    def strike(self, hangs: bool) -> None:
-        """Rehearses its loss; a worker elsewhere cannot be made to hang."""
-        self.kill()
-
-    def last_words(self) -> str:
-        """Why it never started, or that its actor is gone."""
-        return self._why or ("its actor or the way to it failed" if self.ended() else "")
-
-    def close(self) -> None:
-        """Gives up the connection."""
-        self.control.close()
-
-
 class RayPlace:
     """A node of the plan, wherever Ray has its actor at the time."""
 
@@ -144,9 +102,22 @@ class RayPlace:
         self._remote = remote
         return remote
 
-    def start(self, threads: int) -> RayProcess:
-        """A new worker there."""
-        return RayProcess(self, threads)
+    def start(self, threads: int) -> RemoteProcess:
+        """A new worker there; started without waiting, since Ray may have to start the actor."""
+
+        def lead(inner: socket.socket) -> str:
+            try:
+                process = self.arrive().start(threads)
+            except RunError as error:
+                return error.message
+            try:
+                splice(inner, process.control)
+            finally:
+                process.kill()
+                process.close()
+            return "its actor or the way to it failed"
+
+        return RemoteProcess(lead)
 
     def obtain(self, start: int, stop: int) -> bool:
         """The daemon pulls them."""
@@ -221,12 +192,3 @@ def _order(plan: Plan, checkpoint: Checkpoint, authority: Authority) -> Order:
     )
     signed = sign(warrant, authority)
     return Order(signed, Supplies(pieces, recipes(checkpoint)), "checkpoint")
-
-
-def _join(inner: socket.socket, process: RemoteProcess) -> None:
-    """Passes on what is said between a socket and a worker until one of them ends."""
-    try:
-        splice(inner, process.control)
-    finally:
-        process.kill()
-        process.close()

@@ -81,10 +81,19 @@ class Order:
 class RemoteProcess:
     """A worker on another machine; it ends when the connection to it does."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, lead: Callable[[socket.socket], str], kill_s: float = 0.0) -> None:
+        """``lead`` passes on what is said, and says at the end why it ended.
+
+        A kill waits ``kill_s`` for that end.
+        """
         self.control, inner = socket.socketpair()
-        self._thread = threading.Thread(target=splice, args=(stream.sock, inner), daemon=True)
+        self._why, self._kill_s = "", kill_s
+        self._thread = threading.Thread(target=self._run, args=(lead, inner), daemon=True)
         self._thread.start()
+
+    def _run(self, lead: Callable[[socket.socket], str], inner: socket.socket) -> None:
+        with contextlib.closing(inner):
+            self._why = lead(inner)
 
     def ended(self, patience_s: float = 0.0) -> bool:
         """Whether the connection has ended, or does within ``patience_s``."""
@@ -95,15 +104,15 @@ class RemoteProcess:
         """Ends the connection, upon which the node ends the worker."""
         with contextlib.suppress(OSError):
             self.control.shutdown(socket.SHUT_RDWR)
-        self._thread.join(_ANSWER_S)
+        self._thread.join(self._kill_s)
 
     def strike(self, hangs: bool) -> None:
         """Rehearses its loss; a worker elsewhere cannot be made to hang."""
         self.kill()
 
     def last_words(self) -> str:
-        """Nothing: why it ended stands in the node's own log."""
-        return "its node or the way to it failed" if self.ended() else ""
+        """Why it never started, or that the way to it is gone: the rest is in the node's log."""
+        return self._why
 
     def close(self) -> None:
         """Gives up the connection."""
@@ -180,7 +189,12 @@ class RemotePlace:
             stream, _ = self._ask(Work(what="work"))
         if stream.peer is not None:
             self.signer = stream.peer.key.public_bytes_raw().hex()
-        return RemoteProcess(stream)
+
+        def lead(inner: socket.socket) -> str:
+            splice(stream.sock, inner)
+            return "its node or the way to it failed"
+
+        return RemoteProcess(lead, _ANSWER_S)
 
     def obtain(self, start: int, stop: int) -> bool:
         """The node pulls them, from other nodes or from here."""

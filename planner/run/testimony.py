@@ -8,17 +8,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from torch import Tensor
 
 from planner.receipts.record import NumericClass
+from planner.run.compute import NAMES, bytes_of
 from planner.run.frames import Frame, Kind, PeerLostError, control, encode, send_all
 from planner.run.notary import Notary, Office, Rows
 from planner.run.transport import connect
 from planner.run.wire import INT8
 
-_NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 _ITEM_BYTES = {"int32": 4, "float32": 4, "bfloat16": 2, INT8: 1}
 
 
@@ -48,8 +47,7 @@ class Testimony:
                 return
             began_s = time.thread_time()
             self._worked_s += 0.0 if frame.replay else worked_s
-            flat = y.to("cpu").contiguous().view(torch.uint8).numpy().data.cast("B")
-            hidden = Rows(_NAMES[y.dtype], y.shape[1], flat, y.shape[0])
+            hidden = Rows(NAMES[y.dtype], y.shape[1], bytes_of(y.to("cpu")), y.shape[0])
             for record in self._notary.attend(frame, hidden, result):
                 self._tell({"receipt": record.line.decode()})
             self._spent_s += time.thread_time() - began_s
