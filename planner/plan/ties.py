@@ -1,8 +1,9 @@
 """Ties: which of equally good plans is chosen, and which others are nearly as good.
 
 The objective ranks plans and often leaves several: seats cost nothing, nor do wider weights where
-nobody waits for them. Of those it does not tell apart the one is chosen that keeps most of the
-quality, then the one whose price times time to the last token is least, then the faster one.
+nobody waits for them. Of those it does not tell apart the cheapest are left, and any that costs
+hardly more; of these the one is chosen that keeps most of the quality, then the one that answers
+soonest.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from planner.plan.solution import Candidate, Tie
 _SAME = 1e-9
 """Share of the objective within which plans are equal: what rounding leaves."""
 _NEAR = 0.01
-"""Share of the objective within which a plan is worth a word."""
+"""Share of the objective within which a plan is worth a word, and of a price that makes none."""
 _TOLD = 3
 
 
@@ -24,12 +25,13 @@ def untied(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]
     """Candidates that are sorted by the objective, the best of the equal first ones leading."""
     equal = [one for one in candidates if _behind(problem, candidates[0], one) <= _SAME]
     known = all(one.prediction.quality is not None for one in equal)
+    least = min(one.prediction.metrics.usd_per_hour or 0.0 for one in equal) * (1 + _NEAR)
 
     def rank(one: Candidate) -> tuple[float, float, float, int]:
         metrics = one.prediction.metrics
         kept = one.prediction.quality if known else _least_bits(problem, one)
         usd, last_ms = metrics.usd_per_hour or 0.0, metrics.mean_e2el_ms or 0.0
-        return -(kept or 0.0), usd * last_ms, last_ms, len(one.plan.nodes)
+        return max(usd, least), -(kept or 0.0), last_ms, len(one.plan.nodes)
 
     return [*sorted(equal, key=rank), *candidates[len(equal) :]]
 

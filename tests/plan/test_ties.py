@@ -12,7 +12,7 @@ from planner.core.requirements import Requirements, Wish
 from planner.core.workload import Closed, Fixed, Lognormal, Poisson, Workload
 from planner.plan.solution import Solution
 from planner.plan.solve import solve
-from tests.core.world import problem, quant
+from tests.core.world import device, problem, quant
 
 NARROW = {"weight_bits": 4.5, "lossless": False}
 
@@ -49,6 +49,28 @@ def test_where_quality_was_never_published_wider_weights_are_chosen() -> None:
     unknown = [quant("q4", **NARROW), quant("q8", weight_bits=8.5, lossless=False)]
     found = solved("usd_per_hour", unknown, open_load(0.5))
     assert found.plan.pipelines[0].stages[0].quant == "q8"
+
+
+def test_a_second_rented_node_is_not_paid_for_where_the_goodput_is_the_same() -> None:
+    """Exact weights need both nodes, narrow ones have room on one; nobody waits on either."""
+    lost = {"family": "tiny", "metric": "task_recovery", "value": 0.9, "source": "made up"}
+    narrow = quant("q4", quality=(lost,), **NARROW)
+    rented = [Node(id=name, device="small", usd_per_hour=1.0) for name in "ab"]
+    asked = problem(
+        [Node(id="home"), *rented],
+        devices=[device("small", memory=8.5e5)],
+        quants=(quant(), narrow),
+        workload=open_load(0.5),
+        requirements=Requirements.model_validate({"objective": "goodput"}),
+    )
+    found = solve(asked)
+    assert len({one.prediction.metrics.usd_per_hour for one in found.candidates}) > 1
+    assert [stage.quant for one in found.plan.pipelines for stage in one.stages] == ["q4"]
+    dear = next(tie for tie in found.ties if "bf16" in tie.name)
+    assert dear.text.endswith("cost +1 USD/h, quality +10.0%")
+    rich = asked.requirements.must_have.model_copy(update={"quality": 1.0})
+    strict = asked.requirements.model_copy(update={"must_have": rich})
+    assert len(solve(asked.model_copy(update={"requirements": strict})).plan.nodes) == 2
 
 
 def test_seats_that_cost_nothing_are_taken_where_they_shorten_the_wait() -> None:
