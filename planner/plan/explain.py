@@ -9,7 +9,9 @@ from functools import cache
 from planner.core.choice import chosen, decided
 from planner.core.cluster import Link
 from planner.core.cost.ledger import hidden
+from planner.core.plan import Plan
 from planner.core.problem import Problem
+from planner.core.requirements import MustHave
 from planner.core.units import plain, show
 from planner.core.workload import Closed
 from planner.plan.breakdown import coordinator_parts, limiting_parts
@@ -46,7 +48,7 @@ def explained(
     """
     compared = solution.candidates[: _COMPARED if solution.moves is None else 0]
     candidates = _traded(problem, solution.candidates)
-    fallback, text = _fallback(problem, without)
+    fallback, text = _fallback(problem, solution.plan, without)
     settled = decided(problem, solution.plan)
     return solution.model_copy(
         update={
@@ -122,7 +124,7 @@ def _hidden_costs(solution: Solution) -> dict[str, float]:
 
 
 def _fallback(
-    problem: Problem, without: dict[str, Candidate | None] | None
+    problem: Problem, plan: Plan, without: dict[str, Candidate | None] | None
 ) -> tuple[Candidate | None, str]:
     """What is left when the node goes whose loss hurts most."""
     if without is None:
@@ -131,7 +133,11 @@ def _fallback(
         return None, "every layer sits with the coordinator: nothing serves without that node"
     for name, candidate in without.items():
         if candidate is None:
-            return None, f"without {name} no plan meets the must-haves"
+            asked = problem.requirements.must_have != MustHave()
+            said = (
+                "no plan meets the must-haves" if asked else "nothing can hold or serve the model"
+            )
+            return None, f"{_taken_over(plan, name)}without {name} {said}"
     worst = max(
         (
             (as_cost(problem, candidate.value), name)
@@ -142,7 +148,22 @@ def _fallback(
     fallback = without[worst]
     assert fallback is not None
     nodes = " and ".join(" -> ".join(one.nodes) for one in fallback.plan.pipelines)
-    return fallback, f"if {worst} leaves: {nodes}{chosen(fallback.plan)}"
+    waiting = _taken_over(plan, worst)
+    anew = "planned anew without it" if waiting else f"if {worst} leaves"
+    return fallback, f"{waiting}{anew}: {nodes}{chosen(fallback.plan)}"
+
+
+def _taken_over(plan: Plan, name: str) -> str:
+    """Who takes over from a node that leaves, as the beginning of a sentence; empty for nobody."""
+    backed = {
+        standby.node: standby.state
+        for standby in reversed(plan.standbys)
+        if plan.pipelines[standby.pipeline].nodes[standby.stage] == name
+    }
+    if not backed:
+        return ""
+    who = " or ".join(f"{node} ({state})" for node, state in reversed(backed.items()))
+    return f"if {name} leaves, {who} takes over; "
 
 
 def _flips(problem: Problem, candidates: tuple[Candidate, ...], over: Halt) -> tuple[Flip, ...]:
@@ -209,6 +230,11 @@ def _inputs(problem: Problem) -> list[_Input]:
     ]
 
 
+def _one(said: str) -> str:
+    """Without the s of several where it is one."""
+    return said.removesuffix("s") if said.startswith("1 ") and said.endswith("users") else said
+
+
 def _with_links(problem: Problem, links: tuple[Link, ...]) -> Problem:
     values = dict(problem.cluster) | {"links": links}
     changed = problem.model_copy(update={"cluster": type(problem.cluster)(**values)})
@@ -259,7 +285,7 @@ def _flip(
         if to == varied.now:
             return None
     side = "from {} on" if outside > 1 else "down from {}"
-    value, now = varied.told.format(to), varied.told.format(varied.now)
+    value, now = (_one(varied.told.format(figure)) for figure in (to, varied.now))
     text = f"{side.format(value)} the best of the candidates found is: {name}"
     if varied.name == "load":
         text += f" (now {now})"

@@ -10,7 +10,7 @@ from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.plan.rearranged import with_one_more
 from planner.plan.solution import Worth
-from planner.plan.standby import Scales
+from planner.plan.standby import Scales, pays
 
 _HOUR_S = 3600.0
 
@@ -41,6 +41,8 @@ def worths(problem: Problem, plan: Plan) -> Iterator[Worth]:
         f"{name} does not stand by: it would {_said(usd, tokens, s='')}, and raise availability "
         f"from {here.availability or 0.0:.2%} to {after.availability or 0.0:.2%}"
     )
+    if not pays(problem) and problem.requirements.must_have.availability is None:
+        text += "; the objective does not count that, must_have.availability asks for it"
     yield _worth(name, usd, tokens, after, text, chosen=False)
 
 
@@ -58,7 +60,8 @@ def _differences(problem: Problem, without: Metrics, with_: Metrics) -> tuple[fl
 
 
 def _said(usd: float, tokens: float, s: str = "s") -> str:
-    return f"cost{s} {usd:.3g} USD/h and save{s} {tokens:,.0f} tokens/h"
+    said = f"cost{s} {usd:.3g} USD/h and save{s} {tokens:,.0f} tokens/h"
+    return f"{said} ({usd / tokens * 1e6:.3g} USD/Mtok)" if usd > 0 and tokens >= 1 else said
 
 
 def _worth(

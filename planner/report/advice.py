@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from planner.core.cost.ledger import CostLine
+from planner.core.units import plain
 from planner.report.tables import Lines, bar, figure, grid, missed_text, table
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from planner.advice.pareto import ParetoPoint
 
 _MOST_LINES = 14
+_LEAST = 1e-3
+"""Share of the sum below which several lines are told as one."""
 COST_WORDS = {
     "rent": "rent of working time",
     "idle": "idle capacity",
@@ -164,7 +167,10 @@ def pareto_text(points: Sequence[ParetoPoint]) -> Lines:
 def lines_table(lines: Sequence[CostLine]) -> Table:
     """Cost lines, the largest first; small ones of a kind together; the sum last."""
     ranked = sorted(lines, key=lambda line: (-abs(line.usd_per_hour), line.kind, line.where))
-    shown, rest = ranked[:_MOST_LINES], ranked[_MOST_LINES:]
+    whole = sum(line.usd_per_hour for line in lines)
+    large = sum(abs(line.usd_per_hour) >= _LEAST * abs(whole) for line in ranked)
+    most = min(_MOST_LINES, large) if large < len(ranked) - 1 else _MOST_LINES
+    shown, rest = ranked[:most], ranked[most:]
     rows = grid("<", "<", ">", "<")
     for line in shown:
         rows.add_row(
@@ -172,7 +178,7 @@ def lines_table(lines: Sequence[CostLine]) -> Table:
         )
     if rest:
         usd = sum(line.usd_per_hour for line in rest)
-        rows.add_row(f"  {len(rest)} smaller lines", "", f"{usd:.4g} USD/h", "")
-    whole = sum(line.usd_per_hour for line in lines)
+        kinds = ", ".join(dict.fromkeys(COST_WORDS[line.kind] for line in rest))
+        rows.add_row(f"  {len(rest)} smaller lines", "", f"{plain(usd)} USD/h", kinds)
     rows.add_row("  in all", "", f"{whole:.4g} USD/h", "")
     return rows

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from rich.console import Console
 
+from planner.core.cost.ledger import CostLine
 from planner.core.metrics import Metrics
 from planner.core.requirements import Miss
 from planner.core.trust import Regime
+from planner.report.advice import lines_table
 from planner.report.tables import bar, cost_rows, figure, gauge, label, missed_text, trust
 
 
@@ -62,3 +65,21 @@ def test_trust_says_the_error_only_where_it_is_known() -> None:
     told = trust(1, bands["prompt"], "device", bands)
     assert "the device was not measured, others of its class were" in told
     assert "prompts by 12% in the median and 31% at p90, later tokens by 6%" in told
+
+
+def test_lines_below_a_thousandth_of_the_sum_are_told_as_one() -> None:
+    lines = [
+        CostLine(kind="rent", where="a", usd_per_hour=1.0, note=""),
+        CostLine(kind="start_up", where="a", usd_per_hour=4e-6, note="5 min until it starts"),
+        CostLine(kind="repeated", where="a", usd_per_hour=1e-6, note=""),
+    ]
+    console = Console(width=200, no_color=True)
+    with console.capture() as said:
+        console.print(lines_table(lines))
+    told = said.get()
+    assert "2 smaller lines" in told
+    assert "5e-06 USD/h" in told
+    assert "5 min" not in told
+    with console.capture() as said:
+        console.print(lines_table(lines[:2]))
+    assert "5 min until it starts" in said.get()

@@ -21,6 +21,7 @@ from planner.core.cost.money import energy_joule
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.spec import Spec
+from planner.core.units import plain, show
 
 CostKind = Literal[
     "rent",
@@ -220,7 +221,11 @@ def _fixed(
         kind="start_up",
         where=node.id,
         usd_per_hour=_start_up(problem, node, starting) + loading,
-        note=f"{node.start_up_s / 60:.3g} min until it starts, {loading_s / 60:.3g} min to load",
+        note=", ".join(
+            f"{show(seconds, 's', 3)} {what}"
+            for seconds, what in ((node.start_up_s, "until it starts"), (loading_s, "to load"))
+            if seconds
+        ),
     )
     usd, said = _rounding(problem, node)
     yield CostLine(kind="rounding", where=node.id, usd_per_hour=usd, note=said)
@@ -283,6 +288,6 @@ def _lines(
                 kind=kind,
                 where=f"{ends[0]} -> {ends[1]}",
                 usd_per_hour=size_bytes * share * charge.usd_per_byte,
-                note=f"{said}: {gigabytes:.3g} GB a month at {charge.usd_per_byte * 1e9:.3g} "
+                note=f"{said}: {plain(gigabytes, 3)} GB a month at {charge.usd_per_byte * 1e9:.3g} "
                 f"of {charge.listed_usd_per_byte * 1e9:.3g} USD/GB{tier}",
             )
