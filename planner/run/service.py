@@ -23,6 +23,10 @@ OnEnd = Callable[[RequestRecord], None]
 MakeSession = Callable[[OnToken, OnEnd], Session]
 
 
+_PAUSE_S = 2.0
+"""Before another session is made after one failed."""
+
+
 class BusyError(RunError):
     """More requests than may wait; come back later."""
 
@@ -79,8 +83,16 @@ class Service:
     """Requests of many clients, up to as many as have a seat or may wait for one."""
 
     def __init__(
-        self, make: MakeSession, *, seats: int, slot_tokens: int, most_waiting: int
+        self,
+        make: MakeSession,
+        *,
+        seats: int,
+        slot_tokens: int,
+        most_waiting: int,
+        again: MakeSession | None = None,
     ) -> None:
+        """``again`` makes a session in the place of one that failed; without it none is made."""
+        self._again, self._stopped = again, threading.Event()
         self.seats, self.slot_tokens, self.most_waiting = seats, slot_tokens, most_waiting
         self.failure: PlannerError | None = None
         self._answers: dict[int, Answer] = {}
@@ -106,6 +118,7 @@ class Service:
 
     def stop(self, patience_s: float = 10.0) -> None:
         """Ends the session, whatever is under way."""
+        self._stopped.set()
         self._session.stop()
         if self._thread.is_alive():
             self._thread.join(patience_s)
@@ -148,13 +161,27 @@ class Service:
             self._session.cancel(answer.id)
 
     def _serve(self) -> None:
-        try:
-            self._session.serve()
-        except PlannerError as error:
-            self._fail(error)
-        except Exception as error:
-            self._fail(RunError(f"{type(error).__name__} in the session"))
-            raise
+        while not self._stopped.is_set():
+            try:
+                self._session.serve()
+            except PlannerError as error:
+                self._fail(error)
+                self._revive()
+            except Exception as error:
+                self._fail(RunError(f"{type(error).__name__} in the session"))
+                raise
+
+    def _revive(self) -> None:
+        """Makes another session, again and again until that succeeds or the service is stopped."""
+        while self._again is not None and not self._stopped.wait(_PAUSE_S):
+            try:
+                self._session = self._again(self._told, self._ended)
+            except PlannerError as error:
+                self._fail(error)
+            else:
+                self.failure = None
+                return
+        self._stopped.wait()
 
     def _fail(self, error: PlannerError) -> None:
         self.failure = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import socket
 from collections.abc import Callable
@@ -52,8 +53,9 @@ def serve(
 ) -> None:
     """Serves a plan until SIGINT or SIGTERM; ``ready`` is called once requests are taken.
 
-    ``verified`` hears at the end what came of receipts and audits. Raises RunError,
-    InvalidFileError.
+    ``verified`` hears at the end what came of receipts and audits. Where a session fails, for want
+    of a node for example, another one is made as soon as that is possible; not with receipts.
+    Raises RunError, InvalidFileError.
     """
     made, oversight = opened(setup), setup.oversight
     tokenizer, known = made.tokenizer, made.checkpoint.config
@@ -62,17 +64,24 @@ def serve(
     seats = sum(pipeline.max_num_seqs for pipeline in setup.plan.pipelines)
     waiting = _QUEUE_PER_SEAT * seats if door.most_waiting is None else door.most_waiting
     model = Model(door.name, tokenizer, template, stops, known.vocab_size)
-    with made.fleet() as fleet:
-        guesses = made.guesser(fleet)
+    with contextlib.ExitStack() as running:
 
         def make(on_token: OnToken, on_end: OnEnd) -> Session:
-            care = setup.care()
+            running.close()  # workers of a session that failed
+            fleet = running.enter_context(made.fleet())
+            care, guesses = setup.care(), made.guesser(fleet)
             session = Session(fleet, tokenizer, on_token, on_end=on_end, care=care, guesser=guesses)
             if oversight is not None:
                 inspections.append(Inspection(fleet, oversight, session))
             return session
 
-        service = Service(make, seats=seats, slot_tokens=fleet.slot_tokens, most_waiting=waiting)
+        service = Service(
+            make,
+            seats=seats,
+            slot_tokens=setup.settings.slot_tokens,
+            most_waiting=waiting,
+            again=make if oversight is None else None,  # a log is that of one session
+        )
         web = Web(service, model, door.api_key, Telemetry(door.name, seats))
         certificate, key = door.certificate or (None, None)
         allow_descriptors()

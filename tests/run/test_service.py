@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -10,12 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from planner.core.errors import RunError
 from planner.core.metrics import RequestRecord
+from planner.run import service as service_module
 from planner.run.checkpoint import open_checkpoint
 from planner.run.driver import CANCELLED, Session
 from planner.run.fleet import Fleet
 from planner.run.prompts import Prompt
 from planner.run.seeded import make_checkpoint
+from planner.run.service import Asked, OnEnd, OnToken, UnavailableError
+from planner.run.service import Service as Served
 from planner.run.settings import Settings
 from tests.run.world import chain, greedy, pipeline, plan, problem, spec
 
@@ -87,3 +93,48 @@ def test_a_request_without_room_ends_with_the_reason(service: Service) -> None:
     record = service.ended.get(timeout=20)
     assert record.status == "failed"
     assert "do not fit" in record.reason
+
+
+def test_a_service_whose_session_failed_answers_again_once_another_can_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "_PAUSE_S", 0.05)
+    folder = make_checkpoint(tmp_path / "model", spec(), dtype="fp32")
+    world, chosen = problem(2, spec()), plan(pipeline(["w0", "w1"], 4, max_num_seqs=1))
+    settings = Settings(checkpoint=folder, slot_tokens=64, threads=1)
+    tokenizer = open_checkpoint(folder).tokenizer()
+    fleets: list[Fleet | None] = []
+    with contextlib.ExitStack() as running:
+
+        def make(on_token: OnToken, on_end: OnEnd) -> Session:
+            running.close()
+            fleets.append(None)
+            if len(fleets) == 2:
+                raise RunError("node w0 is away")
+            fleets[-1] = fleet = running.enter_context(Fleet(world.cluster, chosen, settings))
+            return Session(fleet, tokenizer, on_token, on_end=on_end)
+
+        served = Served(make, seats=1, slot_tokens=64, most_waiting=1, again=make)
+
+        async def answer() -> list[int]:
+            asked = Asked([3, 7, 9], 6, temperature=0.0)
+            return [token async for token in served.ask(asked).tokens()]
+
+        async def lose_a_worker() -> tuple[list[int], list[int]]:
+            served.start(asyncio.get_running_loop())
+            before = await answer()
+            assert fleets[0] is not None
+            fleets[0].workers[0].process.kill()
+            while served.failure is None:
+                await asyncio.sleep(0.01)
+            with pytest.raises(UnavailableError):
+                served.ask(Asked([3, 7, 9], 6))
+            while served.failure is not None:
+                await asyncio.sleep(0.01)
+            after = await answer()
+            await asyncio.to_thread(served.stop)
+            return before, after
+
+        before, after = asyncio.run(asyncio.wait_for(lose_a_worker(), 60))
+    assert len(fleets) == 3
+    assert before == after == greedy(chain(open_checkpoint(folder), []), [3, 7, 9], 6)
