@@ -97,7 +97,8 @@ def _staggered(load: Load, steps: Steps, users: float, wanted: Statistics) -> Fe
     ttft_s = load.request_s + waited_s + halt_s + steps.prefill_s
     whole_s = max(users * each_s, ttft_s + rounds_s)
     tpot_s = (whole_s - ttft_s) / load.later_tokens if load.steps else None
-    base_s, waits = ttft_s - halt_s - waited_s, (Waits(halt_s + waited_s),)
+    base_s, ahead = ttft_s - halt_s - waited_s, max(1.0, users - active)
+    waits = (Waits(halt_s, waited_s, float(waited_s > 0), ahead),)
     return _spread(load, steps, base_s, waits, tpot_s, rate, active, wanted)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from planner.core.metrics import percentile
@@ -31,6 +31,8 @@ class Waits:
     """For a seat: nothing for who finds one, exponential for all others."""
     taken: float = 0.0
     """Chance that all seats are taken."""
+    ahead: float = 1.0
+    """Requests that have to end before there is a seat: that many exponential times in a row."""
 
     @property
     def mean_s(self) -> float:
@@ -44,6 +46,10 @@ class Waits:
         """
         if percent != MIDDLE:
             return self.mean_s + self.later_s(percent, prefill_s * longer(percent))
+        if self.ahead > 1:  # everybody waits in line, which takes about as long for all
+            line_s = self.seat_s * (1 + erlang(self.ahead, percent))
+            alone = replace(self, seat_s=0.0, taken=0.0, ahead=1.0)
+            return line_s + alone.first_s(percent, prefill_s, longer)
         places = (100 * (k + 0.5) / _PROMPTS for k in range(_PROMPTS))
         return self.middle_s([prefill_s * longer(place) for place in places])
 
@@ -56,8 +62,11 @@ class Waits:
         """
         rest = 1 - percent / 100
         inside_s = self.inside_s * (-math.log(rest) - 1)
-        found = math.log(self.taken / rest) / self.taken if self.taken > rest else 0.0
-        seat_s = self.seat_s * (found - 1)
+        if self.ahead > 1:
+            seat_s = self.seat_s * erlang(self.ahead, percent)
+        else:
+            found = math.log(self.taken / rest) / self.taken if self.taken > rest else 0.0
+            seat_s = self.seat_s * (found - 1)
         return math.hypot(inside_s, max(0.0, seat_s), max(0.0, prompt_s))
 
     def middle_s(self, prompts_s: Sequence[float]) -> float:
@@ -91,6 +100,15 @@ def longer(workload: Workload, unevenness: float, percent: float) -> float:
         return 0.0
     excess = prompts.quantile(percent / 100) / prompts.mean_tokens - 1
     return excess * math.sqrt(unevenness / given)
+
+
+def erlang(several: float, percent: float) -> float:
+    """How far a percentile of so many exponential times in a row is above their mean, as a share.
+
+    A sum of them is a gamma variable, whose cube root is nearly normal (Wilson and Hilferty 1931).
+    """
+    deviations = NormalDist().inv_cdf(percent / 100)
+    return (1 - 1 / (9 * several) + deviations / (3 * math.sqrt(several))) ** 3 - 1
 
 
 def taken(seats: float, used: float) -> float:

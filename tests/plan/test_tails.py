@@ -6,13 +6,15 @@ import math
 from statistics import NormalDist
 
 import pytest
+from scipy.special import gammaincinv
 
 from planner.core.cluster import Node
 from planner.core.engine import Calibration, Efficiency
 from planner.core.plan import Pipeline, Plan, Stage
-from planner.core.workload import Fixed, Lognormal, Poisson, Workload
+from planner.core.problem import Problem
+from planner.core.workload import Closed, Fixed, Lognormal, Poisson, Workload
 from planner.plan.predict import predict
-from planner.plan.tails import Waits, longer, mixed
+from planner.plan.tails import Waits, erlang, longer, mixed
 from planner.sim.simulate import simulate
 from tests.core.world import device, engine, problem
 
@@ -66,6 +68,36 @@ def test_the_last_few_of_unlike_pipelines_are_those_of_all_requests(
 @pytest.mark.parametrize(("seats", "load"), [(1, 0.2), (1, 0.5), (1, 0.8), (4, 0.2)])
 def test_late_requests_are_predicted_as_they_are_simulated(seats: int, load: float) -> None:
     """Within a fifth; with equal prompts and one exponential wait they came up to 50 % too soon."""
+    world, plan = served(seats)
+    flooded = world.model_copy(update={"workload": world.workload.under(1e6)})
+    most = predict(flooded, plan).metrics.request_throughput or 0.0
+    asked = world.model_copy(update={"workload": world.workload.under(load * most)})
+    predicted, simulated = predict(asked, plan).metrics, simulate(asked, plan, 1).metrics
+    for name in ("median_ttft_ms", "p95_ttft_ms", "p99_ttft_ms"):
+        assert getattr(predicted, name) == pytest.approx(getattr(simulated, name), rel=0.2), name
+
+
+@pytest.mark.parametrize(("seats", "users"), [(2, 12), (4, 24)])
+def test_users_without_a_seat_wait_about_as_long_as_each_other(seats: int, users: int) -> None:
+    """Within a tenth; with exponential waits p95 came twice as late, medians 28 % too soon."""
+    world, plan = served(seats)
+    closed = Closed(kind="closed", concurrency=users)
+    workload = world.workload.model_copy(update={"arrivals": closed})
+    asked = world.model_copy(update={"workload": workload})
+    predicted, simulated = predict(asked, plan).metrics, simulate(asked, plan, 1).metrics
+    for name in ("median_ttft_ms", "p95_ttft_ms", "p99_ttft_ms"):
+        assert getattr(predicted, name) == pytest.approx(getattr(simulated, name), rel=0.1), name
+
+
+@pytest.mark.parametrize("several", [2.0, 5.0, 20.0])
+def test_times_in_a_row_have_the_percentiles_of_a_gamma_variable(several: float) -> None:
+    for percent in (50.0, 95.0, 99.0):
+        known = gammaincinv(several, percent / 100) / several - 1
+        assert erlang(several, percent) == pytest.approx(known, abs=0.02)
+
+
+def served(seats: int) -> tuple[Problem, Plan]:
+    """One node with so many seats, and 3,000 requests of all lengths."""
     linear = Calibration(
         efficiency={"*": Efficiency(bandwidth=1.0, compute=1.0)},
         attention_compute=1e9,
@@ -86,9 +118,4 @@ def test_late_requests_are_predicted_as_they_are_simulated(seats: int, load: flo
     )
     stage = Stage(node="a", start=0, stop=4, quant="bf16")
     plan = Plan(pipelines=(Pipeline(stages=(stage,), max_num_seqs=seats),))
-    flooded = world.model_copy(update={"workload": world.workload.under(1e6)})
-    most = predict(flooded, plan).metrics.request_throughput or 0.0
-    asked = world.model_copy(update={"workload": world.workload.under(load * most)})
-    predicted, simulated = predict(asked, plan).metrics, simulate(asked, plan, 1).metrics
-    for name in ("median_ttft_ms", "p95_ttft_ms", "p99_ttft_ms"):
-        assert getattr(predicted, name) == pytest.approx(getattr(simulated, name), rel=0.2), name
+    return world, plan
