@@ -38,7 +38,7 @@ test: $(READY)  ## the tests that answer in a few minutes
 
 test-slow: $(READY)  ## the long tests, bounded
 	OMP_NUM_THREADS=1 timeout 500 $(BIN)/pytest -m 'slow and not alone' --timeout 300 $(SPREAD)
-	timeout 400 $(BIN)/pytest -m 'slow and alone' --timeout 300
+	timeout 450 $(BIN)/pytest -m 'slow and alone' --timeout 300
 
 engines: $(READY)  ## refit the shipped engine profiles to DATA, and the error table in docs/model.md
 	$(BIN)/python benchmarks/calibration.py $(DATA) --write

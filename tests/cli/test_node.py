@@ -49,7 +49,6 @@ def signed(scene: Scene, ports: list[int]) -> tuple[Path, Path]:
     return path, keys / "inventory.yaml"
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_a_plan_runs_on_daemons_of_its_nodes(scene: Scene) -> None:

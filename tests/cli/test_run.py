@@ -276,7 +276,6 @@ def https_pair(folder: Path) -> tuple[Path, Path]:
     return chain, key
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_an_endpoint_that_is_stopped_leaves_nothing_but_its_receipts(scene: Scene) -> None:
     path, log = two_stages(scene), scene.folder / "log"
