@@ -8,15 +8,15 @@ has; and where the coordinator sits, if the problem leaves that open.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from planner.core.choice import chosen, stamped
 from planner.core.plan import Plan
 from planner.core.problem import Problem
-from planner.plan.baselines import Baseline, baseline
-from planner.plan.branches import by_drafts, leaves
-from planner.plan.choices import good_enough, most_replicas, seats_to_try, structure_name
+from planner.plan.baselines import Baseline
+from planner.plan.branches import by_drafts
 from planner.plan.classes import allowed_nodes
 from planner.plan.exact import Solved, exactly
 from planner.plan.explain import explained
@@ -37,6 +37,7 @@ from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
 from planner.plan.replan import ANY, Most, kept
 from planner.plan.shares import rescued, routed, weights_bounded
+from planner.plan.simple import roomy, simple, simplest
 from planner.plan.solution import Candidate, Solution
 from planner.plan.standby import pays, protected, steadier, weighed
 from planner.plan.survey import LOOKS, bounded, surveyed
@@ -70,10 +71,11 @@ def solve(
     on a large cluster is a short one, and what runs stays or is mended unless a plan is better by
     ``least_gain``, a share of the objective; nothing moves more than ``most`` allows. A ``judge``,
     such as a simulation, has the last word on which of the best candidates is chosen. A search ends
-    early where ``halt`` says so, a time limit for example, with what was found by then. Pipelines
-    get weights unless these are to be ``equal_weights``, as in bounds. Who only wants the plan and
-    its bound need not have it told what limits it and when another wins: to ``explain`` that can
-    take longer than the search. Raises NoPlanError.
+    early where ``halt`` says so, a time limit for example, with what was found by then or the plan
+    of a simpler planner, whichever is better. Pipelines get weights unless these are to be
+    ``equal_weights``, as in bounds. Who only wants the plan and its bound need not have it told
+    what limits it and when another wins: to ``explain`` that can take longer than the search.
+    Raises NoPlanError.
     """
     looks, halted = LOOKS if before is None else 0, False
 
@@ -82,11 +84,11 @@ def solve(
         halted = halted or (halt is not None and halt())
         return halted
 
-    def quickly(one: Problem) -> Sequence[Candidate]:
-        return searched(one, expansions=min(_GLANCE, expansions))
-
+    quickly = partial(searched, expansions=min(_GLANCE, expansions))
     try:
+        in_hand = _in_hand(problem) if halt is not None else []
         candidates, bound, whole = _candidates(problem, expansions, looks, over)
+        candidates = _joined(problem, candidates, in_hand) if halted else candidates
         if halted and not candidates:  # no limit makes a problem one without a plan
             candidates, bound, whole = _candidates(problem, expansions, looks)
     except NoPlanError as error:
@@ -147,10 +149,9 @@ def solve_simply(problem: Problem, name: Baseline, *, explain: bool = True) -> S
         raise no_nodes(problem)
     if not by_drafts(problem):
         raise no_draft(problem)
-    found = [one for leaf in leaves(problem) for one in _simple(problem, leaf, name)]
+    found = simple(problem, name)
     if not found:
         raise nothing_simple(name)
-    found.sort(key=lambda one: as_cost(problem, one.value))
     best = found[0]
     bound = min(bounded(problem), cost := as_cost(problem, best.value))
     solution = Solution(
@@ -169,22 +170,17 @@ def solve_simply(problem: Problem, name: Baseline, *, explain: bool = True) -> S
     return explained(problem, solution, without_each(problem, solution, 200_000))
 
 
-def _simple(asked: Problem, problem: Problem, name: Baseline) -> Iterator[Candidate]:
-    """What a simpler planner makes of a problem, at one of the seats that ``asked`` leaves open."""
-    for quant in good_enough(problem):
-        for replicas in range(1, most_replicas(problem, (quant,)) + 1):
-            for seats in seats_to_try(problem, replicas):
-                made = baseline(problem, name, quant, seats)
-                if made is None or len(made.pipelines) < replicas:
-                    continue
-                plan = stamped(Plan(pipelines=made.pipelines[:replicas]), asked, problem)
-                prediction = predict(problem, plan)
-                value = objective_value(problem, prediction.metrics)
-                if value is not None and admissible(problem, plan, prediction):
-                    said = structure_name(replicas, (quant,), seats) + chosen(plan)
-                    yield Candidate(name=said, plan=plan, prediction=prediction, value=value)
-                    if problem.workload.concurrency is not None:
-                        break
+def _in_hand(problem: Problem) -> list[Candidate]:
+    """What simpler planners come to, before a search that may be stopped at any time."""
+    found = simplest(problem)
+    return _with_standbys(problem, found, never) if weighed(problem) else found
+
+
+def _joined(
+    problem: Problem, found: Sequence[Candidate], in_hand: Sequence[Candidate]
+) -> list[Candidate]:
+    """What a stopped search found and what was in hand before, best first."""
+    return _ranked(problem, [*found, *roomy(problem, in_hand, found)])
 
 
 def _candidates(

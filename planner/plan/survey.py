@@ -131,10 +131,11 @@ def surveyed(
 ) -> list[Looked]:
     """Every structure with a good plan and a bound; fewer seats than users if more do not fit.
 
-    All get a plan; then, again and again, the one with the least bound is looked at closely, until
-    that is one that was looked at before or the search is over. What was looked at over several
-    seats of the coordinator is then looked at over fewer of them. Once it is over and a plan is
-    ``known``, what is ``left`` (every structure, unless told) gets little more than its bound.
+    All get a plan. The one with the best of them is looked at closely, for others have to beat it;
+    then, again and again, the one with the least bound, until that is one with nothing new in it or
+    the search is over. What was looked at over several seats of the coordinator is then looked at
+    over fewer of them. Once it is over and a plan is ``known``, what is ``left`` (every structure,
+    unless told) gets little more than its bound.
     """
     found = list[Looked]()
 
@@ -150,10 +151,15 @@ def surveyed(
         for looked in starts[key].started(one.quants, one.replicas, ladder):
             found.append(looked)
     fields: dict[tuple[object, ...], _Field] = {}
-    bounds = [(each.best.bound, index) for index, each in enumerate(found)]
-    heapq.heapify(bounds)
     incumbent = min(each.best.cost for each in found)
     turns = looks * _OPEN if is_open(problem) else looks
+    ahead = min(found, key=lambda each: each.best.cost)
+    if turns and not over() and ahead.best.bound < incumbent - ahead.slack * abs(incumbent):
+        turns -= 1
+        ahead.look(incumbent)
+        incumbent = ahead.best.cost
+    bounds = [(each.best.bound, index) for index, each in enumerate(found)]
+    heapq.heapify(bounds)
     while bounds and turns and not over():
         before, index = bounds[0]
         looked = found[index]

@@ -19,6 +19,7 @@ from planner.files.scenario import load_scenario
 from planner.plan.baselines import Baseline, baseline
 from planner.plan.infeasible import NoPlanError
 from planner.plan.promise import as_cost
+from planner.plan.simple import simplest
 from planner.plan.solve import solve, solve_simply
 from tests.core.world import device, link, model, problem, quant
 from tests.plan.worlds import problems
@@ -52,6 +53,18 @@ def never_better(world: Problem, explain: bool = False) -> None:
         cost = as_cost(world, simple.value)
         assert cost >= best - 1e-9 * abs(best)
         assert as_cost(world, simple.bound) <= best + 1e-9 * abs(best)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("most", [0, 60])
+def test_a_search_that_is_stopped_is_no_worse_than_what_simpler_planners_make(most: int) -> None:
+    # at once, or while structures get their first plans; cg-bp's is a sixth better than these
+    problem, asked = world(24, 1, "throughput", 8), itertools.count()
+    found = solve(problem, halt=lambda: next(asked) >= most, explain=False)
+    assert found.stopped == "time limit"
+    best = simplest(problem)[0]
+    assert found.value >= best.value > 34
+    assert found.value <= found.bound
 
 
 def test_the_bound_on_what_a_simpler_planner_misses_knows_what_nodes_cost() -> None:
