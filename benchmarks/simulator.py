@@ -170,7 +170,17 @@ def main() -> None:
     scenes = {
         "replicas": lambda: measure("replicas", scene(4, 1, 20_000, 12.0)),
         "runtime rules": lambda: measure(
-            "runtime rules", scene(1, 1, 20_000, 3.0, engine="llama.cpp", network="lan-10g")
+            "runtime rules",
+            scene(
+                1,
+                1,
+                20_000,
+                2.0,
+                engine="llama.cpp",
+                quant="q4_k_m",
+                network="lan-10g",
+                seats=8,
+            ),
         ),
         "paging and churn": lambda: measure(
             "paging and churn", scene(4, 1, 20_000, 12.0, churn=True, blocks=2588)

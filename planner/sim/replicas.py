@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 
 _MOST = 100_000
-"""Requests of a run: with 300,000 and more, lanes were as fast and took less memory; why is open.
-"""
+"""Requests of a run: the longer it is, the likelier somebody is preempted, and lanes begin anew."""
 _OFTEN = 1024
 """Requests after which gaps are sorted into bins if there are many."""
 

@@ -120,7 +120,9 @@ def compare(seen: Counter[str], examples: int) -> None:
         before = seen.copy()
         mine = simulate(world, plan, seed)
         assert seen["served"] + seen["crowded"] == before["served"] + before["crowded"] + 1
-        assert seen["lanes"] - before["lanes"] == seen["crowded"] - before["crowded"]
+        crowded = seen["crowded"] - before["crowded"]
+        assert seen["lanes"] - before["lanes"] == crowded
+        assert (mine.events["preemptions"] > 0) == crowded
         exact = simulate(world, plan, seed, exact_steps=True)
         check_equal(mine, exact)
         assert mine.prefix_tokens == exact.prefix_tokens
