@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from planner.core.cost.ledger import CostLine
+from planner.core.prediction import Prediction
 from planner.core.units import plain
-from planner.report.tables import Lines, bar, figure, grid, missed_text, table
+from planner.report.tables import Lines, bar, cost_rows, figure, grid, missed_text, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -182,3 +183,19 @@ def lines_table(lines: Sequence[CostLine]) -> Table:
         rows.add_row(f"  {len(rest)} smaller lines", "", f"{plain(usd)} USD/h", kinds)
     rows.add_row("  in all", "", f"{whole:.4g} USD/h", "")
     return rows
+
+
+def costs_text(told: Prediction) -> Lines:
+    """What a plan costs, by line or by part; that nothing of it has a price, where that is so."""
+    if not told.metrics.usd_per_hour:
+        yield "Cost: nothing here has a price (nodes: price or electricity; links: egress)"
+        return
+    per_million = told.metrics.usd_per_million_output_tokens
+    yield f"Cost, {figure('usd_per_million_output_tokens', per_million)}"
+    if told.cost_lines:
+        yield lines_table(told.cost_lines)
+        return
+    rows = grid("<", ">")
+    for name, value in cost_rows(told.cost_usd_per_hour):
+        rows.add_row(f"  {name}", value)
+    yield rows

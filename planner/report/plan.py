@@ -13,7 +13,7 @@ from planner.core.requirements import scale
 from planner.plan.solution import Solution
 from planner.plan.trial import missed as broken
 from planner.report import placement
-from planner.report.advice import lines_table, pareto_text
+from planner.report.advice import costs_text, pareto_text
 from planner.report.audits import audits_text
 from planner.report.candidates import candidate_document, candidates_text, ties_text
 from planner.report.diff import changes_table
@@ -27,7 +27,7 @@ from planner.report.running import (
     told_beside,
 )
 from planner.report.standbys import if_no_node_were_lost, standbys_document, standbys_text
-from planner.report.tables import Lines, cost_rows, figure, grid, label, plain_metrics, trust
+from planner.report.tables import Lines, figure, grid, label, plain_metrics, trust
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -178,7 +178,7 @@ class PlanReport:
             yield ""
             yield from finetune_text(*self.finetune)
         yield ""
-        yield from self._costs()
+        yield from costs_text(solution.prediction)
         yield from audits_text(solution.prediction.verification)
         yield from self._otherwise()
         if self.warnings:
@@ -272,18 +272,6 @@ class PlanReport:
         rows = grid("<", ">", "<")
         for name, bound, value in asked:
             rows.add_row(f"  {name}", bound, value)
-        yield rows
-
-    def _costs(self) -> Lines:
-        solution = self.solution
-        per_million = "usd_per_million_output_tokens"
-        yield f"Cost, {figure(per_million, getattr(solution.prediction.metrics, per_million))}"
-        if solution.prediction.cost_lines:
-            yield lines_table(solution.prediction.cost_lines)
-            return
-        rows = grid("<", ">")
-        for name, value in cost_rows(solution.prediction.cost_usd_per_hour):
-            rows.add_row(f"  {name}", value)
         yield rows
 
 

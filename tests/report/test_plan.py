@@ -174,3 +174,9 @@ def test_no_plan_as_a_document() -> None:
     assert document["constraint"] == "usd_per_hour"
     assert document["nearest"]["plan"]["pipelines"][0]["stages"][1]["node"] == "b"
     assert infeasible_document(NoPlanError("memory", "none", "add"))["nearest"] is None
+
+
+def test_a_plan_of_unpriced_nodes_is_not_told_to_be_free() -> None:
+    told = read(report(tiny(nodes=(Node(id="a", device="chip"), Node(id="b", device="chip")))))
+    assert "Cost: nothing here has a price" in told
+    assert "0 USD" not in told.split("Cost: ")[1]
