@@ -126,14 +126,15 @@ def test_copies_have_the_links_of_what_they_are_copies_of() -> None:
 def test_what_is_missing_beside_a_budget_is_told_as_soon_as_a_plan_would_be() -> None:
     """Energy makes prices depend on more than which nodes there are, which prunes little.
 
-    Every copy of the workstation that memory lacks was searched to the end: minutes.
+    Each lot of workstations that might do was searched to the end: more than the 9 s of CPU that
+    are allowed here, of which it takes 2.
     """
     asked = ["must_have.trust=own", "quants=[bf16]", "must_have.usd_per_hour=0.05 USD/h"]
     made = load_scenario(SCENARIOS / "hybrid-with-cloud.yaml", [], asked).problem
     began_s = time.process_time()
     with pytest.raises(NoPlanError) as caught:
         solve(made)
-    assert time.process_time() - began_s < 20
+    assert time.process_time() - began_s < 9
     mends = caught.value.mends
     assert {mend.name for mend in mends} == {"trust", "usd_per_hour"}
     found = searched(mends[-1].applied, expansions=1000)
