@@ -54,6 +54,9 @@ class QuantScheme(Card):
     """Bits per element of an activation that travels to the next stage."""
     compute_dtype: DType = "bf16"
     """Number format in which the products are computed."""
+    experts_dtype: DType | None = None
+    """The same for routed experts on chips whose tensor cores scale blocks by themselves, where
+    engines narrow the activations for them; ``compute_dtype`` where absent."""
     scale_block: Count | None = None
     """Weights along a sum that share a scale, where integer products are summed block by block."""
     lossless: bool = False

@@ -81,19 +81,20 @@ them. What is known of an engine is in its profile."""
 TUNED: Mapping[str, Usual] = {
     **USUAL,
     "bandwidth": Usual(0.85, 0.1, 0.05, 0.97, {"scheme": 0.1, "chips": 0.05}),
-    "compute": Usual(0.55, 0.05, 0.005, 1.5, {"scheme": 0.2, "class": 0.2, "chips": 0.2}),
+    "compute": Usual(0.55, 0.05, 0.005, 1.0, {"scheme": 0.2, "class": 0.2, "chips": 0.2}),
     "flop_per_joule": Usual(5e12, 0.0, 1e9, 1e14),
     "kv_bandwidth": Usual(0.85, 0.2, 0.03, 1.0),
     "attention_compute": Usual(0.6, 0.3, 0.01, 0.8),
     "layer_overhead_s": Usual(4e-5, 0.5, 1e-7, 5e-3, {"engine": 0.5}),
     "sync_bandwidth": Usual(0.2, 0.03, 0.01, 1.0),
-    "request_s": Usual(0.02, 0.7, 1e-4, 0.5, {"engine": 0.7}),
-    "admission_steps": Usual(2.0, 0.3, 0.2, 120.0, {"engine": 0.5, "platform": 0.3}),
+    "request_s": Usual(0.02, 0.3, 1e-4, 0.5, {"engine": 0.4}),
+    "admission_steps": Usual(2.0, 0.3, 0.2, 120.0, {"engine": 0.5, "platform": 0.1}),
 }
 """The same for engines whose kernels are libraries tuned for each chip (cuBLAS, CUTLASS,
 FlashAttention, FlashInfer). Engines and releases share what chips reach. What a share of the peak
 is begins at what Helix's engine reached on small chips and hardly moves but by class, generation
-and number format: classes and chips that no row is of stay there. What is never turned has no
+and number format: classes and chips that no row is of stay there. It is never more than the peak;
+elsewhere a card may say less than a chip reaches when it boosts. What is never turned has no
 spread: a joule pays for as much as serving runs said when it was."""
 
 _OF_SCHEMES = ("bandwidth", "compute", "flop_per_joule", "experts")

@@ -141,6 +141,20 @@ def test_grouped_products_are_padded_to_whole_tiles() -> None:
     assert padded_s - plain_s == pytest.approx(2 * layer.expert_params * rows / flop_per_s)
 
 
+def test_experts_have_a_format_of_their_own_on_chips_that_scale_blocks() -> None:
+    """Only routed experts, only where FP4 arithmetic is there, never beyond that format's peak."""
+    spec = model(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32)
+    narrow = quant(experts_dtype="fp8")
+    step, peaks = Batch.prefill(5000), {"bf16": 10e12, "fp8": 40e12}
+    blocks = Chip(device(compute=peaks | {"fp4": 80e12}), engine().calibrations[0])
+    plain = Chip(device(compute=peaks), engine().calibrations[0])
+    before_s = stage_time(spec, 1, 2, quant(), blocks, step).total_s
+    saved_s = before_s - stage_time(spec, 1, 2, narrow, blocks, step).total_s
+    experts_s = 2 * 2 * 5000 * spec.layers[1].expert_params / 10e12
+    assert saved_s == pytest.approx(experts_s * (1 - 1 / 4))
+    assert stage_time(spec, 1, 2, narrow, plain, step).total_s == pytest.approx(before_s)
+
+
 def test_compute_efficiency_is_read_off_a_curve() -> None:
     reached = Efficiency(bandwidth=1, compute=((1, 0.1), (100, 0.5)))
     assert [reached.compute_at(n) for n in (0.5, 1, 10, 100, 1000)] == pytest.approx(

@@ -235,7 +235,16 @@ def _linear(layer: Layer, quant: QuantScheme, chip: Chip, tokens: float) -> Stag
     beside = _products(quant, chip, beside_bytes, layer.params * tokens, tokens, width)
     padding = touched * chip.calibration.expert_tile / 2
     rows = (layer.experts_per_token * tokens + padding) / _efficiency(quant, chip).experts
-    return beside + _products(quant, chip, expert_bytes, layer.expert_params * rows, tokens, width)
+    products = layer.expert_params * rows / _experts_speedup(quant, chip)
+    return beside + _products(quant, chip, expert_bytes, products, tokens, width)
+
+
+def _experts_speedup(quant: QuantScheme, chip: Chip) -> float:
+    """How much faster experts are in a format of their own, where tensor cores scale blocks."""
+    known = chip.device.flop_per_s
+    if quant.experts_dtype is None or not {"fp4", quant.experts_dtype} <= known.keys():
+        return 1.0
+    return known[quant.experts_dtype] / chip.device.peak_flop_per_s(quant.compute_dtype)
 
 
 def _products(
