@@ -68,6 +68,8 @@ class Failover:
     """When each worker was last asked for a sign of life."""
     _coming: list[Worker] = field(default_factory=list)
     """Workers that are being started on nodes that come back."""
+    _returned: int = 0
+    """How many nodes came back so far."""
     _threads: list[threading.Thread] = field(default_factory=list)
     _closed: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -177,6 +179,7 @@ class Failover:
 
     def _recover(self, index: int, live: list[Cached]) -> None:
         while not self._closed:
+            returned = self._returned
             try:
                 self._fill(index)
                 self.fleet.connect(index, self.deadlines.answer_s)
@@ -185,14 +188,25 @@ class Failover:
                 self.lose(error.worker, time.monotonic())
             except Exception as error:  # of any kind, or its requests would wait for ever
                 reason = error.message if isinstance(error, PlannerError) else repr(error)
-                self.stranded.setdefault(index, (time.monotonic(), reason))
-                self._end(index, Stranded(index, reason))
-                return
+                if self._strand(index, reason, returned):
+                    return
             else:
                 self.stranded.pop(index, None)
                 self._note(index, time.monotonic())
                 self._end(index, Whole(index))
                 return
+
+    def _strand(self, index: int, reason: str, returned: int) -> bool:
+        """Gives a pipeline up until a node returns; False where one has since ``returned`` had.
+
+        Whoever hears of that return finds the recovery under way and leaves it at that.
+        """
+        with self._lock:
+            if self._returned != returned:
+                return False
+            self.stranded.setdefault(index, (time.monotonic(), reason))
+            self._end(index, Stranded(index, reason))
+            return True
 
     def _note(self, index: int, now_s: float) -> None:
         """Writes down the recovery of the stages that were lost."""
@@ -301,7 +315,9 @@ class Failover:
             except PlannerError:
                 self.fleet.fence_off(worker)
             else:
-                self.fleet.enlist(worker)
+                with self._lock:
+                    self.fleet.enlist(worker)
+                    self._returned += 1
                 self._note_return(node, time.monotonic())
                 self.tell(Back(node))
                 return

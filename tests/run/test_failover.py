@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from planner.core.workload import Closed, Fixed, Workload
 from planner.run.blobs import recipes
 from planner.run.checkpoint import open_checkpoint
 from planner.run.execute import execute
-from planner.run.losses import Loss
+from planner.run.failover import Failover
+from planner.run.losses import Back, Care, Loss, Whole
 from planner.run.measurement import Measurement
 from planner.run.places import Here, LocalProcess, Process
 from planner.run.seeded import make_checkpoint
@@ -153,6 +155,35 @@ def test_a_node_that_comes_back_takes_its_stage_again(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_who_returns_while_a_recovery_gives_up_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The recovery has seen that nobody is there; the return is told before it has ended."""
+    told: list[object] = []
+    fresh: Any = SimpleNamespace(node="w1", post=None)
+    fleet: Any = SimpleNamespace(
+        holders={},
+        plan=plan(),
+        respawn=lambda node, given_up: fresh,
+        load=lambda worker, post: None,
+        enlist=lambda worker: None,
+        connect=lambda index, limit_s: None,
+    )
+    failover = Failover(fleet, Care(world(2)), told.append)
+
+    def fill(self: Failover, index: int) -> None:
+        if not told:
+            self._bring_back("w1")
+            raise RunError("lost w1; nothing replaced it")
+
+    monkeypatch.setattr(Failover, "_fill", fill)
+    failover.recovering.add(0)
+    failover._recover(0, [])
+    assert told == [Back("w1"), Whole(0)]
+    assert not failover.stranded
+    assert not failover.recovering
+
+
 def test_without_a_standby_sequences_go_on_in_another_pipeline(folder: Path) -> None:
     measured = run(folder, world(4), plan(pipelines=2), Loss("w3", 0.2))
     check_whole(folder, measured)
