@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from planner.core.cost.ledger import CostLine
@@ -165,7 +165,17 @@ def pareto_text(points: Sequence[ParetoPoint]) -> Lines:
     yield rows
 
 
-def lines_table(lines: Sequence[CostLine]) -> Table:
+def costs_table(lines: Sequence[CostLine], parts: Mapping[str, float]) -> Table:
+    """Cost lines or, where there are none, the parts of the hourly cost (USD/h)."""
+    if lines:
+        return _lines_table(lines)
+    rows = grid("<", ">")
+    for name, value in cost_rows(parts):
+        rows.add_row(f"  {name}", value)
+    return rows
+
+
+def _lines_table(lines: Sequence[CostLine]) -> Table:
     """Cost lines, the largest first; small ones of a kind together; the sum last."""
     ranked = sorted(lines, key=lambda line: (-abs(line.usd_per_hour), line.kind, line.where))
     whole = sum(line.usd_per_hour for line in lines)
@@ -192,10 +202,4 @@ def costs_text(told: Prediction) -> Lines:
         return
     per_million = told.metrics.usd_per_million_output_tokens
     yield f"Cost, {figure('usd_per_million_output_tokens', per_million)}"
-    if told.cost_lines:
-        yield lines_table(told.cost_lines)
-        return
-    rows = grid("<", ">")
-    for name, value in cost_rows(told.cost_usd_per_hour):
-        rows.add_row(f"  {name}", value)
-    yield rows
+    yield costs_table(told.cost_lines, told.cost_usd_per_hour)

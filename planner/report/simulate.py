@@ -13,8 +13,8 @@ from planner.core.requirements import Miss, MustHave
 from planner.report.advice import (
     advice_document,
     comparison,
+    costs_table,
     flips_text,
-    lines_table,
     pareto_text,
     tornado_text,
     verdict_text,
@@ -26,7 +26,6 @@ from planner.report.spent import busy_table, spent_text
 from planner.report.tables import (
     LABELS,
     Lines,
-    cost_rows,
     figure,
     grid,
     missed_text,
@@ -331,13 +330,7 @@ def _felt(target: Target, replications: int) -> Lines:
     yield from spent_text(target.spent_s)
     yield ""
     yield "Cost"
-    if target.lines:
-        yield lines_table(target.lines)
-        return
-    costs = grid("<", ">")
-    for name, value in cost_rows(target.cost):
-        costs.add_row(f"  {name}", value)
-    yield costs
+    yield costs_table(target.lines, target.cost)
 
 
 def _interval(target: Target, metric: str) -> str:

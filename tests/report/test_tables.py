@@ -9,7 +9,7 @@ from planner.core.cost.ledger import CostLine
 from planner.core.metrics import Metrics
 from planner.core.requirements import Miss
 from planner.core.trust import Regime
-from planner.report.advice import lines_table
+from planner.report.advice import costs_table
 from planner.report.tables import bar, cost_rows, figure, gauge, label, missed_text, trust
 
 
@@ -75,11 +75,11 @@ def test_lines_below_a_thousandth_of_the_sum_are_told_as_one() -> None:
     ]
     console = Console(width=200, no_color=True)
     with console.capture() as said:
-        console.print(lines_table(lines))
+        console.print(costs_table(lines, {}))
     told = said.get()
     assert "2 smaller lines" in told
     assert "5e-06 USD/h" in told
     assert "5 min" not in told
     with console.capture() as said:
-        console.print(lines_table(lines[:2]))
+        console.print(costs_table(lines[:2], {}))
     assert "5 min until it starts" in said.get()
