@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from planner.advice.alternative import Alternative
-from planner.advice.pareto import ParetoPoint, pareto
+from planner.advice.pareto import ParetoPoint, beats, pareto, standing
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave, Requirements
@@ -40,18 +40,11 @@ def front(problem: Problem, search: Search, most: int = 8) -> tuple[Candidate, .
             metrics = best.prediction.metrics
             if metrics.p95_tpot_ms is None:
                 break
-            found.setdefault(_point(problem, best), best)
+            found.setdefault(standing(metrics, plan_quality(problem, best.plan)), best)
             bound_s = metrics.p95_tpot_ms / 1e3 * (1 - _FASTER)
-    points = list(found)
-    kept = [
-        found[point]
-        for point in points
-        if not any(
-            other != point and all(a <= b for a, b in zip(other, point, strict=True))
-            for other in points
-        )
-    ]
-    return tuple(sorted(kept, key=lambda one: _point(problem, one)))
+    return tuple(
+        found[mine] for mine in sorted(found) if not any(beats(one, mine) for one in found)
+    )
 
 
 def front_points(
@@ -77,16 +70,6 @@ def front_points(
     ]
     mine = next((name for name, one in named.items() if one.plan == chosen), "")
     return pareto(alternatives, mine)
-
-
-def _point(problem: Problem, one: Candidate) -> tuple[float, ...]:
-    metrics = one.prediction.metrics
-    return (
-        metrics.usd_per_million_output_tokens or 0.0,
-        metrics.p95_tpot_ms or 0.0,
-        -(metrics.availability or 0.0),
-        -(plan_quality(problem, one.plan) or 0.0),
-    )
 
 
 def _levels(problem: Problem) -> list[float | None]:

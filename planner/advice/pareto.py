@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from planner.advice.alternative import Alternative
+from planner.core.metrics import Metrics
 from planner.core.spec import Spec
 
 AXES: tuple[tuple[str, int], ...] = (
@@ -37,15 +38,18 @@ class ParetoPoint(Spec):
 def pareto(found: Sequence[Alternative], chosen: str) -> tuple[ParetoPoint, ...]:
     """All alternatives that miss no must-have, those on the front first, the cheapest first."""
     able = [one for one in found if one.may_serve] or list(found)
-    values = {one.name: _values(one) for one in able}
+    values = {one.name: standing(one.metrics, one.quality) for one in able}
     points = []
     for one in able:
         mine = values[one.name]
-        better = next((n for n, other in values.items() if _dominates(other, mine)), "")
+        better = next((n for n, other in values.items() if beats(other, mine)), "")
         points.append(
             ParetoPoint(
                 name=one.name,
-                values={axis: value for (axis, _), value in zip(AXES, _raw(one), strict=True)},
+                values={
+                    axis: value
+                    for (axis, _), value in zip(AXES, _raw(one.metrics, one.quality), strict=True)
+                },
                 front=not better,
                 beaten_by=better,
                 chosen=one.name == chosen,
@@ -57,31 +61,27 @@ def pareto(found: Sequence[Alternative], chosen: str) -> tuple[ParetoPoint, ...]
     )
 
 
-def _raw(one: Alternative) -> tuple[float | None, ...]:
-    speed = one.metrics.p95_tpot_ms
-    if speed is None:
-        speed = one.metrics.mean_tpot_ms
-    return (
-        one.metrics.usd_per_million_output_tokens,
-        speed,
-        one.metrics.availability,
-        one.quality,
-    )
-
-
-def _values(one: Alternative) -> tuple[float, ...]:
-    """The same, all to be minimised, unknown ones worst."""
+def standing(metrics: Metrics, quality: float | None) -> tuple[float, ...]:
+    """Figures on all axes, each to be minimised; unknown ones are worst."""
     return tuple(
         math.inf if value is None else sign * value
-        for value, (_, sign) in zip(_raw(one), AXES, strict=True)
+        for value, (_, sign) in zip(_raw(metrics, quality), AXES, strict=True)
     )
 
 
-def _dominates(other: tuple[float, ...], mine: tuple[float, ...]) -> bool:
+def beats(other: tuple[float, ...], mine: tuple[float, ...]) -> bool:
+    """Whether the other standing is at least as good on every axis and better on one."""
     pairs = list(zip(other, mine, strict=True))
     return all(a <= b or _same(a, b) for a, b in pairs) and any(
         a < b and not _same(a, b) for a, b in pairs
     )
+
+
+def _raw(metrics: Metrics, quality: float | None) -> tuple[float | None, ...]:
+    speed = metrics.p95_tpot_ms
+    if speed is None:
+        speed = metrics.mean_tpot_ms
+    return (metrics.usd_per_million_output_tokens, speed, metrics.availability, quality)
 
 
 def _same(a: float, b: float) -> bool:
@@ -98,7 +98,9 @@ def _trade(one: Alternative, chosen: Alternative) -> str:
         "availability": ("more often there", "less often there"),
         "quality": ("better answers", "worse answers"),
     }
-    for (axis, sign), mine, theirs in zip(AXES, _raw(one), _raw(chosen), strict=True):
+    for (axis, sign), mine, theirs in zip(
+        AXES, _raw(one.metrics, one.quality), _raw(chosen.metrics, chosen.quality), strict=True
+    ):
         better, worse = words[axis]
         if mine is None or theirs is None or _same(mine, theirs):
             if mine is None and theirs is not None:
