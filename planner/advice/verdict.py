@@ -9,7 +9,7 @@ from planner.advice.flips import Flip
 from planner.advice.ranking import EQUAL, ranked
 from planner.core.requirements import Miss, Requirements, scale
 from planner.core.spec import Spec
-from planner.core.units import plain
+from planner.core.words import asked_text, figure, label
 
 
 class Verdict(Spec):
@@ -78,28 +78,37 @@ def _headline(requirements: Requirements, best: Alternative, asked: Alternative 
     mine = asked.metrics.usd_per_million_output_tokens
     if mine is not None and price and requirements.objective == "usd_per_million_output_tokens":
         times = f"{mine / price:.3g} times as much"
-        return f"{what}{costs}, not {asked.name}: it costs {mine:.3g}, {times}."
-    rather = f"{what}{costs}, not {asked.name}" + (f" at {mine:.3g}" if mine is not None else "")
-    metric, unit, _ = scale(requirements.objective)
+        return f"{what}{costs}, not {asked.name}, which costs {mine:.3g} USD, {times}."
+    rather = f"{what}{costs}, not {asked.name}" + (
+        f" at {mine:.3g} USD" if mine is not None else ""
+    )
+    metric = scale(requirements.objective)[0]
     ours, theirs = requirements.value(best.metrics), requirements.value(asked.metrics)
     if ours is None or theirs is None:
         return f"{rather}."
     if _equal(ours, theirs):
-        return f"{rather}: {_words(metric)} is the same within {EQUAL:.0%}, {plain(ours)} {unit}."
-    return f"{rather}: its {_words(metric)} is {plain(ours)} {unit} instead of {plain(theirs)}."
+        same = f"{label(metric)} is the same within {EQUAL:.0%}"
+        return f"{rather}: {same}, {figure(metric, ours)}."
+    return f"{rather}: its {label(metric)} is {_instead(metric, ours, theirs)}."
 
 
 def _against(requirements: Requirements, best: Alternative, second: Alternative) -> str:
-    metric, unit, _ = scale(requirements.objective)
+    metric = scale(requirements.objective)[0]
     ours, theirs = requirements.value(best.metrics), requirements.value(second.metrics)
     if ours is None or theirs is None:
         return f"Next best is {second.name}."
     price = second.metrics.usd_per_million_output_tokens
-    if price is not None and metric != "usd_per_million_output_tokens" and _equal(ours, theirs):
-        told = f"{_words(metric)} is the same within {EQUAL:.0%}"
+    if metric == "usd_per_million_output_tokens":
+        return f"Next best is {second.name} at {theirs:.3g} USD."
+    if price is not None and _equal(ours, theirs):
+        told = f"{label(metric)} is the same within {EQUAL:.0%}"
         return f"Next best is {second.name} at {price:.3g} USD: {told}."
-    told = f"{_words(metric)} {plain(theirs)} {unit} instead of {plain(ours)}"
-    return f"Next best is {second.name}: {told}."
+    return f"Next best is {second.name}: {label(metric)} {_instead(metric, theirs, ours)}."
+
+
+def _instead(metric: str, one: float, other: float) -> str:
+    """A value with its unit beside another."""
+    return f"{figure(metric, one)} instead of {figure(metric, other, unit=False)}"
 
 
 def _equal(one: float, other: float) -> bool:
@@ -139,22 +148,12 @@ def _excess(miss: Miss) -> float:
 
 def _misses(missed: Sequence[Miss]) -> str:
     return " and ".join(
-        f"{_plain(miss.metric)} ({'unknown' if miss.value is None else plain(miss.value)}, "
-        f"asked is {plain(miss.bound)})"
+        f"{label(miss.metric)} "
+        f"({'unknown' if miss.value is None else figure(miss.metric, miss.value)}, "
+        f"{asked_text(miss.metric, miss.bound)} is asked)"
         for miss in missed
     )
 
 
 def _listed(metrics: Sequence[str]) -> str:
-    return ", ".join(_plain(metric) for metric in metrics)
-
-
-def _words(metric: str) -> str:
-    """A metric without its unit, which is told behind the value."""
-    return _plain(metric).removesuffix(" in ms").replace("usd", "USD")
-
-
-def _plain(metric: str) -> str:
-    words = metric.removesuffix("_ms").replace("_", " ")
-    unit = " in ms" if metric.endswith("_ms") else ""
-    return words.replace("ttft", "TTFT").replace("tpot", "TPOT").replace("e2el", "E2EL") + unit
+    return ", ".join(map(label, metrics))

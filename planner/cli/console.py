@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import textwrap
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -98,12 +99,25 @@ def emit(*renderables: RenderableType) -> None:
     console.on_broken_pipe = nobody_reads  # type: ignore[method-assign]  # rich exits with 1
     try:
         for renderable in renderables:
+            if isinstance(renderable, str):
+                renderable = _hanging(renderable, console.width)
             console.print(renderable)
         sys.stdout.flush()
     except BrokenPipeError:
         nobody_reads()
     except OSError as error:
         _unwritable(error)
+
+
+def _hanging(text: str, width: int) -> str:
+    """An indented line wrapped so that all its lines are indented, the further ones deeper."""
+    indent = len(text) - len(text.lstrip(" "))
+    if not indent or len(text) <= width:
+        return text
+    further = " " * (indent + 2)
+    return textwrap.fill(
+        text, width, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def emit_json(document: Mapping[str, Any]) -> None:

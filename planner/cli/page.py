@@ -126,7 +126,7 @@ def simulated_facts(
             first.problem,
             first.plan,
             run.results[0].simulated_s,
-            first.prediction.metrics.availability,
+            first.prediction.metrics,
         ),
         warnings=tuple(dict.fromkeys(first.warnings)),
     )
@@ -152,7 +152,7 @@ def run_facts(planned: Manifest, beside: Beside) -> Facts:
             job.problem,
             planned.plan,
             simulated.simulated_s,
-            planned.prediction.metrics.availability,
+            planned.prediction.metrics,
         ),
         warnings=planned.warnings,
     )

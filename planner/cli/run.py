@@ -309,7 +309,8 @@ def _check(report: RunReport, percent: float | None) -> None:
     A checked metric may be off by ``percent``; None does not check.
     """
     from planner.core.errors import CheckFailedError, RunError
-    from planner.report.tables import label, signed
+    from planner.core.words import label
+    from planner.report.tables import signed
 
     if report.unserved:
         raise RunError(report.unserved, "plan with standbys: must_have.availability")

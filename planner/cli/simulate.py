@@ -308,7 +308,7 @@ def _trace(
 
 def _check(first: Target) -> None:
     from planner.core.errors import CheckFailedError
-    from planner.report.tables import missed_text
+    from planner.core.words import missed_text
 
     if first.missed:
         said = "; ".join(missed_text(miss) for miss in first.missed)

@@ -110,7 +110,7 @@ def target_of(contestant: Contestant, run: Replications) -> Target:
             contestant.problem,
             contestant.plan,
             min(result.simulated_s for result in run.results),
-            contestant.prediction.metrics.availability,
+            contestant.prediction.metrics,
         ),
     )
 

@@ -284,9 +284,9 @@ def _flip(
         to = float(max(1, round(to)))
         if to == varied.now:
             return None
-    side = "from {} on" if outside > 1 else "down from {}"
+    side = "from {} on" if outside > 1 else "at {} or less"
     value, now = (_one(varied.told.format(figure)) for figure in (to, varied.now))
-    text = f"{side.format(value)} the best of the candidates found is: {name}"
+    text = f"{side.format(value)}, the best candidate is {name}"
     if varied.name == "load":
         text += f" (now {now})"
     return Flip(parameter=varied.name, now=varied.now, to=to, winner=name, text=text)

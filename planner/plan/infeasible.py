@@ -9,8 +9,9 @@ from planner.core.cluster import Node
 from planner.core.errors import InfeasibleError
 from planner.core.plan import Plan
 from planner.core.problem import Problem
-from planner.core.requirements import OBJECTIVES, Miss, MustHave
+from planner.core.requirements import OBJECTIVES, Miss, MustHave, at_least
 from planner.core.units import plain, show
+from planner.core.words import label, unit_of
 from planner.plan.classes import allowed_nodes
 from planner.plan.predict import predict
 from planner.plan.room import capacity_bytes, draft_without_room, needs
@@ -192,7 +193,8 @@ def missed_bounds(problem: Problem, nearest: Solution, mends: tuple[Mend, ...]) 
     what = "; ".join(changes) or "each pipeline alone misses a bound"
     hint = f"the nearest plan is {where}: {what}"
     hint += proposed(mends)
-    message = f"no plan meets the must-haves; {first} binds"
+    name = label(first) if misses else "the number of nodes"
+    message = f"no plan meets the must-haves; {name} binds"
     return NoPlanError(first, message, hint, nearest, mends)
 
 
@@ -202,8 +204,10 @@ def _told(miss: Miss) -> str:
     exact = (plain(miss.bound, count) for count in digits)
     asked = next((one for one in exact if float(one.replace(",", "")) == miss.bound), "")
     asked = asked or plain(miss.bound)
-    value = "is unknown"
+    value, unit = "is unknown", unit_of(miss.metric)
     if miss.value is not None:
         several = [plain(miss.value, count) for count in digits]
         value = next((one for one in several if one != asked), several[-1])
-    return f"{miss.metric} {value} where {asked} is asked"
+        value = f"{value} {unit}".rstrip()
+    least = "least" if at_least(miss.metric) else "most"
+    return f"{label(miss.metric)} {value}, at {least} {f'{asked} {unit}'.rstrip()} is asked"

@@ -12,6 +12,7 @@ from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.requirements import scale
 from planner.core.units import plain, show
+from planner.core.words import asked_text, figure, label
 from planner.plan.classes import allowed_nodes
 from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
@@ -137,7 +138,8 @@ def _broken(problem: Problem, plan: Plan, prediction: Prediction) -> str:
     miss = next((miss for one in every for miss in must.missed(one)), None)
     if miss is None or miss.value is None:
         return "a must-have would be broken"
-    return f"{miss.metric} would be {plain(miss.value)}, asked is {plain(miss.bound)}"
+    value, asked = figure(miss.metric, miss.value), asked_text(miss.metric, miss.bound)
+    return f"{label(miss.metric)} would be {value}, {asked} is asked"
 
 
 def _reachable(problem: Problem, plan: Plan) -> bool:

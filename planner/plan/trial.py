@@ -14,7 +14,7 @@ from planner.core.metrics import Metrics
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.requirements import Miss
-from planner.core.units import plain
+from planner.core.words import missed_text
 from planner.plan.promise import as_cost, objective_value
 from planner.plan.solution import Candidate
 
@@ -60,11 +60,7 @@ def missed(problem: Problem, candidate: Candidate) -> list[Miss]:
 
 def verdict(problem: Problem, candidate: Candidate) -> tuple[str, ...]:
     """A warning where even the best that was tried does not do what the formulas promise."""
-    told = ", ".join(
-        f"{miss.metric} {'unknown' if miss.value is None else plain(miss.value)} where "
-        f"{plain(miss.bound)} is asked"
-        for miss in missed(problem, candidate)
-    )
+    told = "; ".join(map(missed_text, missed(problem, candidate)))
     return (f"no candidate that was tried kept every must-have; this one: {told}",) if told else ()
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from planner.core.cost.ledger import CostLine
 from planner.core.prediction import Prediction
 from planner.core.units import plain
-from planner.report.tables import Lines, bar, cost_rows, figure, grid, missed_text, table
+from planner.core.words import figure, label, missed_text
+from planner.report.tables import Lines, bar, cost_rows, grid, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,11 +67,13 @@ def egress_text(advice: Advice) -> Iterator[str]:
 
 def comparison(advice: Advice) -> Lines:
     """A row for each alternative, and below what each misses."""
-    rows = table("", ">USD/Mtok", ">USD/h", ">TTFT", ">TPOT", ">good req/s", ">there", "must-haves")
+    rows = table(
+        "", ">USD/Mtok", ">USD/h", ">TTFT", ">TPOT", ">goodput", ">availability", "must-haves"
+    )
     for one in advice.alternatives:
         rows.add_row(*_row(one, one.name == advice.verdict.winner))
     yield rows
-    yield "  * the choice; TTFT and TPOT: p50/p95 in ms; there: share of requests answered"
+    yield "  * the choice; TTFT, TPOT: p50/p95 in ms; goodput in req/s; availability: share served"
     for one in advice.alternatives:
         said = "; ".join(_remarks(one))
         if said:
@@ -113,12 +116,7 @@ def _remarks(one: Alternative) -> Iterator[str]:
     if one.missed:
         yield "misses: " + "; ".join(map(missed_text, one.missed))
     if one.unknown:
-        yield "nobody published its " + ", ".join(map(_plain, one.unknown))
-
-
-def _plain(metric: str) -> str:
-    words = metric.removesuffix("_ms").replace("_", " ").replace("million output tokens", "Mtok")
-    return words.replace("ttft", "TTFT").replace("tpot", "TPOT")
+        yield "nobody published its " + ", ".join(map(label, one.unknown))
 
 
 def flips_text(advice: Advice) -> Lines:

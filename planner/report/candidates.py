@@ -8,8 +8,9 @@ from typing import Any
 from planner.core.choice import chosen
 from planner.core.problem import Problem
 from planner.core.requirements import scale
+from planner.core.words import figure, label
 from planner.plan.solution import Candidate, Tie
-from planner.report.tables import Lines, figure, label, plain_metrics, table
+from planner.report.tables import Lines, plain_metrics, table
 
 _SHOWN = 8
 """Candidates that the table has at most; all are in JSON."""
@@ -37,7 +38,7 @@ def candidates_text(problem: Problem, candidates: Sequence[Candidate]) -> Lines:
         rows.add_row("chosen" if one.chosen else "", one.name, *figures, one.trade)
     yield rows
     if left := len(candidates) - len(best):
-        yield f"  and {left} more with --format json, worse or of the same structure"
+        yield f"  {left} more, worse or of the same structure, are in --format json"
 
 
 def ties_text(ties: Sequence[Tie]) -> Lines:

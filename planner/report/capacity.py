@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from planner.core.metrics import Metrics
-from planner.report.tables import Lines, figure, missed_text, table
+from planner.core.words import figure, missed_text
+from planner.report.tables import Lines, table
 
 if TYPE_CHECKING:
     from planner.sim.capacity import Capacity, Tried, Unit

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 from planner.core.cluster import Churn, Window
 from planner.core.cost.availability import mean_spells_s, up_share
+from planner.core.metrics import Metrics
 from planner.core.plan import Plan
 from planner.core.problem import Problem
 from planner.core.units import show
+from planner.core.words import figure
 
 _CYCLES = 10
 """Mean times up and away that a run has to last to say how often nodes are there: all of them are
@@ -20,29 +22,29 @@ def long_run_text(problem: Problem, plan: Plan, availability: float | None) -> s
     """The availability of a plan whose nodes come and go; empty where none of them does."""
     if availability is None or not any(map(problem.cluster.churn_of, plan.nodes)):
         return ""
-    return f"Its nodes come and go: availability in the long run is {availability:.2%}, predicted."
+    return f"Its nodes come and go: predicted availability in the long run is {availability:.2%}."
 
 
-def short_run_text(
-    problem: Problem, plan: Plan, lasted_s: float, availability: float | None
-) -> str:
+def short_run_text(problem: Problem, plan: Plan, lasted_s: float, expected: Metrics) -> str:
     """That a run was too short to say how often nodes are there; empty where it was not.
 
-    ``availability`` is what is predicted for the long run.
+    ``expected`` is what is predicted for the long run.
     """
     names = dict.fromkeys((*plan.nodes, *(one.node for one in plan.standbys)))
     profiles = {name: one for name in names if (one := problem.cluster.churn_of(name))}
     spells = [(*mean_spells_s(one), name) for name, one in profiles.items()]
     spells = [one for one in spells if math.isfinite(one[0])]
-    if not spells or availability is None:
+    if not spells or expected.availability is None:
         return ""
     up_s, away_s, name = max(spells, key=lambda one: one[0] + one[1])
     if lasted_s >= _CYCLES * (up_s + away_s):
         return ""
+    spent = f", {figure('usd_per_hour', usd)}" if (usd := expected.usd_per_hour) else ""
     return (
         f"{_time(lasted_s)} are short for nodes that come and go ({name}: {_time(up_s)} up and "
-        f"{_time(away_s)} away in the mean): availability and losses are those of this time; "
-        f"predicted for the long run is {availability:.2%}"
+        f"{_time(away_s)} away in the mean): all nodes are up at the start, and availability, "
+        f"losses and cost per hour are those of this run; predicted for the long run: "
+        f"{expected.availability:.2%} available{spent}"
     )
 
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from planner.report.tables import Lines, label, table
+from planner.core.words import label
+from planner.report.tables import Lines, table
 
 if TYPE_CHECKING:
     from rich.table import Table

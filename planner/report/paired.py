@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planner.core.metrics import Metrics
-from planner.report.tables import Lines, figure, table
+from planner.core.words import figure
+from planner.report.tables import Lines, table
 from planner.sim.replicate import differences
 
 _SHOWN = {
@@ -39,7 +40,7 @@ def paired_text(targets: Sequence[tuple[str, Sequence[Metrics]]]) -> Lines:
             rows.add_row(f"  {name}", *(_cell(metric, moved.get(metric)) for metric in _SHOWN))
     if rows.row_count:
         yield ""
-        yield f"Less {first}, run by run under the same random numbers: mean and 95 % interval"
+        yield f"Difference from {first}, paired by run: mean and 95 % confidence interval"
         yield rows
 
 

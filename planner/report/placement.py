@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from planner.core.metrics import Metrics
 from planner.core.prediction import PipelinePrediction, Prediction, StagePrediction
 from planner.core.problem import Problem
-from planner.core.requirements import MustHave, at_least
+from planner.core.requirements import MustHave
+from planner.core.words import asked_text, figure, label
 from planner.plan.breakdown import coordinator_parts, round_s
-from planner.report.tables import GIB, Lines, bar, duration, figure, gauge, grid, label, table
+from planner.report.tables import GIB, Lines, bar, duration, gauge, grid, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,7 +48,7 @@ def pipeline_text(problem: Problem, prediction: Prediction, index: int, title: s
     yield _stages(problem, predicted, step_s)
     yield ""
     yield (
-        f"Where the time of one token goes: {duration(step_s)} per decode step "
+        f"Where the time of one token goes: {duration(step_s)} per {_step(problem)} "
         f"of {predicted.batch:.3g} request{'s' * (f'{predicted.batch:.3g}' != '1')}"
     )
     yield _parts(problem, predicted, step_s)
@@ -59,6 +60,14 @@ def pipeline_text(problem: Problem, prediction: Prediction, index: int, title: s
     if predicted.prefill_overlap_s:
         saved = duration(predicted.prefill_overlap_s)
         yield f"Stages compute different chunks of a prompt at once, which saves {saved}."
+
+
+def _step(problem: Problem) -> str:
+    """What brings every request its next tokens."""
+    speculation = problem.serving.speculation
+    if speculation is None:
+        return "decode step"
+    return f"draft-and-verify round ({speculation.tokens_per_round:.3g} tokens)"
 
 
 def must_have_rows(
@@ -90,8 +99,7 @@ def asked(must: MustHave) -> Iterator[tuple[str, str, str]]:
         if name == "max_nodes":
             yield name, "nodes", f"at most {bound}"
         elif isinstance(bound, (int, float)):
-            least = "at least" if at_least(name) else "at most"
-            yield metric, label(metric), f"{least} {figure(metric, bound * scale)}"
+            yield metric, label(metric), asked_text(metric, bound * scale)
         elif bound:
             yield "", name.replace("_", " "), ", ".join(bound)
 

@@ -10,6 +10,7 @@ from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.requirements import scale
+from planner.core.words import figure, label
 from planner.plan.solution import Solution
 from planner.plan.trial import missed as broken
 from planner.report import placement
@@ -27,11 +28,9 @@ from planner.report.running import (
     told_beside,
 )
 from planner.report.standbys import if_no_node_were_lost, standbys_document, standbys_text
-from planner.report.tables import Lines, figure, grid, label, plain_metrics, trust
+from planner.report.tables import Lines, grid, plain_metrics, trust
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from planner.advice.finetune import FineTuned
 from planner.advice.pareto import ParetoPoint
 from planner.advice.prefix import PrefixSaving
@@ -157,8 +156,8 @@ class PlanReport:
         yield from standbys_text(self.problem, solution)
         if solution.limits:
             yield ""
-            yield "What keeps it from being better"
-            yield _limits(solution)
+            yield "What limits it"
+            yield from (f"  {limit.text}" for limit in solution.limits)
         yield ""
         yield from self._must_haves()
         if solution.candidates:
@@ -217,7 +216,7 @@ class PlanReport:
             yield drafts_table(self.problem, solution)
         if solution.flips:
             yield ""
-            yield "What would change the choice among these; planned anew, it may change before"
+            yield "What would change the choice among these (a new search may change it earlier)"
             yield from (f"  {flip.text}" for flip in solution.flips)
 
     def _seats_out(self) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -328,10 +327,3 @@ def infeasible_document(error: InfeasibleError) -> dict[str, Any]:
             "prediction": plain_metrics(nearest.prediction.metrics),
         }
     return document
-
-
-def _limits(solution: Solution) -> Table:
-    rows = grid("<", ">", "<")
-    for limit in solution.limits:
-        rows.add_row(f"  {limit.where}", f"{limit.share:.1%}", limit.text)
-    return rows

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from planner.core.metrics import LATENCIES, STATISTICS, Metrics
+from planner.core.words import figure, label
 from planner.report.drafts import DraftTerms
 from planner.report.hosts import HostSpeeds, StepSpeed, hosts_table
 from planner.report.starts import StageStart, starts_text
 from planner.report.steadiness import Steadiness
-from planner.report.tables import Lines, figure, label, plain_metrics, signed, table
+from planner.report.tables import Lines, plain_metrics, signed, table
 from planner.report.terms import (
     RecoveryTerm,
     Term,

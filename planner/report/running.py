@@ -9,9 +9,10 @@ from planner.core.plan import Pipeline, Plan
 from planner.core.problem import Problem
 from planner.core.requirements import scale, user_figure
 from planner.core.units import show
+from planner.core.words import figure, label
 from planner.plan.solution import Moves, Solution
 from planner.report.churn import long_run_text
-from planner.report.tables import Lines, duration, figure, grid, label, table
+from planner.report.tables import Lines, duration, grid, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,13 +51,13 @@ def _counted_text(problem: Problem, solution: Solution, metric: str) -> Iterator
     if not metric.startswith("mean_"):
         of, why = "in the worst pipeline", ""
     elif problem.workload.concurrency is not None:
-        of, why = "for a user in the mean", ": faster pipelines answer more"
+        of, why = "averaged over users", ": users of faster pipelines send more"
     else:
         of, why = "with pipelines by their weights", ": the router sends faster ones more"
     said = label(metric)
     yield (
-        f"{said[0].upper()}{said[1:]} is {figure(metric, counted)} {of}, which counts here, and "
-        f"{figure(metric, value)} over all requests{why}."
+        f"{said[0].upper()}{said[1:]} is {figure(metric, counted)} {of}, as the objective counts, "
+        f"and {figure(metric, value)} over all requests{why}."
     )
 
 

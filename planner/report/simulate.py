@@ -10,6 +10,7 @@ from planner.core.cost.ledger import CostLine
 from planner.core.cost.verification import VerificationCost
 from planner.core.metrics import LATENCIES, STATISTICS, Metrics
 from planner.core.requirements import Miss, MustHave
+from planner.core.words import LABELS, figure, label, missed_text
 from planner.report.advice import (
     advice_document,
     comparison,
@@ -23,15 +24,7 @@ from planner.report.audits import audits_text
 from planner.report.capacity import capacity_document, capacity_text
 from planner.report.paired import paired, paired_text
 from planner.report.spent import busy_table, spent_text
-from planner.report.tables import (
-    LABELS,
-    Lines,
-    figure,
-    grid,
-    missed_text,
-    plain_metrics,
-    table,
-)
+from planner.report.tables import Lines, grid, plain_metrics, table
 from planner.sim.failures import Failure
 from planner.sim.result import Recovery
 
@@ -244,7 +237,7 @@ class SimulateReport:
         elif self.must_have == MustHave():
             yield "Must-haves: none are asked."
         else:
-            yield "Must-haves on figures: all met."
+            yield "Must-haves: all that bound a figure are met."
 
 
 def api_target(found: Alternative) -> Target:
@@ -281,7 +274,7 @@ def _side_by_side(targets: Sequence[Target]) -> Table:
             figure(name, getattr(target.metrics, name), unit=name.endswith("_ms"))
             for name in _COMPARED[:4]
         ]
-        missed = ", ".join(miss.metric for miss in target.missed)
+        missed = ", ".join(label(miss.metric) for miss in target.missed)
         rows.add_row(target.name, *cells, f"misses {missed}" if missed else "met")
     return rows
 
@@ -326,7 +319,7 @@ def _felt(target: Target, replications: int) -> Lines:
             if f"mean_{name}_ms" in target.confidence
         )
         if latency:
-            yield f"  95 % intervals of the means: {latency}"
+            yield f"  95 % confidence intervals of the means: {latency}"
     yield from spent_text(target.spent_s)
     yield ""
     yield "Cost"

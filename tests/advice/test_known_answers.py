@@ -124,6 +124,6 @@ def test_a_batch_job_is_accepted_on_the_nodes_that_an_agent_is_refused() -> None
 
 def test_an_agent_without_machines_nearby_is_refused_with_the_reason() -> None:
     agent = scenario("agent-continents", "must_have.forbid_regions=[eu]")
-    with pytest.raises(InfeasibleError, match="p95_e2el_ms binds"):
+    with pytest.raises(InfeasibleError, match="p95 end-to-end latency binds"):
         solve(agent.problem)
     assert len(list(too_far(agent.problem))) == 2

@@ -66,9 +66,9 @@ def test_what_serves_equally_well_is_ranked_by_its_price() -> None:
     assert [a.name for a in ranked(fast, found)] == ["fair", "dear", "slow"]
     told = verdict(fast, found, asked="dear")
     assert told.text == (
-        "Use fair at 2 USD per million output tokens, not dear at 8: "
-        "mean TPOT is the same within 1%, 20.1 ms.",
-        "Next best is dear at 8 USD: mean TPOT is the same within 1%.",
+        "Use fair at 2 USD per million output tokens, not dear at 8 USD: "
+        "mean time per output token is the same within 1%, 20.1 ms.",
+        "Next best is dear at 8 USD: mean time per output token is the same within 1%.",
     )
     weighted = Requirements(objective="weighted", nice_to_have={"tpot": 1})
     assert ranked(weighted, found)[0].name == "dear"
@@ -87,15 +87,16 @@ def test_the_verdict_says_use_the_api_when_that_is_true() -> None:
     told = verdict(CHEAPEST, found, asked="mine")
     assert told.winner == "novita"
     assert told.text[0] == (
-        "Use the API of novita at 0.25 USD per million output tokens, not mine: "
-        "it costs 11, 44 times as much."
+        "Use the API of novita at 0.25 USD per million output tokens, not mine, "
+        "which costs 11 USD, 44 times as much."
     )
+    assert told.text[1] == "Next best is mine at 11 USD."
 
 
 def test_the_verdict_says_what_is_not_known_and_names_what_is() -> None:
     found = [one("mine", 11.0, 25.0), one("api", 0.3, kind="api", unknown=("mean_tpot_ms",))]
     told = verdict(CHEAPEST, found, asked="mine")
-    assert "Nobody published its mean TPOT in ms" in told.text[1]
+    assert "Nobody published its mean time per output token" in told.text[1]
     assert told.text[2] == "The best one whose figures are all known is mine."
 
 
@@ -127,8 +128,8 @@ def test_the_verdict_of_another_objective_says_what_it_compares() -> None:
     found = [one("mine", 1.0, 70.0), one("cloud", 5.0, 20.0)]
     told = verdict(fast, found, asked="mine")
     assert told.text[0] == (
-        "Use cloud at 5 USD per million output tokens, not mine at 1: "
-        "its mean TPOT is 20 ms instead of 70."
+        "Use cloud at 5 USD per million output tokens, not mine at 1 USD: "
+        "its mean time per output token is 20 ms instead of 70."
     )
 
 
@@ -146,7 +147,7 @@ def test_where_nothing_serves_the_nearest_miss_is_named() -> None:
     found = [one("slow", 1.0, missed=(MISS,)), one("dear", 9.0, missed=(near,))]
     told = verdict(CHEAPEST, found)
     assert (told.winner, told.nearest) == ("", "dear")
-    assert "usd per hour (2.2, asked is 2)" in told.text[1]
+    assert "cost per hour (2.2 USD/h, at most 2 USD/h is asked)" in told.text[1]
 
 
 def test_the_front_is_what_nothing_beats_in_everything() -> None:

@@ -47,6 +47,19 @@ def test_text_is_not_interpreted_and_as_wide_as_a_page(
     assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 40
 
 
+def test_an_indented_line_stays_indented_where_it_wraps(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    console.emit("  one two three four five-six", "one two three four five")
+    assert capsys.readouterr().out.splitlines() == [
+        "  one two three four",
+        "    five-six",
+        "one two three four ",
+        "five",
+    ]
+
+
 def test_notes_and_progress_stay_off_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     console.note("one")
     console.warn("two")

@@ -85,7 +85,7 @@ def test_the_nearest_plan_is_the_one_that_the_change_would_make(scene: Scene) ->
     assert said.code == 4, said.stderr
     nearest = said.document["nearest"]["prediction"]["availability"]
     assert said.document["change"]["to"] == pytest.approx(nearest, abs=1e-4)
-    assert "where 0.99999 is asked" in said.stderr
+    assert "at least 0.99999 is asked" in said.stderr
 
 
 def test_changes_that_help_only_together_are_proposed_and_work(scene: Scene) -> None:

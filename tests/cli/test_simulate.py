@@ -51,7 +51,7 @@ def test_a_scenario_competes_with_its_alternatives(scene: Scene) -> None:
     assert shop["mean_tpot_ms"] is None
     text = scene.planner("simulate", scene.scenario(more + strict)).stdout
     assert "none: 0.4" not in text
-    assert "misses: USD per hour is 9 USD/h, asked is 1 USD/h" in " ".join(text.split())
+    assert "misses: cost per hour is 9 USD/h, at most 1 USD/h is asked" in " ".join(text.split())
 
 
 def test_a_slo_that_is_missed_fails_only_when_asked(scene: Scene) -> None:
@@ -64,7 +64,7 @@ def test_a_slo_that_is_missed_fails_only_when_asked(scene: Scene) -> None:
     assert [miss["metric"] for miss in row["missed"]] == ["output_throughput"]
     said = scene.planner("simulate", manifest, *must, "--fail-on-slo")
     assert said.code == 6
-    assert "output tokens per second is" in said.stderr
+    assert "output throughput is" in said.stderr
     assert "Must-haves missed" in said.stdout
     assert scene.planner("simulate", path, "--fail-on-slo").code == 0
 

@@ -80,7 +80,7 @@ def test_worse_candidates_are_tried_until_one_keeps_the_must_haves() -> None:
     assert not [said for said in judged.warnings if "must-have" in said]
     stuck = solve(made, judge=lambda _, plan: Metrics(completed=0, failed=3))
     assert stuck.candidates[0].trial is not None
-    assert "p95_ttft_ms unknown where 10,000 is asked" in stuck.warnings[-1]
+    assert "p95 time to first token is unknown, at most 10,000 ms is asked" in stuck.warnings[-1]
 
 
 def test_a_simulation_is_a_judge() -> None:

@@ -47,12 +47,12 @@ def test_how_often_a_plan_is_there_is_told_where_its_nodes_come_and_go() -> None
         world = restless(churn(), nodes=[Node(id="a", device="chip", churn=name)])
         stage = Stage(node="a", start=0, stop=4, quant="bf16")
         plan = Plan(pipelines=(Pipeline(stages=(stage,)),))
-        there = predict(world, plan).metrics.availability
-        assert said in long_run_text(world, plan, there)
-        assert bool(long_run_text(world, plan, there)) == bool(said)
+        there = predict(world, plan).metrics.model_copy(update={"usd_per_hour": 0.25})
+        assert said in long_run_text(world, plan, there.availability)
+        assert bool(long_run_text(world, plan, there.availability)) == bool(said)
         short = short_run_text(world, plan, 499.0, there)
         assert bool(short) == bool(said)
         if said:
             assert "(a: 40 s up and 10 s away in the mean)" in short
-            assert "predicted for the long run is 80.00%" in short
+            assert "predicted for the long run: 80.00% available, 0.25 USD/h" in short
         assert short_run_text(world, plan, 500.0, there) == ""

@@ -117,7 +117,7 @@ def test_the_table_has_the_best_of_each_structure_and_the_document_all() -> None
     assert "chosen  both, coordinator a" in text
     assert "coordinator b" not in text
     assert ("6 copies" in text, "7 copies" in text) == (True, False)
-    assert "and 3 more" in text
+    assert "  3 more, worse or of the same structure" in text
     assert len(shown.document()["candidates"]) == 11
 
 

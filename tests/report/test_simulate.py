@@ -88,7 +88,7 @@ def test_what_to_do_comes_first_and_what_each_misses_is_told() -> None:
     assert text.index("Use fast") < text.index("Compared, on the same requests")
     assert "* fast" in text
     assert "misses 1" in text
-    assert "late: misses: mean time per output token is 90 ms, asked is 50 ms" in text
+    assert "late: misses: mean time per output token is 90 ms, at most 50 ms is asked" in text
     assert "none is left out: no room" in text
     assert "1.33x  near  late is the better choice up to 3 users, now 4" in text
     assert "b  " not in text.split("Busy")[1].split("What would")[0]

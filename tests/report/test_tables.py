@@ -9,8 +9,9 @@ from planner.core.cost.ledger import CostLine
 from planner.core.metrics import Metrics
 from planner.core.requirements import Miss
 from planner.core.trust import Regime
+from planner.core.words import figure, label, missed_text
 from planner.report.advice import costs_table
-from planner.report.tables import bar, cost_rows, figure, gauge, label, missed_text, trust
+from planner.report.tables import bar, cost_rows, gauge, trust
 
 
 @pytest.mark.parametrize(
@@ -45,9 +46,9 @@ def test_bars_stay_within_their_width() -> None:
 
 def test_a_broken_bound_in_words() -> None:
     miss = Miss(metric="p95_ttft_ms", value=812.0, bound=500.0)
-    assert missed_text(miss) == "p95 time to first token is 812 ms, asked is 500 ms"
+    assert missed_text(miss) == "p95 time to first token is 812 ms, at most 500 ms is asked"
     unknown = Miss(metric="p95_ttft_ms", value=None, bound=500.0)
-    assert missed_text(unknown) == "p95 time to first token is unknown, asked is 500 ms"
+    assert missed_text(unknown) == "p95 time to first token is unknown, at most 500 ms is asked"
 
 
 def test_costs_leave_out_zeros_and_add_up() -> None:
@@ -57,14 +58,16 @@ def test_costs_leave_out_zeros_and_add_up() -> None:
 
 def test_trust_says_the_error_only_where_it_is_known() -> None:
     assert trust(0, None).endswith("nothing was measured to tell its error")
-    assert "off by 12% in the median, 31% at p90" in trust(1, {"median": 0.12, "p90": 0.31})
+    assert "error of such predictions: 12% in the median, 31% at p90" in trust(
+        1, {"median": 0.12, "p90": 0.31}
+    )
     bands: dict[Regime, dict[str, float]] = {
         "prompt": {"median": 0.12, "p90": 0.31},
         "token": {"median": 0.06, "p90": 0.12},
     }
     told = trust(1, bands["prompt"], "device", bands)
     assert "the device was not measured, others of its class were" in told
-    assert "prompts by 12% in the median and 31% at p90, later tokens by 6%" in told
+    assert "prefill 12% in the median and 31% at p90, decode 6%" in told
 
 
 def test_lines_below_a_thousandth_of_the_sum_are_told_as_one() -> None:

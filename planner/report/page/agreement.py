@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planner.core.metrics import Metrics
+from planner.core.words import figure, label
 from planner.report.page import draw
 from planner.report.page.draw import Figure, Json
 from planner.report.page.facts import Facts
-from planner.report.tables import figure, label, signed
+from planner.report.tables import signed
 
 _SHOWN = (
     "mean_ttft_ms",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from planner.core.metrics import Metrics
+from planner.core.words import figure, label, missed_text
 from planner.plan.reasons import Reasons
 from planner.report.churn import long_run_text
 from planner.report.page.course import losses
 from planner.report.page.facts import Facts
 from planner.report.placement import KEPT, asked
 from planner.report.simulate import Target
-from planner.report.tables import figure, label, missed_text
 
 _COST, _SPEED = "usd_per_million_output_tokens", "mean_tpot_ms"
 _SMALLEST = 0.005

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.core.metrics import Metrics
+from planner.core.words import figure
 from planner.report.page import draw
 from planner.report.page.draw import Figure, Json
 from planner.report.page.facts import Facts
-from planner.report.tables import figure
 
 _NAME_TALL, _NAME_WIDE = 0.09, 0.5
 """Shares of the picture that a name covers on a narrow screen."""

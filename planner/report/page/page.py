@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from importlib import resources
 
+from planner.core.words import figure
 from planner.report.page.agreement import agreement_figure
 from planner.report.page.answers import (
     advised,
@@ -26,7 +27,7 @@ from planner.report.page.latency import latency_figures
 from planner.report.page.map import map_figure
 from planner.report.page.token import token_figure
 from planner.report.page.tornado import tornado_figure
-from planner.report.tables import cost_rows, figure
+from planner.report.tables import cost_rows
 
 _MOST_PIPELINES = 3
 _VARIED = ("", "mean TPOT", "p95 TTFT", "tokens per second", "price", "must-haves")
