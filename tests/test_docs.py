@@ -20,6 +20,8 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
+STARTS = ("", "planner", "planner/core")
+"""Folders that pages leave out of a module's path."""
 SAFE = ("planner estimate", "planner plan", "planner simulate")
 
 
@@ -28,6 +30,27 @@ def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_anchors_modules_and_tests_that_are_named_exist(page: Path) -> None:
+    text = page.read_text()
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]*)\)", text):
+        linked = (page.parent / target).read_text() if target else text
+        assert anchor in {
+            _anchor(title) for title in re.findall(r"^#+ (.*)$", linked, re.MULTILINE)
+        }
+    test = ""
+    for file, name in re.findall(r"`([\w./-]+\.py)?(?:::(\w+))?`", text):
+        if file:
+            (path, *_) = [ROOT / start / file for start in STARTS if (ROOT / start / file).exists()]
+            test = path.read_text()
+        assert not name or f"def {name}(" in test
+
+
+def _anchor(title: str) -> str:
+    """What GitHub makes of a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
 
 
 @pytest.mark.slow

@@ -51,7 +51,8 @@ def estimate(
         str | None,
         typer.Option(
             "--engine",
-            help="Engine profile.  [default: vllm on datacentre GPUs, llama.cpp on others]",
+            help="Engine profile.  [default: llama.cpp; vllm on datacentre GPUs, and on GeForce, "
+            "RTX PRO and GB10 for a --quant that is no GGUF type]",
         ),
     ] = None,
     quant: Annotated[

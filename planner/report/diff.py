@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from planner.core.units import plain
 from planner.core.words import label
 from planner.report.tables import Lines, table
 
@@ -85,7 +86,7 @@ def _headline(
 
 
 def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:,.4g}"
+    return "none" if value is None else plain(value)
 
 
 def _value(value: Any) -> str:

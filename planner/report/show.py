@@ -12,6 +12,7 @@ from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.speculation import Speculation
 from planner.core.units import show
+from planner.core.words import figure, label
 from planner.core.workload import Lengths, Workload
 from planner.report.churn import churn_text
 from planner.report.tables import Lines, table
@@ -160,7 +161,7 @@ class ShowReport:
         table = _grid()
         for name, value in prediction.metrics.model_dump(include=_FIGURES).items():
             if value is not None:
-                table.add_row(name, f"{value:,.4g}")
+                table.add_row(label(name), figure(name, value))
         return table
 
     def _profiles(self) -> Table:
