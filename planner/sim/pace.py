@@ -199,11 +199,19 @@ class Pace:
         return Load(taken_s, tokens, count)
 
     def alone_s(self, sequences: int, context: float, prompts: Sequence[Prompt]) -> float:
-        """How long such a step takes in all with nothing else on the way; it is noted."""
+        """How long such a step takes in all with nothing else on the way; it is noted.
+
+        There may be no prompts in it.
+        """
         if not sequences:
             load = self.beside(sequences, context, prompts)
             self.note(load)
             return self.fixed_s + sum(load.taken_s)
+        if not prompts:
+            piece = self.decode(sequences, context)
+            piece.times += 1
+            piece.context += context
+            return piece.step_s + piece.growth_s * context
         tokens, count = sequences, sequences + len(prompts)
         for prompt in prompts:
             tokens += prompt.tokens

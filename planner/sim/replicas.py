@@ -18,15 +18,13 @@ from planner.core.outcomes import STATUSES, Outcomes
 from planner.core.request import Request
 from planner.sim.circle import Columns
 from planner.sim.lane import Lane
-from planner.sim.replica import CrowdedError, Replica
+from planner.sim.replica import Replica
 from planner.sim.rows import RowLane
 
 if TYPE_CHECKING:
     from planner.sim.run import Run
 
 
-_MOST = 100_000
-"""Requests of a run: the longer it is, the likelier somebody is preempted, and lanes begin anew."""
 _OFTEN = 1024
 """Requests after which gaps are sorted into bins if there are many."""
 
@@ -38,7 +36,7 @@ def simple(run: Run, requests: Sequence[Request]) -> bool:
     all have been answered. Every pipeline has one group, vLLM's rules, and a coordinator of which
     nothing else asks anything.
     """
-    if not 0 < len(requests) <= _MOST:
+    if not requests:
         return False
     _, arrival_s, prompts, outputs, sessions, *_ = zip(*requests, strict=True)
     return (
@@ -55,23 +53,18 @@ def simple(run: Run, requests: Sequence[Request]) -> bool:
     )
 
 
-def served(run: Run, requests: Sequence[Request]) -> Outcomes | None:
-    """What becomes of requests in a run that is simple.
-
-    None where somebody would be preempted: that takes lanes, and a run that has not begun.
-    """
+def served(run: Run, requests: Sequence[Request]) -> Outcomes:
+    """What becomes of requests in a run that is simple."""
     ids, arrival_s, prompts, outputs, *_ = zip(*requests, strict=True)
-    columns = Columns(arrival_s, [at_s + run.request_s for at_s in arrival_s], prompts, outputs)
+    ready_s = [at_s + run.request_s for at_s in arrival_s]
+    columns = Columns(arrival_s, ready_s, list(prompts), list(outputs))
     replicas = [_replica(run, lane, columns) for lane in run.lanes]
-    try:
-        _replay(run, columns, replicas)
-    except CrowdedError:
-        return None
+    _replay(run, columns, replicas)
     found = Outcomes(
         id=np.array(ids),
         pipeline=np.array(columns.pipeline),
-        prompt_tokens=np.array(columns.prompts),
-        output_tokens=np.array(columns.outputs),
+        prompt_tokens=np.array(prompts),
+        output_tokens=np.array(outputs),
         arrival_s=np.array(columns.arrival_s),
         begun_s=np.array(columns.begun_s),
         first_s=np.array(columns.first_s),
@@ -93,6 +86,7 @@ def _replica(run: Run, lane: Lane, columns: Columns) -> Replica:
         budget=schedule.budget,
         blocks=schedule.pool.blocks,
         block=schedule.pool.block_tokens,
+        keeps=schedule.pool.keeps,
         skew=lane.skew,
         warmup=run.warmup,
         runs=run.gaps.runs,
@@ -129,7 +123,9 @@ def _note(run: Run, found: Outcomes, replicas: Sequence[Replica]) -> None:
     run.presence_s = float((found.last_s - found.arrival_s).sum())
     asked = np.bincount(found.pipeline, found.prompt_tokens, len(replicas))
     for lane, replica, tokens in zip(run.lanes, replicas, asked, strict=True):
-        lane.schedule.asked_tokens = int(tokens)
+        lane.schedule.asked_tokens = int(tokens) + replica.asked_again
+        lane.schedule.reused_tokens = replica.reused
+        run.failover.counts["preemptions"] += replica.preempted
         run.happened += replica.happened
         lane.most_seats = replica.most_seats
     run.close()

@@ -109,6 +109,9 @@ class RowLane(RoundLane):
         if not size:
             return False
         steps = cohort.steps
+        rounds = self.schedule.steady_steps(0, cohort.ends[0][0] - steps)
+        if not rounds:
+            return False
         context: float = cohort.context
         if self.skew:
             context = leaning_tokens(size, context, steps - cohort.longest[0][0], self.skew)
@@ -117,12 +120,8 @@ class RowLane(RoundLane):
                 break
         else:
             piece = pace.decode(size, context)
-        most = cohort.ends[0][0] - steps
-        if context + most * size > piece.high:
-            most = min(most, int((piece.high - context) // size) + 1)
-        rounds = self.schedule.steady_steps(0, most)
-        if not rounds:
-            return False
+        if context + rounds * size > piece.high:
+            rounds = min(rounds, int((piece.high - context) // size) + 1)
         self.run.happened += 1
         slope_s, jitter_s = piece.growth_s, pace.jitter_s
         step_s = piece.step_s + slope_s * context

@@ -42,20 +42,12 @@ def simulate(
         requests = problem.workload.sample(seed)
     concurrency = None if own_times else problem.workload.concurrency
 
-    def idle(requests: Sequence[Request]) -> Run:
-        network = build(problem, plan, seed)
-        hop_by_hop = exact_steps or visits or hang_together(problem, network)
-        watch = Watch() if check or visits else None
-        run = Run(problem, plan, network, visits, hop_by_hop, watch)
-        run.prepare(requests)
-        return run
-
-    run = idle(requests)
+    network = build(problem, plan, seed)
+    hop_by_hop = exact_steps or visits or hang_together(problem, network)
+    watch = Watch() if check or visits else None
+    run = Run(problem, plan, network, visits, hop_by_hop, watch)
+    run.prepare(requests)
     if concurrency is None and simple(run, requests):
-        records = served(run, requests)
-        if records is not None:
-            requests = ()  # a million of them take more memory than all that follows
-            return outcome(run, records)
-        run = idle(requests)
+        return outcome(run, served(run, requests))
     run.replay(requests, concurrency)
     return outcome(run, outcomes(run.served, every_token=run.exact_steps))
