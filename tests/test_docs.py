@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -59,12 +60,26 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
         (tmp_path / folder).symlink_to(ROOT / folder)
     runnable = [command for command in COMMANDS if command.startswith(SAFE)]
     assert len(runnable) >= 4
+    said = ""
     for command in runnable:
         words = shlex.split(command)[1:]
         done = subprocess.run(
-            [sys.executable, "-m", "planner", *words], cwd=tmp_path, capture_output=True, text=True
+            [sys.executable, "-m", "planner", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "COLUMNS": "100"},
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
+        said += done.stdout
+    told = {_shape(line) for line in said.splitlines()}
+    shown = re.findall(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert {_shape(line) for block in shown for line in block.splitlines()} <= told
+
+
+def _shape(line: str) -> str:
+    """A line of output without its figures and the width of its columns."""
+    return " ".join(re.sub(r"[\d.,]+", "0", line).split())
 
 
 def test_the_scenario_of_the_readme_is_one(tmp_path: Path) -> None:
