@@ -23,6 +23,8 @@ from planner.plan.ways import Cut
 
 Counts = NDArray[np.uint8]
 
+_SLACK = 1e-9
+"""Rounding that breaks no ration, as a share of it."""
 _NONE = np.iinfo(np.int32).max
 _WIDER = 6
 """Times the labels kept at a point that are looked through for ones that may go on there."""
@@ -211,28 +213,60 @@ class _Trace:
         return start, int(came[(self.here[start, came] + given.hops.entering(last)).argmin()])
 
 
+@dataclass(frozen=True)
+class Ration:
+    """What one pipeline may take of something that nodes take."""
+
+    takes: Array
+    """Of each class a node."""
+    most: float
+    after: Array
+    """[layers placed] the least that the stages behind take, whatever their order."""
+
+    @classmethod
+    def of(cls, given: Lengths, takes: Array, most: float) -> Ration:
+        """So much of it, whatever is left of that at the end."""
+        layers, able = len(given.table) - 1, np.isfinite(given.table)
+        each = np.full(given.table.shape[2], np.inf)
+        np.minimum.at(each, given.kinds, takes[given.owners])
+        after = np.zeros(layers + 1)
+        for start in reversed(range(layers)):
+            stages = np.where(able[start + 1 :, start], each, np.inf).min(axis=1)
+            after[start] = (stages + after[start + 1 :]).min()
+        return cls(takes, most + _SLACK * abs(most), after)
+
+    def barred(self, taken: Counts, stop: int) -> NDArray[np.bool_]:
+        """[label] whether nodes [label, class] over so many layers leave too little."""
+        barred: NDArray[np.bool_] = taken @ self.takes + self.after[stop] > self.most
+        return barred
+
+
+def rationed(given: Lengths, takes: Array, most: Array) -> list[Ration]:
+    """The same of several things: what nodes take [thing, class], and how much one may."""
+    return [Ration.of(given, *one) for one in zip(takes, most, strict=True)]
+
+
 def distinct(
     given: Lengths,
     prices: Array,
     counts: Array,
     width: int,
-    most: int | None = None,
+    rations: Sequence[Ration] = (),
     over: Halt = never,
 ) -> list[tuple[Cut, ...]]:
-    """Short pipelines that use no node twice and at most ``most`` nodes, shortest first.
+    """Short pipelines that use no node twice and no more than their rations, shortest first.
 
     ``width`` labels are kept at each point; where ways have lines in common, those that arrive are
     looked for among the ``_WIDER * width`` cheapest of each group of lines. None where the search
     is ``over``.
     """
     layers, ways, classes = len(given.table) - 1, len(given.owners), len(prices)
-    owners, counted = given.owners, most is not None
+    owners = given.owners
     paid = prices[owners][:, None]
     # labels that wait at a way for their next stage: [way, layers placed, label]
     shape = ways, layers + 1, width
     cost, came, made = np.full(shape, np.inf), np.full(shape, _NONE), np.full(shape, _NONE)
     used = np.zeros((*shape, classes), dtype=np.uint8)
-    stages = np.zeros(shape if counted else 0, dtype=np.int32)
     cost[:, 0, 0] = np.where(counts[owners] > 0, given.enter, np.inf)
     rows, labels = np.arange(ways)[:, None], np.arange(ways * width)
     firsts, whose = rows * (layers + 1) * width, owners.repeat(width)
@@ -248,18 +282,17 @@ def distinct(
         pick = _least(lay, width)
         here = lay[rows, pick] + paid
         made[:, stop] = pick + low * width
-        if stop == layers:
+        if stop == layers and not rations:
             break
         before = (firsts + made[:, stop]).reshape(-1)
         taken = used.reshape(-1, classes).take(before, axis=0)
         taken[labels, whose] += 1
-        if most is not None:
-            length = stages.reshape(-1)[before] + 1
-            here[(length >= most).reshape(here.shape)] = np.inf
+        for ration in rations:
+            here[ration.barred(taken, stop).reshape(here.shape)] = np.inf
+        if stop == layers:
+            break
         cost[:, stop], way = arrivals.best(here, taken)
         used[:, stop], came[:, stop] = taken.take(way, axis=0), way
-        if most is not None:
-            stages[:, stop] = length[way]
     ends = (here + given.leave[:, None]).reshape(-1)
     found = []
     for end in np.argsort(ends, kind="stable")[:width]:

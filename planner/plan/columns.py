@@ -3,23 +3,25 @@
 Sets: the pipelines found so far; rows are classes of nodes.
 Variables: how often each pipeline runs.
 Objective: the sum of their costs.
-Constraints: as many pipelines as replicas; no more nodes of a class than there are.
+Constraints: as many pipelines as replicas; no more nodes of a class than there are, and no more of
+what must-haves say about all of them.
 
-The linear program tells what a node is worth (its prices lead to further pipelines: column
-generation, Gilmore and Gomory 1961); the integer program picks a plan among those that use no node
-twice.
+The linear program tells what a node and each must-have is worth (its prices lead to further
+pipelines: column generation, Gilmore and Gomory 1961); the integer program picks a plan among those
+that use no node twice.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 
 from planner.plan.costs import Array, Kinds
+from planner.plan.limits import Limits
 from planner.plan.ways import Cut
 
 _NONE = 1e-6
@@ -35,7 +37,7 @@ class Known:
     pipelines: dict[tuple[str, ...], dict[tuple[Cut, ...], None]] = field(default_factory=dict)
     """By the schemes that stages choose from, which say what the ways in cuts mean."""
     prices: Array | None = None
-    """Of nodes by class."""
+    """Of limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Priced:
     value: float
     """Least cost of fractions of pipelines."""
     prices: Array
-    """What one more node of a class would save."""
+    """What one more of each limit would save: a node of a class first."""
     picked: list[tuple[Cut, ...]]
     """Pipelines of which it takes a share, the largest first."""
 
@@ -64,8 +66,7 @@ class Column:
 class Columns:
     """Pipelines with their costs; of those over the same nodes only the cheapest."""
 
-    counts: Array
-    """Nodes of each class."""
+    limits: Limits
     owners: Kinds
     """[way] -> class."""
     replicas: int
@@ -93,7 +94,7 @@ class Columns:
     def used(self, cuts: tuple[Cut, ...]) -> Array:
         """How many nodes of each class a pipeline takes."""
         kinds = [self.owners[way] for way, _, _ in cuts]
-        return np.bincount(kinds, minlength=len(self.counts)).astype(float)
+        return np.bincount(kinds, minlength=len(self.limits.counts)).astype(float)
 
     def priced(self, real: bool = False) -> Priced:
         """Fractions of pipelines at the least cost; ``real`` leaves out those that reuse nodes.
@@ -102,14 +103,14 @@ class Columns:
         """
         columns = self._real() if real else list(self.known.values())
         if not columns:
-            return Priced(math.inf, np.zeros(len(self.counts)), [])
+            return Priced(math.inf, self.limits.none(), [])
         costs = np.array([one.cost for one in columns])
         dear = costs.max() + 2 * np.abs(costs).max()
-        uses = np.array([one.used for one in columns]).T
+        uses = self.limits.taken(np.array([one.used for one in columns]).T)
         solved = linprog(
             np.append(costs, dear),
-            A_ub=np.hstack([uses, np.zeros((len(self.counts), 1))]),
-            b_ub=self.counts,
+            A_ub=np.hstack([uses, np.zeros((len(uses), 1))]),
+            b_ub=self.limits.all,
             A_eq=np.ones((1, len(columns) + 1)),
             b_eq=[self.replicas],
             method="highs",
@@ -119,18 +120,14 @@ class Columns:
         picked = [columns[at].cuts for at in often if solved.x[at] > _NONE]
         return Priced(float(solved.fun), prices, picked)
 
-    def chosen(self, limits: Sequence[tuple[Array, float]] = ()) -> list[tuple[Cut, ...]] | None:
-        """The cheapest disjoint pipelines; each limit is what a class counts, and the most of it.
-
-        None where none are known to fit together.
-        """
+    def chosen(self) -> list[tuple[Cut, ...]] | None:
+        """The cheapest pipelines that keep all limits; None where none are known to do together."""
         columns = self._real()
         if not columns:
             return None
-        uses = np.array([one.used for one in columns]).T
-        rows = [LinearConstraint(uses, -np.inf, self.counts)]
+        uses = self.limits.taken(np.array([one.used for one in columns]).T)
+        rows = [LinearConstraint(uses, -np.inf, self.limits.all)]
         rows.append(LinearConstraint(np.ones((1, len(columns))), self.replicas, self.replicas))
-        rows += [LinearConstraint(weights @ uses, -np.inf, most) for weights, most in limits]
         solved = milp(
             [one.cost for one in columns],
             constraints=rows,
@@ -146,5 +143,5 @@ class Columns:
         return picked
 
     def _real(self) -> list[Column]:
-        """Pipelines that use no node twice."""
-        return [one for one in self.known.values() if (one.used <= self.counts).all()]
+        """Pipelines that use no node twice, and keep the other limits."""
+        return [one for one in self.known.values() if self.limits.kept(one.used)]

@@ -2,7 +2,8 @@
 
 Prices of nodes come from ``columns``; the pipeline that costs least at these prices is looked for
 among chains that may use nodes again, so what it costs bounds all. The sum of that over all
-replicas, less what the nodes that exist are worth, bounds every plan (Lagrange). Costs need not be
+replicas, less what the limits are worth (nodes that exist, budget, how many nodes), bounds every
+plan (Lagrange). Costs need not be
 linear: a pipeline's length lies in some interval, its longest stage in another, and in each the
 cost and the prices are bounded apart.
 """
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from planner.plan.chain import Lengths, cheapest, cheapest_each, distinct, lengths
+from planner.plan.chain import Lengths, cheapest, cheapest_each, distinct, lengths, rationed
 from planner.plan.columns import Columns
 from planner.plan.costs import Array, Criterion, Kinds
 from planner.plan.envelope import Corner, Envelope
@@ -52,6 +53,8 @@ _ROUGH = 1e-2
 """Chains that are looked for as roughly as that are as good as the cheapest."""
 _LEVELS = 4
 """Intervals of the longest stage at most."""
+_CLOSER = 40
+"""Looks at most at where cost and prices may sum up to least."""
 
 
 @dataclass(eq=False)
@@ -84,9 +87,11 @@ class Coupled:
     groups: Kinds
     """[way] -> group of alike lines."""
     prices: Array
-    """Of each class; those of the best bound once there is one."""
+    """Of each limit; those of the best bound once there is one."""
     memory: Memory
     """What chains remember of the nodes they used."""
+    thrift: Array
+    """The least that a pipeline takes of what must-haves limit."""
     over: Halt = never
     bound: float = -math.inf
     """No plan of this structure costs less."""
@@ -130,7 +135,7 @@ class Coupled:
 
         Ends early where the bound passes ``aim`` or has met the linear program.
         """
-        counts, replicas = self.columns.counts, self.columns.replicas
+        limits, replicas = self.columns.limits, self.columns.replicas
         for _ in range(turns if self.levels else 0):
             if self.bound >= aim or self.over():
                 break
@@ -140,8 +145,8 @@ class Coupled:
                 prices = (prices + self.prices) / 2
             away = value - self.bound if math.isfinite(self.bound) else 0.0
             near = 0.1 * self.rough * away / replicas
-            least, chains, worst = self._reduced(prices, near)
-            dual = replicas * least - float(prices @ counts)
+            least, chains, worst = self._reduced(limits.each(prices), near)
+            dual = replicas * least - float(prices @ limits.all)
             self.mixed = dual > self.bound + _CLOSE * abs(dual)
             if dual > self.bound:
                 self.bound, self.prices = dual, prices
@@ -162,7 +167,7 @@ class Coupled:
         """The least that one pipeline costs, whatever the others take."""
         if not self.levels:
             return math.inf
-        least, _, _ = self._reduced(np.zeros(len(self.columns.counts)), 0.0)
+        least, _, _ = self._reduced(np.zeros(len(self.columns.limits.counts)), 0.0)
         return least
 
     def gather(self, turns: int, width: int) -> None:
@@ -171,7 +176,8 @@ class Coupled:
         Levels take turns. Prices of two turns are mixed in every other one: they swing. Ends early
         where several turns bring nothing.
         """
-        before, least, since = np.zeros(len(self.columns.counts)), math.inf, 0
+        limits = self.columns.limits
+        before, least, since = limits.none(), math.inf, 0
         for turn in range(turns if self.levels else 0):
             told = self.columns.priced(real=True)
             since = since if told.value >= least - _CLOSE * abs(least) else turn
@@ -181,30 +187,47 @@ class Coupled:
             prices = (prices + before) / 2 if turn % 2 else prices
             before, level = prices, self.levels[turn % len(self.levels)]
             for rate in self.rates:
-                for cuts in self._distinct(level, prices / rate, self.columns.counts, width):
+                for cuts in self._distinct(level, limits.each(prices) / rate, width):
                     self.seed(cuts)
 
     def complete(self, width: int) -> None:
         """Adds pipelines that go well beside those of which the linear program takes a share."""
-        counts, replicas = self.columns.counts, self.columns.replicas
+        limits, replicas = self.columns.limits, self.columns.replicas
+        paid = limits.each(self.prices)
+        last = limits.each(limits.together(self.prices))
         told, rate = self.columns.priced(), max(self.rates, default=1.0)
         for cuts in told.picked[: max(1, _COMPLETED // (replicas - 1))]:
-            left, gap_s = counts - self.columns.used(cuts), self._vector(cuts)[_GAP]
+            used, gap_s = self.columns.used(cuts), self._vector(cuts)[_GAP]
             level = min(self.levels, key=lambda one: (one.high_s < gap_s, one.high_s))
             for missing in range(replicas - 1, 0, -1):
-                prices = self.prices / rate if missing > 1 else np.zeros(len(counts))
-                found = self._distinct(level, prices, left, width) if left.min() >= 0 else []
+                prices = (paid if missing > 1 else last) / rate
+                found = self._distinct(level, prices, width, used, missing - 1)
                 for one in found:
                     self.seed(one)
                 if not found:
                     break
-                left = left - self.columns.used(found[0])
+                used = used + self.columns.used(found[0])
 
     def _distinct(
-        self, level: Level, prices: Array, counts: Array, width: int
+        self,
+        level: Level,
+        prices: Array,
+        width: int,
+        used: Array | None = None,
+        others: int | None = None,
     ) -> list[tuple[Cut, ...]]:
-        """Pipelines of a level that use no node twice."""
-        return distinct(level.given, prices, counts, width, over=self.over)
+        """Pipelines of a level that use no node twice, and leave enough for others beside them.
+
+        The ``used`` nodes are taken already; all replicas but one are ``others`` unless told.
+        """
+        limits = self.columns.limits
+        used = np.zeros(len(limits.counts)) if used is None else used
+        others = self.columns.replicas - 1 if others is None else others
+        left, room = limits.counts - used, limits.most - limits.takes @ used
+        if left.min() < 0:
+            return []
+        rations = rationed(level.given, limits.takes, room - others * self.thrift)
+        return distinct(level.given, prices, left, width, rations, self.over)
 
     def _split(self, level: Level) -> bool:
         """Whether the interval of a level's longest stage was wide, and is now halved."""
@@ -224,7 +247,7 @@ class Coupled:
     def _add_level(self, low_s: float, high_s: float) -> None:
         owners = self.columns.owners
         given = lengths(self.criteria, self.weights, high_s, owners, self.groups)
-        shortest = cheapest(given, np.zeros(len(self.columns.counts))).length
+        shortest = cheapest(given, np.zeros(len(self.columns.limits.counts))).length
         self.solved += 1
         low = (*self.low[:_GAP], low_s, *self.low[_GAP + 1 :])
         if math.isfinite(shortest) and math.isfinite(self.cost(low)):
@@ -239,6 +262,7 @@ class Coupled:
         cheap = cheapest(self.bare, prices, self.memory)
         found, reached = [cheap.cuts] if cheap.cuts else [], math.inf
         curves = [Envelope(level.shortest, cheap.length) for level in self.levels]
+        empty, looks = set[int](), 0
 
         def look(index: int, rates: list[float]) -> None:
             """Chains of a level at some rates."""
@@ -248,22 +272,28 @@ class Coupled:
             rows = np.stack([prices / rate for rate in rates])
             each = cheapest_each(level.given, rows, self.memory, _ENDS)
             for rate, (chain, *others) in zip(rates, each, strict=True):
-                if not chain.cuts:
-                    continue
+                if not chain.cuts:  # none that remembers its nodes is so quick at every stage
+                    empty.add(index)
+                    return
                 paid = float(prices @ chain.used)
                 curves[index].add(rate, chain.length - paid / rate, paid)
                 found.extend(one.cuts for one in (chain, *others))
                 reached = min(reached, self.cost(self._vector(chain.cuts)) + paid)
 
         while True:
-            enough = reached - max(near, _CLOSE * abs(reached)) if found else math.inf
+            enough = math.inf
+            if math.isfinite(reached):
+                enough = reached - max(near, _CLOSE * abs(reached))
             worst, index, rates = math.inf, 0, list[float]()
             for number, level in enumerate(self.levels):
+                if number in empty:
+                    continue
                 value, asked = self._lowest(level, curves[number], enough)
                 if value < worst:
                     worst, index, rates = value, number, asked
-            if worst >= enough or not rates or self.over():
+            if worst >= enough or not rates or looks >= _CLOSER or self.over():
                 return min(worst, reached), found, self.levels[index]
+            looks += 1
             look(index, rates)
 
     def _lowest(self, level: Level, curve: Envelope, enough: float) -> tuple[float, list[float]]:

@@ -2,8 +2,8 @@
 
 Sets, variables, objective and constraints are those of ``structure``. Pipelines are looked for as
 chains that use no node twice (replicas: ``coupled``); the bound comes from chains that may use
-nodes again, at a price for each use (Lagrangian relaxation of "no node twice"), within intervals of
-the longest stage, because what users feel depends on sums and on that maximum.
+nodes again, at a price for each use (Lagrangian relaxation of "no node twice" and of the budget),
+within intervals of the longest stage, because what users feel depends on sums and on that maximum.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -20,9 +20,9 @@ from planner.core.plan import Plan
 from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
-from planner.plan.activity import home_usd_per_hour, rents_usd_per_hour
+from planner.plan.activity import rents_usd_per_hour
 from planner.plan.branches import every_seat
-from planner.plan.chain import Lengths, cheapest, distinct, lengths
+from planner.plan.chain import Lengths, cheapest, distinct, lengths, rationed
 from planner.plan.classes import NodeClass
 from planner.plan.columns import Columns, Known
 from planner.plan.costs import Array, Lines, criteria, rent
@@ -30,13 +30,16 @@ from planner.plan.coupled import Coupled
 from planner.plan.floor import NOISE, floor, slopes
 from planner.plan.halt import Halt, never
 from planner.plan.headcount import Headcount
+from planner.plan.heed import TURNS, Heed
 from planner.plan.hops import alike
+from planner.plan.limits import Limits
 from planner.plan.memory import Memory
 from planner.plan.predict import load_of, metrics, predict
 from planner.plan.promise import additive, as_cost, judge, objective_value, straight
 from planner.plan.standby import promising
 from planner.plan.structure import Best
 from planner.plan.tables import relaxed
+from planner.plan.thrift import MET, leaning
 from planner.plan.ways import Cut, assembled, ways
 
 _GAP = 1
@@ -74,9 +77,10 @@ class Large:
         self.groups = alike(self.ways, self.between.groups[self.owners])
         self.criteria = criteria(self.problem, self.classes, self.ways, self.load, self.between)
         examples = [entry.example for entry in self.classes]
-        self.rents = np.array(rents_usd_per_hour(self.problem, examples))
-        self.criteria.append(rent(self.criteria[0], self.rents[self.owners]))
-        self.counts = np.array([float(len(entry.nodes)) for entry in self.classes])
+        rents = np.array(rents_usd_per_hour(self.problem, examples))
+        self.criteria.append(rent(self.criteria[0], rents[self.owners]))
+        counts = np.array([float(len(entry.nodes)) for entry in self.classes])
+        self.limits = Limits.of(self.problem, counts, rents)
         self.low = tuple(relaxed(one, self.groups, self.owners) for one in self.criteria)
         self.incumbent = self.found = math.inf
         self.best_so_far: tuple[Plan | None, Prediction | None] = None, None
@@ -84,6 +88,7 @@ class Large:
         self.coupled: Coupled | None = None
         self.intervals: list[tuple[float, float, float]] = []
         self.solved, self.gained = 0, True
+        self.built = list[tuple[Cut, ...]]()
 
     @property
     def holds(self) -> bool:
@@ -97,6 +102,13 @@ class Large:
             return not self.gained
         return self.coupled is None or self.coupled.settled
 
+    @cached_property
+    def thrift(self) -> Array:
+        """The least that a pipeline takes of what must-haves limit."""
+        bare = self._lengths([0.0] * len(self.criteria), math.inf)
+        chains = [cheapest(bare, takes) for takes in self.limits.takes]
+        return np.array([one.length for one in chains])
+
     @property
     def enough(self) -> float:
         """The gap at which this structure is left alone."""
@@ -105,6 +117,8 @@ class Large:
     @property
     def quick_bound(self) -> float:
         """A bound on the whole structure that costs nothing."""
+        if self.limits.short(self.replicas * self.thrift):
+            return math.inf
         return self._cost(self.low) * (self.replicas if self._additive else 1)
 
     def best(self, incumbent: float, effort: int) -> Best:
@@ -117,7 +131,7 @@ class Large:
         weights = slopes(self._cost, self.low)
         if self.replicas == 1:
             if not self.intervals:
-                self._build(self._lengths(weights, math.inf), np.zeros(len(self.classes)))
+                self._build(self._lengths(weights, math.inf), self.limits.none())
             return self._answer(self._bound(weights, effort))
         return self._answer(max(self.quick_bound, self._side_by_side(weights, effort)))
 
@@ -131,10 +145,24 @@ class Large:
     def first(self, *, brief: bool = False) -> Best:
         """A plan and a bound without much ado; ``brief``: no plan that nothing hangs on."""
         self.brief, ladder = brief, self.problem.workload.concurrency is not None
-        if math.isfinite(self._cost(self.low)) and (ladder or not brief):
-            given = self._lengths(slopes(self._cost, self.low), math.inf)
-            self._build(given, np.zeros(len(self.classes)))
+        if math.isfinite(self.quick_bound) and (ladder or not brief):
+            weights = slopes(self._cost, self.low)
+            self._build(self._lengths(weights, math.inf), self.limits.none())
+            if not (brief or math.isfinite(self.found)):
+                self._heeding(weights)
         return self._answer(self.quick_bound)
+
+    def _heeding(self, weights: list[float]) -> None:
+        """Looks for a plan by must-haves as well as by the objective."""
+        heed = Heed(self.problem, self.load, 1 / self.replicas, self.low, self.limits)
+        for _ in range(0 if heed.hopeless else TURNS):
+            mixed = heed.lengths(weights, self.low)
+            self._build(self._lengths(mixed, math.inf), heed.prices())
+            if math.isfinite(self.found) or self.over():
+                break
+            vectors = [[one.of(cuts) for one in self.criteria] for cuts in self.built]
+            if not heed.learn(vectors):
+                break
 
     def _answer(self, bound: float) -> Best:
         bound = self._lossy(bound)
@@ -164,7 +192,7 @@ class Large:
             coupled.gather(_GATHERED, self._width)
             coupled.complete(self._width)
         wanted = (near or first) and not self.over()
-        if wanted and (picked := coupled.columns.chosen(self._limits())):
+        if wanted and (picked := coupled.columns.chosen()):
             self._offer(picked)
         shared |= {one.cuts: None for one in coupled.columns.known.values()}
         known.prices = coupled.prices
@@ -181,22 +209,14 @@ class Large:
                 weights,
                 self._cost,
                 self.straight,
-                Columns(self.counts, self.owners, self.replicas),
+                Columns(self.limits, self.owners, self.replicas),
                 self.groups,
-                np.zeros(len(self.counts)) if known is None else known,
-                Memory(self.owners, self.counts == 1, self._remembered),
+                self.limits.none() if known is None else known,
+                Memory(self.owners, self.limits.counts == 1, self._remembered),
+                self.thrift,
                 self.over,
             )
         return self.coupled
-
-    def _limits(self) -> list[tuple[Array, float]]:
-        """What must-haves say about all pipelines together: rent, and how many nodes."""
-        must, limits = self.problem.requirements.must_have, list[tuple[Array, float]]()
-        if must.max_nodes is not None:
-            limits.append((np.ones(len(self.classes)), must.max_nodes))
-        if must.usd_per_hour is not None:
-            limits.append((self.rents, must.usd_per_hour - home_usd_per_hour(self.problem)))
-        return limits
 
     @property
     def _additive(self) -> bool:
@@ -230,45 +250,50 @@ class Large:
     def _interval(self, weights: list[float], low_s: float, high_s: float) -> float:
         """A bound on plans whose longest stage lies in an interval; looks for plans as well."""
         given = self._lengths(weights, high_s)
-        prices = np.zeros(len(self.classes))
+        limits, prices = self.limits, self._leaning(given, self.limits.none())
+        if prices is None:
+            return math.inf
         lower = (*self.low[:_GAP], max(low_s, self.low[_GAP]), *self.low[_GAP + 1 :])
         sums = [0.0 if c.longest else w for c, w in zip(self.criteria, weights, strict=True)]
         one = partial(floor, self._cost, lower, sums, straight=self.straight)
-        chain = cheapest(given, prices)
-        length = chain.length
+        chain = cheapest(given, limits.each(prices))
         self.solved += 1
-        if not math.isfinite(length):
+        if not math.isfinite(chain.length):
             return math.inf
-        bound = one(length)
+        dual = chain.length - float(prices @ limits.all)
+        bound = one(dual)
         reached = self._build(given, prices)
         if bound >= self.incumbent:
             return bound
-        memory = Memory(self.owners, self.counts == 1, self._remembered)
-        theta, dual = 1.0, length
+        memory = Memory(self.owners, limits.counts == 1, self._remembered)
+        theta = 1.0
         for turn in range(_ITERATIONS):
             best = min(self.found, self.incumbent)
             if bound >= best - _ENOUGH * abs(best) or self.over():
                 break
-            excess = chain.used - self.counts
-            if not (excess > 0).any():
+            if limits.kept(chain.used):
                 self._offer([chain.cuts])
                 reached = min(reached, given.of(chain.cuts))
                 if not prices.any():
                     break
-            moved = (excess > 0) | (prices > 0)
-            span = float((excess[moved] ** 2).sum())
-            learnt = memory.learn(chain.cuts)
-            if not learnt and not span:
-                break
-            if not learnt:
-                aim = max(reached, dual * 1.01) if math.isfinite(reached) else dual * 1.05
-                step = theta * max(0.0, aim - dual) / span
-                prices = np.maximum(0.0, prices + step * np.where(moved, excess, 0.0))
-            chain = cheapest(given, prices, memory)
+            if not memory.learn(chain.cuts):
+                excess = chain.used - limits.counts
+                moved = (excess > 0) | (prices[: len(excess)] > 0)
+                span, before = float((excess[moved] ** 2).sum()), prices
+                if (leant := self._leaning(given, prices, memory)) is None:
+                    return math.inf
+                if not span and np.allclose(leant, before, rtol=MET):
+                    break
+                prices = leant
+                if span:
+                    aim = max(reached, dual * 1.01) if math.isfinite(reached) else dual * 1.05
+                    step = theta * max(0.0, aim - dual) / span * np.where(moved, excess, 0.0)
+                    prices[: len(step)] = np.maximum(0.0, prices[: len(step)] + step)
+            chain = cheapest(given, limits.each(prices), memory)
             self.solved += 1
             if not math.isfinite(chain.length):
                 return math.inf
-            value = chain.length - float(prices @ self.counts)
+            value = chain.length - float(prices @ limits.all)
             theta = theta if value > dual * (1 + 1e-4) else theta * 0.95
             if value > dual:
                 dual = value
@@ -278,28 +303,37 @@ class Large:
         self._build(given, prices)
         return bound
 
+    def _leaning(self, given: Lengths, prices: Array, memory: Memory | None = None) -> Array | None:
+        """Prices at which those of must-haves make chains cost most; None where none keeps them."""
+        leant, solved = leaning(given, self.limits, prices, memory)
+        self.solved += solved
+        return leant
+
     def _build(self, given: Lengths, prices: Array) -> float:
         """Disjoint pipelines one after another; keeps the plan if it is the best so far.
 
         Returns the length of the first one.
         """
-        left, taken = self.counts.copy(), list[tuple[Cut, ...]]()
-        most = self.problem.requirements.must_have.max_nodes
-        for _ in range(self.replicas):
+        left, paid = self.limits.counts.copy(), self.limits.each(prices)
+        taken, room = list[tuple[Cut, ...]](), self.limits.most.copy()
+        self.built = []
+        for others in reversed(range(self.replicas)):
             width = 1 if len(self.classes) > 400 or self.replicas > 8 else self._width
-            found = distinct(given, prices, left, width, most, self.over)
+            rations = rationed(given, self.limits.takes, room - others * self.thrift)
+            found = distinct(given, paid, left, width, rations, self.over)
             if not found:
                 return math.inf
             if self.replicas == 1:
+                self.built = found[:1]
                 for cuts in filter(self._may_win, found):
                     self._offer([cuts])
-                return min(given.of(cuts) for cuts in found)
+                return min(map(given.of, found))
             taken.append(found[0])
             self._shared[found[0]] = None
             for way, _, _ in found[0]:
                 left[self.owners[way]] -= 1
-            if most is not None:
-                most -= len(found[0])
+                room -= self.limits.takes[:, self.owners[way]]
+        self.built = taken
         self._offer(taken)
         return given.of(taken[0])
 

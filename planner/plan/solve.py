@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 
 from planner.core.choice import chosen, stamped
 from planner.core.plan import Plan
@@ -32,6 +33,7 @@ from planner.plan.infeasible import (
     relaxed_problem,
     with_objective,
 )
+from planner.plan.mend import Search, numbers, serving
 from planner.plan.overload import overload
 from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
@@ -50,6 +52,8 @@ _NEAR = 0.01
 """Gap below which plans without the least reliable nodes are not looked for."""
 _GLANCE = 1_000
 """Labels of each structure in a search for what would be possible, of which nothing is proven."""
+_LOOKS = 4
+"""Looks in such a search, on large clusters."""
 
 
 def solve(
@@ -84,7 +88,7 @@ def solve(
         halted = halted or (halt is not None and halt())
         return halted
 
-    quickly = partial(searched, expansions=min(_GLANCE, expansions))
+    quickly = _once(partial(searched, expansions=min(_GLANCE, expansions), looks=_LOOKS))
     try:
         in_hand = _in_hand(problem) if halt is not None else []
         candidates, bound, whole = _candidates(problem, expansions, looks, over)
@@ -97,9 +101,10 @@ def solve(
         candidates = routed(problem, candidates)
         if not candidates:
             found, bound, whole = _candidates(relaxed_problem(problem), expansions, looks, over)
-            candidates = rescued(problem, found)
+            served = (quickly(serving(relaxed_problem(problem), one)) for one in numbers(problem))
+            candidates = rescued(problem, found) or rescued(problem, [*chain(*served)])
     if not candidates:
-        raise unmet(problem, _nearest(problem, min(_GLANCE, expansions)), quickly)
+        raise unmet(problem, _nearest(problem, quickly), quickly)
     candidates = untied(problem, candidates)
     if judge is not None:
         candidates = tried(problem, candidates, judge)
@@ -128,15 +133,28 @@ def solve(
 
 
 def searched(
-    problem: Problem, *, expansions: int = 200_000, best_only: bool = False
+    problem: Problem, *, expansions: int = 200_000, best_only: bool = False, looks: int = 0
 ) -> tuple[Candidate, ...]:
     """The plans that ``solve`` would choose from, best first, unexplained; none where none is.
 
-    With ``best_only`` those that cannot be the best are not looked for.
+    With ``best_only`` those that cannot be the best are not looked for. On large clusters so many
+    ``looks`` at structures improve them.
     """
     with suppress(NoPlanError):
-        return tuple(_candidates(problem, expansions, 0, best_only=best_only)[0])
+        return tuple(_candidates(problem, expansions, looks, best_only=best_only)[0])
     return ()
+
+
+def _once(search: Search) -> Search:
+    """The search, which looks for the plans of each problem once."""
+    known = dict[str, Sequence[Candidate]]()
+
+    def remembered(problem: Problem) -> Sequence[Candidate]:
+        if problem.digest not in known:
+            known[problem.digest] = search(problem)
+        return known[problem.digest]
+
+    return remembered
 
 
 def solve_simply(problem: Problem, name: Baseline, *, explain: bool = True) -> Solution:
@@ -192,6 +210,37 @@ def _candidates(
     best_only: bool = False,
 ) -> tuple[list[Candidate], float, bool]:
     """The best plan of each structure, best first; a bound over all; whether it is proven.
+
+    Where bounds on numbers leave none, plans are looked for that serve these numbers.
+    """
+    found, bound, whole = _aimed(problem, limit, looks, over, best_only)
+    if not (found or whole or over()):
+        found = _serving(problem, limit, min(looks, _LOOKS), over)
+    return found, bound, whole
+
+
+def _serving(problem: Problem, limit: int, looks: int, over: Halt) -> list[Candidate]:
+    """Plans that keep all must-haves, found where a bounded number is the objective; best first.
+
+    A search that aims elsewhere may miss what keeps a tight bound.
+    """
+    found = list[Candidate]()
+    for name in numbers(problem):
+        wanted = serving(problem, name)
+        if wanted.requirements.objective == problem.requirements.objective:
+            continue
+        with suppress(NoPlanError):
+            for one in _aimed(wanted, limit, looks, over)[0]:
+                value = objective_value(problem, one.prediction.metrics)
+                if value is not None:
+                    found.append(one.model_copy(update={"value": value}))
+    return _ranked(problem, found)
+
+
+def _aimed(
+    problem: Problem, limit: int, looks: int, over: Halt, best_only: bool = False
+) -> tuple[list[Candidate], float, bool]:
+    """The same by the objective alone.
 
     Standbys are added afterwards, where must-haves or the objective weigh lost nodes. Plans without
     the least reliable nodes are tried where that does not do, and where the objective counts lost
@@ -286,17 +335,15 @@ def _there(problem: Problem, plan: Plan) -> float:
     return predict(problem, protected(problem, plan)).metrics.availability or 0.0
 
 
-def _nearest(problem: Problem, limit: int) -> Solution:
+def _nearest(problem: Problem, search: Search) -> Solution:
     """The plan that comes nearest to the must-haves it cannot meet."""
     free = relaxed_problem(problem)
-    found, _, _ = _candidates(free, limit)
+    found = search(free)
     if not found:
-        flooded = overload(problem, free, lambda one: searched(one, expansions=limit))
-        raise flooded or no_room(by_drafts(problem)[0])
+        raise overload(problem, free, search) or no_room(by_drafts(problem)[0])
     misses = problem.requirements.must_have.missed(found[0].prediction.metrics)
     if misses:
-        better, _, _ = _candidates(with_objective(free, misses[0].metric), limit)
-        found = better or found
+        found = search(with_objective(free, misses[0].metric)) or found
     if misses and misses[0].metric == "availability":  # no objective of a search
         found = sorted(found, key=lambda one: -_there(problem, one.plan))
     best = found[0]
