@@ -187,7 +187,7 @@ def _churn() -> Lever:
         )
         return option.under(_with_cluster(option.problem, {"churn": churn}))
 
-    said = "nodes staying {:.3g} times as long as today"
+    said = "{:.3g} times today's mean time that nodes stay"
     return Lever("churn", 1.0, said, 1 / _WIDE, _WIDE, moved)
 
 

@@ -37,8 +37,10 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that ``word`` was probably meant to be."""
     meant, choices = _plain(word), {_plain(choice): choice for choice in known}
     close = difflib.get_close_matches(meant, choices, n=1, cutoff=0.6)
-    longer = [choice for choice in choices if len(meant) > 2 and choice.startswith(meant)]
-    found = next(iter(close or longer), None)
+    enough = len(meant) > 2
+    ending = [choice for choice in choices if enough and choice.endswith(f"-{meant}")]
+    longer = [choice for choice in choices if enough and choice.startswith(meant)]
+    found = meant if meant in choices else next(iter(ending or close or longer), None)
     return choices[found] if found else None
 
 

@@ -73,7 +73,8 @@ def read_measurements(
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise InvalidFileError([FileProblem(str(path), f"cannot be read: {error}")]) from None
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidFileError([FileProblem(str(path), f"cannot be read: {reason}")]) from None
     found, problems = Measurements(), list[FileProblem]()
     for number, row in _rows(path, lines):
         try:

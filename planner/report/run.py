@@ -146,7 +146,7 @@ class RunReport:
             yield starts_text(self.starts)
             yield ""
         if self.hosts:
-            yield "The hosts when the run began; steps are predicted as expected by both, see below"
+            yield "The hosts when the run began; expected is what is predicted from both"
             yield hosts_table(self.hosts, self.rehearsed)
             yield ""
         yield from self._steadiness()
@@ -154,7 +154,7 @@ class RunReport:
         yield terms_table("stage", (*self.stages, *self.coordinator, *self.draft))
         if self.hops:
             yield ""
-            yield "Ways between them"
+            yield "Hops, mean over the messages that went"
             yield terms_table("hop", self.hops)
         if self.drafts:
             yield from self.drafts.text()
@@ -179,7 +179,7 @@ class RunReport:
                 for name in CHECKED
             )
             told = "; ".join(named)
-            yield f"Had it been known how long steps take, errors would have been {told}."
+            yield f"Errors with the step times of the run itself: {told}."
             yield ""
 
     def _metrics(self) -> Table:

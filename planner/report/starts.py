@@ -41,4 +41,4 @@ def starts_text(starts: Sequence[StageStart]) -> str:
         f"{one.node} {one.load_s:.1f} s{' with compiled steps' if one.compiled else ''}"
         for one in starts
     )
-    return f"To hold its stage took {', '.join(told)}"
+    return f"Time until stages were held: {', '.join(told)}"

@@ -63,12 +63,12 @@ class Steadiness:
         if self.wander is not None and self.unavoidable is not None:
             yield (
                 f"The speed of the host of {whose} wandered by {self.wander:.1%} in the "
-                f"{self.span_s:.1f} s before the run; of a run of {self.run_s:.1f} s that makes "
-                f"an error of {self.unavoidable:.1%} in the median, whoever predicts."
+                f"{self.span_s:.1f} s before the run: no prediction of a run of "
+                f"{self.run_s:.1f} s is closer than {self.unavoidable:.1%} in the median."
             )
         if self.drift is not None:
-            longer = "longer" if self.drift >= 0 else "less long"
-            yield f"In the run, steps took {abs(self.drift):.1%} {longer} there than rehearsed."
+            more = "more" if self.drift >= 0 else "less"
+            yield f"Steps of the run took {abs(self.drift):.1%} {more} time there than rehearsed."
 
 
 def steadiness(

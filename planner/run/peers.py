@@ -221,7 +221,7 @@ def _connected(host: str, port: int) -> socket.socket:
         return _prepare(socket.create_connection((host, port), timeout=_IDLE_S))
     except OSError as error:
         raise PeerLostError(
-            f"nobody answers at {host}:{port}: {error}",
+            f"nobody answers at {host}:{port}: {error.strerror or error}",
             f"start planner probe --listen 0.0.0.0:{port} there first",
         ) from None
 

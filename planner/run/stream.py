@@ -184,6 +184,8 @@ def _call_in_the_clear(to: Source) -> Stream:
     try:
         sock = socket.create_connection((to.host, to.port), timeout=tls.CONNECT_S)
     except OSError as error:
-        raise RunError(f"nobody answers at {to.host}:{to.port}: {error}") from None
+        raise RunError(
+            f"nobody answers at {to.host}:{to.port}: {error.strerror or error}"
+        ) from None
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Stream(sock, None)

@@ -44,7 +44,7 @@ def dial(host: str, port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
     try:
         raw = socket.create_connection((host, port), timeout=CONNECT_S)
     except OSError as error:
-        raise RunError(f"nobody answers at {host}:{port}: {error}") from None
+        raise RunError(f"nobody answers at {host}:{port}: {error.strerror or error}") from None
     return handshake(raw, context, server=False)
 
 

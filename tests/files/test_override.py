@@ -31,6 +31,7 @@ def test_values_are_changed_added_and_named_by_id(tmp_path: Path) -> None:
     ("argument", "said"),
     [
         ("workload.arivals.concurrency=8", "workload.arivals: unknown key; did you mean arrivals?"),
+        ("must_have.ttft=2 s", "must_have.ttft: unknown key; did you mean mean_ttft?"),
         ("workload.requests=many", "workload.requests: must be a whole number, not 'many'"),
         ("must_have.mean_ttft=2", "must_have.mean_ttft: '2' has no unit; write it like 35 ms"),
         ("nodes.c.price=1 USD/h", "nodes has no entry 'c'"),

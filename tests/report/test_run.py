@@ -92,8 +92,8 @@ def test_a_restless_host_and_its_part_of_the_error_are_told() -> None:
     )
     text = " ".join(read(shown).split())
     assert "The speed of the host of a, b wandered by 2.0% in the 2.5 s before the run" in text
-    assert "In the run, steps took 4.0% less long there than rehearsed." in text
-    assert "In the run, steps took 6.0% longer there than rehearsed." in text
+    assert "Steps of the run took 4.0% less time there than rehearsed." in text
+    assert "Steps of the run took 6.0% more time there than rehearsed." in text
     assert not calm.restless
     assert restless.restless
     assert "wandered by 20%" in restless.warning
@@ -196,6 +196,6 @@ def test_how_stages_came_to_be_ready_is_told() -> None:
         StageStart("b", 2, 4, 51.2, {"packed": False, "compiled": True}),
     )
     shown = report(Metrics(), Metrics(), starts=starts)
-    assert "To hold its stage took a 2.3 s, b 51.2 s with compiled steps" in read(shown)
+    assert "Time until stages were held: a 2.3 s, b 51.2 s with compiled steps" in read(shown)
     told = shown.document()["starts"]
     assert [one["kernels"]["compiled"] for one in told] == [False, True]
