@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ _MOST_STEPS = 2**18
 START_S = 300.0
 """How long a worker may take to start and load."""
 
+_MESSAGE_S = 10.0
+"""How long a message may take to come once it has begun."""
 _SIGNS = 4
 """Signs of life that are asked for before silence is too long."""
 
@@ -51,12 +54,15 @@ class Worker:
     """When it last said something."""
     busy_s: float = 0.0
     """How long it has been at its job, as it said then."""
+    broken: int = 0
+    """Latest epoch of which it said that a connection broke."""
     steps: deque[tuple[Post, Step]] = field(default_factory=lambda: deque(maxlen=_MOST_STEPS))
     """What it said that it did, and at which stage, on the clock of its host."""
     ahead_s: float = 0.0
     """How far that clock is ahead of this one's, by the quickest sign of life so far."""
     _asked_s: float = -math.inf
     _quickest_s: float = math.inf
+    _writing: threading.Lock = field(default_factory=threading.Lock)
     overheard: Callable[[Worker, dict[str, Any]], None] | None = None
     """Hears of everything that it says, whoever waits for it."""
 
@@ -79,7 +85,7 @@ class Worker:
 
     def tell(self, message: dict[str, Any]) -> None:
         """Sends it a message."""
-        with contextlib.suppress(PeerLostError):  # hearing it will show why it went
+        with self._writing, contextlib.suppress(PeerLostError):  # hearing it will show why it went
             send_all(self.control, encode(control(message)))
 
     def hear(
@@ -112,10 +118,11 @@ class Worker:
     def listen(self) -> dict[str, Any]:
         """The message that it has begun to send. Raises as ``hear`` does."""
         try:
-            message = read_control(self.control)
+            message = read_control(_Begun(self.control, time.monotonic() + _MESSAGE_S))
         except PeerLostError:
             raise self.death() from None
         self.heard_s = time.monotonic()
+        self.broken = message.get("broken", self.broken)
         if "beat" in message:
             self.busy_s = message["busy_s"]
             self._compare_clocks(message["clock_s"])
@@ -141,8 +148,13 @@ class Worker:
     def beat(self) -> None:
         """Asks it for a sign of life, without waiting."""
         self._asked_s = time.monotonic()
-        with contextlib.suppress(PeerLostError):
-            send_some(self.control, encode(control({"beat": 1})))
+        if self._writing.acquire(blocking=False):  # else it is being told something
+            try:
+                send_some(self.control, encode(control({"beat": 1})))
+            except PeerLostError:
+                pass
+            finally:
+                self._writing.release()
 
     def death(self) -> WorkerLostError:
         """That it is gone, and why as far as anybody knows."""
@@ -158,3 +170,16 @@ class WorkerLostError(RunError):
     def __init__(self, worker: Worker, message: str, hint: str = "") -> None:
         super().__init__(message, hint)
         self.worker = worker
+
+
+class _Begun:
+    """A connection on which a message has begun, whose end has to come by a moment."""
+
+    def __init__(self, sock: socket.socket, until_s: float) -> None:
+        self._sock, self._until_s = sock, until_s
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """As a socket's; raises TimeoutError. Others may send on the socket meanwhile."""
+        if not ready([self._sock], max(0.0, self._until_s - time.monotonic())):
+            raise TimeoutError("it took too long")
+        return self._sock.recv_into(buffer)

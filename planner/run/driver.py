@@ -25,7 +25,7 @@ from planner.run.drafts import Guesser
 from planner.run.failover import Failover
 from planner.run.fleet import Fleet
 from planner.run.frames import PeerLostError
-from planner.run.losses import Back, Care, Event, Stranded
+from planner.run.losses import Care, Event, Fault, Stranded, Whole
 from planner.run.mailbox import Mailbox
 from planner.run.prompts import Prompt, Running
 from planner.run.ready import ready
@@ -128,14 +128,15 @@ class Session:
             raise self._fleet.explain(error) from None
 
     def _sources(self, bell: socket.socket) -> dict[socket.socket, int | Worker | None]:
-        """Everything that can happen: pipelines answer, workers speak, the bell rings."""
-        found: dict[socket.socket, int | Worker | None] = {bell: None}
-        for index in self.traffic.whole:
-            tokens = self._fleet.lines[index].tokens
-            if tokens is not None:
-                found[tokens] = index
+        """Everything that can happen: the bell rings, pipelines answer, workers speak or break."""
+        lines = {index: self._fleet.lines[index] for index in self.traffic.whole}
         watched = self.failover.watched if self.failover else self._fleet.workers
-        return found | {worker.control: worker for worker in watched}
+        return {
+            bell: None,
+            **{line.tokens: index for index, line in lines.items() if line.tokens},
+            **{worker.control: worker for worker in watched},
+            **{line.jobs: index for index, line in lines.items() if line.jobs},
+        }
 
     def _turn(self, bell: socket.socket) -> None:
         """Waits for what happens next and acts on it; what comes out is told last."""
@@ -151,7 +152,7 @@ class Session:
             elif isinstance(who, Worker):
                 self._listen(who)
             elif not self.traffic.stands(who):
-                self._receive(who)
+                self._receive(who, source)
         while self._coming and not self._closed and self._next_s <= now_s:
             prompt = self._coming.popleft()
             self._arrive(prompt, prompt.arrival_s)
@@ -246,8 +247,11 @@ class Session:
             self._answered_s = decided_s
         return self.desk.send(index, job, decided_s) or decided_s
 
-    def _receive(self, index: int) -> None:
-        """Takes the tokens of one job."""
+    def _receive(self, index: int, end: socket.socket) -> None:
+        """Takes the tokens of one job; nothing comes from where jobs go in, unless it broke."""
+        if end is not self._fleet.lines[index].tokens:
+            self._interrupt(index)
+            return
         try:
             answer = self.desk.receive(index)
         except PeerLostError:
@@ -284,8 +288,7 @@ class Session:
         if self.failover is None or now_s < self._beat_s:
             return
         self._beat_s = now_s + self.failover.period_s
-        for worker in self.failover.silent(now_s):
-            self._lose(worker)
+        self._lose(*self.failover.silent(now_s))
         for index, reason in self.failover.hopeless(now_s):
             self._fail(index, reason)
 
@@ -301,34 +304,38 @@ class Session:
             return
         if "broken" in message and worker.post and worker in self._fleet.holders.values():
             index = worker.post[0]
-            if message["broken"] == self._fleet.lines[index].epoch:
+            if worker.broken == self._fleet.lines[index].epoch:
                 self._interrupt(index)
 
-    def _lose(self, worker: Worker) -> None:
+    def _lose(self, *workers: Worker) -> None:
+        """Gives up workers; what they held is looked after once all are known."""
         assert self.failover is not None
-        if (index := self.failover.lose(worker, time.monotonic())) is not None:
-            self._interrupt(index)
+        now_s = time.monotonic()
+        for index in dict.fromkeys([self.failover.lose(worker, now_s) for worker in workers]):
+            if index is not None:
+                self._interrupt(index)
 
     def _interrupt(self, index: int) -> None:
         """Has a pipeline stand still until the failover has mended it."""
         if self.failover is None:
             raise PeerLostError("a connection broke")
         self.traffic.interrupt(index)
-        if index not in self.failover.recovering:
-            self.failover.recover(index, self.traffic.cached(index))
+        self.failover.recover(index, self.traffic.cached(index))
 
     def _hear(self, event: Event, now_s: float) -> None:
         """Goes on where a pipeline is whole again; has its sequences wait or move where not."""
         assert self.failover is not None
         self._answered_s = now_s
-        if isinstance(event, Back):
-            for index in list(self.failover.stranded):
-                self._interrupt(index)
-        elif isinstance(event, Stranded):
+        if isinstance(event, Fault):
+            raise event.error
+        again = self.failover.settle(event)
+        if isinstance(event, Stranded) and not again:
             self._move(event.pipeline)
-        elif event.pipeline not in self.failover.recovering:  # or it was lost again meanwhile
+        elif isinstance(event, Whole) and not again:
             for job in self.traffic.resume(event.pipeline):
                 self._dispatch(event.pipeline, job, now_s)
+        for index in again:
+            self._interrupt(index)
 
     def _move(self, index: int) -> None:
         """Has the sequences of a pipeline begin anew in whole ones, if there are any."""

@@ -243,15 +243,17 @@ class Fleet:
             worker.tell({"connect": order})
         try:
             port = self._way(workers, self._home, workers[0].place, workers[0].port)
-            into = connect(port, self.secret, str(line.epoch))
+            line.jobs = connect(port, self.secret, str(line.epoch))
         except PeerLostError as error:
             raise WorkerLostError(workers[0], str(error)) from None
-        channel = Channel(into, self.shape(self._cluster.coordinator, route[0]))
-        line.outlet.lead(channel, fence, lambda: None)
+        channel = Channel(line.jobs, self.shape(self._cluster.coordinator, route[0]))
+        line.outlet.lead(channel, fence, lambda: None)  # whoever waits at ``jobs`` sees it break
         for worker, following in zip(workers, [*workers[1:], None], strict=True):
-            said = worker.hear(("connected", "unconnected"), timeout_s)
-            if "unconnected" in said:
-                raise WorkerLostError(following or worker, said["unconnected"])
+            said: dict[str, Any] = {}
+            while said.get("connected") != line.epoch:  # answers to earlier orders come first
+                said = worker.hear("connected", timeout_s)
+            if said["failure"]:
+                raise WorkerLostError(following or worker, said["failure"])
         line.tokens = self._accept(line, workers[-1], timeout_s)
 
     def _way(self, workers: Sequence[Worker], place: Place, to: Place, port: int) -> int:

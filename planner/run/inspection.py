@@ -92,7 +92,9 @@ class Inspection:
         """By worker: what receipts took, and what the stage itself did."""
         self._panel = Panel(fleet, self._key)
         self._ended: queue.SimpleQueue[_Session | None] = queue.SimpleQueue()
-        self._auditing = threading.Thread(target=self._audit_all, daemon=True)
+        self._auditing = threading.Thread(target=self._audit_on_thread, daemon=True)
+        self._fault: Exception | None = None
+        """What ended the audits early."""
         session.traffic.watcher = self
         fleet.inspection = self
         for worker in fleet.workers:
@@ -218,6 +220,8 @@ class Inspection:
         while self._auditing.is_alive():
             self._listen()
             self._auditing.join(0.01)
+        if self._fault is not None:
+            raise self._fault
         self._fleet.inspection = None
         self._verified.tally = self._docket.close()
         self._verified.receipts_s = sum(signing_s for signing_s, _ in self._spent_s.values())
@@ -236,6 +240,12 @@ class Inspection:
         """Hands a session over to be audited once all of its stages have signed or are lost."""
         if not session.waiting and self._closing.pop(self._name(session), None) is not None:
             self._ended.put(session)
+
+    def _audit_on_thread(self) -> None:
+        try:
+            self._audit_all()
+        except Exception as error:
+            self._fault = error
 
     def _audit_all(self) -> None:
         """Ends one session after the other and makes the audits that are due."""

@@ -69,12 +69,14 @@ class Stranded(NamedTuple):
 
     pipeline: int
     reason: str
+    at_s: float
 
 
 class Whole(NamedTuple):
     """A pipeline works again."""
 
     pipeline: int
+    at_s: float
 
 
 class Back(NamedTuple):
@@ -83,4 +85,10 @@ class Back(NamedTuple):
     node: str
 
 
-Event = Stranded | Whole | Back
+class Fault(NamedTuple):
+    """A thread met an error that it has no answer to."""
+
+    error: Exception
+
+
+Event = Stranded | Whole | Back | Fault

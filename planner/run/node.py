@@ -110,7 +110,12 @@ class Node:
             if not self._strangers.acquire(blocking=False):
                 sock.close()
                 continue
-            threading.Thread(target=self._meet, args=(sock,), daemon=True).start()
+            try:
+                threading.Thread(target=self._meet, args=(sock,), daemon=True).start()
+            except RuntimeError as error:  # no more threads now
+                _LOG.warning("nobody is let in now: %s", error)
+                self._strangers.release()
+                sock.close()
 
     def _meet(self, sock: socket.socket) -> None:
         """Finds out who connected, then does what it asks for."""

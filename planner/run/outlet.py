@@ -79,6 +79,8 @@ class Line:
 
     outlet: Outlet
     listener: Listener
+    jobs: socket.socket | None = None
+    """Where jobs go in: can be read only once it is broken."""
     tokens: socket.socket | None = None
     epoch: int = 0
     """Which set of connections is in use: every one has a higher number."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +19,7 @@ from planner.core.metrics import RequestRecord
 from planner.run.driver import Session
 from planner.run.prompts import Prompt
 
+_LOG = logging.getLogger(__name__)
 OnToken = Callable[[int, int], None]
 OnEnd = Callable[[RequestRecord], None]
 MakeSession = Callable[[OnToken, OnEnd], Session]
@@ -164,26 +166,27 @@ class Service:
         while not self._stopped.is_set():
             try:
                 self._session.serve()
-            except PlannerError as error:
+            except Exception as error:  # whatever it is, clients wait
                 self._fail(error)
                 self._revive()
-            except Exception as error:
-                self._fail(RunError(f"{type(error).__name__} in the session"))
-                raise
 
     def _revive(self) -> None:
         """Makes another session, again and again until that succeeds or the service is stopped."""
         while self._again is not None and not self._stopped.wait(_PAUSE_S):
             try:
                 self._session = self._again(self._told, self._ended)
-            except PlannerError as error:
+            except Exception as error:
                 self._fail(error)
             else:
                 self.failure = None
                 return
         self._stopped.wait()
 
-    def _fail(self, error: PlannerError) -> None:
+    def _fail(self, error: Exception) -> None:
+        """Tells everybody; what is no error of planner's own is a bug, and goes to the log."""
+        if not isinstance(error, PlannerError):
+            _LOG.error("a bug ended the session", exc_info=error)
+            error = RunError(f"{type(error).__name__} in the session")
         self.failure = error
         self._in_loop(self._tell_all, error)
 

@@ -128,8 +128,12 @@ class Traffic:
         return index in self._interrupted
 
     def resume(self, index: int) -> list[Job[Running]]:
-        """Has a pipeline go on; the jobs to send again."""
-        return self._interrupted.pop(index)
+        """Has a pipeline go on; the jobs to send again: those that somebody waits for."""
+        jobs = self._interrupted.pop(index)
+        for job in jobs:
+            if all(sequence.ended for sequence in job.sequences):
+                self._schedules[index].back(job)
+        return [job for job in jobs if not all(sequence.ended for sequence in job.sequences)]
 
     def cached(self, index: int) -> list[Cached]:
         """What every stage of a pipeline should hold."""

@@ -223,9 +223,13 @@ class Listener:
                     return
                 time.sleep(_PAUSE_S)
                 continue
-            if self._strangers.acquire(blocking=False):
+            if not self._strangers.acquire(blocking=False):
+                sock.close()
+                continue
+            try:
                 threading.Thread(target=self._meet, args=(sock,), daemon=True).start()
-            else:
+            except RuntimeError:  # no more threads now
+                self._strangers.release()
                 sock.close()
 
     def _meet(self, sock: socket.socket) -> None:

@@ -24,7 +24,7 @@ import time
 import traceback
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -62,7 +62,14 @@ _MOST_STEPS = 2**18
 _WIRE_ITEM_BYTES = 4
 
 
-_Task = dict[str, Any] | socket.socket | None
+class _Caller(NamedTuple):
+    """The process before this one, as it connected."""
+
+    sock: socket.socket
+    epoch: int
+
+
+_Task = dict[str, Any] | _Caller | None
 """Something to load, read or audit, a connection to serve, or the end."""
 
 
@@ -75,6 +82,8 @@ class Worker:
         self._switching = threading.Lock()
         self._todo: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._inbound: socket.socket | None = None
+        self._entered = 0
+        """Epoch of the latest connection that was let in."""
         self._outlet = Outlet()
         self._epoch = 0
         self._steps: deque[Step] = deque(maxlen=_MOST_STEPS)
@@ -164,8 +173,10 @@ class Worker:
         """Takes the latest connection of the stage before this one in place of any older."""
         while True:
             sock, name = listener.accept(timeout_s=None)
-            if name.isdecimal() and int(name) >= self._epoch:
-                self._next(sock)
+            epoch = int(name) if name.isdecimal() else -1
+            if epoch >= max(self._entered, self._epoch):  # callers are met in any order
+                self._entered = epoch
+                self._next(_Caller(sock, epoch))
             else:
                 sock.close()
 
@@ -221,18 +232,18 @@ class Worker:
         try:
             sock = connect(order["port"], order["secret"], str(self._epoch))
         except PeerLostError as error:
-            self._tell({"unconnected": str(error)})
+            self._tell({"connected": self._epoch, "failure": str(error)})
             return
 
         def broken(epoch: int = self._epoch) -> None:
             self._say({"broken": epoch})
 
         self._outlet.lead(Channel(sock, shape, broken), order["fence"], broken)
-        self._tell({"connected": self._epoch})
+        self._tell({"connected": self._epoch, "failure": ""})
 
-    def _compute(self, inbound: socket.socket) -> None:
-        """Serves the jobs that come over a connection, until it ends."""
-        stage = self._stage
+    def _compute(self, caller: _Caller) -> None:
+        """Serves the jobs that come over a connection, until it ends or another takes its place."""
+        stage, inbound = self._stage, caller.sock
         if stage is None:
             return
         limit_bytes = (
@@ -249,6 +260,8 @@ class Worker:
                 try:
                     frame = read_frame(inbound, limit_bytes)
                 except PeerLostError:
+                    if self._todo.empty():
+                        self._say({"broken": caller.epoch})
                     return
                 self._busy_since_s = received_s = time.monotonic()
                 if self._outlet.current(frame):

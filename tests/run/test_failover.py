@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import queue
+import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +20,23 @@ from planner.core.problem import Problem, Serving
 from planner.core.workload import Closed, Fixed, Workload
 from planner.run.blobs import recipes
 from planner.run.checkpoint import open_checkpoint
+from planner.run.crew import Worker
+from planner.run.driver import Session
 from planner.run.execute import execute
 from planner.run.failover import Failover
-from planner.run.losses import Back, Care, Loss, Whole
+from planner.run.fleet import Fleet
+from planner.run.frames import control, encode, send_all
+from planner.run.history import Cached
+from planner.run.losses import Back, Care, Event, Fault, Loss, Stranded, Whole
 from planner.run.measurement import Measurement
 from planner.run.places import Here, LocalProcess, Process
+from planner.run.prompts import Prompt
+from planner.run.ready import ready
 from planner.run.seeded import make_checkpoint
+from planner.run.settings import Settings
 from planner.run.setup import Setup
+from planner.run.transport import Listener, connect
+from planner.run.worker import Worker as StageWorker
 from tests.run.world import chain, greedy, pipeline, problem, spec
 
 pytestmark = pytest.mark.alone
@@ -154,34 +167,135 @@ def test_a_node_that_comes_back_takes_its_stage_again(folder: Path) -> None:
     assert one.recovered_s - one.lost_s > 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("gives_up_first", [True, False])
 def test_who_returns_while_a_recovery_gives_up_is_not_missed(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, gives_up_first: bool
 ) -> None:
-    """The recovery has seen that nobody is there; the return is told before it has ended."""
-    told: list[object] = []
+    """The recovery has seen that nobody is there; the return is told before or after it ends."""
+    told: queue.Queue[Event] = queue.Queue()
     fresh: Any = SimpleNamespace(node="w1", post=None)
     fleet: Any = SimpleNamespace(
         holders={},
         plan=plan(),
+        lines=[SimpleNamespace(epoch=1)],
+        stages_of=lambda index: [],
         respawn=lambda node, given_up: fresh,
         load=lambda worker, post: None,
         enlist=lambda worker: None,
         connect=lambda index, limit_s: None,
     )
-    failover = Failover(fleet, Care(world(2)), told.append)
 
     def fill(self: Failover, index: int) -> None:
-        if not told:
-            self._bring_back("w1")
+        if told.empty():
+            if not gives_up_first:
+                self._bring_back("w1")
             raise RunError("lost w1; nothing replaced it")
 
     monkeypatch.setattr(Failover, "_fill", fill)
-    failover.recovering.add(0)
-    failover._recover(0, [])
-    assert told == [Back("w1"), Whole(0)]
-    assert not failover.stranded
-    assert not failover.recovering
+    with Failover(fleet, Care(world(2)), told.put) as failover:
+        failover.recover(0, [])
+        heard = [told.get(timeout=5)]
+        if gives_up_first:
+            failover._bring_back("w1")
+        heard.append(told.get(timeout=5))
+        assert {type(event) for event in heard} == {Back, Stranded}
+        again = [failover.settle(event) for event in heard if not isinstance(event, Fault)]
+        assert again == [[], [0]]
+        told.put(heard[0])  # so that there is somebody
+        failover.recover(0, [])
+        told.get()
+        whole = told.get(timeout=5)
+        assert isinstance(whole, Whole)
+        assert failover.settle(whole) == []
+        assert not failover.stranded
+        assert not failover.recovering
+
+
+def test_what_a_recovery_has_read_meanwhile_is_not_waited_for() -> None:
+    ours, theirs = socket.socketpair()
+    worker: Any = Worker("w1", Here(), SimpleNamespace(control=ours))  # type: ignore[arg-type]
+    fleet: Any = SimpleNamespace(holders={}, workers=[worker])
+    failover = Failover(fleet, Care(world(2)), lambda event: None)
+    with ours, theirs:
+        assert failover.listen(worker) == {}
+        send_all(theirs, encode(control({"receipt": "x"})))
+        assert failover.listen(worker) == {"receipt": "x"}
+
+
+@pytest.mark.slow
+def test_a_session_that_gets_no_core_while_a_recovery_passes_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It then listens to workers that had said something before, which the recovery has read."""
+    recover = Failover.recover
+
+    def slow(self: Failover, index: int, live: list[Cached]) -> None:
+        recover(self, index, live)
+        for thread in self._threads:
+            thread.join(10)
+        for worker in self.fleet.workers:
+            self.listen(worker)
+
+    monkeypatch.setattr(Failover, "recover", slow)
+    measured = run(folder, world(3), plan(spare("w2", 1)), Loss("w1", 0.2))
+    check_whole(folder, measured)
+    assert [one.replacement for one in measured.recoveries] == ["w2"]
+
+
+@pytest.mark.slow
+def test_a_bug_in_a_recovery_ends_the_run_as_what_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replay(self: Failover, index: int, live: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Failover, "_replay", replay)
+    with pytest.raises(ZeroDivisionError, match="a bug") as caught:
+        run(folder, world(3), plan(spare("w2", 1)), Loss("w1", 0.1))
+    assert "_recover" in [entry.name for entry in caught.traceback]
+
+
+@pytest.mark.slow
+def test_a_connection_that_breaks_between_two_living_stages_is_made_anew(folder: Path) -> None:
+    asked = world(2)
+    settings = Settings(checkpoint=folder, slot_tokens=128, threads=1)
+    heard: queue.Queue[int] = queue.Queue()
+    with Fleet(asked.cluster, plan(), settings) as fleet:
+        first, second = fleet.stages_of(0)
+        nowhere = {"port": 1, "secret": fleet.secret, "link": None, "epoch": 1, "fence": 0}
+        first.tell({"connect": nowhere})  # an attempt that was given up before it was answered
+        fleet.connect(0, 10.0)
+        tokenizer = open_checkpoint(folder).tokenizer()
+        session = Session(fleet, tokenizer, lambda _, token: heard.put(token), care=Care(asked))
+        serving = threading.Thread(target=session.serve)
+        serving.start()
+        session.submit(Prompt(0, 0.0, [1, 2, 3], OUTPUT))
+        answer = [heard.get(timeout=10)]
+        connect(second.port, fleet.secret, str(fleet.lines[0].epoch)).close()
+        answer += [heard.get(timeout=10) for _ in range(OUTPUT - 1)]
+        session.stop()
+        serving.join(10)
+        assert fleet.lines[0].epoch > 2
+        assert fleet.stages_of(0) == [first, second]
+    assert answer == greedy(chain(open_checkpoint(folder), []), [1, 2, 3], OUTPUT)
+
+
+def test_of_two_callers_the_one_of_the_later_attempt_counts(folder: Path) -> None:
+    """They are met on threads, so the earlier one may come last."""
+    ours, theirs = socket.socketpair()
+    stage, listener = StageWorker(theirs), Listener("secret")
+    threading.Thread(target=stage._let_in, args=(listener,), daemon=True).start()
+    with ours, theirs:
+        later = connect(listener.port, "secret", "3")
+        caller = stage._todo.get(timeout=5)
+        earlier = connect(listener.port, "secret", "2")
+        assert not earlier.recv(1)
+        assert not ready([later])
+        assert stage._todo.empty()
+        caller.sock.close()
+        later.close()
+        earlier.close()
+        listener.close()
 
 
 def test_without_a_standby_sequences_go_on_in_another_pipeline(folder: Path) -> None:
