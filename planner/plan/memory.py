@@ -61,7 +61,7 @@ class Memory:
         """Whether the shortest cycle of a pipeline that there is room to remember is forbidden."""
         for cycle in sorted(self._cycles(cuts), key=len):
             first, inner = cycle[0], cycle[1:]
-            lacking = [kind for kind in inner if first not in self.near.get(kind, ())]
+            lacking = {kind for kind in inner if first not in self.near.get(kind, ())}
             if all(len(self.near.get(kind, ())) < self.most for kind in lacking):
                 for kind in lacking:
                     self.near[kind] = (*self.near.get(kind, ()), first)

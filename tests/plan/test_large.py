@@ -152,6 +152,9 @@ def test_a_memory_without_room_learns_nothing_and_several_alike_are_not_remember
     assert not full.forbids(again)
     several = Memory(np.arange(2), np.array([False, True]), most=2)
     assert not several.learn(again)
+    stayed = Memory(np.arange(2), np.array([True, False]), most=5)
+    assert stayed.learn([(0, 0, 1), *((1, k, k + 1) for k in range(1, 9)), (0, 9, 10)])
+    assert stayed.near == {1: (0,)}  # remembered once, however often the chain came by
     one = Memory(np.arange(2), np.ones(2, np.bool_), most=1)
     assert one.learn(again)
     assert one.near == {1: (0,)}
