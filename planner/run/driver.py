@@ -129,14 +129,12 @@ class Session:
 
     def _sources(self, bell: socket.socket) -> dict[socket.socket, int | Worker | None]:
         """Everything that can happen: the bell rings, pipelines answer, workers speak or break."""
-        lines = {index: self._fleet.lines[index] for index in self.traffic.whole}
+        found: dict[socket.socket, int | Worker | None] = {bell: None}
+        lines = [(index, self._fleet.lines[index]) for index in self.traffic.whole]
         watched = self.failover.watched if self.failover else self._fleet.workers
-        return {
-            bell: None,
-            **{line.tokens: index for index, line in lines.items() if line.tokens},
-            **{worker.control: worker for worker in watched},
-            **{line.jobs: index for index, line in lines.items() if line.jobs},
-        }
+        found |= {line.tokens: index for index, line in lines if line.tokens}
+        found |= {worker.control: worker for worker in watched}
+        return found | {line.jobs: index for index, line in lines if line.jobs}
 
     def _turn(self, bell: socket.socket) -> None:
         """Waits for what happens next and acts on it; what comes out is told last."""
@@ -298,22 +296,19 @@ class Session:
             worker.listen()
             return
         try:
-            message = self.failover.listen(worker)
+            index = self.failover.listen(worker)
         except PlannerError:
             self._lose(worker)
             return
-        if "broken" in message and worker.post and worker in self._fleet.holders.values():
-            index = worker.post[0]
-            if worker.broken == self._fleet.lines[index].epoch:
-                self._interrupt(index)
+        if index is not None:
+            self._interrupt(index)
 
     def _lose(self, *workers: Worker) -> None:
         """Gives up workers; what they held is looked after once all are known."""
         assert self.failover is not None
-        now_s = time.monotonic()
-        for index in dict.fromkeys([self.failover.lose(worker, now_s) for worker in workers]):
-            if index is not None:
-                self._interrupt(index)
+        lost = [self.failover.lose(worker, time.monotonic()) for worker in workers]
+        for index in sorted({one for one in lost if one is not None}):
+            self._interrupt(index)
 
     def _interrupt(self, index: int) -> None:
         """Has a pipeline stand still until the failover has mended it."""

@@ -17,11 +17,11 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-from planner.core.errors import PlannerError, RunError
+from planner.core.errors import PlannerError
+from planner.run.background import Background
 from planner.run.crew import Post, Worker, WorkerLostError
 from planner.run.deadlines import Deadlines
 from planner.run.fleet import Fleet
@@ -38,25 +38,12 @@ from planner.run.losses import (
     Whole,
 )
 from planner.run.ready import ready
-from planner.run.steps import Step
+from planner.run.takeover import Takeover
 
 _LOG = logging.getLogger(__name__)
 _BEATS = 10
 """Signs of life that are asked for within the detection deadline."""
 _MOST_FAILED_RETURNS = 3
-_CLOSE_S = 5.0
-
-
-@dataclass(slots=True)
-class _Lost:
-    """A stage without a working holder."""
-
-    node: str
-    lost_s: float
-    found_s: float
-    hot: bool = True
-    """Whether nobody had to load weights for it."""
-    replays: tuple[Step, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -77,11 +64,6 @@ class Failover:
     """Pipelines whose recovery has not been heard to end: how many nodes had returned before."""
     stranded: dict[int, tuple[float, str]] = field(default_factory=dict)
     """Pipelines that wait for a node to come back: since when and why."""
-    _lost: dict[Post, _Lost] = field(default_factory=dict)
-    _empty: set[Post] = field(default_factory=set)
-    """Stages whose holder lacks the cache of the seated sequences."""
-    _taking: set[str] = field(default_factory=set)
-    """Nodes that are about to take a stage."""
     _struck_s: dict[str, float] = field(default_factory=dict)
     _away: set[str] = field(default_factory=set)
     """Nodes that stay away until their time has come."""
@@ -91,12 +73,14 @@ class Failover:
     """Workers that are being started on nodes that come back."""
     _returned: int = 0
     """How many nodes were heard to come back so far."""
-    _threads: list[threading.Thread] = field(default_factory=list)
-    _closed: bool = False
+    _takeover: Takeover = field(init=False)
+    _background: Background = field(init=False)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
         self.deadlines = Deadlines(self.fleet, self.care.problem)
+        self._takeover = Takeover(self.fleet, self.care, self.deadlines, self._lock)
+        self._background = Background(lambda error: self.tell(Fault(error)))
 
     def __enter__(self) -> Failover:
         return self
@@ -104,14 +88,11 @@ class Failover:
     def __exit__(self, *_: object) -> None:
         """Lets nobody come back any more and waits for the threads."""
         with self._lock:
-            self._closed = True
-            threads, coming = self._threads, list(self._coming)
+            self._background.closed = True
+            coming = list(self._coming)
         for worker in coming:
             self.fleet.fence_off(worker)
-        for thread in threads:
-            if isinstance(thread, threading.Timer):
-                thread.cancel()
-            thread.join(_CLOSE_S)
+        self._background.join()
 
     @property
     def period_s(self) -> float:
@@ -123,22 +104,25 @@ class Failover:
         """Workers whose messages nobody else waits for."""
         holders = self.fleet.holders.items()
         busy = {worker.node for (index, _), worker in holders if index in self.recovering}
-        busy |= self._taking
+        busy |= self._takeover.taking
         return [one for one in self.fleet.workers if one.node not in busy and not one.lost]
 
     def begin(self, start_s: float) -> None:
         """Starts the clock of the losses to rehearse."""
         for loss in self.care.losses:
-            self._run(self._strike, loss, after_s=start_s + loss.at_s - time.monotonic())
+            self._background.run(self._strike, loss, after_s=start_s + loss.at_s - time.monotonic())
 
-    def listen(self, worker: Worker) -> dict[str, Any]:
-        """What a worker says that nobody else waits for. Raises as ``Worker.hear`` does.
+    def listen(self, worker: Worker) -> int | None:
+        """Hears a worker that nobody else waits for; the pipeline that it says is broken, or None.
 
-        Nothing where a recovery has read since what seemed to be there.
+        Hears nothing where a recovery has read what seemed to be there. Raises as ``Worker.hear``.
         """
         with self._lock:
-            speaks = worker in self.watched and ready([worker.control])
-            return worker.listen() if speaks else {}
+            if worker not in self.watched or not ready([worker.control]):
+                return None
+            worker.listen()
+            posts = [post for post, holder in self.fleet.holders.items() if holder is worker]
+        return next((index for index, _ in posts if self._broken(worker, index)), None)
 
     def silent(self, now_s: float) -> list[Worker]:
         """Workers that do not answer in time or do not finish a step; asks the others again."""
@@ -175,16 +159,12 @@ class Failover:
             self._asked_s.pop(worker, None)
             since_s = self._struck_s.pop(worker.node, worker.heard_s or now_s)
             self.absences.append(Absence(worker.node, since_s, math.inf))
-            held = [post for post, holder in self.fleet.holders.items() if holder is worker]
-            for post in held:
-                self._empty.add(post)
-                self._lost.setdefault(post, _Lost(worker.node, since_s, now_s))
-            worker.lost = True
+            index = self._takeover.vacate(worker, since_s, now_s)
             away = worker.node in self._away
         self.fleet.fence_off(worker)
         if not away:
-            self._run(self._bring_back, worker.node)
-        return held[0][0] if held else None
+            self._background.run(self._bring_back, worker.node)
+        return index
 
     def ban(self, node: str) -> None:
         """Ends what runs on a node, which is noticed like any loss, and lets it never come back."""
@@ -202,7 +182,7 @@ class Failover:
         """
         if index not in self.recovering:
             self.recovering[index] = self._returned
-            self._run(self._recover, index, list(live))
+            self._background.run(self._recover, index, list(live))
 
     def settle(self, event: Stranded | Whole | Back) -> list[int]:
         """Takes note of what a thread told; the pipelines whose recovery is to begin (again)."""
@@ -216,37 +196,20 @@ class Failover:
         if isinstance(event, Stranded):
             self.stranded.setdefault(index, (event.at_s, event.reason))
             return [index] if missed else []
-        epoch = self.fleet.lines[index].epoch
-        if any(worker.lost or worker.broken == epoch for worker in workers):
+        if any(worker.lost or self._broken(worker, index) for worker in workers):
             return [index]
         self.stranded.pop(index, None)
-        self._note(index, event.at_s)
+        self.recoveries += self._takeover.mended(index, event.at_s)
         return []
 
-    def _run(self, work: Callable[..., None], *values: object, after_s: float = 0.0) -> None:
-        """Does something on a thread, at once or later; what it does not expect is told."""
-
-        def guarded() -> None:
-            try:
-                work(*values)
-            except Exception as error:
-                if not self._closed:  # else processes and files end under it
-                    self.tell(Fault(error))
-
-        thread = threading.Timer(after_s, guarded) if after_s else threading.Thread(target=guarded)
-        thread.daemon = True
-        with self._lock:
-            if not self._closed:
-                self._threads = [one for one in self._threads if one.is_alive()]
-                thread.start()
-                self._threads.append(thread)
+    def _broken(self, worker: Worker, index: int) -> bool:
+        """Whether a worker said so of a connection that is in use."""
+        return worker.broken == self.fleet.lines[index].epoch
 
     def _recover(self, index: int, live: list[Cached]) -> None:
-        while not self._closed:
+        while not self._background.closed:
             try:
-                self._fill(index)
-                self.fleet.connect(index, self.deadlines.answer_s)
-                self._replay(index, live)
+                self._takeover.mend(index, live)
             except WorkerLostError as error:
                 self.lose(error.worker, time.monotonic())
             except PlannerError as error:
@@ -255,83 +218,6 @@ class Failover:
             else:
                 self.tell(Whole(index, time.monotonic()))
                 return
-
-    def _note(self, index: int, now_s: float) -> None:
-        """Writes down the recovery of the stages that were lost."""
-        with self._lock:
-            posts = sorted(post for post in self._lost if post[0] == index)
-            lost = {post: self._lost.pop(post) for post in posts}
-        for post, one in lost.items():
-            taker, times = self.fleet.holders[post].node, (one.lost_s, one.found_s, now_s)
-            self.recoveries += [Recovered(*post, one.node, taker, *times, one.hot, one.replays)]
-
-    def _fill(self, index: int) -> None:
-        """Has a worker at every stage of a pipeline; raises RunError where there is none."""
-        for stage in range(len(self.fleet.plan.pipelines[index].stages)):
-            post, unfit = (index, stage), ""
-            passed_over: set[str] = set()
-            while self.fleet.holders[post].lost:
-                worker = self._taker(post, passed_over, unfit)
-                try:
-                    self._give(worker, post)
-                except WorkerLostError:
-                    raise
-                except PlannerError as error:  # it lives and cannot: another one may
-                    unfit = f" ({worker.node} could not: {error.message})"
-                    passed_over.add(worker.node)
-                finally:
-                    with self._lock:
-                        self._taking.discard(worker.node)
-
-    def _give(self, worker: Worker, post: Post) -> None:
-        """Has a worker hold a stage that was lost; raises PlannerError."""
-        if worker.post != post:
-            self._lost[post].hot = False
-            self.fleet.depot.supply(worker, post, self.deadlines.answer_s)
-            self.fleet.load(worker, post, self.deadlines.answer_s)
-        with self._lock:
-            self.fleet.holders[post] = worker
-            self._empty.add(post)
-
-    def _taker(self, post: Post, passed_over: Collection[str], unfit: str) -> Worker:
-        """The first node that may take a stage, is there, idle and not ``passed_over``.
-
-        Raises RunError where there is none, which says why one was ``unfit``.
-        """
-        names = [self.fleet.stage(post).node]
-        names += [
-            standby.node
-            for standby in self.fleet.plan.standbys
-            if (standby.pipeline, standby.stage) == post
-        ]
-        with self._lock:
-            busy = {worker for worker in self.fleet.holders.values() if not worker.lost}
-            idle = {w.node: w for w in self.fleet.workers if w not in busy and not w.lost}
-            for name in names:
-                if name in idle and name not in self._taking and name not in passed_over:
-                    self._taking.add(name)
-                    return idle[name]
-        raise RunError(f"lost {self.fleet.holders[post].node}; nothing replaced it{unfit}")
-
-    def _replay(self, index: int, live: list[Cached]) -> None:
-        """Has the stages without a cache compute what they should hold, first to last."""
-        with self._lock:
-            empty = sorted(post for post in self._empty if post[0] == index)
-        for post in empty:
-            stage, worker = post[1], self.fleet.holders[post]
-            if stage == 0:
-                frames = self.fleet.lines[index].outlet.replay(live, self.care.as_sent)
-            else:
-                order = {"replay": {"live": live, "as_sent": self.care.as_sent}}
-                before = self.fleet.holders[index, stage - 1]
-                frames = before.ask(order, "replaying", self.deadlines.answer_s)["replaying"]
-            limit_s = self.deadlines.replay_s(post, live)
-            heard = (worker.hear("replayed", limit_s)["replayed"] for _ in range(frames))
-            self._lost[post].replays = tuple(Step(*step) for step in heard)
-            if self.fleet.inspection is not None:
-                self.fleet.inspection.hand_over(post, live)
-            with self._lock:
-                self._empty.discard(post)
 
     def _strike(self, loss: Loss) -> None:
         """Has a node go, and come back when its time has come."""
@@ -342,7 +228,7 @@ class Failover:
             self._struck_s[node] = time.monotonic()
             worker.process.strike(loss.hangs)
         if loss.away_s is not None:
-            self._run(self._end_absence, node, after_s=loss.away_s)
+            self._background.run(self._end_absence, node, after_s=loss.away_s)
 
     def _end_absence(self, node: str) -> None:
         """Has a node come back, if its loss was noticed; else it does once that is."""
@@ -355,9 +241,9 @@ class Failover:
     def _bring_back(self, node: str) -> None:
         """Starts a new worker on a node, which holds what the plan gave the node."""
         for _ in range(_MOST_FAILED_RETURNS):
-            worker = self.fleet.respawn(node, lambda: self._closed)
+            worker = self.fleet.respawn(node, lambda: self._background.closed)
             with self._lock:
-                if worker is None or self._closed:
+                if worker is None or self._background.closed:
                     return
                 self._coming.append(worker)
             try:
