@@ -115,6 +115,8 @@ class ModelSpec(Card):
     """Leading layers that are dense in a mixture-of-experts model."""
     moe_layer_freq: Count = 1
     """Every so many layers is a mixture, counted from ``first_k_dense_replace``."""
+    mlp_only_layers: tuple[int, ...] = ()
+    """Further layers that are dense in a mixture-of-experts model."""
     q_lora_rank: int | None = None
     kv_lora_rank: int | None = None
     """Width of the compressed KV latent (multi-head latent attention); None without."""
@@ -209,7 +211,8 @@ class ModelSpec(Card):
         return sum(layer.active_params for layer in self.layers)
 
     def _is_mixture(self, index: int) -> bool:
-        if not self.num_experts or index < self.first_k_dense_replace:
+        dense = index < self.first_k_dense_replace or index in self.mlp_only_layers
+        if dense or not self.num_experts:
             return False
         return (index - self.first_k_dense_replace) % self.moe_layer_freq == self.moe_layer_freq - 1
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from planner.core.errors import FileProblem, InvalidFileError
+from planner.core.hfconfig import model_of
+from planner.core.model import ModelSpec
 
 FAMILIES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
 ROPE_TYPES = ("default", "linear", "llama3")
-_WINDOWED = ("qwen2", "qwen3", "qwen3_moe")
 _UNSUPPORTED = ("quantization_config", "num_experts", "num_local_experts", "kv_lora_rank")
 
 
@@ -79,7 +80,7 @@ class ModelConfig:
     """Tokens that end an answer."""
     mixture: Mixture | None = None
     dense: frozenset[int] = frozenset()
-    """Layers of a mixture of experts that have none."""
+    """Layers without routed experts."""
 
     def mixture_of(self, layer: int) -> Mixture | None:
         """Routed experts of a layer; None where its MLP is dense."""
@@ -96,25 +97,26 @@ def read_config(path: Path) -> ModelConfig:
         raise InvalidFileError([problem]) from None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object at ``path``; raises InvalidFileError."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else error.strerror
-        raise InvalidFileError([FileProblem(str(path), str(reason))], _CHECKPOINT_HINT) from None
-    except (UnicodeDecodeError, RecursionError, json.JSONDecodeError) as error:
-        line = getattr(error, "lineno", None)
-        problem = FileProblem(str(path), f"is no JSON: {error}", line=line)
-        raise InvalidFileError([problem]) from None
-    if not isinstance(values, dict):
-        raise InvalidFileError([FileProblem(str(path), "must be a JSON object")])
-    return values
-
-
 _CHECKPOINT_HINT = (
     "a checkpoint is a Hugging Face directory with config.json, *.safetensors and tokenizer.json"
 )
+
+
+def read_json(path: Path, hint: str = _CHECKPOINT_HINT) -> dict[str, Any]:
+    """The JSON object at ``path``; raises InvalidFileError, with a hint where there is no file."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        message = "does not exist" if missing else f"cannot be read: {error.strerror}"
+        raise InvalidFileError([FileProblem(str(path), message)], hint if missing else "") from None
+    except (ValueError, RecursionError) as error:
+        line, column = getattr(error, "lineno", None), getattr(error, "colno", None)
+        message = f"is no JSON: {getattr(error, 'msg', error)}"
+        raise InvalidFileError([FileProblem(str(path), message, "", line, column)]) from None
+    if not isinstance(values, dict):
+        raise InvalidFileError([FileProblem(str(path), "must be a JSON object")])
+    return values
 
 
 def parse_config(values: Mapping[str, Any], file: str) -> ModelConfig:
@@ -126,30 +128,28 @@ def parse_config(values: Mapping[str, Any], file: str) -> ModelConfig:
     problems = [FileProblem(file, message, key) for key, message in _faults(values)]
     if problems:
         raise InvalidFileError(problems)
-    heads, hidden = values["num_attention_heads"], values["hidden_size"]
-    bias = family in ("llama", "qwen3", "qwen3_moe") and bool(values.get("attention_bias", False))
-    stop = values.get("eos_token_id")
+    model, stop = model_of(values, file), values.get("eos_token_id")
     return ModelConfig(
         model_type=family,
-        vocab_size=values["vocab_size"],
-        hidden_size=hidden,
-        intermediate_size=values["intermediate_size"],
-        layers=values["num_hidden_layers"],
-        heads=heads,
-        kv_heads=values.get("num_key_value_heads") or heads,
-        head_dim=_head_dim(values),
-        max_tokens=values["max_position_embeddings"],
+        vocab_size=model.vocab_size,
+        hidden_size=model.hidden_size,
+        intermediate_size=model.intermediate_size,
+        layers=model.num_hidden_layers,
+        heads=model.num_attention_heads,
+        kv_heads=model.num_key_value_heads,
+        head_dim=model.head_width,
+        max_tokens=model.max_position_embeddings,
         rms_norm_eps=float(values.get("rms_norm_eps", 1e-6)),
         rope=_rope(values),
-        windows=_windows(values),
-        qkv_bias=bias or family == "qwen2",
-        out_bias=bias,
+        windows=tuple(layer.kv_window for layer in model.layers),
+        qkv_bias=model.attention_bias,
+        out_bias=model.attention_bias and family != "qwen2",
         mlp_bias=family == "llama" and bool(values.get("mlp_bias", False)),
         qk_norm=family in ("qwen3", "qwen3_moe"),
-        tied=bool(values.get("tie_word_embeddings", False)),
+        tied=model.tie_word_embeddings,
         stop_ids=tuple(stop) if isinstance(stop, list) else () if stop is None else (int(stop),),
-        mixture=_mixture(values),
-        dense=_dense_layers(values),
+        mixture=_mixture(values, model),
+        dense=frozenset(at for at, layer in enumerate(model.layers) if not layer.experts),
     )
 
 
@@ -227,54 +227,16 @@ def _rope(values: Mapping[str, Any]) -> Rope:
     )
 
 
-def _head_dim(values: Mapping[str, Any]) -> int:
-    given = values.get("head_dim")
-    if given is None and values["model_type"] == "qwen3":
-        return 128
-    return int(given or values["hidden_size"] // values["num_attention_heads"])
-
-
 def _experts(values: Mapping[str, Any]) -> Any:
     """Routed experts of a layer, however a file spells that."""
     return next((values[key] for key in _EXPERTS if values.get(key)), None)
 
 
-def _mixture(values: Mapping[str, Any]) -> Mixture | None:
-    if values["model_type"] == "mixtral":
-        counts = _experts(values), values["num_experts_per_tok"]
-        names = ("w1", "w3", "w2")
-        return Mixture(*counts, values["intermediate_size"], True, "block_sparse_moe.", names)
-    if values["model_type"] == "qwen3_moe":
-        counts = _experts(values), values["num_experts_per_tok"]
-        width, normed = values["moe_intermediate_size"], bool(values.get("norm_topk_prob", False))
-        names = ("gate_proj", "up_proj", "down_proj")
-        return Mixture(*counts, width, normed, "mlp.", names)
+def _mixture(values: Mapping[str, Any], model: ModelSpec) -> Mixture | None:
+    counts = model.num_experts, model.num_experts_per_tok, model.moe_intermediate_size
+    if model.model_type == "mixtral":
+        return Mixture(*counts, True, "block_sparse_moe.", ("w1", "w3", "w2"))
+    if model.model_type == "qwen3_moe":
+        normed = bool(values.get("norm_topk_prob", False))
+        return Mixture(*counts, normed, "mlp.", ("gate_proj", "up_proj", "down_proj"))
     return None
-
-
-def _dense_layers(values: Mapping[str, Any]) -> frozenset[int]:
-    """Layers of a Qwen3-MoE model that have no experts."""
-    if values["model_type"] != "qwen3_moe":
-        return frozenset()
-    step = values.get("decoder_sparse_step", 1)
-    listed = values.get("mlp_only_layers") or []
-    layers = range(values["num_hidden_layers"])
-    return frozenset(index for index in layers if index in listed or (index + 1) % step)
-
-
-def _windows(values: Mapping[str, Any]) -> tuple[int | None, ...]:
-    """Attention window by layer, by the defaults that transformers has for each family."""
-    layers: int = values["num_hidden_layers"]
-    family = values["model_type"]
-    if family == "llama":
-        return (None,) * layers
-    window: int | None = values.get("sliding_window", None if family == "mixtral" else 4096)
-    if family not in _WINDOWED:
-        return (window,) * layers
-    if not values.get("use_sliding_window", False) or window is None:
-        return (None,) * layers
-    kinds = values.get("layer_types")
-    if kinds:
-        return tuple(window if kind == "sliding_attention" else None for kind in kinds)
-    first = values.get("max_window_layers", 28)
-    return tuple(window if index >= first else None for index in range(layers))

@@ -113,6 +113,8 @@ def _config_values(model: ModelSpec, seed: int, dtype: str) -> dict[str, Any]:
         for name in ("num_experts_per_tok", "moe_intermediate_size"):
             values[name] = getattr(model, name)
         values["norm_topk_prob"] = True
+        values["decoder_sparse_step"] = model.moe_layer_freq
+        values["mlp_only_layers"] = list(model.mlp_only_layers)
     if model.model_type in ("llama", "qwen3", "qwen3_moe"):
         values["attention_bias"] = model.attention_bias
     if model.model_type in ("qwen2", "qwen3", "qwen3_moe"):

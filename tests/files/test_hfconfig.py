@@ -43,7 +43,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma2": {},
     "gemma3_text": {},
     "mixtral": {"num_local_experts": 8, "num_experts_per_tok": 2},
-    "qwen3_moe": {"num_experts": 8, **EXPERTS},
+    "qwen3_moe": {"num_experts": 8, "mlp_only_layers": [1, 4], **EXPERTS},
     "deepseek_v2": {**LATENT, **EXPERTS},
     "deepseek_v3": {**LATENT, **EXPERTS},
     "gpt_oss": {"num_local_experts": 8, "num_experts_per_tok": 2},

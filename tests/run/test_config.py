@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from planner.core.errors import Exit, InvalidFileError
+from planner.files.hfconfig import read_hf_config
 from planner.run.config import parse_config, read_config
+from planner.run.seeded import make_checkpoint
 
 BASE: dict[str, Any] = {
     "model_type": "llama",
@@ -75,6 +77,27 @@ def test_biases_follow_the_family() -> None:
 )
 def test_windows_by_layer(changes: dict[str, Any], windows: tuple[int | None, ...]) -> None:
     assert parsed(**changes).windows == windows
+
+
+@pytest.mark.parametrize(
+    ("changes", "dense"),
+    [
+        ({"mlp_only_layers": [1]}, {1}),
+        ({"decoder_sparse_step": 2}, {0, 2}),
+        ({"decoder_sparse_step": 2, "mlp_only_layers": [3]}, {0, 2, 3}),
+    ],
+)
+def test_planner_and_runtime_agree_on_the_layers_without_experts(
+    changes: dict[str, Any], dense: set[int], tmp_path: Path
+) -> None:
+    experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    values = BASE | {"model_type": "qwen3_moe", **experts, **changes}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    planned = read_hf_config(tmp_path, "x")
+    assert {at for at, layer in enumerate(planned.layers) if not layer.experts} == dense
+    assert read_config(tmp_path / "config.json").dense == dense
+    made = read_config(make_checkpoint(tmp_path / "made", planned, dtype="fp32") / "config.json")
+    assert made.dense == dense
 
 
 def test_rotary_settings_in_both_spellings() -> None:
