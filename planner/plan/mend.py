@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from planner.core.plan import Plan
+from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.requirements import BOUNDED, MustHave
 from planner.plan.infeasible import with_objective
@@ -72,14 +73,31 @@ def _mend(problem: Problem, name: str, search: Search) -> Mend | None:
     must = problem.requirements.must_have
     metric, sign = _metric(name)
     values: list[float] = []
-    for one in search(serving(with_must(problem, _field(name), None), name)):
+    for one in search(aimed_at(problem, name)):
         plan = protected(problem, one.plan) if name == "availability" else one.plan
-        metrics = predict(problem, plan).metrics
-        value = len(plan.nodes) if name == "max_nodes" else getattr(metrics, metric)
-        others = [miss for miss in must.missed(metrics) if miss.metric != metric]
+        prediction = predict(problem, plan)
+        others = broken(must, prediction).keys() - {metric}
+        value = len(plan.nodes) if name == "max_nodes" else figure(prediction, metric)
         if value is not None and not others:
             values.append(float(value))
     return moved(problem, name, min(values) if sign > 0 else max(values)) if values else None
+
+
+def figure(prediction: Prediction, metric: str) -> float | None:
+    """A metric as must-haves bound it: a latency as that of the worst pipeline as well."""
+    every = [prediction.metrics]
+    if metric.endswith("_ms"):
+        every += [one.metrics for one in prediction.pipelines]
+    values = [getattr(one, metric) for one in every]
+    return None if None in values else max(values)
+
+
+def broken(must: MustHave, prediction: Prediction) -> dict[str, float | None]:
+    """The bounds on metrics that a plan or a pipeline of it breaks, with what the plan has."""
+    names = [miss.metric for miss in must.missed(prediction.metrics)]
+    for one in prediction.pipelines:
+        names += [miss.metric for miss in must.missed(one.metrics) if miss.metric.endswith("_ms")]
+    return {name: figure(prediction, name) for name in names}
 
 
 def moves(problem: Problem, plan: Plan) -> tuple[Mend, ...] | None:
@@ -87,8 +105,9 @@ def moves(problem: Problem, plan: Plan) -> tuple[Mend, ...] | None:
 
     None where a plan breaks one with a number that is not known.
     """
-    must, metrics = problem.requirements.must_have, predict(problem, plan).metrics
-    needed = {miss.metric.removesuffix("_ms"): miss.value for miss in must.missed(metrics)}
+    must, needed = problem.requirements.must_have, dict[str, float | None]()
+    for metric, value in broken(must, predict(problem, plan)).items():
+        needed[metric.removesuffix("_ms")] = value
     if must.max_nodes is not None and len(plan.nodes) > must.max_nodes:
         needed["max_nodes"] = len(plan.nodes)
     mends: list[Mend] = []
@@ -113,6 +132,11 @@ def moved(problem: Problem, name: str, value: float) -> Mend:
 def serving(problem: Problem, name: str) -> Problem:
     """The problem with the objective that serves a bound on a number best."""
     return with_objective(problem, _metric(name)[0])
+
+
+def aimed_at(problem: Problem, name: str) -> Problem:
+    """The same without that bound."""
+    return serving(with_must(problem, _field(name), None), name)
 
 
 def numbers(problem: Problem) -> list[str]:

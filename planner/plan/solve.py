@@ -33,7 +33,7 @@ from planner.plan.infeasible import (
     relaxed_problem,
     with_objective,
 )
-from planner.plan.mend import Search, numbers, serving
+from planner.plan.mend import Search, aimed_at, numbers, serving
 from planner.plan.overload import overload
 from planner.plan.predict import predict
 from planner.plan.promise import admissible, as_cost, objective_value
@@ -226,13 +226,13 @@ def _serving(problem: Problem, limit: int, looks: int, over: Halt) -> list[Candi
     """
     found = list[Candidate]()
     for name in numbers(problem):
-        wanted = serving(problem, name)
+        wanted = aimed_at(problem, name)
         if wanted.requirements.objective == problem.requirements.objective:
             continue
         with suppress(NoPlanError):
             for one in _aimed(wanted, limit, looks, over)[0]:
                 value = objective_value(problem, one.prediction.metrics)
-                if value is not None:
+                if value is not None and admissible(problem, one.plan, one.prediction):
                     found.append(one.model_copy(update={"value": value}))
     return _ranked(problem, found)
 

@@ -7,10 +7,14 @@ from typing import Any
 import pytest
 
 from planner.core.cluster import Node
+from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave, Requirements
+from planner.core.workload import Closed, Fixed, Workload
 from planner.plan.infeasible import NoPlanError
-from planner.plan.mend import bounded
+from planner.plan.mend import bounded, moves, with_must
+from planner.plan.predict import predict
+from planner.plan.promise import admissible
 from planner.plan.solve import solve
 from tests.core.world import device, problem
 
@@ -80,3 +84,32 @@ def test_a_bound_below_a_second_is_moved_in_milliseconds(bound_s: float, said: s
 def test_a_bound_that_was_asked_is_told_in_all_its_digits() -> None:
     mend = bounded(world(availability=0.999999999), "availability", 0.99)
     assert mend.text == "lower must_have.availability from 0.999999999 to 0.99"
+
+
+def test_a_latency_moves_to_what_the_worst_pipeline_needs() -> None:
+    """A mean over requests counts a fast replica more; every pipeline is held to the bound."""
+    kinds = [device("fast", memory=3e6), device("slow", memory=3e6, memory_bandwidth=1e8)]
+    fair = problem(
+        [Node(id="home"), Node(id="a", device="fast"), Node(id="b", device="slow")],
+        devices=kinds,
+        workload=Workload(
+            arrivals=Closed(kind="closed", concurrency=2),
+            prompt=Fixed(tokens=40),
+            output=Fixed(tokens=10),
+        ),
+        requirements=Requirements(objective="throughput"),
+    )
+    sides = [Pipeline(stages=(Stage(node=name, start=0, stop=4, quant="bf16"),)) for name in "ab"]
+    plan = Plan(pipelines=tuple(sides))
+    prediction = predict(fair, plan)
+    slow_ms = max(one.metrics.mean_tpot_ms or 0.0 for one in prediction.pipelines)
+    mean_ms = prediction.metrics.mean_tpot_ms
+    assert mean_ms is not None
+    assert mean_ms < 0.99 * slow_ms
+    asked = with_must(fair, "mean_tpot_s", 0.999e-3 * slow_ms)
+    mends = moves(asked, plan)
+    assert mends
+    assert mends[-1].applied.requirements.must_have.mean_tpot_s == pytest.approx(
+        slow_ms / 1e3, rel=1e-3
+    )
+    assert admissible(mends[-1].applied, plan, prediction)
