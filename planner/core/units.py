@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationInfo
@@ -121,10 +122,10 @@ def show(value: float, dimension: str, digits: int = 4) -> str:
 
 
 def plain(value: float, digits: int = 4) -> str:
-    """``value`` in so many digits, thousands marked; large ones not as powers of ten."""
+    """``value`` in so many digits, thousands marked; never as a power of ten."""
     rounded = float(f"{value:.{digits}g}")
     large = abs(rounded) >= 10 ** (digits - 1)
-    return f"{rounded:,.0f}" if large else f"{rounded:.{digits}g}"
+    return f"{rounded:,.0f}" if large else f"{Decimal(f'{rounded:.{digits}g}'):f}"
 
 
 def _reader(dimension: str) -> Callable[[object, ValidationInfo], float]:

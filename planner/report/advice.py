@@ -183,13 +183,13 @@ def _lines_table(lines: Sequence[CostLine]) -> Table:
     rows = grid("<", "<", ">", "<")
     for line in shown:
         rows.add_row(
-            f"  {COST_WORDS[line.kind]}", line.where, f"{line.usd_per_hour:.4g} USD/h", line.note
+            f"  {COST_WORDS[line.kind]}", line.where, f"{plain(line.usd_per_hour)} USD/h", line.note
         )
     if rest:
         usd = sum(line.usd_per_hour for line in rest)
         kinds = ", ".join(dict.fromkeys(COST_WORDS[line.kind] for line in rest))
         rows.add_row(f"  {len(rest)} smaller lines", "", f"{plain(usd)} USD/h", kinds)
-    rows.add_row("  in all", "", f"{whole:.4g} USD/h", "")
+    rows.add_row("  in all", "", f"{plain(whole)} USD/h", "")
     return rows
 
 

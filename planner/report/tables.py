@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from planner.core.metrics import Metrics
 from planner.core.trust import New, Regime
-from planner.core.units import show
+from planner.core.units import plain, show
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -108,5 +108,5 @@ def cost_rows(parts: Mapping[str, float]) -> Iterable[tuple[str, str]]:
     """Parts of an hourly cost that are not zero, largest first, and their sum."""
     for name, value in sorted(parts.items(), key=lambda part: (-part[1], part[0])):
         if value:
-            yield name, f"{value:.4g} USD/h"
-    yield "in all", f"{sum(parts.values()):.4g} USD/h"
+            yield name, f"{plain(value)} USD/h"
+    yield "in all", f"{plain(sum(parts.values()))} USD/h"

@@ -91,8 +91,8 @@ def test_the_unit_is_that_of_the_rounded_value(value: float, dimension: str, sai
         (5922.4, "5,922"),
         (10758.0, "10,760"),
         (-1e6, "-1,000,000"),
-        (1.5e-7, "1.5e-07"),
+        (1.5e-7, "0.00000015"),
     ],
 )
-def test_large_figures_are_no_powers_of_ten(value: float, text: str) -> None:
+def test_figures_are_no_powers_of_ten(value: float, text: str) -> None:
     assert plain(value) == text

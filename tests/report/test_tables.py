@@ -81,7 +81,7 @@ def test_lines_below_a_thousandth_of_the_sum_are_told_as_one() -> None:
         console.print(costs_table(lines, {}))
     told = said.get()
     assert "2 smaller lines" in told
-    assert "5e-06 USD/h" in told
+    assert "0.000005 USD/h" in told
     assert "5 min" not in told
     with console.capture() as said:
         console.print(costs_table(lines[:2], {}))
