@@ -42,6 +42,10 @@ class Fixed(Spec):
         """Squared coefficient of variation."""
         return 0.0
 
+    def moment(self, power: int) -> float:
+        """Expected power of a length."""
+        return float(self.tokens) ** power
+
     def quantile(self, share: float) -> float:
         """Length that a ``share`` of requests do not exceed."""
         return float(self.tokens)
@@ -74,14 +78,14 @@ class Lognormal(Spec):
     @property
     def mean_tokens(self) -> float:
         """Expected length, the cut at ``max_tokens`` included."""
-        return self._moment(1.0)
+        return self.moment(1)
 
     @property
     def unevenness(self) -> float:
         """Squared coefficient of variation."""
-        return self._moment(2.0) / self.mean_tokens**2 - 1
+        return self.moment(2) / self.mean_tokens**2 - 1
 
-    def _moment(self, power: float) -> float:
+    def moment(self, power: int) -> float:
         """Expected power of a length."""
         mu, s = math.log(self.median_tokens), self.sigma
         low, high = math.log(self.min_tokens), math.log(self.max_tokens)
@@ -128,8 +132,11 @@ class Empirical(Spec):
     @cached_property
     def unevenness(self) -> float:
         """Squared coefficient of variation."""
-        squares = sum(tokens * tokens for tokens in self.tokens) / len(self.tokens)
-        return squares / self.mean_tokens**2 - 1
+        return self.moment(2) / self.mean_tokens**2 - 1
+
+    def moment(self, power: int) -> float:
+        """Expected power of a length."""
+        return sum(tokens**power for tokens in self.tokens) / len(self.tokens)
 
     @property
     def max_tokens(self) -> int:
@@ -263,6 +270,18 @@ class Workload(Spec):
         if self.sessions is None:
             return self.prompt
         return _whole_prompts(self.sessions, self.prompt, self.output)
+
+    @cached_property
+    def cached_tokens(self) -> tuple[float, float]:
+        """Tokens in the cache of a request that is being answered: mean and variance over time.
+
+        A token of the answer takes as long as any other, so whoever looks finds an answer of ``o``
+        tokens ``o`` times as often as one of a single token, and somewhere in it.
+        """
+        prompt, answer = self.prompts.moment, self.output.moment
+        mean = prompt(1) + answer(2) / answer(1) / 2
+        square = prompt(2) + prompt(1) * answer(2) / answer(1) + answer(3) / answer(1) / 3
+        return mean, max(0.0, square - mean * mean)
 
     @property
     def turns(self) -> tuple[Request, ...]:

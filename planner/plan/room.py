@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from planner.core.cost import StageMemory, stage_memory
 from planner.core.cost.drafting import draft_bytes
-from planner.core.cost.room import capacity_bytes, draft_missing_bytes
+from planner.core.cost.room import (
+    capacity_bytes,
+    draft_missing_bytes,
+    seat_tokens,
+    step_tokens,
+)
 from planner.core.engine import Split
 from planner.core.plan import Plan, Stage
 from planner.core.problem import Problem
@@ -29,7 +34,7 @@ def needs(
     devices: int = 1,
     split: Split | None = None,
 ) -> StageMemory:
-    """Memory of layers ``[start, stop)`` with KV cache for ``seats`` of the longest requests.
+    """Memory of layers ``[start, stop)`` with KV cache for ``seats`` requests at once.
 
     Several devices that share layers by heads may hold the same cache twice, and each has a
     reserve of its own.
@@ -41,8 +46,8 @@ def needs(
         problem.quant(quant_id),
         problem.engine,
         sequences=seats,
-        tokens_per_sequence=problem.tokens_per_request,
-        step_tokens=max(seats, problem.workload.longest_prompt_tokens),
+        tokens_per_sequence=seat_tokens(problem, seats),
+        step_tokens=step_tokens(problem, seats),
         count=devices,
         split=split,
     )

@@ -10,6 +10,33 @@ from planner.core.plan import Pipeline, Stage
 from planner.core.problem import Problem
 
 
+_DEVIATIONS = 3.0
+"""How far above its mean the cache of many requests may grow: more is asked for 1.3 times in 1,000
+(normal, as a sum of many), and then requests are preempted."""
+
+
+def seat_tokens(problem: Problem, seats: int) -> int:
+    """Tokens of KV cache to count for each of so many requests at once.
+
+    Slots are as long as the longest request. Blocks that are handed out as sequences grow (vLLM)
+    hold what all of them have at a time, and at least one of the longest.
+    """
+    longest = problem.tokens_per_request
+    if problem.engine.scheduler != "vllm":
+        return longest
+    mean, variance = problem.workload.cached_tokens
+    held = max(longest, seats * mean + _DEVIATIONS * math.sqrt(seats * variance))
+    return min(longest, math.ceil(held / seats + problem.engine.kv_block_tokens / 2))
+
+
+def step_tokens(problem: Problem, seats: int) -> int:
+    """Most tokens of one step of a stage: a whole prompt, or a piece of some (vLLM)."""
+    longest = problem.workload.longest_prompt_tokens
+    if problem.engine.scheduler == "vllm":
+        longest = problem.engine.max_num_batched_tokens
+    return max(seats, longest)
+
+
 def capacity_bytes(problem: Problem, node_id: str) -> float:
     """Memory of a node that the engine may use for stages; the coordinator's holds the draft."""
     held_bytes = draft_bytes(problem) if problem.cluster.seats == (node_id,) else 0.0
@@ -58,7 +85,7 @@ def _stage_blocks(problem: Problem, stage: Stage, seats: int) -> int:
         engine,
         seats,
         0,
-        engine.max_num_batched_tokens,
+        step_tokens(problem, seats),
         devices,
         stage.split,
     )
