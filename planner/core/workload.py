@@ -44,7 +44,7 @@ class Fixed(Spec):
 
     def moment(self, power: int) -> float:
         """Expected power of a length."""
-        return float(self.tokens) ** power
+        return math.pow(self.tokens, power)
 
     def quantile(self, share: float) -> float:
         """Length that a ``share`` of requests do not exceed."""
@@ -87,14 +87,15 @@ class Lognormal(Spec):
 
     def moment(self, power: int) -> float:
         """Expected power of a length."""
+        below_cut = NormalDist().cdf
         mu, s = math.log(self.median_tokens), self.sigma
         low, high = math.log(self.min_tokens), math.log(self.max_tokens)
         shift = power * s * s
         inside = math.exp(power * mu + power * shift / 2) * (
-            _normal_cdf((high - mu - shift) / s) - _normal_cdf((low - mu - shift) / s)
+            below_cut((high - mu - shift) / s) - below_cut((low - mu - shift) / s)
         )
-        below = math.exp(power * low) * _normal_cdf((low - mu) / s)
-        above = math.exp(power * high) * (1 - _normal_cdf((high - mu) / s))
+        below = math.exp(power * low) * below_cut((low - mu) / s)
+        above = math.exp(power * high) * (1 - below_cut((high - mu) / s))
         return inside + below + above
 
     def quantile(self, share: float) -> float:
@@ -136,7 +137,7 @@ class Empirical(Spec):
 
     def moment(self, power: int) -> float:
         """Expected power of a length."""
-        return sum(tokens**power for tokens in self.tokens) / len(self.tokens)
+        return math.fsum(math.pow(tokens, power) for tokens in self.tokens) / len(self.tokens)
 
     @property
     def max_tokens(self) -> int:
@@ -345,7 +346,3 @@ def mean_rate(requests: Sequence[Request]) -> float:
     """Requests per second from the first to the last one; infinite where all come at once."""
     lasts_s = requests[-1].arrival_s - requests[0].arrival_s
     return (len(requests) - 1) / lasts_s if lasts_s else math.inf
-
-
-def _normal_cdf(x: float) -> float:
-    return 0.5 * math.erfc(-x / math.sqrt(2))

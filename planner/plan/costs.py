@@ -244,7 +244,7 @@ def _messages(
     def messages_s(kinds: Kinds, payload: Callable[[Batch], float]) -> Array:
         def one(link: Link | None) -> float:
             def seconds(batch: Batch) -> float:
-                phase = "decode" if batch.silent else batch.phase  # no slow start behind others
+                phase = "decode" if batch.silent else batch.carried  # no slow start behind others
                 moved = transfer_time(link, payload(batch), problem.engine, phase)
                 return moved.busy_s if longest else moved.total_s
 

@@ -53,6 +53,8 @@ class Load:
     """Bounds on the latencies of a request, by name: what it has to meet to be a good one."""
     share: float = 1.0
     """Share of the plan's requests that come to this pipeline."""
+    mixed: bool = False
+    """Whether prompts go with steps of those who decode, as under vLLM's rules."""
     pool: Pool | None = None
     """The whole plan under open arrivals; None where the rest is taken to be like this pipeline."""
 
@@ -79,7 +81,9 @@ class Load:
     def prompt(self) -> Batch:
         """What is computed of an expected prompt."""
         found_tokens = self.found_tokens or 0.0
-        return Batch.prefill(self.prompt_tokens - found_tokens, found_tokens)
+        closed = self.users is not None
+        beside = self.mixed and closed and self.active >= 2 * self.groups
+        return Batch.prefill(self.prompt_tokens - found_tokens, found_tokens, beside=beside)
 
     @property
     def prefix_found(self) -> float | None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from planner.plan.cohorts import Group
+from planner.plan.cohorts import Group, with_prompt
 from planner.plan.load import Load
 from planner.plan.tails import STATISTICS, Statistics, Waits, full, sampled
 from planner.plan.within import sampled_within, waiting_within
@@ -86,13 +86,13 @@ def _staggered(load: Load, steps: Steps, users: float, wanted: Statistics) -> Fe
 
     One completed request takes its prompt's way through and its share of the decode rounds.
     """
-    active = load.active
+    active, groups = load.active, load.busy_groups
     rounds_s = _rounds_s(load, steps, 0)
-    each_s = steps.prefill_s / load.busy_groups + rounds_s / active
+    each_s = _halt_s(load, steps, groups, active, rounds_s) + rounds_s / active
     rate = 1 / each_s
     waited_s = max(0.0, users - active) * each_s
-    before_s = load.request_s, steps.prefill_s, steps.prefill_gap_s
-    group = Group(active, load.busy_groups, max(1.0, load.steps), *before_s)
+    before_s = load.request_s, steps.prefill_s, steps.prefill_gap_s, load.mixed
+    group = Group(active, groups, max(1.0, load.steps), *before_s)
     halt_s = group.halt_s(rounds_s / group.steps, load.first_share)
     ttft_s = load.request_s + waited_s + halt_s + steps.prefill_s
     whole_s = max(users * each_s, ttft_s + rounds_s)
@@ -102,22 +102,49 @@ def _staggered(load: Load, steps: Steps, users: float, wanted: Statistics) -> Fe
     return _spread(load, steps, base_s, waits, tpot_s, rate, active, wanted)
 
 
+def _halt_s(load: Load, steps: Steps, groups: float, running: float, decode_s: float) -> float:
+    """How long a prompt halts its pipeline (s), in the mean over the groups.
+
+    Its own group waits for all of its way; under vLLM's rules it goes with a step of those who
+    decode, who wait only for what it takes longer than that. Nothing overtakes it on the way, so
+    the other groups, which follow anywhere within a step, wait for that less their distance. Of
+    several prompts in one round those after the first follow it closely. ``decode_s`` are all steps
+    of an answer; where more requests than one end in a step, their prompts share it. Grows with
+    each of the times, and falls less than ``decode_s / running`` grows.
+    """
+    if not load.steps:
+        return max(steps.prefill_s / groups, steps.prefill_gap_s)
+    step_s = decode_s / max(load.steps, 1.5 * running)
+    longer_s = max(0.0, steps.prefill_s - step_s)
+    own_s = longer_s if load.mixed else steps.prefill_s
+    beside_s = longer_s**2 / (longer_s + step_s / 2) if longer_s else 0.0
+    first_s = (own_s + (groups - 1) * beside_s) / groups
+    often = min(1.0, running / (groups * load.steps))
+    first = with_prompt(load.steps, running, groups) / (groups * often)
+    return first * first_s + (1 - first) * max(own_s / groups, steps.prefill_gap_s)
+
+
 def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
     """Requests come on their own: Little's law fixes how many are in the system.
 
     What percentiles are made of is in ``tails``.
     """
     rate = load.requests_per_s or 0.0
-    busy = rate * steps.prefill_s / load.groups
     rounds_s = [_rounds_s(load, steps, index) for index in range(len(load.batches))]
+
+    def busy_at(running: float) -> float:
+        own_s = _between(load.batches, rounds_s, running / load.groups)
+        return rate * _halt_s(load, steps, load.groups, running, own_s)
+
     capacity = _completed_per_s(load, steps, rounds_s, load.seats)
-    if rate >= capacity or busy >= 1:
+    if rate >= capacity or busy_at(load.seats) >= 1:
         good = 0.0 if load.bounds_s else 1.0
         return Felt({}, {}, {}, capacity, float(load.seats), overloaded=True, good=good)
-    prompt_s = _prompts_before_s(load, steps, rate, busy)
 
     def decode_s(running: float) -> float:
+        busy = busy_at(running)
         seen = busy * load.others_busy(running)
+        prompt_s = _prompts_before_s(load, steps, rate, busy)
         return _decode_s(load, steps, seen, prompt_s, running, rounds_s)
 
     low, high = 0.0, float(load.seats)
@@ -127,7 +154,8 @@ def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
             low = middle
         else:
             high = middle
-    running = high
+    running, busy = high, busy_at(high)
+    prompt_s = _prompts_before_s(load, steps, rate, busy)
     token_s = decode_s(running) / load.later_tokens if load.steps else None
     step_s = _between(load.batches, rounds_s, running / load.groups) / (load.steps or 1.0)
     halt_s = (1 - math.exp(-running)) * step_s / (1 - busy) / 2
@@ -152,7 +180,7 @@ def completed_per_s(load: Load, steps: Steps) -> tuple[float, ...]:
 def _completed_per_s(load: Load, steps: Steps, rounds_s: Sequence[float], running: int) -> float:
     """The same with so many: each takes its prompt's way and its share of the decode steps."""
     decode_s = _between(load.batches, rounds_s, running / load.groups)
-    return 1 / (steps.prefill_s / load.groups + decode_s / running)
+    return 1 / (_halt_s(load, steps, load.groups, running, decode_s) + decode_s / running)
 
 
 def _prompts_before_s(load: Load, steps: Steps, rate: float, busy: float) -> float:
@@ -161,7 +189,8 @@ def _prompts_before_s(load: Load, steps: Steps, rate: float, busy: float) -> flo
     What varies with the length of a prompt is what the longest place takes, at least. Of pipelines
     that take turns, gaps between requests vary by ``share`` (squared): Erlang.
     """
-    square_s2 = load.share * steps.prefill_s**2 + load.prompt_unevenness * steps.prefill_gap_s**2
+    halted_s = busy / rate * load.groups if rate else 0.0
+    square_s2 = load.share * halted_s**2 + load.prompt_unevenness * steps.prefill_gap_s**2
     return rate / load.groups * square_s2 / (2 * (1 - busy))
 
 
@@ -184,7 +213,7 @@ def _decode_s(
         return 0.0
     seen = met * (1 - full(load.seats - 1, running) / load.seats)
     own_s = _between(load.batches, rounds_s, running / load.groups)
-    most_s = own_s + (load.seats - 1) * steps.prefill_s / load.groups
+    most_s = own_s + (load.seats - 1) * _halt_s(load, steps, load.groups, running, own_s)
     return min(most_s, (own_s + seen * (prompt_s + steps.prefill_s)) / (1 - seen))
 
 

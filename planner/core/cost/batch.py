@@ -23,11 +23,15 @@ class Batch:
     """Tokens already in the KV cache, over all sequences."""
     silent: bool = False
     """Whether more of the prompt follows in another job, so that no token is asked for."""
+    beside: bool = False
+    """Whether a prompt goes with a step of sequences that decode."""
 
     @classmethod
-    def prefill(cls, tokens: float, cached: float = 0.0, *, silent: bool = False) -> Batch:
+    def prefill(
+        cls, tokens: float, cached: float = 0.0, *, silent: bool = False, beside: bool = False
+    ) -> Batch:
         """One sequence whose next ``tokens`` prompt tokens are computed."""
-        return cls("prefill", 1, tokens, cached, silent)
+        return cls("prefill", 1, tokens, cached, silent, beside)
 
     @classmethod
     def decode(cls, sequences: float, context_tokens: float, each: int = 1) -> Batch:
@@ -51,9 +55,14 @@ class Batch:
         sizes = [float(size)] * int(whole) + ([rest] if rest else [])
         cached = self.context_tokens
         return [
-            Batch.prefill(tokens, cached + index * size, silent=self.silent)
+            Batch.prefill(tokens, cached + index * size, silent=self.silent, beside=self.beside)
             for index, tokens in enumerate(sizes)
         ]
+
+    @property
+    def carried(self) -> Phase:
+        """As what its messages are sent: decode steps keep the window of a connection open."""
+        return "decode" if self.beside else self.phase
 
     @property
     def sampled_tokens(self) -> float:

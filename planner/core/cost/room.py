@@ -9,7 +9,6 @@ from planner.core.cost.memory import kv_bytes_per_sequence, kv_copies, stage_mem
 from planner.core.plan import Pipeline, Stage
 from planner.core.problem import Problem
 
-
 _DEVIATIONS = 3.0
 """How far above its mean the cache of many requests may grow: more is asked for 1.3 times in 1,000
 (normal, as a sum of many), and then requests are preempted."""

@@ -150,7 +150,7 @@ def _way(
         strict=True,
     )
     transfers = [
-        Carrier.of(cluster.link(*ends), problem.engine, batch.phase).transfer(payload, before)
+        Carrier.of(cluster.link(*ends), problem.engine, batch.carried).transfer(payload, before)
         for ends, payload, before in hops
     ]
     if batch.silent:

@@ -1,0 +1,86 @@
+"""Prompts that halt those who decode, and the cache that seats share, against the simulator."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from statistics import fmean, pvariance
+
+import pytest
+
+from planner.core.cost.room import kv_blocks, seat_tokens
+from planner.core.problem import Problem
+from planner.core.workload import Workload
+from planner.files.scenario import scenario_from
+from planner.files.yamlfile import parse_yaml
+from planner.plan.solve import solve
+from planner.sim.simulate import simulate
+
+SCENARIO = """
+schema_version: "1.0"
+name: halts
+model: llama-3.3-70b
+engine: {engine}
+quants: [{quant}]
+coordinator: gateway
+nodes:
+  - {{id: gateway, region: east}}
+  - {{id: east, device: a100-sxm-40gb, region: east, price: 2.74 USD/h}}
+  - {{id: west, device: a100-sxm-40gb, region: west, price: 2.74 USD/h}}
+network:
+  regions:
+    - {{within: east, profile: cloud-same-zone}}
+    - {{within: west, profile: cloud-same-zone}}
+    - {{between: [east, west], profile: cloud-to-internet, one_way_latency: 26 ms}}
+workload:
+  arrivals: {{kind: closed, concurrency: 32}}
+  prompt: {{kind: lognormal, {prompt}}}
+  output: {{kind: lognormal, median_tokens: 200, sigma: 0.7, max_tokens: 1024}}
+  requests: 300
+objective: usd_per_million_output_tokens
+serving: {{max_num_seqs: 32, micro_batches: {groups}}}
+"""
+LONG = "median_tokens: 400, sigma: 0.9, max_tokens: 3072"
+SHORT = "median_tokens: 50, sigma: 0.5, max_tokens: 400"
+
+
+def problem(
+    groups: int = 4, prompt: str = LONG, engine: str = "vllm", quant: str = "int4-g128"
+) -> Problem:
+    """A 70B model on two machines of two clouds."""
+    text = SCENARIO.format(groups=groups, prompt=prompt, engine=engine, quant=quant)
+    return scenario_from(parse_yaml(text, "halts.yaml"), Path("halts.yaml"), []).problem
+
+
+@pytest.mark.parametrize(("groups", "prompt"), [(1, LONG), (4, LONG), (4, SHORT), (8, LONG)])
+def test_groups_wait_for_each_others_prompts(groups: int, prompt: str) -> None:
+    world = problem(groups, prompt)
+    solution = solve(world, explain=False)
+    predicted_ms = solution.prediction.metrics.mean_tpot_ms
+    simulated_ms = simulate(world, solution.plan, seed=0).metrics.mean_tpot_ms
+    assert predicted_ms == pytest.approx(simulated_ms, rel=0.12)
+
+
+def test_a_cache_in_blocks_is_shared_and_slots_are_not() -> None:
+    paged, slots = problem(), problem(engine="llama.cpp", quant="q4_k_m")
+    longest = paged.tokens_per_request
+    assert [seat_tokens(slots, seats) for seats in (1, 32)] == [longest, longest]
+    assert seat_tokens(paged, 1) == longest
+    mean, _ = paged.workload.cached_tokens
+    assert mean < seat_tokens(paged, 256) < seat_tokens(paged, 32) < longest / 3
+    (pipeline,) = solve(paged, explain=False).plan.pipelines
+    held = pipeline.max_num_seqs * seat_tokens(paged, pipeline.max_num_seqs)
+    assert pipeline.max_num_seqs == 32
+    assert kv_blocks(paged, pipeline) * paged.engine.kv_block_tokens >= held
+
+
+def test_what_sequences_have_cached_is_what_one_who_looks_finds() -> None:
+    workload: Workload = problem().workload
+    rng = random.Random(0)
+    answers = workload.output.several(rng, 20_000)
+    met = rng.choices(answers, weights=answers, k=200_000)
+    prompts = workload.prompt.several(rng, len(met))
+    seen = [prompt + rng.random() * answer for prompt, answer in zip(prompts, met, strict=True)]
+    mean, variance = workload.cached_tokens
+    assert mean == pytest.approx(fmean(seen), rel=0.02)
+    assert variance == pytest.approx(pvariance(seen), rel=0.05)
