@@ -48,7 +48,7 @@ def pipeline_text(problem: Problem, prediction: Prediction, index: int, title: s
     yield _stages(problem, predicted, step_s)
     yield ""
     yield (
-        f"Where the time of one token goes: {duration(step_s)} per {_step(problem)} "
+        f"Where the time of one token goes: {duration(step_s)} per {step_name(problem)} "
         f"of {predicted.batch:.3g} request{'s' * (f'{predicted.batch:.3g}' != '1')}"
     )
     yield _parts(problem, predicted, step_s)
@@ -62,7 +62,7 @@ def pipeline_text(problem: Problem, prediction: Prediction, index: int, title: s
         yield f"Stages compute different chunks of a prompt at once, which saves {saved}."
 
 
-def _step(problem: Problem) -> str:
+def step_name(problem: Problem) -> str:
     """What brings every request its next tokens."""
     speculation = problem.serving.speculation
     if speculation is None:

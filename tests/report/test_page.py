@@ -193,6 +193,18 @@ def test_figures_are_means_over_all_runs_and_pictures_say_which_run_they_show() 
     )  # captions, and for screen readers
 
 
+def test_a_short_run_with_churn_says_what_a_month_costs_in_the_long_run() -> None:
+    one = facts()
+    expected = one.prediction.metrics.model_copy(update={"usd_per_hour": 0.5})
+    prediction = one.prediction.model_copy(update={"metrics": expected})
+    dear = Served("simulated", one.served[0].metrics.model_copy(update={"usd_per_hour": 2.0}), ())
+    cost = told(
+        facts(prediction=prediction, served=[dear], short_run="short"), "What does it cost?"
+    )
+    assert "2 USD/h in so short a run." in cost
+    assert "0.5 USD/h in the long run, predicted, about 360 USD for 30 days" in cost
+
+
 def test_flips_seen_from_another_choice_say_so() -> None:
     turn = Flip(parameter="load", now=1.0, to=2.0, winner="cloud", text="cloud from 2")
     one = facts(turns=[turn], turns_from="mine")

@@ -35,7 +35,8 @@ def headline(facts: Facts) -> str:
 def advised(facts: Facts) -> str:
     """What to do, in one sentence: this plan, or what is better than it."""
     if facts.elsewhere and facts.verdict:
-        return facts.verdict[0].partition(": ")[0].rstrip(".")
+        said = facts.verdict[0].partition(": ")[0]
+        return said.partition(", which")[0].rstrip(".")
     return headline(facts)
 
 
@@ -86,9 +87,15 @@ def _cost(facts: Facts) -> Iterator[str]:
     if not hourly:
         yield "Nothing that the scenario puts a price on."
         return
+    expected = facts.prediction.metrics.usd_per_hour
+    if facts.short_run and expected:
+        yield f"{figure('usd_per_hour', hourly)} in so short a run."
+        hourly, told = expected, " in the long run, predicted"
+    else:
+        told = ""
     yield (
-        f"{figure('usd_per_hour', hourly)}, about {hourly * 24 * 30:,.0f} USD for 30 days without "
-        "a pause."
+        f"{figure('usd_per_hour', hourly)}{told}, about {hourly * 24 * 30:,.0f} USD for 30 days "
+        "without a pause."
     )
     if per_million:
         yield f"{per_million:.4g} USD per million output tokens at this load, {basis(facts)}."

@@ -10,7 +10,7 @@ from planner.core.problem import Problem
 from planner.plan.breakdown import coordinator_parts
 from planner.report.page import draw
 from planner.report.page.draw import Figure, Json
-from planner.report.placement import COORDINATOR_CAUSES
+from planner.report.placement import COORDINATOR_CAUSES, step_name
 from planner.report.tables import duration
 
 _CAUSES = {
@@ -79,7 +79,7 @@ def token_figure(problem: Problem, predicted: PipelinePrediction, number: int | 
     worst = max(rows, key=lambda row: row.total_s)
     return Figure(
         name,
-        f"One token takes {duration(step_s)}; most of it, {duration(worst.total_s)}, "
+        f"A {step_name(problem)} takes {duration(step_s)}; most of it, {duration(worst.total_s)}, "
         f"at {worst.where}.",
         data,
         draw.layout(
