@@ -14,7 +14,17 @@ from typing import Any
 
 from planner.core.errors import FileProblem, InvalidFileError, RunError
 from planner.core.plan import Stage
-from planner.run.frames import PeerLostError, control, encode, read_control, send_all, send_some
+from planner.run.answers import parse_answer
+from planner.run.frames import (
+    CONTROL_LIMIT_BYTES,
+    FrameError,
+    PeerLostError,
+    control,
+    encode,
+    read_frame,
+    send_all,
+    send_some,
+)
 from planner.run.places import Place, Process
 from planner.run.ready import ready
 from planner.run.steps import Step
@@ -118,9 +128,12 @@ class Worker:
     def listen(self) -> dict[str, Any]:
         """The message that it has begun to send. Raises as ``hear`` does."""
         try:
-            message = read_control(_Begun(self.control, time.monotonic() + _MESSAGE_S))
+            begun = _Begun(self.control, time.monotonic() + _MESSAGE_S)
+            message = parse_answer(read_frame(begun, CONTROL_LIMIT_BYTES))
         except PeerLostError:
             raise self.death() from None
+        except FrameError as nonsense:
+            raise WorkerLostError(self, f"{self.title}: {nonsense.message}") from None
         self.heard_s = time.monotonic()
         self.broken = message.get("broken", self.broken)
         if "beat" in message:
