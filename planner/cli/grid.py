@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -62,6 +63,20 @@ def named(target: Scenario | Manifest, values: Sequence[str]) -> Scenario | Mani
         problem = target.problem.model_copy(update={"name": target.problem.name + suffix})
         return target.model_copy(update={"problem": problem})
     return replace(target, name=target.name + suffix)
+
+
+@contextmanager
+def told_as_varied(values: Sequence[str]) -> Iterator[None]:
+    """What is wrong with a value of ``--vary`` is said of that option, not of ``--set``."""
+    from planner.core.errors import UsageError
+
+    try:
+        yield
+    except UsageError as error:
+        message = error.message
+        for value in values:
+            message = message.replace(f"--set {value}", f"--vary {value}")
+        raise UsageError(message, error.hint) from None
 
 
 def _values(text: str) -> Iterator[str]:

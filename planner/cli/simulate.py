@@ -13,7 +13,14 @@ import typer
 from planner.cli import console
 from planner.cli.capacity import CapacityOption
 from planner.cli.console import Format, FormatOption, ProfilesOption, SetOption
-from planner.cli.grid import JobsOption, SpreadOption, VaryOption, combinations, named
+from planner.cli.grid import (
+    JobsOption,
+    SpreadOption,
+    VaryOption,
+    combinations,
+    named,
+    told_as_varied,
+)
 from planner.cli.options import RayAddressOption
 from planner.cli.outputs import (
     ChromeTraceOption,
@@ -265,11 +272,11 @@ def _load(
             target = load_target(path, profiles)
             if isinstance(target, Manifest):
                 check_digest(target, problem)
-    loaded = [
-        named(load_target(path, profiles, [*overrides, *values]), values)
-        for path in paths
-        for values in grid
-    ]
+    loaded = []
+    for path in paths:
+        for values in grid:
+            with told_as_varied(values):
+                loaded.append(named(load_target(path, profiles, [*overrides, *values]), values))
     for warning in dict.fromkeys(told for target in loaded for told in target.warnings):
         console.warn(warning)
     return loaded

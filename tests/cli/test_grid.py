@@ -47,6 +47,14 @@ def test_a_vary_without_values_is_a_usage_error(text: str) -> None:
         combinations([text])
 
 
+def test_a_wrong_value_is_said_of_vary(scene: Scene) -> None:
+    wrong = "workload.arrivals.concurrency=1,many"
+    said = scene.planner("simulate", scene.scenario(), "--vary", wrong)
+    assert said.code == 2
+    assert "--vary workload.arrivals.concurrency=many: " in said.stderr
+    assert "--set" not in said.stderr
+
+
 def test_a_grid_names_its_points_and_compares_them(scene: Scene) -> None:
     sets = ("--vary", "workload.arrivals.concurrency=1,2")
     said = scene.planner("simulate", scene.scenario(), *sets)
