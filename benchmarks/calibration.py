@@ -2,7 +2,7 @@
 
 Runs ``planner calibrate`` as a user would, each device left out in turn, and prints the errors by
 device class, quantization and regime. ``--write`` puts the profiles into ``profiles/engines`` and
-the table into docs/model.md:
+the table into docs/model.md; ``--sources`` only leaves out whoever measured, one after the other:
 
     python benchmarks/calibration.py ../shared/data --write
 """
@@ -10,6 +10,7 @@ the table into docs/model.md:
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
@@ -17,6 +18,13 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from planner.core.cost.measured import MeasuredSpeed
+from planner.core.engine import Engine, MeasuredAs
+from planner.core.metrics import percentile
+from planner.files.catalogue import Catalogue
+from planner.files.measurements import read_measurements
+from planner.fit.speeds import Row, fit_speeds, held, left_out
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "model.md"
@@ -77,6 +85,38 @@ def _calibrate(table: Path, *options: str) -> dict[str, Any]:
     return found
 
 
+def without_sources(data: Path, table: str) -> list[str]:
+    """Errors where all that one source measured is left out, as Markdown."""
+    known = Catalogue()
+    texts = (data / table).read_text(encoding="utf-8").splitlines()
+    rows: list[Row] = []
+    for name in FITS[table][2]:
+        engine = known.get_as("engines", name, Engine)[0]
+        wanted = engine.measured_as or MeasuredAs(backend=engine.name)
+        found = read_measurements(data / table, known, wanted, skip_unknown=True)
+        rows += [(engine, row) for row in held(engine, found.rows)]
+    whole = fit_speeds(rows, fresh=True)
+    left = left_out(rows, whole, True, lambda row: _source(texts, row))
+    sources = {_source(texts, row) for _, row in rows}
+    made = [f"**{', '.join(FITS[table][2])}**: {len(sources)} sources.", ""]
+    made += ["| speed | rows | source out: median | p90 |", "|---|--:|--:|--:|"]
+    for speed in sorted({row.speed for _, row in rows}):
+        errors = sorted(
+            abs(error) for (_, row), error in zip(rows, left, strict=True) if row.speed == speed
+        )
+        shares = [f"{percentile(errors, share):.0%}" for share in (50, 90)]
+        made.append(f"| {NAMES[speed]} | {len(errors)} | {' | '.join(shares)} |")
+    return [*made, ""]
+
+
+def _source(texts: list[str], row: MeasuredSpeed) -> str:
+    """Who measured a row of a table, without the part of the page that it is from."""
+    line = int(row.place.rsplit(":", 1)[1])
+    (cells,) = csv.DictReader([texts[0], texts[line - 1]])
+    said = cells.get("origin") or cells["source"]
+    return said.split()[0] if said.startswith(("github:", "https:")) else said.split(", ")[0]
+
+
 def lines(results: dict[str, dict[str, Any]]) -> list[str]:
     """The tables as Markdown."""
     made: list[str] = []
@@ -96,16 +136,16 @@ def lines(results: dict[str, dict[str, Any]]) -> list[str]:
 
 def _tail(one: dict[str, Any]) -> str:
     """What has to go until p90 is 2.5 times the median, as an item of a list."""
-    name, rest = NAMES[one["speed"]], one["rest"]
-    said = f"- {name}: p90 is {one['p90'] / one['median']:.1f} times the median."
+    name, rest, by = NAMES[one["speed"]], one["rest"], one["by"]
+    said = f"- {name}, by {by}: p90 is {one['p90'] / one['median']:.1f} times the median."
     if not one["groups"]:
         return said
     groups = ", ".join(
-        f"{group['model']} under {group['engine']} ({group['beyond']} of {group['rows']} rows)"
+        f"{group[by]} under {group['engine']} ({group['beyond']} of {group['rows']} rows)"
         for group in one["groups"]
     )
     return (
-        f"{said} More than a quarter beyond that: {groups}; "
+        f"{said} More than a quarter beyond 2.5 times the median: {groups}; "
         f"p90 of the other {rest['rows']} rows is {rest['p90']:.0%}."
     )
 
@@ -155,7 +195,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("data", type=Path, help="folder with the tables")
     parser.add_argument("--write", action="store_true", help="into profiles/ and docs/model.md")
+    parser.add_argument("--sources", action="store_true", help="leave out sources, nothing else")
     options = parser.parse_args()
+    if options.sources:
+        for table in FITS:
+            print("\n".join(without_sources(options.data, table)))
+        return
     with tempfile.TemporaryDirectory() as scratch:
         out = ROOT / "profiles" if options.write else Path(scratch)
         with ThreadPoolExecutor() as at_once:

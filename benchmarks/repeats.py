@@ -2,7 +2,10 @@
 
 Rows of a table that say the same of what ran (device, how many, model, scheme, engine, lengths,
 users) but not of its speed. Whoever predicts from that gives one figure for all of them, at best
-their median. With the engine's release told apart, and not:
+their median. With the engine's release told apart, and not. Then runs of llama.cpp that ought to be
+equal: as many tokens by devices of one kind, in boxes with another number of them (each has layers
+of its own, so a decode step or one chunk of a prompt gains nothing), or by another build, backend,
+driver or host:
 
     python benchmarks/repeats.py ../shared/data
 """
@@ -13,9 +16,14 @@ import argparse
 import csv
 import statistics
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from planner.core.cost.measured import MeasuredSpeed
+from planner.core.engine import Engine, MeasuredAs
 from planner.core.metrics import percentile
+from planner.files.catalogue import Catalogue
+from planner.files.measurements import read_measurements
 
 SERVING = ("system", "model", "precision", "backend", "isl", "osl", "tp", "pp", "attn_dp", "moe_ep")
 LOAD = ("batch", "concurrency")
@@ -25,6 +33,9 @@ TABLES = (
     ("device_measured.csv", (*BENCH, "backend"), "date", ("value",)),
 )
 """File, what ran, what tells releases apart, and the speeds."""
+LLAMA = ("llama.cpp-2024", "llama.cpp", "llama.cpp-vulkan", "ollama")
+SHORT_TOKENS = 512
+"""Answers up to so many tokens are decoded at one speed, and a prompt of as many is one chunk."""
 
 
 def spread(
@@ -35,10 +46,42 @@ def spread(
     for row in rows:
         if row[speed]:
             groups[tuple(row[name] for name in same)].add(float(row[speed]))
-    repeated = [values for values in groups.values() if len(values) > 1]
+    return _apart(groups.values())
+
+
+def _apart(groups: Iterable[set[float]]) -> tuple[int, list[float]]:
+    """Groups of unlike figures, and how far each figure is from the median of its own."""
+    repeated = [values for values in groups if len(values) > 1]
     return len(repeated), sorted(
         abs(statistics.median(values) / value - 1) for values in repeated for value in values
     )
+
+
+def alike(path: Path) -> dict[tuple[str, str], tuple[int, list[float]]]:
+    """What ought to be equal but differs, by what tells the runs apart and the speed."""
+    known = Catalogue()
+    groups: dict[tuple[str, str], dict[tuple[object, ...], set[float]]]
+    groups = defaultdict(lambda: defaultdict(set))
+    for name in LLAMA:
+        engine = known.get_as("engines", name, Engine)[0]
+        wanted = engine.measured_as or MeasuredAs(backend=engine.name)
+        for row in read_measurements(path, known, wanted, skip_unknown=True).rows:
+            load, model = row.load, row.model
+            work = (row.device.id, model.num_hidden_layers, model.hidden_size, row.quant.id)
+            if load.prompt_tokens <= SHORT_TOKENS:
+                boxes = groups["boxes", row.speed]
+                boxes[(name, *work, load)].add(row.value)
+            if row.count == 1:
+                others = groups["builds, backends, hosts", row.speed]
+                others[(*work, _short(row))].add(row.value)
+    return {key: _apart(found.values()) for key, found in groups.items()}
+
+
+def _short(row: MeasuredSpeed) -> Sequence[object]:
+    """What was asked, all answers of at most 512 tokens as one."""
+    load = row.load
+    output_tokens = max(load.output_tokens, SHORT_TOKENS)
+    return load.prompt_tokens, output_tokens, load.batch, load.cached_tokens
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -67,6 +110,14 @@ def main() -> None:
                     shares = (percentile(errors, 50), percentile(errors, 90), errors[-1])
                     cells = (table, metric or speed, said, str(settings), str(len(errors)))
                     print(f"| {' | '.join(cells)} | {' | '.join(f'{one:.0%}' for one in shares)} |")
+    print("\n| runs differ in | speed | settings | runs | median | p90 | most |")
+    print("|---|---|--:|--:|--:|--:|--:|")
+    for (apart, speed_name), (settings, errors) in sorted(
+        alike(options.data / "device_measured.csv").items()
+    ):
+        shares = (percentile(errors, 50), percentile(errors, 90), errors[-1])
+        cells = (apart, speed_name, str(settings), str(len(errors)))
+        print(f"| {' | '.join(cells)} | {' | '.join(f'{one:.0%}' for one in shares)} |")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from planner.core.device import Device
 from planner.core.spec import Card, Spec
 from planner.core.speculation import Drafting
 from planner.core.trust import Bands, ErrorBand, Measured, New, Trust, at_least, narrower
-from planner.core.units import Bytes, BytesPerSecond, Count, Fraction, Positive, Seconds
+from planner.core.units import Bytes, BytesPerSecond, Count, Fraction, Positive, Seconds, Watts
 
 Split = Literal["tensor", "layer"]
 """How devices of one node share a stage: every layer together, or each its own layers."""
@@ -147,6 +147,17 @@ class Calibration(Spec):
         return 1 + sum(weight for mine, _, weight in wanted if mine)
 
 
+class PowerLimit(Spec):
+    """What devices of a kind were held to where they were measured."""
+
+    device: str
+    """Device id."""
+    count: Count = 1
+    """Devices of the box."""
+    limit_w: Watts = Field(alias="limit", gt=0)
+    """Power limit of each, that of the slowest where they differ."""
+
+
 class MeasuredAs(Spec):
     """Which rows of benchmark tables are about an engine."""
 
@@ -162,6 +173,16 @@ class MeasuredAs(Spec):
     """What the version of a row starts with; any where empty."""
     but_not_versions: tuple[str, ...] = ()
     """What the version of another release starts with."""
+    power_limits: tuple[PowerLimit, ...] = ()
+    """Limits more than an eighth off the datasheet's, which logs of the runs tell and tables do
+    not."""
+
+    def as_run(self, device: Device, count: int) -> Device:
+        """A device with the power limit that it had in a box of so many."""
+        for one in self.power_limits:
+            if (one.device, one.count) == (device.id, count):
+                return device.model_copy(update={"tdp_w": one.limit_w})
+        return device
 
 
 class Engine(Card):

@@ -207,6 +207,7 @@ def _add(found: Measurements, reader: _Reader, row: _Row, place: FileProblem) ->
             return "metrics that planner does not predict"
         load = _bench_load(row, metric, place)
         count, values = _whole(row, "n_devices", place, 1), {metric: row["value"]}
+    device = wanted.as_run(device, count)
     for name, text in values.items():
         value = _number(name, text, place)
         found.rows.append(MeasuredSpeed(device, count, model, quant, load, name, value, _at(place)))

@@ -33,8 +33,8 @@ class Usual:
     high: float
     shifts: Mapping[str, float] = field(default_factory=dict)
     """Standard deviation of the logarithm over schemes, engines, their releases, classes, chips,
-    their makers, and what one of these does on another (the build of a scheme's kernels in a
-    release, an engine on chips as a platform)."""
+    their makers, and what one of these does on another (a release on a maker's chips as a backend,
+    the build of a scheme's kernels in a release, an engine on chips as a platform)."""
 
 
 USUAL: Mapping[str, Usual] = {
@@ -50,9 +50,9 @@ USUAL: Mapping[str, Usual] = {
         0.4,
         0.005,
         1.5,
-        {"scheme": 0.4, "class": 0.5, "chips": 0.4, "release": 0.4, "build": 0.4},
+        {"scheme": 0.4, "class": 0.5, "chips": 0.4, "backend": 0.4, "build": 0.4},
     ),
-    "flop_per_joule": Usual(4e11, 0.7, 1e9, 1e14, {"scheme": 0.4, "chips": 0.4, "release": 0.4}),
+    "flop_per_joule": Usual(4e11, 0.7, 1e9, 1e14, {"scheme": 0.4, "chips": 0.4, "backend": 0.4}),
     "experts": Usual(0.5, 0.5, 0.02, 1.0, {"engine": 0.5, "scheme": 0.5}),
     "kv_bandwidth": Usual(0.6, 0.4, 0.03, 1.0, {"class": 0.4, "engine": 0.3}),
     "attention_compute": Usual(0.3, 0.5, 0.01, 0.8, {"class": 0.5}),
@@ -162,14 +162,16 @@ class Place:
     def shifts(self, constant: str, scheme: str = "*") -> list[Knob]:
         """The knobs on which a constant depends here."""
         release = self.engine if self.engine != self.family else ""
+        maker = self.device_class.split("_")[0]
         marks = {
             "scheme": "" if scheme == "*" else scheme,
             "engine": self.family,
             "release": release,
             "platform": f"{self.engine} {self.chips}" if self.chips else "",
             "class": self.device_class,
-            "maker": self.device_class.split("_")[0],
+            "maker": maker,
             "chips": self.chips,
+            "backend": f"{release} {maker}" if release else "",
             "build": f"{release} {scheme}" if release and scheme != "*" else "",
         }
         kinds = usual(self.tuned)[constant].shifts

@@ -89,8 +89,10 @@ class Tail:
     speed: str
     median: float
     p90: float
+    by: str
+    """What the groups are of: ``model``, or ``box``, some devices of a kind together."""
     groups: tuple[tuple[str, str, int, int], ...]
-    """Engine, model, rows, and those of them off by more than 2.5 times the median."""
+    """Engine, model or box, rows, and those of them off by more than 2.5 times the median."""
     rest_rows: int
     rest_p90: float
     """Rows of no such group, and their p90."""
@@ -99,36 +101,41 @@ class Tail:
         """The JSON form."""
         return {
             "speed": self.speed,
+            "by": self.by,
             "median": self.median,
             "p90": self.p90,
             "groups": [
-                {"engine": engine, "model": model, "rows": rows, "beyond": beyond}
-                for engine, model, rows, beyond in self.groups
+                {"engine": engine, self.by: name, "rows": rows, "beyond": beyond}
+                for engine, name, rows, beyond in self.groups
             ],
             "rest": {"rows": self.rest_rows, "p90": self.rest_p90},
         }
 
 
 def tails(judged: Sequence[Judged]) -> list[Tail]:
-    """The tail of each speed: engines and models of which more than a quarter is in it."""
-    found = []
-    for speed in sorted({one.row.speed for one in judged}):
-        mine = [one for one in judged if one.row.speed == speed]
-        median, p90 = _two([one.left_out for one in mine])
-        groups: dict[tuple[str, str], list[Judged]] = {}
-        for one in mine:
-            groups.setdefault((one.engine, one.row.model.id), []).append(one)
-        named: list[tuple[str, str, int, int]] = []
-        rest: list[Judged] = []
-        for name, rows in sorted(groups.items()):
-            beyond = sum(abs(one.left_out) > _FAR * median for one in rows)
-            if len(rows) >= _FEW and beyond > _MANY * len(rows):
-                named.append((*name, len(rows), beyond))
-            else:
-                rest += rows
-        rest_p90 = _two([one.left_out for one in rest])[1] if rest else 0.0
-        found.append(Tail(speed, median, p90, tuple(named), len(rest), rest_p90))
-    return found
+    """The tail of each speed: engines with models, or boxes, of which over a quarter is in it."""
+    speeds = sorted({one.row.speed for one in judged})
+    return [_tail(judged, speed, by) for speed in speeds for by in ("model", "box")]
+
+
+def _tail(judged: Sequence[Judged], speed: str, by: str) -> Tail:
+    mine = [one for one in judged if one.row.speed == speed]
+    median, p90 = _two([one.left_out for one in mine])
+    groups: dict[tuple[str, str], list[Judged]] = {}
+    for one in mine:
+        box = f"{one.row.count} x {one.row.device.id}"
+        name = one.row.model.id if by == "model" else box
+        groups.setdefault((one.engine, name), []).append(one)
+    named: list[tuple[str, str, int, int]] = []
+    rest: list[Judged] = []
+    for key, rows in sorted(groups.items()):
+        beyond = sum(abs(one.left_out) > _FAR * median for one in rows)
+        if len(rows) >= _FEW and beyond > _MANY * len(rows):
+            named.append((*key, len(rows), beyond))
+        else:
+            rest += rows
+    rest_p90 = _two([one.left_out for one in rest])[1] if rest else 0.0
+    return Tail(speed, median, p90, by, tuple(named), len(rest), rest_p90)
 
 
 @dataclass(frozen=True, slots=True)

@@ -361,24 +361,24 @@ def test_sums_over_blocks_of_weights_are_scaled_by_vector_units() -> None:
 
 
 @pytest.mark.parametrize(
-    ("launches", "at_once", "wait"),
+    ("launches", "at_once", "turns"),
     [
-        (None, None, 1.0),
-        (None, 2, 4 / 2),
-        (2048, None, 4 - 0.5),  # half a layer's kernels find room
-        (512, None, (4 - 0.0) / 3),  # two whole chunks do, another follows
-        (800, None, (4 - 0.28) / 2),
-        (800, 1, 4.0),
+        (None, None, 6),
+        (None, 2, 4 + 4),  # the third one follows the first
+        (2048, None, 4 + 2 * 3.5),  # half a layer's kernels find room
+        (512, None, 6),  # two whole chunks do
+        (800, None, 4 + 0.72 + 3),  # 0.28 of the second one does
+        (800, 1, 12),
     ],
 )
 def test_a_full_queue_of_launches_halts_the_devices_behind(
-    launches: int | None, at_once: int | None, wait: float
+    launches: int | None, at_once: int | None, turns: float
 ) -> None:
-    """Four devices hold a layer each; 3 chunks leave after 4 turns and twice the wait."""
+    """Four devices hold a layer each and compute 3 chunks."""
     entry = engine().calibrations[0]
     four = Chip(device(), entry, 4, "layer", 100, chunks_at_once=at_once, launches=launches)
     one = Chip(device(), entry, prefill_chunk=100)
     step = Batch.prefill(300)
     alone = stage_time(model(), 0, 4, quant(), one, step).total_s
     split = stage_time(model(), 0, 4, quant(), four, step).total_s
-    assert split == pytest.approx(alone * (4 + 2 * wait) / (3 * 4))
+    assert split == pytest.approx(alone * turns / (3 * 4))

@@ -62,6 +62,16 @@ def test_bench_rows_of_an_engine_and_a_time(tmp_path: Path) -> None:
     }
 
 
+def test_boxes_with_another_power_limit_than_the_datasheet(tmp_path: Path) -> None:
+    row = "RTX 3090,{},llama.cpp,Llama-3-8B,Q4_K_M,prefill_tok_s,512,0,256,1,3000,2024-05,ok"
+    found = read(
+        tmp_path / "b.csv",
+        "\n".join([BENCH, row.format(1), row.format(2)]),
+        power_limits=[{"device": "rtx-3090", "count": 2, "limit": "230 W"}],
+    )
+    assert [(row.count, row.device.tdp_w) for row in found.rows] == [(1, 350.0), (2, 230.0)]
+
+
 def test_serving_rows_that_the_model_has_terms_for(tmp_path: Path) -> None:
     good = "h100_sxm,openai/gpt-oss-120b,fp4,vllm,0.18.0,1024,1024,2,1,1,1,8,8,60,5.5"
     rows = [

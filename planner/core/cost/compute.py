@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from planner.core.cost.batch import Batch
 from planner.core.cost.memory import kv_copies
 from planner.core.cost.stagetime import StageTime
-from planner.core.cost.turns import share_in_turns, turns_between
+from planner.core.cost.turns import share_in_turns
 from planner.core.device import Device
 from planner.core.engine import Calibration, Efficiency, Engine, Split
 from planner.core.model import Layer, ModelSpec
@@ -113,8 +113,7 @@ def overlapped(quant: QuantScheme, chip: Chip, batch: Batch, layers: int) -> flo
     chunks = batch.chunks(chip.prefill_chunk)
     widening = _WIDENING_KERNELS if _widens(quant, chip, chunks[0].new_tokens) else 0
     kernels = (chip.launches + widening) * layers / chip.count if chip.launches else 0.0
-    wait = turns_between(chip.count, chip.chunks_at_once, kernels)
-    return share_in_turns(chip.count, len(chunks), wait)
+    return share_in_turns(chip.count, len(chunks), chip.chunks_at_once, kernels)
 
 
 def step_time(

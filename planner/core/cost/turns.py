@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import math
+from functools import lru_cache
 
 _LAUNCH_QUEUE = 1024
 """Kernels that wait on a CUDA device before the process that launches more of them halts."""
 
 
-def share_in_turns(devices: int, chunks: int, wait: float) -> float:
-    """Share of the work in a row that a prompt takes.
+@lru_cache(maxsize=1024)
+def share_in_turns(devices: int, chunks: int, at_once: int | None, kernels: float) -> float:
+    """Share of the work in a row that a prompt takes, a turn being a device's work on a chunk.
 
-    The first chunk leaves after a turn of each device, each further one after as many turns as the
-    first device waits between chunks: one at best.
+    Every chunk goes from device to device. So many are under way ``at_once``, None for any number.
+    One process launches a chunk's ``kernels`` (0 for no such process) for device after device and
+    halts where a queue is full: until the device has done all but a queue of what it was given.
     """
-    return (devices + (chunks - 1) * wait) / (chunks * devices)
-
-
-def turns_between(devices: int, at_once: int | None, kernels: float) -> float:
-    """Turns that a device waits from chunk to chunk.
-
-    So many chunks are under way ``at_once``; None for any number. One process launches a chunk's
-    ``kernels`` (0 for no such process) for device after device and halts where a queue is full.
-    With D chunks to a queue and m whole ones, it is done with a chunk when the last device has
-    D - m of the one m before to go: m + 1 waits take n - (D - m) turns.
-    """
-    wait = devices / at_once if at_once else 1.0
-    if kernels:
-        queued = _LAUNCH_QUEUE / kernels
-        whole = math.floor(queued)
-        if at_once is None or whole < at_once:
-            wait = max(wait, (devices - (queued - whole)) / (whole + 1))
-    return max(1.0, wait)
+    done: list[list[float]] = []  # [chunk][device]
+    launched = 0.0
+    for chunk in range(chunks):
+        if at_once is not None and chunk >= at_once:
+            launched = max(launched, done[chunk - at_once][-1])
+        done.append([])
+        for device in range(devices):
+            before = done[chunk - 1][device] if chunk else 0.0
+            handed = done[chunk][device - 1] if device else 0.0
+            done[chunk].append(max(before, handed, launched) + 1)
+            over = (chunk + 1) - _LAUNCH_QUEUE / kernels if kernels else 0.0
+            if over > 0:
+                launched = max(launched, done[int(over)][device] - 1 + over % 1)
+    return done[-1][-1] / (chunks * devices)
