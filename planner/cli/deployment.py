@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from planner.run.identity import Keys
     from planner.run.messages import Prepared
     from planner.run.places import Place
-    from planner.run.remote import Order, RemotePlace
+    from planner.run.remote import Provision, RemotePlace
 
 _NOBODY = "0" * 64
 """Fingerprint of a node without keys."""
@@ -122,24 +122,24 @@ def _place(inventory: Inventory, name: str, keys: Keys | None) -> RemotePlace:
     return RemotePlace(source, keys)
 
 
-def _order(manifest: Path, plan: Plan, checkpoint: Path, keys: Keys | None) -> Order:
+def _order(manifest: Path, plan: Plan, checkpoint: Path, keys: Keys | None) -> Provision:
     """What nodes are asked for: what the operator signed, or all of it where nobody has keys."""
     from planner.files.warrant import read_signed, warrant_for
     from planner.run.blobs import list_pieces, recipes
     from planner.run.checkpoint import open_checkpoint
     from planner.run.messages import canonical
-    from planner.run.remote import Order, Supplies
+    from planner.run.remote import Provision, Supplies
     from planner.run.warrant import Signed
 
     opened = open_checkpoint(checkpoint)
     name = re.sub(r"[^A-Za-z0-9._-]", "-", checkpoint.resolve().name).lstrip(".-_") or "checkpoint"
     if keys is not None:
         kept = read_signed(manifest)
-        return Order(kept.signed, Supplies(kept.pieces, recipes(opened)), name)
+        return Provision(kept.signed, Supplies(kept.pieces, recipes(opened)), name)
     pieces = list_pieces(opened)
     warrant = warrant_for(manifest, plan, pieces, "0" * 16, 1, 2**53)
     unsigned = Signed(canonical(warrant.model_dump(mode="json")).decode(), "0" * 128)
-    return Order(unsigned, Supplies(pieces, recipes(opened)), name)
+    return Provision(unsigned, Supplies(pieces, recipes(opened)), name)
 
 
 def _startup(

@@ -21,7 +21,7 @@ from planner.plan.leftout import left_out
 from planner.plan.predict import metrics
 from planner.plan.promise import as_cost, objective_value
 from planner.plan.seats import other_seats
-from planner.plan.solution import Candidate, Flip, Limit, Solution
+from planner.plan.solution import Candidate, CandidateFlip, Limit, Solution
 from planner.plan.ties import ties
 from planner.plan.worth import worths
 
@@ -166,7 +166,9 @@ def _taken_over(plan: Plan, name: str) -> str:
     return f"if {name} leaves, {who} takes over; "
 
 
-def _flips(problem: Problem, candidates: tuple[Candidate, ...], over: Halt) -> tuple[Flip, ...]:
+def _flips(
+    problem: Problem, candidates: tuple[Candidate, ...], over: Halt
+) -> tuple[CandidateFlip, ...]:
     """Where, as an input grows or shrinks, another of the candidates becomes the best one."""
     if len(candidates) < 2:
         return ()
@@ -244,7 +246,7 @@ def _with_links(problem: Problem, links: tuple[Link, ...]) -> Problem:
 
 def _flip(
     varied: _Input, candidates: tuple[Candidate, ...], factors: tuple[float, ...], over: Halt
-) -> Flip | None:
+) -> CandidateFlip | None:
     """The nearest value in one direction at which the winner changes, by bisection.
 
     Nothing is planned anew there: it is the winner of these candidates, and a plan that was not
@@ -289,4 +291,4 @@ def _flip(
     text = f"{side.format(value)}, the best candidate is {name}"
     if varied.name == "load":
         text += f" (now {now})"
-    return Flip(parameter=varied.name, now=varied.now, to=to, winner=name, text=text)
+    return CandidateFlip(parameter=varied.name, now=varied.now, to=to, winner=name, text=text)

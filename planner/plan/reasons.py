@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.core.metrics import Metrics
 from planner.core.spec import Spec
-from planner.plan.solution import Flip, Limit, Solution
+from planner.plan.solution import CandidateFlip, Limit, Solution
 
 
 class Considered(Spec):
@@ -21,7 +21,7 @@ class Reasons(Spec):
 
     considered: tuple[Considered, ...] = ()
     limits: tuple[Limit, ...] = ()
-    flips: tuple[Flip, ...] = ()
+    flips: tuple[CandidateFlip, ...] = ()
     hidden_costs: dict[str, float] = {}  # noqa: RUF012 (pydantic copies defaults)
     """USD per hour by name."""
     fallback: str = ""

@@ -36,7 +36,7 @@ class Limit(Spec):
     text: str
 
 
-class Flip(Spec):
+class CandidateFlip(Spec):
     """A value of an uncertain input at which another of the candidates found becomes the best."""
 
     parameter: str
@@ -154,7 +154,7 @@ class Solution(Spec):
     """Candidates that are as good, or nearly."""
     limits: tuple[Limit, ...] = ()
     hidden_costs: dict[str, float] = {}  # noqa: RUF012 (pydantic copies defaults)
-    flips: tuple[Flip, ...] = ()
+    flips: tuple[CandidateFlip, ...] = ()
     fallback: Candidate | None = None
     fallback_text: str = ""
     left_out: tuple[LeftOut, ...] = ()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from planner.core.problem import Problem
 
 if TYPE_CHECKING:
-    from planner.run.drafts import Tally
+    from planner.run.drafts import DraftTally
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class DraftTerms:
         yield f"{self.drafted} guesses in {self.checks} checks of single sequences{void}"
 
 
-def draft_findings(problem: Problem, tallies: list[Tally]) -> DraftTerms | None:
+def draft_findings(problem: Problem, tallies: list[DraftTally]) -> DraftTerms | None:
     """What the guesses of all pipelines came to; None where none was checked.
 
     A round is a check, or with several in flight all checks until a guess is wrong.

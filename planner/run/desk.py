@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from planner.core.errors import RunError
 from planner.core.schedule import Job
-from planner.run.drafts import Guesser, LookUp, Tally, Wish
+from planner.run.drafts import DraftTally, Guesser, LookUp, Wish
 from planner.run.fleet import Fleet
 from planner.run.frames import Frame, Kind, Seat, read_frame
 from planner.run.prompts import Prompt, Running
@@ -37,10 +37,10 @@ class Coordination:
     returned: list[Step] = field(default_factory=list)
     requests: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Ids of the requests that each job serves."""
-    tally: Tally = field(default_factory=Tally)
+    tally: DraftTally = field(default_factory=DraftTally)
 
 
-class Answer(NamedTuple):
+class Returned(NamedTuple):
     """What came back of a job."""
 
     job: Job[Running]
@@ -145,7 +145,7 @@ class Desk:
                 step = Step(0, "prefill", 1, len(wish.ids), 0, *times_s)
                 self.coordination[index].drafted.append(step)
 
-    def receive(self, index: int) -> Answer:
+    def receive(self, index: int) -> Returned:
         """The job whose tokens have come; raises PeerLostError."""
         end = self._fleet.lines[index].tokens
         assert end is not None
@@ -159,7 +159,7 @@ class Desk:
             back = sent._replace(waited_s=now_s - sent.computed_s, received_s=now_s)
             self.coordination[index].returned.append(back._replace(computed_s=now_s))
         picked = struct.unpack(f"<{frame.rows}i", frame.payload)
-        return Answer(job, list(self._kept(index, job, parts, picked)), now_s)
+        return Returned(job, list(self._kept(index, job, parts, picked)), now_s)
 
     def _chunks(self, frame: Frame) -> Iterator[Frame]:
         """A prompt in parts, if it is longer than they may be; each is a job of its own."""

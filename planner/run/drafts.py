@@ -62,7 +62,7 @@ class LookUp:
 
 
 @dataclass(slots=True)
-class Tally:
+class DraftTally:
     """How the guesses of a pipeline's sequences turned out."""
 
     checks: int = 0

@@ -17,7 +17,7 @@ from planner.core.metrics import RequestRecord
 from planner.core.plan import Plan, Stage
 from planner.core.problem import Problem
 from planner.run.crew import Post, Worker, WorkerLostError
-from planner.run.drafts import Tally
+from planner.run.drafts import DraftTally
 from planner.run.driver import Session
 from planner.run.fleet import Fleet
 from planner.run.losses import Absence, Recovered
@@ -78,7 +78,7 @@ class Measurement:
     """By pipeline: ids of the requests that each job serves."""
     drafted: list[list[Step]] = field(default_factory=list)
     """By pipeline: what the draft read and guessed at the coordinator."""
-    drafts: list[Tally] = field(default_factory=list)
+    drafts: list[DraftTally] = field(default_factory=list)
     """By pipeline: how guesses turned out."""
     recoveries: list[Recovered] = field(default_factory=list)
     """Stages that were lost and came to work again."""

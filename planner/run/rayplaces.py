@@ -27,7 +27,7 @@ from planner.run.messages import Source
 from planner.run.node import Compute, Node
 from planner.run.places import Place
 from planner.run.relay import splice
-from planner.run.remote import Order, RemotePlace, RemoteProcess, Supplies
+from planner.run.remote import Provision, RemotePlace, RemoteProcess, Supplies
 from planner.run.spread import connected
 from planner.run.store import Store
 from planner.run.warrant import Warrant, assignments_of, sign
@@ -76,7 +76,7 @@ class Daemon:
 class RayPlace:
     """A node of the plan, wherever Ray has its actor at the time."""
 
-    def __init__(self, member: Member, actor: Any, keys: Keys, order: Order) -> None:
+    def __init__(self, member: Member, actor: Any, keys: Keys, order: Provision) -> None:
         self.host = member.id
         self.actor = actor
         self._member, self._keys, self._order = member, keys, order
@@ -179,7 +179,7 @@ def _wish(ray: Any, name: str) -> dict[str, Any]:
     return {"scheduling_strategy": "SPREAD"}
 
 
-def _order(plan: Plan, checkpoint: Checkpoint, authority: Authority) -> Order:
+def _order(plan: Plan, checkpoint: Checkpoint, authority: Authority) -> Provision:
     """What the daemons of a run may do, signed with the keys that were made for it."""
     pieces = list_pieces(checkpoint)
     warrant = Warrant(
@@ -191,4 +191,4 @@ def _order(plan: Plan, checkpoint: Checkpoint, authority: Authority) -> Order:
         assignments=assignments_of(plan),
     )
     signed = sign(warrant, authority)
-    return Order(signed, Supplies(pieces, recipes(checkpoint)), "checkpoint")
+    return Provision(signed, Supplies(pieces, recipes(checkpoint)), "checkpoint")

@@ -69,7 +69,7 @@ class Supplies:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Provision:
     """What nodes are asked to get ready for."""
 
     signed: Signed
@@ -124,7 +124,7 @@ class RemotePlace:
 
     def __init__(self, source: Source, keys: Keys | None) -> None:
         self.source, self.host, self._keys = source, source.node, keys
-        self._prepared: tuple[Order, tuple[Source, ...]] | None = None
+        self._prepared: tuple[Provision, tuple[Source, ...]] | None = None
         self._ranges: tuple[tuple[int, int], ...] | None = None
         """Layers whose weights are there; None for all that the warrant gives the node."""
         self.signer: str | None = None
@@ -132,7 +132,7 @@ class RemotePlace:
 
     def prepare(
         self,
-        order: Order,
+        order: Provision,
         others: tuple[Source, ...] = (),
         progress: Callable[[int, int], None] = lambda done, total: None,
         ranges: tuple[tuple[int, int], ...] | None = None,
@@ -251,7 +251,7 @@ class RemotePlace:
 
 def prepare(
     places: dict[str, RemotePlace],
-    order: Order,
+    order: Provision,
     progress: Callable[[str, int, int], None] = lambda node, done, total: None,
     others: tuple[Source, ...] = (),
     ranges: Mapping[str, tuple[tuple[int, int], ...]] | None = None,

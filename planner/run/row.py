@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RowLayer:
     """What a layer does to a row in front of its attention and behind it."""
 
     _before: Program
@@ -42,7 +42,7 @@ class Step:
 class Row:
     """Steps of a stage's layers, and its end where it has the last one."""
 
-    steps: Sequence[Step]
+    steps: Sequence[RowLayer]
     _end: Program | None
     _head: list[Tensor]
 
@@ -79,7 +79,7 @@ def row_of(
     if programs is None:
         return None
     steps = [
-        Step(
+        RowLayer(
             programs["before"],
             programs["after"],
             _given(layer.input_norm, layer.qk_norm, *_parts(layer.qkv)),
@@ -94,7 +94,7 @@ def row_of(
     return Row(steps, programs["end"], _given(norm, head.weight))
 
 
-def _sound(config: ModelConfig, layer: Layer, step: Step) -> bool:
+def _sound(config: ModelConfig, layer: Layer, step: RowLayer) -> bool:
     """Whether a compiled step makes of a row what the layer itself does."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, config.hidden_size, generator=generator).bfloat16()

@@ -65,7 +65,7 @@ class LinkShape:
     """What is sent before the first acknowledgement; None for a connection that stays warm."""
 
 
-class Line:
+class ShapedLine:
     """When messages leave a shaped link: one after the other at its rate, then a delay.
 
     The same rule as the cost model's: the line is busy for bytes / rate, in order of arrival;
@@ -116,7 +116,7 @@ class Channel:
     ) -> None:
         """``broken`` is called when what was queued could not be sent."""
         self._sock, self._broken = sock, broken
-        self._line = Line(shape) if shape else None
+        self._line = ShapedLine(shape) if shape else None
         self._queue: queue.SimpleQueue[tuple[float, list[memoryview]] | None] = queue.SimpleQueue()
         self._queued = self._sent = 0
         self._late_s = 0.0

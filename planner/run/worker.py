@@ -73,7 +73,7 @@ _Task = dict[str, Any] | _Caller | None
 """Something to load, read or audit, a connection to serve, or the end."""
 
 
-class Worker:
+class StageWorker:
     """The process's state: connections, stage and step records."""
 
     def __init__(self, control: socket.socket) -> None:
@@ -340,7 +340,7 @@ def main(control: int) -> None:
     """Entry point of the process, with the descriptor of its connection to the coordinator."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator decides when to stop
     sys.setswitchinterval(5e-4)  # a sending thread should not wait 5 ms for the computing one
-    worker = Worker(socket.socket(fileno=control))
+    worker = StageWorker(socket.socket(fileno=control))
     try:
         worker.serve()
     except PeerLostError:

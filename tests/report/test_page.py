@@ -14,7 +14,7 @@ from planner.core.plan import Plan, Standby
 from planner.core.requirements import Miss
 from planner.plan.predict import predict
 from planner.plan.reasons import Considered, Reasons
-from planner.plan.solution import Flip, Limit
+from planner.plan.solution import CandidateFlip, Limit
 from planner.report.page import Facts, Served, render
 from planner.report.page.answers import answers, better_in_all, headline
 from planner.report.simulate import Target
@@ -120,7 +120,7 @@ def test_the_front_marks_the_chosen_plan_and_draws_apis_as_lines() -> None:
 
 def test_the_tornado_has_the_nearest_flip_on_top() -> None:
     flips = tuple(
-        Flip(parameter=name, now=1.0, to=to, winner="other", text=f"{name} at {to}")
+        CandidateFlip(parameter=name, now=1.0, to=to, winner="other", text=f"{name} at {to}")
         for name, to in (("far", 8.0), ("near", 0.5), ("nothing", 0.0))
     )
     drawn = figures(render(facts(turns=flips)))["tornado"]
@@ -206,7 +206,7 @@ def test_a_short_run_with_churn_says_what_a_month_costs_in_the_long_run() -> Non
 
 
 def test_flips_seen_from_another_choice_say_so() -> None:
-    turn = Flip(parameter="load", now=1.0, to=2.0, winner="cloud", text="cloud from 2")
+    turn = CandidateFlip(parameter="load", now=1.0, to=2.0, winner="cloud", text="cloud from 2")
     one = facts(turns=[turn], turns_from="mine")
     assert "mine is the choice today" in told(one, "When is something else better?")
     assert "Seen from mine" in render(one)

@@ -15,7 +15,7 @@ from planner.core.requirements import MustHave, Requirements
 from planner.plan.breakdown import round_s
 from planner.plan.infeasible import NoPlanError
 from planner.plan.predict import predict
-from planner.plan.solution import Candidate, Flip, Limit, Solution
+from planner.plan.solution import Candidate, CandidateFlip, Limit, Solution
 from planner.report.plan import PlanReport, infeasible_document
 from tests.core.world import problem as tiny
 
@@ -51,7 +51,9 @@ def report(problem: Problem, **changes: Any) -> PlanReport:
         "candidates": (chosen,),
         "limits": (Limit(what="latency", where="a -> b", share=0.4, text="the line is long"),),
         "hidden_costs": {"idle_capacity": 0.125, "egress": 0.0},
-        "flips": (Flip(parameter="load", now=1, to=6.5, winner="one", text="more load: one"),),
+        "flips": (
+            CandidateFlip(parameter="load", now=1, to=6.5, winner="one", text="more load: one"),
+        ),
         "fallback_text": "without b nothing serves",
         "warnings": ("beware",),
     }

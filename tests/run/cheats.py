@@ -20,13 +20,13 @@ from planner.run.frames import Frame, Kind
 from planner.run.places import Here
 from planner.run.separation import downgraded
 from planner.run.testimony import Testimony
-from planner.run.worker import Worker
+from planner.run.worker import StageWorker
 
 LINK = ("altered-prompt", "altered-byte", "altered-token")
 SIGNATURES = ("withheld", "replayed")
 
 
-class Cheat(Worker):
+class Cheat(StageWorker):
     """A worker with other weights, or one that alters what goes through it or what it signs."""
 
     def __init__(self, control: socket.socket, how: str) -> None:
@@ -119,8 +119,8 @@ def main() -> None:
     from planner.run import worker
 
     how = sys.argv[2]
-    made: Callable[[socket.socket], Worker] = lambda control: Cheat(control, how)  # noqa: E731
-    worker.Worker = made  # type: ignore[assignment, misc]
+    made: Callable[[socket.socket], StageWorker] = lambda control: Cheat(control, how)  # noqa: E731
+    worker.StageWorker = made  # type: ignore[assignment, misc]
     worker.main(int(sys.argv[1]))
 
 

@@ -37,7 +37,7 @@ from planner.run.settings import Settings
 from planner.run.setup import Setup
 from planner.run.takeover import Takeover
 from planner.run.transport import Listener, connect
-from planner.run.worker import Worker as StageWorker
+from planner.run.worker import StageWorker
 from tests.run.world import chain, greedy, pipeline, problem, spec
 
 pytestmark = pytest.mark.alone

@@ -12,7 +12,7 @@ from planner.core.errors import RunError
 from planner.run import peers
 from planner.run.frames import Frame, Kind, control, encode, send_all
 from planner.run.peers import PeerListener, measure_link
-from planner.run.transport import Line, LinkShape
+from planner.run.transport import LinkShape, ShapedLine
 
 pytestmark = pytest.mark.alone
 
@@ -36,7 +36,7 @@ def shaped(port: int, shape: LinkShape) -> Iterator[int]:
     server = socket.create_server((LOOPBACK, 0))
 
     def pump(src: socket.socket, dst: socket.socket) -> None:
-        line, waiting = Line(shape), threading.Semaphore(64)
+        line, waiting = ShapedLine(shape), threading.Semaphore(64)
         moved: list[tuple[float, bytes]] = []
         ready = threading.Semaphore(0)
 

@@ -31,7 +31,7 @@ from planner.run.messages import ANSWER, Progress, Refusal, Source, Work
 from planner.run.node import Compute, Node
 from planner.run.oversight import Oversight
 from planner.run.prompts import Prompt
-from planner.run.remote import Order, RemotePlace, Supplies, prepare
+from planner.run.remote import Provision, RemotePlace, Supplies, prepare
 from planner.run.seeded import make_checkpoint
 from planner.run.settings import Settings
 from planner.run.store import Store
@@ -64,7 +64,7 @@ def nodes(home: Deployment, *names: str) -> Iterator[dict[str, Daemon]]:
         yield {name: stack.enter_context(home.daemon(name)) for name in names}
 
 
-def order(home: Deployment, folder: Path, chosen: Plan = PLAN, **changes: object) -> Order:
+def order(home: Deployment, folder: Path, chosen: Plan = PLAN, **changes: object) -> Provision:
     opened = open_checkpoint(folder)
     pieces = list_pieces(opened)
     held = [(stage.node, stage) for one in chosen.pipelines for stage in one.stages]
@@ -84,7 +84,7 @@ def order(home: Deployment, folder: Path, chosen: Plan = PLAN, **changes: object
         "assignments": assignments,
     }
     signed = sign(Warrant(**(values | changes)), home.authority)  # type: ignore[arg-type]
-    return Order(signed, Supplies(pieces, recipes(opened)), "model")
+    return Provision(signed, Supplies(pieces, recipes(opened)), "model")
 
 
 @pytest.mark.slow
@@ -161,7 +161,7 @@ def test_a_coordinator_that_goes_takes_its_workers_along(
         assert daemons["w0"].idle()
 
 
-def refusal(place: RemotePlace, asked: Order) -> str:
+def refusal(place: RemotePlace, asked: Provision) -> str:
     with pytest.raises(RunError) as caught:
         place.prepare(asked)
     return caught.value.message.rpartition(" ")[2]
@@ -184,7 +184,7 @@ def test_warrants_that_are_not_good(home: Deployment, owner: Keys, folder: Path)
             Signed(text, "0" * 128),
             Signed(text, signature[2:] + "00"),
         ):
-            assert refusal(place, Order(forged, good.supplies, "model")) == "unsigned"
+            assert refusal(place, Provision(forged, good.supplies, "model")) == "unsigned"
 
 
 def test_the_epoch_is_remembered_by_a_node_that_starts_anew(
@@ -261,7 +261,7 @@ def test_weights_that_are_something_else_are_not_kept(
     forged = Supplies(asked.supplies.pieces, recipes(open_checkpoint(other)))
     with nodes(home, "w0") as daemons:
         place = RemotePlace(daemons["w0"].source, owner)
-        assert refusal(place, Order(asked.signed, forged, "model")) == "bad_digest"
+        assert refusal(place, Provision(asked.signed, forged, "model")) == "bad_digest"
         assert "home" not in daemons["w0"].node._leases
         blobs = {path.name for path in (daemons["w0"].node.store.root / "blobs").iterdir()}
         config = next(b for b in asked.supplies.pieces.blobs if b.name == "config.json")
@@ -275,7 +275,7 @@ def test_a_second_node_takes_weights_from_the_first(
     asked = order(home, folder, both)
     with nodes(home, "w0", "w1") as daemons:
         RemotePlace(daemons["w0"].source, owner).prepare(asked)
-        nothing = Order(asked.signed, Supplies(asked.supplies.pieces, {}), "model")
+        nothing = Provision(asked.signed, Supplies(asked.supplies.pieces, {}), "model")
         second = RemotePlace(daemons["w1"].source, owner)
         assert refusal(second, nothing) == "no_such_blob"
         pulled = second.prepare(nothing, others=(daemons["w0"].source,))

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from planner.run.frames import Frame, Kind, PeerLostError, control, encode, read_frame, send_all
-from planner.run.transport import LOOPBACK, Channel, Line, LinkShape, Listener, connect
+from planner.run.transport import LOOPBACK, Channel, LinkShape, Listener, ShapedLine, connect
 
 pytestmark = pytest.mark.alone
 
@@ -21,7 +21,7 @@ def frame(size_bytes: int) -> Frame:
 
 
 def test_a_line_is_busy_for_bytes_over_rate_and_delays_overlap() -> None:
-    line = Line(LinkShape(one_way_latency_s=10.0, bytes_per_s=100.0))
+    line = ShapedLine(LinkShape(one_way_latency_s=10.0, bytes_per_s=100.0))
     assert line.due_s(0.0, 200) == 12.0
     assert line.due_s(0.5, 100) == 13.0
     assert line.due_s(7.0, 100) == 18.0
@@ -30,7 +30,7 @@ def test_a_line_is_busy_for_bytes_over_rate_and_delays_overlap() -> None:
 def test_a_prompt_in_chunks_opens_the_window_once() -> None:
     """100 bytes/s, 10 s round trip: 100 bytes, a wait of 9 s, 200 bytes, one of 8 s, 400 bytes."""
     shape = LinkShape(one_way_latency_s=5.0, bytes_per_s=100.0, initial_window_bytes=100.0)
-    whole, chunks = Line(shape), Line(shape)
+    whole, chunks = ShapedLine(shape), ShapedLine(shape)
     due_s = whole.due_s(0.0, 700, Kind.PREFILL)
     assert due_s == pytest.approx(5.0 + 7.0 + 9.0 + 8.0)
     for _ in range(6):
@@ -41,7 +41,7 @@ def test_a_prompt_in_chunks_opens_the_window_once() -> None:
 
 def test_jitter_spreads_but_never_reorders() -> None:
     shape = LinkShape(one_way_latency_s=1.0, bytes_per_s=1e9, jitter_s=0.2, seed=3)
-    line, again = Line(shape), Line(shape)
+    line, again = ShapedLine(shape), ShapedLine(shape)
     due = [line.due_s(now, 1) for now in range(200)]
     assert due == [again.due_s(now, 1) for now in range(200)]
     delays = [later - now for now, later in enumerate(due)]
