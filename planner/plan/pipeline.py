@@ -30,6 +30,9 @@ from planner.plan.ways import Cut
 Vector = tuple[float, ...]
 Judge = Callable[[Vector], Promise]
 
+_PRICED = 100
+"""Labels that a pipeline counts as which is priced exactly."""
+
 
 @dataclass(order=True, slots=True)
 class _Label:
@@ -72,6 +75,7 @@ def best_pipeline(
     """The cheapest pipeline over exactly ``nodes``; ``exact`` prices one, infinite if refused.
 
     After ``limit`` labels, or where it is ``over``, the search ends with the bound it has reached.
+    To price a pipeline takes as long as many labels, and counts as many.
     """
     queue: list[_Label] = []
     seen: dict[tuple[State, int, int], list[Vector]] = {}
@@ -89,6 +93,9 @@ def best_pipeline(
         if label.priced:
             return Found(label.cuts, label.cost, label.cost, expanded)
         if label.stop == 0:
+            if expanded >= limit or over():
+                return Found(None, math.inf, label.cost, expanded)
+            expanded += _PRICED
             label.cost, label.priced = max(label.cost, exact(label.cuts)), True
             if math.isfinite(label.cost):
                 heapq.heappush(queue, label)

@@ -100,7 +100,8 @@ def solve(
     if not equal_weights:
         candidates = routed(problem, candidates)
         if not candidates:
-            found, bound, whole = _candidates(relaxed_problem(problem), expansions, looks, over)
+            few = min(looks, _LOOKS)
+            found, bound, whole = _candidates(relaxed_problem(problem), expansions, few, over)
             served = (quickly(serving(relaxed_problem(problem), one)) for one in numbers(problem))
             candidates = rescued(problem, found) or rescued(problem, [*chain(*served)])
     if not candidates:

@@ -8,14 +8,20 @@ import numpy as np
 import pytest
 
 from benchmarks.worlds import world
+from planner.core.cluster import Node
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave, Objective, Requirements
 from planner.plan.chain import Lengths, Ration, cheapest, distinct
+from planner.plan.exact import pool_of
 from planner.plan.limits import Limits, reachable
 from planner.plan.memory import Memory
+from planner.plan.pipeline import Found, best_pipeline
 from planner.plan.solve import solve
+from planner.plan.structure import Structure
 from planner.plan.survey import surveyed
 from planner.plan.thrift import leaning
+from planner.plan.ways import Cut
+from tests.core.world import problem
 from tests.plan.test_large import random_lengths
 
 
@@ -87,6 +93,31 @@ def test_a_latency_just_above_the_least_is_kept_whatever_the_objective() -> None
 
 
 def test_a_search_ends_where_no_chain_that_remembers_its_nodes_is_quick_enough() -> None:
-    found = [one.best for one in surveyed(world(24, 6, "ttft", 8), looks=4)]
+    found = [one.best for one in surveyed(world(24, 6, "ttft", 8), looks=8)]
     least = min(best.cost for best in found)
-    assert 0.8 * least < min(best.bound for best in found) < least
+    assert 0.9 * least < min(best.bound for best in found) < least
+
+
+def test_a_search_that_prices_pipelines_in_vain_ends() -> None:
+    pool = pool_of(problem([Node(id=name, device="chip") for name in "abc"]))
+    every = Structure(pool.problem, pool.classes, pool.every, 1, pool.problem.quants, 1, None)
+    priced = list[tuple[Cut, ...]]()
+
+    def refuse(cuts: tuple[Cut, ...]) -> float:
+        priced.append(cuts)
+        return np.inf
+
+    def search(limit: int) -> Found:
+        priced.clear()
+        state = max(every.sets)
+        kinds = every.criteria, every.tables, every.owners
+        return best_pipeline(*kinds, state, lambda one: every.judge(one, 0.0), refuse, False, limit)
+
+    whole = search(10_000)
+    assert (whole.cuts, whole.bound) == (None, np.inf)
+    several = len(priced)
+    assert several > 1
+    cut = search(1)
+    assert cut.cuts is None
+    assert len(priced) < several
+    assert np.isfinite(cut.bound)
