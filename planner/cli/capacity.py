@@ -51,7 +51,7 @@ def at_capacity(contestant: Contestant, seeds: Sequence[int], how: How) -> AtCap
     """The largest load of a contestant; raises UsageError where nothing says what is too much."""
     from planner.cli.targets import replications
     from planner.core.errors import UsageError
-    from planner.core.workload import mean_rate
+    from planner.core.request import mean_rate
     from planner.sim.capacity import Unit, burdened, capacity
 
     must, workload = contestant.problem.requirements.must_have, contestant.problem.workload
@@ -79,7 +79,7 @@ def at_capacity(contestant: Contestant, seeds: Sequence[int], how: How) -> AtCap
 
 def _under(contestant: Contestant, how: How, load: float) -> tuple[Contestant, How]:
     """A contestant, or the trace that it replays, with another load."""
-    from planner.core.workload import paced
+    from planner.core.request import paced
 
     if how.requests is not None:
         return contestant, replace(how, requests=paced(how.requests, load))

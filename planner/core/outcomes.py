@@ -65,13 +65,16 @@ class Outcomes(Sequence[RequestRecord]):
 
     def where(self, status: Status) -> Outcomes:
         """The requests of which that became."""
-        return self._at(np.flatnonzero(self.status == STATUSES.index(status)))
+        which = self.status == STATUSES.index(status)
+        return self if which.all() else self._at(np.flatnonzero(which))
 
-    def _at(self, places: Wholes) -> Outcomes:
+    def _at(self, places: Wholes | slice) -> Outcomes:
+        """Some of them; those of a slice in the same memory."""
         columns = {name: getattr(self, name)[places] for name in _COLUMNS}
         every = self.token_s
-        kept = None if every is None else [every[place] for place in places]
-        return replace(self, **columns, token_s=kept)
+        if every is not None:
+            every = [every[place] for place in np.arange(len(every))[places]]
+        return replace(self, **columns, token_s=every)
 
     def __len__(self) -> int:
         return len(self.id)
@@ -84,7 +87,7 @@ class Outcomes(Sequence[RequestRecord]):
 
     def __getitem__(self, place: int | slice) -> RequestRecord | Outcomes:
         if isinstance(place, slice):
-            return self._at(np.arange(len(self))[place])
+            return self._at(place)
         name, first_s = int(self.id[place]), float(self.first_s[place])
         delivered, begun_s = int(self.output_tokens[place]), float(self.begun_s[place])
         token_s = [] if first_s == np.inf else [first_s, float(self.last_s[place])][:delivered]

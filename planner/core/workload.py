@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from array import array
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from statistics import NormalDist
@@ -15,6 +16,7 @@ from pydantic import Field, model_validator
 from planner.core.arrivals import Diurnal, Gamma, OnOff, Weibull
 from planner.core.metrics import percentile
 from planner.core.request import Request as Request
+from planner.core.request import Requests
 from planner.core.rng import normal, normals, stream
 from planner.core.sessions import Sessions
 from planner.core.spec import Spec
@@ -200,6 +202,8 @@ _EACH = 4
 """Requests of a user, so that those who all come at once do not decide."""
 _MANY = 4096
 """Turns that are drawn to know what to expect of sessions."""
+_AT_ONCE = 1 << 14
+"""Lengths that are drawn at a time, so that what they are made of does not add up."""
 
 
 class Workload(Spec):
@@ -253,9 +257,12 @@ class Workload(Spec):
             drawn = self.sessions.draw(seed, begins_s, self.prompt, self.output)
             return tuple(itertools.islice(drawn, self.requests))
         count = self.requests
-        prompts = self.prompt.several(stream(seed, "prompt"), count)
-        outputs = self.output.several(stream(seed, "output"), count)
-        return tuple(map(Request, range(count), self._times(seed), prompts, outputs))
+        return Requests(
+            range(count),
+            array("d", itertools.islice(self._times(seed), count)),
+            _drawn(self.prompt, stream(seed, "prompt"), count),
+            _drawn(self.output, stream(seed, "output"), count),
+        )
 
     def _times(self, seed: int, requests_each: float = 1.0) -> Iterator[float]:
         """When something begins that stands for so many requests each."""
@@ -321,6 +328,13 @@ class Workload(Spec):
         return self
 
 
+def _drawn(lengths: Lengths, rng: random.Random, count: int) -> array[int]:
+    drawn = array("q")
+    for start in range(0, count, _AT_ONCE):
+        drawn.extend(lengths.several(rng, min(_AT_ONCE, count - start)))
+    return drawn
+
+
 @lru_cache(maxsize=64)
 def _turns(sessions: Sessions, prompt: Lengths, output: Lengths) -> tuple[Request, ...]:
     """Whole sessions with some thousand turns, which stand for what is expected."""
@@ -334,15 +348,3 @@ def _turns(sessions: Sessions, prompt: Lengths, output: Lengths) -> tuple[Reques
 def _whole_prompts(sessions: Sessions, prompt: Lengths, output: Lengths) -> Empirical:
     drawn = _turns(sessions, prompt, output)
     return Empirical(kind="empirical", tokens=tuple(one.prompt_tokens for one in drawn))
-
-
-def paced(requests: Sequence[Request], requests_per_s: float) -> tuple[Request, ...]:
-    """The same requests at another mean rate, all gaps stretched alike."""
-    factor = mean_rate(requests) / requests_per_s
-    return tuple(one._replace(arrival_s=one.arrival_s * factor) for one in requests)
-
-
-def mean_rate(requests: Sequence[Request]) -> float:
-    """Requests per second from the first to the last one; infinite where all come at once."""
-    lasts_s = requests[-1].arrival_s - requests[0].arrival_s
-    return (len(requests) - 1) / lasts_s if lasts_s else math.inf

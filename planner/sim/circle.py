@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, MutableSequence, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from math import inf
@@ -27,13 +27,12 @@ class Part(NamedTuple):
 class Columns:
     """Requests in the order in which they come, and what becomes of them."""
 
-    arrival_s: Sequence[float]
-    ready_s: Sequence[float]
+    ready_s: array[float]
     """When they are tokenised."""
-    prompts: MutableSequence[int]
+    prompts: array[int]
     """Tokens that are to be computed first, and those that follow: of who was preempted, what it
     had of its answer is among the first."""
-    outputs: MutableSequence[int]
+    outputs: array[int]
     pipeline: array[int] = field(init=False)
     begun_s: array[float] = field(init=False)
     first_s: array[float] = field(init=False)
@@ -41,7 +40,7 @@ class Columns:
     """When they had the last token, or, while they are preempted, the latest one."""
 
     def __post_init__(self) -> None:
-        count = len(self.arrival_s)
+        count = len(self.ready_s)
         self.pipeline = array("q", [-1]) * count
         self.begun_s, self.first_s, self.last_s = (array("d", [inf]) * count for _ in "123")
 

@@ -161,7 +161,7 @@ class Replica:
         None where equal steps without any may follow. As in lanes, one to which somebody seemed to
         be admitted is decided for itself, and so is one before which somebody is preempted.
         """
-        circle, block, tokens = self.circle, self.block, 0
+        circle, block, left = self.circle, self.block, 0
         parts: list[Part] = []
         size = circle.size
         # nobody who decodes has more than a block beyond those that are full
@@ -170,17 +170,17 @@ class Replica:
         if self.partial >= 0 or free < 0:
             most = circle.held(1)
             if self.partial >= 0:
-                tokens = min(self.columns.prompts[self.partial] - self.sent, budget)
-            free = self.blocks - most - -(-(self.sent + tokens) // block)
+                left = self.columns.prompts[self.partial] - self.sent
+            free = self.blocks - most - -(-(self.sent + min(left, budget)) // block)
             if free < 0:
                 self._preempt(now_s)
                 return parts
         if circle.pool is not None:
             circle.pool.take(circle.held(1) - circle.held(0))
-        if tokens:
-            parts.append(self._part(self.partial, self.sent, tokens))
+        if left:
+            parts.append(self._part(self.partial, self.sent, left, budget))
         if self.partial < 0:
-            self._admit(now_s, parts, budget - tokens, free, most)
+            self._admit(now_s, parts, budget - left, free, most)
         seated = size + len(parts)
         if seated > self.most_seats:
             self.most_seats = seated
@@ -205,7 +205,7 @@ class Replica:
             else:
                 cached = self._cached(number)
                 tokens -= cached
-            parts.append(self._part(number, cached, min(tokens, budget)))
+            parts.append(self._part(number, cached, tokens, budget))
             free -= needed
             budget -= tokens
             seats -= 1
@@ -241,10 +241,11 @@ class Replica:
         self.reused += hit * self.block
         return hit * self.block
 
-    def _part(self, number: int, sent: int, tokens: int) -> Part:
-        completes = sent + tokens == self.columns.prompts[number]
+    def _part(self, number: int, sent: int, left: int, budget: int) -> Part:
+        """What the next step computes of a prompt of which so many tokens are left."""
+        pool, completes = self.circle.pool, left <= budget
+        tokens = left if completes else budget
         self.partial, self.sent = (-1, 0) if completes else (number, sent + tokens)
-        pool = self.circle.pool
         if pool is not None:
             pool.take(pool.holding(sent + tokens) - pool.holding(sent))
         return Part(number, sent, tokens, completes)

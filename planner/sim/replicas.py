@@ -6,16 +6,16 @@ The lanes of ``sim/lanes.py`` can do all that is done here, and do it where this
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from functools import partial
-from operator import add, le
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from planner.core.continuous import ContinuousSchedule
 from planner.core.outcomes import STATUSES, Outcomes
-from planner.core.request import Request
+from planner.core.request import Request, Requests
 from planner.sim.circle import Columns
 from planner.sim.lane import Lane
 from planner.sim.replica import Replica
@@ -29,46 +29,46 @@ _OFTEN = 1024
 """Requests after which gaps are sorted into bins if there are many."""
 
 
-def simple(run: Run, requests: Sequence[Request]) -> bool:
-    """Whether nothing but requests can happen in a run that has not begun.
+def simple(run: Run, requests: Sequence[Request]) -> Requests | None:
+    """The columns of requests, where nothing but them can happen in a run that has not begun.
 
     They come at their own times, each by itself, and all fit; nodes stay, and the run goes on until
     all have been answered. Every pipeline has one group, vLLM's rules, and a coordinator of which
     nothing else asks anything.
     """
-    if not requests:
-        return False
-    _, arrival_s, prompts, outputs, sessions, *_ = zip(*requests, strict=True)
-    return (
-        run.watch is None
-        and run.problem.workload.horizon_s is None
-        and run.env.peek() == math.inf
-        and all(
-            isinstance(lane, RowLane) and isinstance(lane.schedule, ContinuousSchedule)
-            for lane in run.lanes
-        )
-        and set(sessions) == {None}
-        and all(map(le, arrival_s, arrival_s[1:]))
-        and max(map(add, prompts, outputs)) <= min(run.rooms)
-    )
+    watched = run.watch is not None or run.problem.workload.horizon_s is not None
+    if watched or not requests or run.env.peek() < math.inf:
+        return None
+    if not all(
+        isinstance(lane, RowLane) and isinstance(lane.schedule, ContinuousSchedule)
+        for lane in run.lanes
+    ):
+        return None
+    columns = Requests.of(requests)
+    if columns is None or (np.diff(columns.arrival_s) < 0).any():
+        return None
+    longest = np.add(columns.prompt_tokens, columns.output_tokens).max()
+    return columns if longest <= min(run.rooms) else None
 
 
-def served(run: Run, requests: Sequence[Request]) -> Outcomes:
+def served(run: Run, requests: Requests) -> Outcomes:
     """What becomes of requests in a run that is simple."""
-    ids, arrival_s, prompts, outputs, *_ = zip(*requests, strict=True)
-    ready_s = [at_s + run.request_s for at_s in arrival_s]
-    columns = Columns(arrival_s, ready_s, list(prompts), list(outputs))
+    columns = Columns(
+        array("d", (at_s + run.request_s for at_s in requests.arrival_s)),
+        requests.prompt_tokens[:],
+        requests.output_tokens[:],
+    )
     replicas = [_replica(run, lane, columns) for lane in run.lanes]
-    _replay(run, columns, replicas)
+    _replay(run, requests.arrival_s, columns, replicas)
     found = Outcomes(
-        id=np.array(ids),
-        pipeline=np.array(columns.pipeline),
-        prompt_tokens=np.array(prompts),
-        output_tokens=np.array(outputs),
-        arrival_s=np.array(columns.arrival_s),
-        begun_s=np.array(columns.begun_s),
-        first_s=np.array(columns.first_s),
-        last_s=np.array(columns.last_s),
+        id=np.asarray(requests.id),
+        pipeline=np.asarray(columns.pipeline),
+        prompt_tokens=np.asarray(requests.prompt_tokens),
+        output_tokens=np.asarray(requests.output_tokens),
+        arrival_s=np.asarray(requests.arrival_s),
+        begun_s=np.asarray(columns.begun_s),
+        first_s=np.asarray(columns.first_s),
+        last_s=np.asarray(columns.last_s),
         status=np.full(len(requests), STATUSES.index("completed")),
     )
     _note(run, found, replicas)
@@ -95,14 +95,16 @@ def _replica(run: Run, lane: Lane, columns: Columns) -> Replica:
     )
 
 
-def _replay(run: Run, columns: Columns, replicas: Sequence[Replica]) -> None:
+def _replay(
+    run: Run, arrival_s: Sequence[float], columns: Columns, replicas: Sequence[Replica]
+) -> None:
     """Sends every request to a pipeline and lets them all be answered."""
     assign, gaps, pipeline, ready_s = run.router.assign, run.gaps, columns.pipeline, columns.ready_s
     processes = [replica.serve() for replica in replicas]
     lines = [replica.line for replica in replicas]
     next_s = [next(process) for process in processes]
     go_on = [process.send for process in processes]
-    for number, now_s in enumerate(columns.arrival_s):
+    for number, now_s in enumerate(arrival_s):
         for index, due_s in enumerate(next_s):
             if due_s < now_s:
                 next_s[index] = go_on[index](now_s)

@@ -47,7 +47,8 @@ def simulate(
     watch = Watch() if check or visits else None
     run = Run(problem, plan, network, visits, hop_by_hop, watch)
     run.prepare(requests)
-    if concurrency is None and simple(run, requests):
-        return outcome(run, served(run, requests))
+    columns = simple(run, requests) if concurrency is None else None
+    if columns is not None:
+        return outcome(run, served(run, columns))
     run.replay(requests, concurrency)
     return outcome(run, outcomes(run.served, every_token=run.exact_steps))

@@ -4,6 +4,8 @@ import statistics
 import pytest
 from pydantic import ValidationError
 
+from planner.core.request import Request, Requests
+from planner.core.rng import stream
 from planner.core.workload import (
     Closed,
     Empirical,
@@ -28,6 +30,26 @@ def test_arrivals_and_lengths_are_drawn_from_streams_of_their_own() -> None:
     assert {r.arrival_s for r in second} == {0.0}
     mean_gap_s = first[-1].arrival_s / len(first)
     assert mean_gap_s == pytest.approx(0.5, rel=0.15)
+
+
+def test_requests_by_column_are_the_requests() -> None:
+    """However many lengths are drawn at a time."""
+    lengths = Lognormal(kind="lognormal", median_tokens=100, sigma=1, max_tokens=1000)
+    drawn = Workload(
+        arrivals=Poisson(kind="poisson", rate=2),
+        prompt=lengths,
+        output=Empirical(kind="empirical", tokens=(1, 5, 90)),
+        requests=20_000,
+    ).sample(3)
+    assert [one.prompt_tokens for one in drawn] == lengths.several(stream(3, "prompt"), 20_000)
+    one = drawn[19_999]
+    assert one == Request(19_999, one.arrival_s, one.prompt_tokens, one.output_tokens)
+    assert isinstance(drawn, Requests)
+    some = drawn[10:30:5]
+    assert [each.id for each in some] == [10, 15, 20, 25]
+    assert Requests.of(tuple(some)) == some != drawn[:4]
+    assert Requests.of(some) is some
+    assert Requests.of([one._replace(session=1)]) is None
 
 
 def test_the_mean_of_cut_lognormal_lengths_is_what_is_drawn() -> None:

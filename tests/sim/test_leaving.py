@@ -133,7 +133,9 @@ def test_a_standby_that_is_lost_while_it_gets_ready_is_replaced() -> None:
 def test_new_requests_go_where_nodes_stay() -> None:
     """In two pipelines, the second without the node that goes."""
     world, _ = one_goes(profile=planned((3.0, 5.0), notice=2.0))
-    requests = [one._replace(arrival_s=0.2 * index) for index, one in enumerate(TALK.sample(0) * 8)]
+    requests = [
+        one._replace(arrival_s=0.2 * index) for index, one in enumerate([*TALK.sample(0)] * 8)
+    ]
     requests = [one._replace(id=index) for index, one in enumerate(requests)]
     result = simulate(world, twice(world), requests=requests, own_times=True)
     plan = twice(world)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -235,3 +236,33 @@ def test_only_simple_runs_are_served_by_replicas(monkeypatch: pytest.MonkeyPatch
     ):
         simulate(other, plan(groups))
     assert seen == {"served": 1, "lanes": 6}
+
+
+def test_a_request_takes_the_memory_of_a_few_numbers() -> None:
+    """What is asked and what becomes of it: 12 columns of 8 bytes, and what is derived from them.
+
+    Warm-up requests have no gaps between tokens, of which 20,000 rows are kept whatever comes.
+    """
+    stage = Stage(node="a", start=0, stop=4, quant="bf16")
+    plan = Plan(pipelines=(Pipeline(stages=(stage,), max_num_seqs=8),))
+
+    def peak_bytes(count: int) -> int:
+        world = problem(
+            engine=engine(scheduler="vllm", coordinator_step=0),
+            workload=Workload(
+                arrivals=Poisson(kind="poisson", rate=1.0),
+                prompt=Lognormal(kind="lognormal", median_tokens=50, sigma=0.8, max_tokens=200),
+                output=Lognormal(kind="lognormal", median_tokens=20, sigma=0.8, max_tokens=150),
+                requests=count,
+                warmup_requests=count - 1,
+            ),
+        )
+        tracemalloc.start()
+        try:
+            simulate(world, plan)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak_bytes(1)  # what is imported and remembered once
+    assert peak_bytes(3000) - peak_bytes(1000) < 2000 * 150
