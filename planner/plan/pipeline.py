@@ -30,8 +30,8 @@ from planner.plan.ways import Cut
 Vector = tuple[float, ...]
 Judge = Callable[[Vector], Promise]
 
-_PRICED = 100
-"""Labels that a pipeline counts as which is priced exactly."""
+_PRICED, _LEAST = 100, 200
+"""Labels that a pipeline counts as which is priced exactly; so many are priced in any search."""
 
 
 @dataclass(order=True, slots=True)
@@ -79,7 +79,8 @@ def best_pipeline(
     """
     queue: list[_Label] = []
     seen: dict[tuple[State, int, int], list[Vector]] = {}
-    turn = expanded = 0
+    turn = expanded = priced = 0
+    most = max(_LEAST, limit // _PRICED)
     layers = criteria[0].stage.shape[1] - 1
     for last, owner in enumerate(owners):
         if nodes[owner]:
@@ -93,9 +94,9 @@ def best_pipeline(
         if label.priced:
             return Found(label.cuts, label.cost, label.cost, expanded)
         if label.stop == 0:
-            if expanded >= limit or over():
-                return Found(None, math.inf, label.cost, expanded)
-            expanded += _PRICED
+            if priced >= most or over():
+                return Found(None, math.inf, label.cost, max(expanded, limit))
+            priced += 1
             label.cost, label.priced = max(label.cost, exact(label.cuts)), True
             if math.isfinite(label.cost):
                 heapq.heappush(queue, label)
