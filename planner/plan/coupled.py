@@ -3,9 +3,8 @@
 Prices of nodes come from ``columns``; the pipeline that costs least at these prices is looked for
 among chains that may use nodes again, so what it costs bounds all. The sum of that over all
 replicas, less what the limits are worth (nodes that exist, budget, how many nodes), bounds every
-plan (Lagrange). Costs need not be
-linear: a pipeline's length lies in some interval, its longest stage in another, and in each the
-cost and the prices are bounded apart.
+plan (Lagrange). Costs need not be linear: a pipeline's length lies in some interval, its longest
+stage in another, and in each the cost and the prices are bounded apart.
 """
 
 from __future__ import annotations
@@ -16,12 +15,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from planner.plan.chain import Lengths, cheapest, cheapest_each, distinct, lengths, rationed
+from planner.plan.chain import cheapest, cheapest_each, lengths
 from planner.plan.columns import Columns
 from planner.plan.costs import Array, Criterion, Kinds
+from planner.plan.distinct import distinct, rationed
 from planner.plan.envelope import Corner, Envelope
 from planner.plan.floor import Cost, Floor
 from planner.plan.halt import Halt, never
+from planner.plan.level import Level
 from planner.plan.memory import Memory
 from planner.plan.ways import Cut
 
@@ -55,21 +56,6 @@ _LEVELS = 4
 """Intervals of the longest stage at most."""
 _CLOSER = 40
 """Looks at most at where cost and prices may sum up to least."""
-
-
-@dataclass(eq=False)
-class Level:
-    """Pipelines whose longest stage lies in an interval."""
-
-    given: Lengths
-    low: tuple[float, ...]
-    """Least criteria."""
-    high_s: float
-    """Longest stage at most."""
-    shortest: float
-    """Length of the shortest chain."""
-    least: dict[float, Floor] = field(default_factory=dict)
-    """Least cost by least length."""
 
 
 @dataclass

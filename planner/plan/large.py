@@ -16,17 +16,17 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from planner.core.plan import Plan
-from planner.core.prediction import Prediction
 from planner.core.problem import Problem
 from planner.core.quant import QuantScheme
 from planner.plan.activity import rents_usd_per_hour
 from planner.plan.branches import every_seat
-from planner.plan.chain import Lengths, cheapest, distinct, lengths, rationed
+from planner.plan.chain import Lengths, cheapest, lengths
+from planner.plan.champion import Champion
 from planner.plan.classes import NodeClass
 from planner.plan.columns import Columns, Known
 from planner.plan.costs import Array, Lines, criteria, rent
 from planner.plan.coupled import Coupled
+from planner.plan.distinct import disjoint, distinct, rationed
 from planner.plan.floor import NOISE, floor, slopes
 from planner.plan.halt import Halt, never
 from planner.plan.headcount import Headcount
@@ -34,12 +34,11 @@ from planner.plan.heed import TURNS, Heed
 from planner.plan.hops import alike
 from planner.plan.limits import Limits
 from planner.plan.memory import Memory
-from planner.plan.predict import load_of, metrics, predict
-from planner.plan.promise import additive, as_cost, judge, objective_value, straight
-from planner.plan.standby import promising
+from planner.plan.predict import load_of
+from planner.plan.promise import additive, judge, straight
 from planner.plan.structure import Best
 from planner.plan.tables import relaxed
-from planner.plan.thrift import MET, leaning
+from planner.plan.thrift import leaning, raised
 from planner.plan.ways import Cut, assembled, ways
 
 _GAP = 1
@@ -82,13 +81,17 @@ class Large:
         counts = np.array([float(len(entry.nodes)) for entry in self.classes])
         self.limits = Limits.of(self.problem, counts, rents)
         self.low = tuple(relaxed(one, self.groups, self.owners) for one in self.criteria)
-        self.incumbent = self.found = math.inf
-        self.best_so_far: tuple[Plan | None, Prediction | None] = None, None
-        self.brief = False
+        self.incumbent = math.inf
+        self.champion = Champion(self.problem)
         self.coupled: Coupled | None = None
         self.intervals: list[tuple[float, float, float]] = []
-        self.solved, self.gained = 0, True
+        self.solved, self.gained, self.brief = 0, True, False
         self.built = list[tuple[Cut, ...]]()
+
+    @property
+    def found(self) -> float:
+        """Cost of the best plan so far."""
+        return self.champion.cost
 
     @property
     def holds(self) -> bool:
@@ -106,8 +109,7 @@ class Large:
     def thrift(self) -> Array:
         """The least that a pipeline takes of what must-haves limit."""
         bare = self._lengths([0.0] * len(self.criteria), math.inf)
-        chains = [cheapest(bare, takes) for takes in self.limits.takes]
-        return np.array([one.length for one in chains])
+        return np.array([cheapest(bare, takes).length for takes in self.limits.takes])
 
     @property
     def enough(self) -> float:
@@ -166,7 +168,8 @@ class Large:
 
     def _answer(self, bound: float) -> Best:
         bound = self._lossy(bound)
-        return Best(*self.best_so_far, self.found, min(bound, self.found), self.solved)
+        champion, found = self.champion, self.found
+        return Best(champion.plan, champion.prediction, found, min(bound, found), self.solved)
 
     def _lossy(self, bound: float) -> float:
         """A bound without losses made one with them."""
@@ -202,20 +205,12 @@ class Large:
     def _started(self, weights: list[float]) -> Coupled:
         """Replicas that compete for nodes, as far as they were looked at."""
         if self.coupled is None:
-            known = self.known.prices
-            self.coupled = Coupled(
-                self.criteria,
-                self.low,
-                weights,
-                self._cost,
-                self.straight,
-                Columns(self.limits, self.owners, self.replicas),
-                self.groups,
-                self.limits.none() if known is None else known,
-                Memory(self.owners, self.limits.counts == 1, self._remembered),
-                self.thrift,
-                self.over,
-            )
+            prices = self.limits.none() if self.known.prices is None else self.known.prices
+            served = self.criteria, self.low, weights, self._cost, self.straight
+            columns = Columns(self.limits, self.owners, self.replicas)
+            memory = Memory(self.owners, self.limits.counts == 1, self._remembered)
+            priced = columns, self.groups, prices, memory, self.thrift
+            self.coupled = Coupled(*served, *priced, self.over)
         return self.coupled
 
     @property
@@ -265,8 +260,7 @@ class Large:
         reached = self._build(given, prices)
         if bound >= self.incumbent:
             return bound
-        memory = Memory(self.owners, limits.counts == 1, self._remembered)
-        theta = 1.0
+        memory, theta = Memory(self.owners, limits.counts == 1, self._remembered), 1.0
         for turn in range(_ITERATIONS):
             best = min(self.found, self.incumbent)
             if bound >= best - _ENOUGH * abs(best) or self.over():
@@ -277,18 +271,13 @@ class Large:
                 if not prices.any():
                     break
             if not memory.learn(chain.cuts):
-                excess = chain.used - limits.counts
-                moved = (excess > 0) | (prices[: len(excess)] > 0)
-                span, before = float((excess[moved] ** 2).sum()), prices
                 if (leant := self._leaning(given, prices, memory)) is None:
                     return math.inf
-                if not span and np.allclose(leant, before, rtol=MET):
+                aim = max(reached, dual * 1.01) if math.isfinite(reached) else dual * 1.05
+                gain = theta * max(0.0, aim - dual)
+                if (moved := raised(limits, chain.used, prices, leant, gain)) is None:
                     break
-                prices = leant
-                if span:
-                    aim = max(reached, dual * 1.01) if math.isfinite(reached) else dual * 1.05
-                    step = theta * max(0.0, aim - dual) / span * np.where(moved, excess, 0.0)
-                    prices[: len(step)] = np.maximum(0.0, prices[: len(step)] + step)
+                prices = moved
             chain = cheapest(given, limits.each(prices), memory)
             self.solved += 1
             if not math.isfinite(chain.length):
@@ -314,26 +303,20 @@ class Large:
 
         Returns the length of the first one.
         """
-        left, paid = self.limits.counts.copy(), self.limits.each(prices)
-        taken, room = list[tuple[Cut, ...]](), self.limits.most.copy()
-        self.built = []
-        for others in reversed(range(self.replicas)):
-            width = 1 if len(self.classes) > 400 or self.replicas > 8 else self._width
-            rations = rationed(given, self.limits.takes, room - others * self.thrift)
-            found = distinct(given, paid, left, width, rations, self.over)
-            if not found:
-                return math.inf
-            if self.replicas == 1:
-                self.built = found[:1]
-                for cuts in filter(self._may_win, found):
-                    self._offer([cuts])
-                return min(map(given.of, found))
-            taken.append(found[0])
-            self._shared[found[0]] = None
-            for way, _, _ in found[0]:
-                left[self.owners[way]] -= 1
-                room -= self.limits.takes[:, self.owners[way]]
-        self.built = taken
+        paid, limits = self.limits.each(prices), self.limits
+        width = 1 if len(self.classes) > 400 or self.replicas > 8 else self._width
+        if self.replicas == 1:
+            rations = rationed(given, limits.takes, limits.most)
+            found = distinct(given, paid, limits.counts, width, rations, self.over)
+            self.built = found[:1]
+            for cuts in filter(self._may_win, found):
+                self._offer([cuts])
+            return min(map(given.of, found), default=math.inf)
+        taken = disjoint(given, paid, limits, self.replicas, self.thrift, width, self.over)
+        self._shared.update(dict.fromkeys(taken))
+        self.built = taken if len(taken) == self.replicas else []
+        if not self.built:
+            return math.inf
         self._offer(taken)
         return given.of(taken[0])
 
@@ -364,13 +347,4 @@ class Large:
     def _offer(self, pipelines: list[tuple[Cut, ...]]) -> None:
         plan = assembled(self.classes, self.ways, pipelines, self.load)
         for one in every_seat(self.problem, plan)[: 1 if self.brief else None]:
-            self._weigh(one)
-
-    def _weigh(self, plan: Plan) -> None:
-        """Keeps a plan if it is the best so far."""
-        value = objective_value(self.problem, metrics(self.problem, plan))
-        if value is None or as_cost(self.problem, value) >= self.found:
-            return
-        prediction = predict(self.problem, plan)
-        if promising(self.problem, plan, prediction):
-            self.best_so_far, self.found = (plan, prediction), as_cost(self.problem, value)
+            self.champion.meet(one)

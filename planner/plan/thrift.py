@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from planner.plan.chain import Lengths, cheapest
 from planner.plan.costs import Array
 from planner.plan.floor import NOISE
 from planner.plan.limits import Limits
 from planner.plan.memory import Memory
 
-MET = 1e-6
+_MET = 1e-6
 """Chains that close to what they were to cost at a price are as cheap as that."""
 _PRICED = 20
 """Most prices that are tried for a must-have by itself."""
@@ -40,6 +42,22 @@ def leaning(
             line = chain.length - price * (excess + most), excess
             over, under = (line, under) if excess > slack else (over, line)
             price = max(0.0, (under[0] - over[0]) / (over[1] - under[1]))
-            met = over[0] + price * over[1] - MET * abs(over[0])
+            met = over[0] + price * over[1] - _MET * abs(over[0])
         prices[len(limits.counts) + row] = price
     return prices, solved
+
+
+def raised(limits: Limits, used: Array, prices: Array, leant: Array, gain: float) -> Array | None:
+    """Prices after a subgradient step; None where nothing moves any more.
+
+    A chain that ``used`` the nodes makes those dearer that there are too few of. The step is so
+    long that what chains cost grows by ``gain``; must-haves have the prices ``leant``.
+    """
+    excess = used - limits.counts
+    moved = (excess > 0) | (prices[: len(excess)] > 0)
+    span = float((excess[moved] ** 2).sum())
+    if not span:
+        return None if np.allclose(leant, prices, rtol=_MET) else leant
+    step = gain / span * np.where(moved, excess, 0.0)
+    leant[: len(step)] = np.maximum(0.0, leant[: len(step)] + step)
+    return leant

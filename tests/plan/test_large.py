@@ -16,10 +16,11 @@ from planner.core.cluster import Node
 from planner.core.problem import Problem
 from planner.core.requirements import Requirements
 from planner.core.workload import Closed, Fixed, Poisson, Workload
-from planner.plan.chain import Lengths, _least, cheapest, cheapest_each, distinct
+from planner.plan.chain import Lengths, cheapest, cheapest_each
 from planner.plan.classes import allowed_nodes, few_apart, node_classes
 from planner.plan.columns import Known
 from planner.plan.costs import lines
+from planner.plan.distinct import _least, distinct
 from planner.plan.floor import floor
 from planner.plan.hops import Hops
 from planner.plan.infeasible import NoPlanError

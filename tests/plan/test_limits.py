@@ -11,7 +11,8 @@ from benchmarks.worlds import world
 from planner.core.cluster import Node
 from planner.core.problem import Problem
 from planner.core.requirements import MustHave, Objective, Requirements
-from planner.plan.chain import Lengths, Ration, cheapest, distinct
+from planner.plan.chain import Lengths, cheapest
+from planner.plan.distinct import Ration, distinct
 from planner.plan.exact import pool_of
 from planner.plan.limits import Limits, reachable
 from planner.plan.memory import Memory
