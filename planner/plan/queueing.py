@@ -158,16 +158,14 @@ def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
     prompt_s = _prompts_before_s(load, steps, rate, busy)
     token_s = decode_s(running) / load.later_tokens if load.steps else None
     step_s = _between(load.batches, rounds_s, running / load.groups) / (load.steps or 1.0)
-    others, somebody = load.others_busy(running), 1 - math.exp(-running)
-    halt_s = others * somebody * step_s / (1 - busy) / 2
+    halt_s = (1 - math.exp(-running)) * step_s / (1 - busy) / 2
     service_s = steps.prefill_s + decode_s(running)
     freed_per_s = load.seats / (steps.prefill_s + decode_s(float(load.seats)))
     chance, seat_s = load.for_seat(rate / capacity, freed_per_s)
     seat_s *= (1 + _unevenness(load, steps, service_s)) / 2
-    halt = Waits(others * prompt_s, halt_s=halt_s, met=others * somebody)
-    part = 1 - 1 / load.seats
-    beside = Waits(part * halt.inside_s, seat_s, chance, halt_s=part * halt_s, met=halt.met)
-    waits = (halt, beside)
+    inside_s = load.others_busy(running) * (halt_s + prompt_s)
+    beside_s = (1 - 1 / load.seats) * inside_s
+    waits = (Waits(inside_s), Waits(beside_s, seat_s, chance))
     base_s = load.request_s + steps.prefill_s
     given = _spread(load, steps, base_s, waits, token_s, rate, max(1.0, running), wanted)
     return replace(given, used=rate / capacity)

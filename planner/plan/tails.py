@@ -26,22 +26,18 @@ class Waits:
     """What a request waits in the mean (s), by what spreads it around that."""
 
     inside_s: float
-    """Behind prompts of others: as if exponential."""
+    """Behind prompts and steps of others: as if exponential."""
     seat_s: float = 0.0
     """For a seat: nothing for who finds one, exponential for all others."""
     taken: float = 0.0
     """Chance that all seats are taken."""
     ahead: float = 1.0
     """Requests that have to end before there is a seat: that many exponential times in a row."""
-    halt_s: float = 0.0
-    """For the rest of a step: any part of one, for who finds one."""
-    met: float = 1.0
-    """Chance that a step is under way."""
 
     @property
     def mean_s(self) -> float:
         """All of it."""
-        return self.inside_s + self.seat_s + self.halt_s
+        return self.inside_s + self.seat_s
 
     def first_s(self, percent: float, prefill_s: float, longer: Callable[[float], float]) -> float:
         """First token of that percentile less one that waits for nothing and has a mean prompt.
@@ -54,9 +50,6 @@ class Waits:
             line_s = self.seat_s * (1 + erlang(self.ahead, percent))
             alone = replace(self, seat_s=0.0, taken=0.0, ahead=1.0)
             return line_s + alone.first_s(percent, prefill_s, longer)
-        if self.halt_s:
-            later = replace(self, halt_s=0.0)
-            return self.halt_s + later.first_s(percent, prefill_s, longer)
         places = (100 * (k + 0.5) / _PROMPTS for k in range(_PROMPTS))
         return self.middle_s([prefill_s * longer(place) for place in places])
 
@@ -74,9 +67,7 @@ class Waits:
         else:
             found = math.log(self.taken / rest) / self.taken if self.taken > rest else 0.0
             seat_s = self.seat_s * (found - 1)
-        late = max(0.0, percent / 100 - 1 + self.met) / self.met if self.met else 0.0
-        halt_s = self.halt_s * (2 * late / self.met - 1) if self.met else 0.0
-        return math.hypot(inside_s, *(max(0.0, one_s) for one_s in (seat_s, halt_s, prompt_s)))
+        return math.hypot(inside_s, max(0.0, seat_s), max(0.0, prompt_s))
 
     def middle_s(self, prompts_s: Sequence[float]) -> float:
         """Median first token less one that waits for nothing and has a mean prompt.

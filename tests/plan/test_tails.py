@@ -119,14 +119,3 @@ def served(seats: int) -> tuple[Problem, Plan]:
     stage = Stage(node="a", start=0, stop=4, quant="bf16")
     plan = Plan(pipelines=(Pipeline(stages=(stage,), max_num_seqs=seats),))
     return world, plan
-
-
-@pytest.mark.parametrize("met", [0.3, 1.0])
-def test_the_rest_of_a_step_has_percentiles_of_a_uniform_time(met: float) -> None:
-    """Steps of 2 s that a share of the requests meets: P(W > t) = met (1 - t / 2)."""
-    mean_s = met * 1.0
-    for percent in (95.0, 99.0):
-        known_s = 2.0 * (1 - (1 - percent / 100) / met)
-        waits = Waits(0.0, halt_s=mean_s, met=met)
-        assert mean_s + waits.later_s(percent, 0.0) == pytest.approx(known_s)
-    assert Waits(0.0, halt_s=0.02, met=0.02).later_s(95.0, 0.0) == 0.0
