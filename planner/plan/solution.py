@@ -167,3 +167,9 @@ class Solution(Spec):
     moves: Moves | None = None
     """Where another plan ran before."""
     warnings: tuple[str, ...] = ()
+
+
+def proven_gap(cost: float, bound: float) -> float:
+    """How far a cost may be from the least, as a share of it; 0 where rounding alone is between."""
+    gap = max(0.0, cost - bound) / (abs(cost) or abs(bound) or 1.0)
+    return 0.0 if gap < 1e-9 else gap

@@ -40,7 +40,7 @@ from planner.plan.promise import admissible, as_cost, objective_value
 from planner.plan.replan import ANY, Most, kept
 from planner.plan.shares import rescued, routed, weights_bounded
 from planner.plan.simple import roomy, simple, simplest
-from planner.plan.solution import Candidate, Solution
+from planner.plan.solution import Candidate, Solution, proven_gap
 from planner.plan.standby import pays, protected, steadier, weighed
 from planner.plan.survey import LOOKS, bounded, surveyed
 from planner.plan.ties import untied
@@ -110,9 +110,7 @@ def solve(
     if judge is not None:
         candidates = tried(problem, candidates, judge)
     best = candidates[0]
-    cost = as_cost(problem, best.value)
-    gap = max(0.0, cost - bound) / (abs(cost) or abs(bound) or 1.0)
-    gap = 0.0 if gap < 1e-9 else gap
+    gap = proven_gap(as_cost(problem, best.value), bound)
     solution = Solution(
         plan=best.plan,
         prediction=best.prediction,
@@ -178,7 +176,7 @@ def solve_simply(problem: Problem, name: Baseline, *, explain: bool = True) -> S
         prediction=best.prediction,
         value=best.value,
         bound=as_cost(problem, bound),
-        gap=(cost - bound) / abs(cost) if cost else 0.0,
+        gap=proven_gap(cost, bound),
         solver=f"baseline {name}",
         bound_weights=weights_bounded(problem),
         candidates=tuple(found),
