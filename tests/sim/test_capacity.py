@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from planner.core.cost import Batch, traverse
 from planner.core.plan import Plan
 from planner.core.problem import Problem
+from planner.core.request import paced
 from planner.core.requirements import MustHave, Requirements
-from planner.core.workload import Closed, Fixed, Lognormal, Poisson, Request, Workload, paced
+from planner.core.workload import Closed, Fixed, Lognormal, Poisson, Request, Workload
 from planner.sim.capacity import Capacity, burdened, capacity
 from planner.sim.replicate import Replications, replicate
 from tests.core.world import engine, problem

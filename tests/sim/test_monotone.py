@@ -11,7 +11,8 @@ from planner.core.cost import Batch, traverse
 from planner.core.metrics import usd_per_million
 from planner.core.plan import Pipeline, Plan, Stage
 from planner.core.problem import Problem
-from planner.core.workload import Fixed, Lengths, Lognormal, Poisson, Workload, mean_rate, paced
+from planner.core.request import mean_rate, paced
+from planner.core.workload import Fixed, Lengths, Lognormal, Poisson, Workload
 from planner.sim.simulate import simulate
 from tests.core.world import device, engine, link, problem
 
