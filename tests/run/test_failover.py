@@ -357,7 +357,7 @@ def test_a_standby_that_fails_while_it_takes_over_makes_way_for_the_next(
     chosen = plan(spare("w2", 1, "cold"), spare("w3", 1))
     asked = world(4, detect_s=0.5)
     places = {"w2": Faulty("elsewhere", grief)}
-    measured = run(folder, asked, chosen, Loss("w1", 0.05), places=places)
+    measured = run(folder, asked, chosen, Loss("w1", 0.005), places=places)
     check_whole(folder, measured)
     (one,) = measured.recoveries
     assert one.replacement == "w3"
