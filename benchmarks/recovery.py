@@ -12,6 +12,7 @@ coordinator, 10 ms and 400 Mbit/s). Profiles and recoveries are kept in the fold
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.kept import demo, keep, kept, spread
@@ -21,6 +22,7 @@ from planner.core.cost.recovery import recovery
 from planner.core.drift import as_found
 from planner.core.plan import Plan, Readiness, Standby
 from planner.core.problem import Problem
+from planner.core.request import Request
 from planner.files.manifest import read_manifest
 from planner.run.execute import execute
 from planner.run.losses import Loss
@@ -29,7 +31,6 @@ from planner.run.setup import Setup
 from planner.sim.simulate import simulate
 
 SPARE = "spare"
-AT_S = 1.0
 BOUND = 0.30
 LATENCY_S, BYTES_PER_S = 10e-3, 50e6
 STATES: tuple[Readiness, ...] = ("hot", "warm", "cold")
@@ -47,6 +48,15 @@ def with_spare(base: Problem) -> Problem:
     return base.model_copy(update={"cluster": cluster, "workload": workload})
 
 
+def halfway_s(problem: Problem, plan: Plan, requests: Sequence[Request]) -> float:
+    """When the second request of each user is likely to be half answered.
+
+    All users' requests begin and end together; in between there is nothing to compute again.
+    """
+    second = simulate(problem, plan, 0, requests).records[problem.workload.concurrency or 1]
+    return (second.token_s[0] + second.token_s[-1]) / 2
+
+
 def measure(folder: Path, stages: list[int] | None, states: list[Readiness], runs: int) -> None:
     """Kills stages and keeps how long each recovery took, predicted and measured."""
     problem = with_spare(demo(folder))
@@ -58,7 +68,7 @@ def measure(folder: Path, stages: list[int] | None, states: list[Readiness], run
         standby = Standby(node=SPARE, pipeline=0, stage=stage, state=state)
         plan = Plan(pipelines=(pipeline,), standbys=(standby,))
         for _ in range(runs):
-            losses = [Loss(pipeline.nodes[stage], AT_S)]
+            losses = [Loss(pipeline.nodes[stage], halfway_s(problem, plan, requests))]
             setup = Setup(problem, plan, checkpoint, threads=1, gauge=True)
             run = execute(setup, requests, losses=losses)
             assert all(record.status == "completed" for record in run.records)
