@@ -277,7 +277,8 @@ def _too_large(problem: Problem, stage: Stage, seats: int) -> str:
     needed = stage_needs(problem, stage, seats)
     need_bytes = needed.total_bytes
     if problem.engine.scheduler == "vllm":
-        need_bytes -= needed.kv_bytes * (1 - 1 / seats)
+        one = stage_needs(problem, stage, 1)
+        need_bytes += one.kv_bytes - needed.kv_bytes
     room_bytes = capacity_bytes(problem, stage.node)
     if need_bytes <= room_bytes * (1 + 1e-9):
         return ""

@@ -9,8 +9,10 @@ from statistics import fmean, pvariance
 import pytest
 
 from planner.core.cost.room import kv_blocks, seat_tokens
+from planner.core.plan import Stage
 from planner.core.problem import Problem
 from planner.core.workload import Workload
+from planner.files.manifest import _too_large
 from planner.files.scenario import scenario_from
 from planner.files.yamlfile import parse_yaml
 from planner.plan.solve import solve
@@ -72,6 +74,13 @@ def test_a_cache_in_blocks_is_shared_and_slots_are_not() -> None:
     held = pipeline.max_num_seqs * seat_tokens(paged, pipeline.max_num_seqs)
     assert pipeline.max_num_seqs == 32
     assert kv_blocks(paged, pipeline) * paged.engine.kv_block_tokens >= held
+
+
+def test_an_edited_stage_has_room_for_the_longest_request_however_many_seats() -> None:
+    world = problem()
+    stages = [Stage(node="east", start=0, stop=stop, quant="int4-g128") for stop in range(40, 81)]
+    alone, many = ([not _too_large(world, one, seats) for one in stages] for seats in (1, 64))
+    assert 0 < sum(many) <= sum(alone) < len(stages)
 
 
 def test_what_sequences_have_cached_is_what_one_who_looks_finds() -> None:
