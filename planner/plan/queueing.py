@@ -143,6 +143,8 @@ def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
 
     def decode_s(running: float) -> float:
         busy = busy_at(running)
+        if busy >= 1:  # steps of so few are too short for prompts to go with them
+            return math.inf
         seen = busy * load.others_busy(running)
         prompt_s = _prompts_before_s(load, steps, rate, busy)
         return _decode_s(load, steps, seen, prompt_s, running, rounds_s)
