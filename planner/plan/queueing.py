@@ -130,23 +130,16 @@ def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
     What percentiles are made of is in ``tails``.
     """
     rate = load.requests_per_s or 0.0
+    busy = rate * steps.prefill_s / load.groups
     rounds_s = [_rounds_s(load, steps, index) for index in range(len(load.batches))]
-
-    def busy_at(running: float) -> float:
-        own_s = _between(load.batches, rounds_s, running / load.groups)
-        return rate * _halt_s(load, steps, load.groups, running, own_s)
-
     capacity = _completed_per_s(load, steps, rounds_s, load.seats)
-    if rate >= capacity or busy_at(load.seats) >= 1:
+    if rate >= capacity or busy >= 1:
         good = 0.0 if load.bounds_s else 1.0
         return Felt({}, {}, {}, capacity, float(load.seats), overloaded=True, good=good)
+    prompt_s = _prompts_before_s(load, steps, rate, busy)
 
     def decode_s(running: float) -> float:
-        busy = busy_at(running)
-        if busy >= 1:  # steps of so few are too short for prompts to go with them
-            return math.inf
         seen = busy * load.others_busy(running)
-        prompt_s = _prompts_before_s(load, steps, rate, busy)
         return _decode_s(load, steps, seen, prompt_s, running, rounds_s)
 
     low, high = 0.0, float(load.seats)
@@ -156,8 +149,7 @@ def _open(load: Load, steps: Steps, wanted: Statistics) -> Felt:
             low = middle
         else:
             high = middle
-    running, busy = high, busy_at(high)
-    prompt_s = _prompts_before_s(load, steps, rate, busy)
+    running = high
     token_s = decode_s(running) / load.later_tokens if load.steps else None
     step_s = _between(load.batches, rounds_s, running / load.groups) / (load.steps or 1.0)
     halt_s = (1 - math.exp(-running)) * step_s / (1 - busy) / 2
@@ -182,7 +174,7 @@ def completed_per_s(load: Load, steps: Steps) -> tuple[float, ...]:
 def _completed_per_s(load: Load, steps: Steps, rounds_s: Sequence[float], running: int) -> float:
     """The same with so many: each takes its prompt's way and its share of the decode steps."""
     decode_s = _between(load.batches, rounds_s, running / load.groups)
-    return 1 / (_halt_s(load, steps, load.groups, running, decode_s) + decode_s / running)
+    return 1 / (steps.prefill_s / load.groups + decode_s / running)
 
 
 def _prompts_before_s(load: Load, steps: Steps, rate: float, busy: float) -> float:
@@ -191,8 +183,7 @@ def _prompts_before_s(load: Load, steps: Steps, rate: float, busy: float) -> flo
     What varies with the length of a prompt is what the longest place takes, at least. Of pipelines
     that take turns, gaps between requests vary by ``share`` (squared): Erlang.
     """
-    halted_s = busy / rate * load.groups if rate else 0.0
-    square_s2 = load.share * halted_s**2 + load.prompt_unevenness * steps.prefill_gap_s**2
+    square_s2 = load.share * steps.prefill_s**2 + load.prompt_unevenness * steps.prefill_gap_s**2
     return rate / load.groups * square_s2 / (2 * (1 - busy))
 
 
@@ -215,7 +206,7 @@ def _decode_s(
         return 0.0
     seen = met * (1 - full(load.seats - 1, running) / load.seats)
     own_s = _between(load.batches, rounds_s, running / load.groups)
-    most_s = own_s + (load.seats - 1) * _halt_s(load, steps, load.groups, running, own_s)
+    most_s = own_s + (load.seats - 1) * steps.prefill_s / load.groups
     return min(most_s, (own_s + seen * (prompt_s + steps.prefill_s)) / (1 - seen))
 
 
