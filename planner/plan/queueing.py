@@ -84,11 +84,12 @@ def _waves(load: Load, steps: Steps, users: float, wanted: Statistics) -> Felt:
 def _staggered(load: Load, steps: Steps, users: float, wanted: Statistics) -> Felt:
     """Requests of different lengths: each newcomer's prompt halts its group once.
 
-    One completed request takes its prompt's way through and its share of the decode rounds.
+    A request is there for its prompt's way through, its decode rounds, and the prompts of others.
     """
     active, groups = load.active, load.busy_groups
     rounds_s = _rounds_s(load, steps, 0)
-    each_s = _halt_s(load, steps, groups, active, rounds_s) + rounds_s / active
+    others_s = (active - 1) * _halt_s(load, steps, groups, active, rounds_s)
+    each_s = (steps.prefill_s + others_s + rounds_s) / active
     rate = 1 / each_s
     waited_s = max(0.0, users - active) * each_s
     before_s = load.request_s, steps.prefill_s, steps.prefill_gap_s, load.mixed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, pvariance
 
@@ -11,10 +12,12 @@ import pytest
 from planner.core.cost.room import kv_blocks, seat_tokens
 from planner.core.plan import Stage
 from planner.core.problem import Problem
-from planner.core.workload import Workload
+from planner.core.workload import Closed, Lognormal, Poisson, Workload
 from planner.files.manifest import _too_large
 from planner.files.scenario import scenario_from
 from planner.files.yamlfile import parse_yaml
+from planner.plan.load import Load
+from planner.plan.queueing import Steps, completed_per_s, felt
 from planner.plan.solve import solve
 from planner.sim.simulate import simulate
 
@@ -93,3 +96,57 @@ def test_what_sequences_have_cached_is_what_one_who_looks_finds() -> None:
     mean, variance = workload.cached_tokens
     assert mean == pytest.approx(fmean(seen), rel=0.02)
     assert variance == pytest.approx(pvariance(seen), rel=0.05)
+
+
+PROMPT = Lognormal(kind="lognormal", median_tokens=100, sigma=0.8, max_tokens=4000)
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_what_users_feel_grows_with_every_time_of_a_step(closed: bool) -> None:
+    """Bounds rest on it; but the mean of later tokens falls where waits of first ones grow more."""
+    rng = random.Random(1)
+    for _ in range(1500):
+        output = Lognormal(
+            kind="lognormal", median_tokens=rng.choice([5, 20, 200]), sigma=0.5, max_tokens=2000
+        )
+        users, seats = rng.choice([1, 3, 8, 32, 100]), rng.choice([1, 2, 8, 32, 128])
+        groups = min(seats, rng.choice([1, 2, 4, 8]))
+        arrivals = (
+            Closed(kind="closed", concurrency=users) if closed else Poisson(kind="poisson", rate=1)
+        )
+        load = Load(
+            Workload(arrivals=arrivals, prompt=PROMPT, output=output, requests=500),
+            seats,
+            groups,
+            float(users) if closed else None,
+            None if closed else 1.0,
+            rng.random() / 100,
+            mixed=rng.random() < 0.6,
+            prompt_unevenness=PROMPT.unevenness,
+        )
+        step_s, more = 10 ** rng.uniform(-3, 0), 1 + 10 ** rng.uniform(-4, 0)
+        prefill_s = step_s * 10 ** rng.uniform(-0.5, 1.5)
+        decode_s = tuple(step_s * (1 + batch / 50) * load.steps for batch in load.batches)
+        gaps_s = tuple(rng.random() * one / groups * (groups > 1) for one in decode_s[:1])
+        gaps_s = tuple(gaps_s[0] * one / decode_s[0] for one in decode_s)
+        steps = Steps(prefill_s, prefill_s * rng.random() / 2, decode_s, gaps_s)
+        if not closed:
+            most = completed_per_s(load, steps)[-1]
+            load = replace(load, requests_per_s=most * rng.uniform(0.05, 0.95))
+        before = felt(load, steps)
+        for slower in (
+            replace(steps, prefill_s=more * prefill_s),
+            replace(steps, prefill_gap_s=more * steps.prefill_gap_s),
+            replace(steps, decode_s=tuple(more * one for one in decode_s)),
+            replace(steps, decode_gap_s=tuple(more * one for one in gaps_s)),
+        ):
+            after = felt(load, slower)
+            if after.overloaded:
+                continue
+            assert after.requests_per_s <= before.requests_per_s * (1 + 1e-9)
+            named = (
+                ["ttft_s"] if slower.prefill_gap_s > steps.prefill_gap_s else ["ttft_s", "tpot_s"]
+            )
+            for name in named:
+                was, now = getattr(before, name), getattr(after, name)
+                assert all(now[one] >= was[one] * (1 - 1e-7) for one in ("mean", "p95")), name
