@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from planner.advice.alternative import Alternative
     from planner.advice.pareto import ParetoPoint
 
+NO_PRICE = "Cost: nothing here has a price (nodes: price or electricity; links: egress)"
 _MOST_LINES = 14
 _LEAST = 1e-3
 """Share of the sum below which several lines are told as one."""
@@ -196,7 +197,7 @@ def _lines_table(lines: Sequence[CostLine]) -> Table:
 def costs_text(told: Prediction) -> Lines:
     """What a plan costs, by line or by part; that nothing of it has a price, where that is so."""
     if not told.metrics.usd_per_hour:
-        yield "Cost: nothing here has a price (nodes: price or electricity; links: egress)"
+        yield NO_PRICE
         return
     per_million = told.metrics.usd_per_million_output_tokens
     yield f"Cost, {figure('usd_per_million_output_tokens', per_million)}"

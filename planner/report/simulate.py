@@ -12,6 +12,7 @@ from planner.core.metrics import LATENCIES, STATISTICS, Metrics
 from planner.core.requirements import Miss, MustHave
 from planner.core.words import LABELS, figure, label, missed_text
 from planner.report.advice import (
+    NO_PRICE,
     advice_document,
     comparison,
     costs_table,
@@ -295,7 +296,8 @@ def _felt(target: Target, replications: int) -> Lines:
     yield latencies
     yield ""
     rates = grid("<", ">", "<")
-    for name in (*_RATES, "usd_per_million_output_tokens"):
+    price = ("usd_per_million_output_tokens",) if metrics.usd_per_hour else ()
+    for name in (*_RATES, *price):
         value = getattr(metrics, name)
         if value is not None:
             rates.add_row(f"  {LABELS[name]}", figure(name, value), _interval(target, name))
@@ -322,6 +324,9 @@ def _felt(target: Target, replications: int) -> Lines:
             yield f"  95 % confidence intervals of the means: {latency}"
     yield from spent_text(target.spent_s)
     yield ""
+    if not price:
+        yield NO_PRICE
+        return
     yield "Cost"
     yield costs_table(target.lines, target.cost)
 
