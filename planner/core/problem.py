@@ -146,6 +146,11 @@ class Problem(Spec):
         return self.engine.calibration(self.cluster.device(node_id))
 
     @property
+    def continuous(self) -> bool:
+        """Whether pipelines follow vLLM's rules, not the runtime's: those alone check drafts."""
+        return self.engine.scheduler == "vllm" and self.serving.speculation is None
+
+    @property
     def tokens_per_request(self) -> int:
         """Longest request (tokens): what KV memory is set aside for."""
         return self.workload.longest_tokens

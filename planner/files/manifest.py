@@ -276,7 +276,7 @@ def _too_large(problem: Problem, stage: Stage, seats: int) -> str:
         return ""
     needed = stage_needs(problem, stage, seats)
     need_bytes = needed.total_bytes
-    if problem.engine.scheduler == "vllm":
+    if problem.continuous:
         one = stage_needs(problem, stage, 1)
         need_bytes += one.kv_bytes - needed.kv_bytes
     room_bytes = capacity_bytes(problem, stage.node)

@@ -169,7 +169,7 @@ def load_of(problem: Problem, seats: int, groups: int, share: float) -> Load:
         problem.serving.luck,
         problem.requirements.must_have.latency_bounds_s(),
         share,
-        problem.engine.scheduler == "vllm",
+        problem.continuous,
     )
 
 

@@ -72,8 +72,7 @@ class Reuse:
 def reuse(problem: Problem, share: float) -> Reuse | None:
     """Reuse on a pipeline that gets that share of the requests; None where there is no cache."""
     engine, workload = problem.engine, problem.workload
-    caches = engine.scheduler == "vllm" and engine.prefix_cache
-    if not caches or workload.sessions is None or problem.serving.speculation is not None:
+    if not (problem.continuous and engine.prefix_cache) or workload.sessions is None:
         return None
     stays = 1.0 if problem.serving.sticky_sessions else share
     return _of(workload, engine.kv_block_tokens, stays)

@@ -70,7 +70,7 @@ def hang_together(problem: Problem, network: Network) -> bool:
 def _schedule(problem: Problem, pipeline: Pipeline) -> Schedule:
     """The rules of a pipeline: the engine's own; drafts are checked by the runtime's rules only."""
     engine, seats, groups = problem.engine, pipeline.max_num_seqs, pipeline.micro_batches
-    if engine.scheduler == "runtime" or problem.serving.speculation is not None:
+    if not problem.continuous:
         return PipelineSchedule(seats, groups)
     pool = KvPool(kv_blocks(problem, pipeline), engine.kv_block_tokens, engine.prefix_cache)
     return ContinuousSchedule(seats, groups, engine.max_num_batched_tokens, pool)

@@ -11,7 +11,8 @@ import pytest
 
 from planner.core.cost.room import kv_blocks, seat_tokens
 from planner.core.plan import Stage
-from planner.core.problem import Problem
+from planner.core.problem import Problem, Serving
+from planner.core.speculation import Speculation
 from planner.core.workload import Closed, Lognormal, Poisson, Workload
 from planner.files.manifest import _too_large
 from planner.files.scenario import scenario_from
@@ -71,6 +72,8 @@ def test_a_cache_in_blocks_is_shared_and_slots_are_not() -> None:
     longest = paged.tokens_per_request
     assert [seat_tokens(slots, seats) for seats in (1, 32)] == [longest, longest]
     assert seat_tokens(paged, 1) == longest
+    drafting = Serving(speculation=Speculation(draft_tokens=3, acceptance=0.7, draft_token=0.01))
+    assert seat_tokens(paged.model_copy(update={"serving": drafting}), 32) == longest
     mean, _ = paged.workload.cached_tokens
     assert mean < seat_tokens(paged, 256) < seat_tokens(paged, 32) < longest / 3
     (pipeline,) = solve(paged, explain=False).plan.pipelines

@@ -21,7 +21,7 @@ def seat_tokens(problem: Problem, seats: int) -> int:
     hold what all of them have at a time, and at least one of the longest.
     """
     longest = problem.tokens_per_request
-    if problem.engine.scheduler != "vllm":
+    if not problem.continuous:
         return longest
     mean, variance = problem.workload.cached_tokens
     held = max(longest, seats * mean + _DEVIATIONS * math.sqrt(seats * variance))
@@ -31,7 +31,7 @@ def seat_tokens(problem: Problem, seats: int) -> int:
 def step_tokens(problem: Problem, seats: int) -> int:
     """Most tokens of one step of a stage: a whole prompt, or a piece of some (vLLM)."""
     longest = problem.workload.longest_prompt_tokens
-    if problem.engine.scheduler == "vllm":
+    if problem.continuous:
         longest = problem.engine.max_num_batched_tokens
     return max(seats, longest)
 

@@ -81,7 +81,7 @@ def one_coordinator(problem: Problem) -> bool:
 
     vLLM's replicas have a scheduler each; a draft model is on one device for all of them.
     """
-    return problem.engine.scheduler != "vllm" or problem.serving.speculation is not None
+    return not problem.continuous
 
 
 def route(problem: Problem, nodes: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -108,7 +108,7 @@ def jobs_of(problem: Problem, batch: Batch, seats: int) -> list[Batch]:
     engine = problem.engine
     if batch.phase == "decode":
         return [batch]
-    if engine.scheduler == "vllm" and problem.serving.speculation is None:
+    if problem.continuous:
         return batch.chunks(max(engine.max_num_batched_tokens, seats))
     if not engine.passes_chunks:
         return [batch]
