@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -83,20 +84,23 @@ def random_lengths(seed: int) -> Lengths:
     return Lengths(stage, each, each, np.zeros(classes), Hops.of(hop, each, each), *ends)
 
 
-def every_chain(given: Lengths, prices: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
-    """Least length of all chains that use no class twice."""
+def chains(given: Lengths) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """All that use no class twice: the classes in their order, and where their stages end."""
     layers, classes = given.table.shape[0] - 1, given.table.shape[2]
-    best = np.inf
     for size in range(1, classes + 1):
         for order in itertools.permutations(range(classes), size):
             for cuts in itertools.combinations(range(1, layers), size - 1):
-                ends = (0, *cuts, layers)
-                total = given.enter[order[0]] + given.leave[order[-1]] + prices[list(order)].sum()
-                total += sum(
-                    given.table[ends[i + 1], ends[i], kind] for i, kind in enumerate(order)
-                )
-                total += sum(given.hops.between[a, b] for a, b in itertools.pairwise(order))
-                best = min(best, float(total))
+                yield order, (0, *cuts, layers)
+
+
+def every_chain(given: Lengths, prices: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+    """Least length of all chains that use no class twice."""
+    best = np.inf
+    for order, ends in chains(given):
+        total = given.enter[order[0]] + given.leave[order[-1]] + prices[list(order)].sum()
+        total += sum(given.table[ends[i + 1], ends[i], kind] for i, kind in enumerate(order))
+        total += sum(given.hops.between[a, b] for a, b in itertools.pairwise(order))
+        best = min(best, float(total))
     return best
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -23,20 +21,16 @@ from planner.plan.survey import surveyed
 from planner.plan.thrift import leaning
 from planner.plan.ways import Cut
 from tests.core.world import device, model, problem
-from tests.plan.test_large import random_lengths
+from tests.plan.test_large import chains, random_lengths
 
 
 def within(given: Lengths, takes: list[float], most: float) -> float:
     """Least length of all chains that use no class twice and take no more than that."""
-    layers, classes = given.table.shape[0] - 1, given.table.shape[2]
     best = np.inf
-    for size in range(1, classes + 1):
-        for order in itertools.permutations(range(classes), size):
-            for inner in itertools.combinations(range(1, layers), size - 1):
-                ends = (0, *inner, layers)
-                cuts = tuple((way, *ends[at : at + 2]) for at, way in enumerate(order))
-                if sum(takes[way] for way in order) <= most and np.isfinite(given.of(cuts)):
-                    best = min(best, given.of(cuts))
+    for order, ends in chains(given):
+        cuts = tuple((way, *ends[at : at + 2]) for at, way in enumerate(order))
+        if sum(takes[way] for way in order) <= most and np.isfinite(given.of(cuts)):
+            best = min(best, given.of(cuts))
     return best
 
 
