@@ -92,12 +92,15 @@ def _staggered(load: Load, steps: Steps, users: float, wanted: Statistics) -> Fe
     each_s = (steps.prefill_s + others_s + rounds_s) / active
     rate = 1 / each_s
     waited_s = max(0.0, users - active) * each_s
-    before_s = load.request_s, steps.prefill_s, steps.prefill_gap_s, load.mixed
-    group = Group(active, groups, max(1.0, load.steps), *before_s)
+    times_s = load.request_s, steps.prefill_s, steps.prefill_gap_s
+    group = Group(active, groups, max(1.0, load.steps), *times_s, load.mixed)
     halt_s = group.halt_s(rounds_s / group.steps, load.first_share)
     ttft_s = load.request_s + waited_s + halt_s + steps.prefill_s
-    whole_s = max(users * each_s, ttft_s + rounds_s)
-    tpot_s = (whole_s - ttft_s) / load.later_tokens if load.steps else None
+    # what is left for later tokens must not fall where a prompt takes longer
+    apart = replace(group, prefill_gap_s=0.0 if load.mixed else steps.prefill_s)
+    before_s = apart.halt_s(rounds_s / group.steps, load.first_share)
+    later_s = active * each_s - load.request_s - steps.prefill_s - before_s
+    tpot_s = max(rounds_s, later_s) / load.later_tokens if load.steps else None
     base_s, ahead = ttft_s - halt_s - waited_s, max(1.0, users - active)
     waits = (Waits(halt_s, waited_s, float(waited_s > 0), ahead),)
     return _spread(load, steps, base_s, waits, tpot_s, rate, active, wanted)

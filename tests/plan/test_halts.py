@@ -106,7 +106,7 @@ PROMPT = Lognormal(kind="lognormal", median_tokens=100, sigma=0.8, max_tokens=40
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_what_users_feel_grows_with_every_time_of_a_step(closed: bool) -> None:
-    """Bounds rest on it; but the mean of later tokens falls where waits of first ones grow more."""
+    """Bounds on plans rest on it."""
     rng = random.Random(1)
     for _ in range(1500):
         output = Lognormal(
